@@ -1,0 +1,1 @@
+"""Prose: each flow reads like the sentence that describes it."""

@@ -1,0 +1,1 @@
+"""Thin steps of the chain: a Ref and settings in, one library call, a Ref out."""

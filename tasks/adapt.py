@@ -1,0 +1,103 @@
+"""Train the arms: every method with every seed on the target."""
+
+from functools import partial
+from pathlib import Path
+
+from tasks import machine as machines
+from tasks import store
+from tasks.refs import ArmRef, Ref
+from tasks.step import step
+from transfer import adapt as library
+from transfer import pretrain as pretrained
+from transfer.arrays import labelled_items, normalisation, validation_items
+from transfer.checkpoint import Keeper
+from transfer.fit import Machine, Recipe
+from transfer.modalities.image.spec import ImageSpec
+from transfer.sample import Manifest
+from transfer.settings import Settings
+
+
+def names(settings: Settings) -> list[str]:
+    """The methods to run: those asked for, and scratch."""
+    return list(dict.fromkeys(["scratch", *settings.adapt.methods]))
+
+
+@step("adapt", tags=["train"])
+def adapt(
+    name: str,
+    seed: int,
+    scanned: Ref,
+    divided: Ref,
+    knowledge: Ref,
+    spec: ImageSpec,
+    settings: Settings,
+    machine: Machine,
+    folds: int,
+    at_once: int,
+) -> ArmRef:
+    """Train one arm on the target, or take the one that is stored."""
+    machines.share_cores(at_once)
+    method = getattr(settings.methods, name)
+    inputs = {"scan": scanned.digest, "split": divided.digest}
+    if method.uses_source:
+        inputs["knowledge"] = knowledge.digest
+    told = {
+        "method": {name: method.model_dump(mode="json")},
+        "seed": seed,
+        "folds": folds,
+        "budget": settings.adapt.budget.model_dump(mode="json"),
+        "augment": settings.augment.model_dump(mode="json"),
+        "backbone": settings.backbone.model_dump(mode="json"),
+        "machine": vars(machine),
+    }
+    code = [
+        "transfer.adapt",
+        f"transfer.methods.{name}",
+        f"transfer.backbones.{settings.backbone.name}",
+    ]
+    keep = store.partial("adapt", store.key("adapt", inputs, told, code))
+
+    def compute(out: Path) -> None:
+        target = _target(scanned, divided, spec, settings, folds)
+        recipe = Recipe(
+            settings.adapt.budget,
+            settings.augment,
+            normalisation(target.labelled),
+            len(target.class_names),
+            machine,
+        )
+        arm = library.adapt(
+            name,
+            method,
+            pretrained.load(knowledge.path) if method.uses_source else None,
+            target,
+            recipe,
+            seed=seed,
+            keeper=partial(_keeper, keep, settings.run.checkpoint_seconds),
+        )
+        library.save(arm, target, recipe, out)
+
+    ref = store.result("adapt", compute, inputs=inputs, settings=told, code=code)
+    for fold in range(max(folds, 1)):
+        _keeper(keep, 1.0, fold).forget()
+    return ArmRef(name, seed, settings.adapt.budget.steps, ref)
+
+
+def _keeper(base: Path, seconds: float, fold: int) -> Keeper:
+    return Keeper(base.with_suffix(f".{fold}"), seconds)
+
+
+def _target(
+    scanned: Ref, divided: Ref, spec: ImageSpec, settings: Settings, folds: int
+) -> library.Target:
+    manifest = Manifest.load(scanned.path)
+    return library.Target(
+        name=settings.target.label,
+        class_names=manifest.class_names,
+        labelled=labelled_items(scanned.path, divided.path),
+        validation=None if folds else validation_items(scanned.path, divided.path),
+        folds=folds,
+        spec=spec,
+        limits=settings.image.limits,
+        backbone=settings.backbone,
+    )

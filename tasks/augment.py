@@ -1,0 +1,31 @@
+"""Show what augmentation does to this data."""
+
+from pathlib import Path
+
+import numpy as np
+
+from tasks import store
+from tasks.refs import Ref
+from tasks.step import step
+from transfer.arrays import labelled_items
+from transfer.modalities.image.augment import AugmentPolicy
+from transfer.modalities.image.augment import preview as vary
+
+
+@step("preview", tags=["augment"])
+def preview(scanned: Ref, divided: Ref, policy: AugmentPolicy, items: int = 8) -> Ref:
+    """Store a few training items of the target, and seven augmented copies of each."""
+
+    def compute(out: Path) -> None:
+        images = labelled_items(scanned.path, divided.path).images
+        chosen = images[:: max(1, len(images) // items)][:items]
+        varied = vary(chosen, policy, copies=7)
+        np.savez(out / "preview.npz", originals=chosen.numpy(), varied=varied.numpy())
+
+    return store.result(
+        "preview",
+        compute,
+        inputs={"scan": scanned.digest, "split": divided.digest},
+        settings={"augment": policy.model_dump(mode="json"), "items": items},
+        code=["transfer.arrays", "transfer.modalities.image.augment"],
+    )

@@ -1,0 +1,181 @@
+"""How every picture looks: figures, colours, names in any script, and their bytes.
+
+Nothing here touches matplotlib's global state. Colours are told apart by people with
+colour-vision deficiency; in an SVG each is a CSS variable with the drawn colour as its fallback,
+so that a page can give every picture a dark variant.
+"""
+
+import hashlib
+import io
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, MUTED, GRID, SURFACE = "#1c2127", "#5f6873", "#dde2e8", "#fefefe"
+BLUE, VERMILLION, GREY = "#1f6fb5", "#c8501e", "#767e88"
+HUES = (BLUE, VERMILLION, "#0f8a66", "#9a4b9c", "#a87500", "#2a93a8")
+VARIABLES = {
+    INK: "ink",
+    MUTED: "muted",
+    GRID: "grid",
+    SURFACE: "surface",
+    GREY: "baseline",
+    **{hue: f"hue{number}" for number, hue in enumerate(HUES)},
+}
+FONT = "DejaVu Sans"  # comes with matplotlib
+SMALL = 8.0  # points
+MAX_NAME = 18  # characters
+MAX_SIDE = 64  # pixels of one picture in a sheet
+GAP = 2  # pixels between pictures of a sheet
+
+
+def figure_of(width: float, height: float, title: str) -> "Figure":
+    """An empty figure, in inches, with its title at the upper left."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
+    figure.suptitle(
+        title, x=0.005, ha="left", fontsize=11, fontweight="bold", color=INK, parse_math=False
+    )
+    return figure
+
+
+def bare(axes: "Axes") -> "Axes":
+    """Leave of the axes what carries data: light grid lines, small labels, no box."""
+    axes.set_facecolor("none")
+    axes.spines[:].set_visible(False)
+    axes.spines[:].set_color(GRID)
+    axes.set_axisbelow(True)
+    axes.grid(color=GRID, lw=0.7)
+    axes.tick_params(length=0, labelsize=SMALL, labelcolor=INK, labelfontfamily=FONT)
+    return axes
+
+
+def label(axes: "Axes", x: str, y: str) -> None:
+    """Name both axes."""
+    axes.set_xlabel(x, fontsize=SMALL, color=MUTED)
+    axes.set_ylabel(y, fontsize=SMALL, color=MUTED)
+
+
+def shares(axes: "Axes", *sides: Literal["x", "y"]) -> None:
+    """Write a share in 0..1 on the ticks as per cent."""
+    from matplotlib.ticker import PercentFormatter
+
+    for side in sides:
+        axis = axes.xaxis if side == "x" else axes.yaxis
+        axis.set_major_formatter(PercentFormatter(1))
+
+
+def legend(axes: "Axes", *, above: bool = False) -> None:
+    """A legend without a frame, inside or in one line above the axes."""
+    place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 4}
+    axes.legend(
+        frameon=False,
+        fontsize=SMALL,
+        labelcolor=INK,
+        borderaxespad=0.2,
+        **(place if above else {}),
+    )
+
+
+def name_ticks(
+    axes: "Axes", side: Literal["x", "y"], names: Sequence[str], rotation: float = 0
+) -> None:
+    """Write names at 0, 1, 2... as they are: user data is never read as mathematics.
+
+    A long name is cut. A name that no installed font can write becomes ``#`` and its number.
+    """
+    shown = [_printable(name) for name in names]
+    fonts, missing = _fonts({c for name in shown for c in name})
+    labels = [f"#{i}" if missing & set(name) else name for i, name in enumerate(shown)]
+    write = axes.set_xticks if side == "x" else axes.set_yticks
+    write(range(len(labels)), labels, fontfamily=fonts, rotation=rotation, parse_math=False)
+
+
+def _printable(name: str) -> str:
+    shown = "".join(c if c.isprintable() else "?" for c in name)
+    return shown if len(shown) <= MAX_NAME else shown[: MAX_NAME - 1] + "…"
+
+
+def _fonts(characters: set[str]) -> tuple[list[str], set[str]]:
+    """Font families that together can write the characters, and those that none can."""
+    from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+
+    def covered(path: str) -> set[str]:
+        return characters & {chr(code) for code in get_font(path).get_charmap()}
+
+    families = [FONT]
+    missing = characters - covered(findfont(FontProperties(family=FONT)))
+    for entry in sorted(fontManager.ttflist, key=lambda e: (e.name, e.fname)) if missing else []:
+        if found := missing & covered(entry.fname):
+            families.append(entry.name)
+            missing = missing - found
+    return families, missing
+
+
+def mosaic(
+    axes: "Axes", cells: Sequence[Sequence[NDArray[np.uint8]]], columns: int, *, lead: bool = False
+) -> None:
+    """Draw rows of pictures (C, H, W) uint8 so that picture (r, c) is centred on (c, r).
+
+    Args:
+        axes: where.
+        cells: rows of up to ``columns`` pictures of one size; what is absent stays empty.
+        columns: pictures a row.
+        lead: set the first column apart by half a picture.
+    """
+    side = next((len(_thumbnail(image)) for row in cells for image in row), 1)
+    step, apart = side + GAP, side // 2 if lead else 0
+    sheet = np.zeros((len(cells) * step - GAP, columns * step - GAP + apart, 4), np.uint8)
+    for r, row in enumerate(cells):
+        for c, image in enumerate(row):
+            left = c * step + (apart if c else 0)
+            sheet[r * step : r * step + side, left : left + side] = _thumbnail(image)
+    extent = (-0.5, sheet.shape[1] / step - 0.5, len(cells) - 0.5, -0.5)
+    axes.imshow(sheet, interpolation="none", extent=extent, aspect="equal")
+    axes.grid(visible=False)
+
+
+def _thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture (C, H, W) as RGBA (h, w, 4), each pixel the mean of a block of its pixels."""
+    block = -(-max(image.shape[1:]) // MAX_SIDE)
+    c, h, w = len(image), image.shape[1] // block, image.shape[2] // block
+    blocks = image[:, : h * block, : w * block].reshape(c, h, block, w, block)
+    small = blocks.mean((2, 4)).round().astype(np.uint8)
+    rgb = small[[0, 0, 0]] if c < 3 else small[:3]
+    return np.dstack([*rgb, np.full((h, w), 255, np.uint8)])
+
+
+def png(figure: "Figure", dpi: int = 130) -> bytes:
+    """Draw on white, for places without a style sheet."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
+    return buffer.getvalue()
+
+
+def svg(figure: "Figure") -> bytes:
+    """Draw on nothing, as an ``<svg>`` element to be put into a page.
+
+    The same figure gives the same bytes. Identifiers start with a digest of the picture, so that
+    several pictures can share a page; comments, where matplotlib repeats text, are left out.
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue().decode()
+    text = re.sub(
+        r"<!--.*?-->|<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S
+    )
+    places = re.compile(r'(\bid="|url\(#|href="#)([^")]+)')
+    own = hashlib.sha256(places.sub(r"\1", text).encode()).hexdigest()[:8]
+    numbers: dict[str, int] = {}
+    text = places.sub(lambda m: f"{m[1]}p{own}-{numbers.setdefault(m[2], len(numbers))}", text)
+    for colour, variable in VARIABLES.items():
+        text = text.replace(colour, f"var(--{variable}, {colour})")
+    return text.encode()

@@ -1,0 +1,37 @@
+"""Settings of the tools around us that must be in the environment before they are imported.
+
+Prefect and MLflow read these at import. Nothing here overrides what the user has set.
+"""
+
+import os
+from pathlib import Path
+
+SILENCE = {
+    "DO_NOT_TRACK": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DVC_NO_ANALYTICS": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+}
+SPEED = {
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+    "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
+}
+LOGS = {
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "crosstrain",
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+}
+
+
+def prepare(project: Path) -> None:
+    """Set what is not set: no telemetry, Prefect's home inside the project, fast start-up.
+
+    Args:
+        project: the project root.
+    """
+    home = {"PREFECT_HOME": str(project / ".prefect")}
+    for name, value in (SILENCE | SPEED | LOGS | home).items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,64 @@
+"""Read the test split, once per model, and put the figures together."""
+
+from pathlib import Path
+
+import numpy as np
+
+from tasks import store
+from tasks.ensemble import digests, files, load_choice
+from tasks.refs import ArmRef, Ref
+from tasks.step import step
+from transfer import evaluate as library
+from transfer.arrays import test_items
+from transfer.result import Evaluation
+from transfer.sample import Manifest
+from transfer.settings import Settings
+
+
+@step("evaluate", tags=["evaluate"])
+def evaluate(
+    arms: list[ArmRef], choice: Ref, scanned: Ref, divided: Ref, settings: Settings
+) -> Ref:
+    """Store ``evaluation.json`` and every arm's test predictions."""
+    told = {
+        "evaluate": settings.evaluate.model_dump(mode="json"),
+        "source": settings.source.label,
+        "labels_per_class": settings.target.labels_per_class,
+    }
+
+    def compute(out: Path) -> None:
+        manifest = Manifest.load(scanned.path)
+        items = test_items(scanned.path, divided.path)
+        probabilities = library.test_probabilities(files(arms), items)
+        evaluation = library.evaluate(
+            files(arms),
+            load_choice(choice),
+            probabilities,
+            items.labels.numpy(),
+            source=settings.source.label,
+            target=manifest.name,
+            class_names=manifest.class_names,
+            labels_per_class=settings.target.labels_per_class,
+            settings=settings.evaluate,
+        )
+        np.savez(
+            out / "predictions.npz",
+            ids=items.ids,
+            labels=items.labels.numpy(),
+            probabilities=probabilities,
+        )
+        (out / "evaluation.json").write_text(evaluation.model_dump_json(indent=1))
+
+    inputs = {"scan": scanned.digest, "split": divided.digest, "choice": choice.digest}
+    return store.result(
+        "evaluate",
+        compute,
+        inputs=inputs | digests(arms),
+        settings=told,
+        code=["transfer.evaluate"],
+    )
+
+
+def load(ref: Ref) -> Evaluation:
+    """Read what `evaluate` stored."""
+    return Evaluation.model_validate_json((ref.path / "evaluation.json").read_text())

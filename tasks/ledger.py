@@ -1,0 +1,94 @@
+"""What happened to the champion, for good: an append-only ledger and a promotion's journal.
+
+Both are plain JSON under mlruns/. A line of the ledger is written once for each event id. The
+journal holds a promotion from before its first step until after its last, so that one that was
+interrupted can be carried through. Callers hold the promotion lock.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tasks import paths
+from transfer.errors import CrosstrainError
+
+LEDGER = paths.MLRUNS / "ledger.jsonl"
+JOURNAL = paths.MLRUNS / "promotion.journal.json"
+
+
+def read() -> list[dict[str, Any]]:
+    """Every event, oldest first; a last line that a power cut left incomplete does not count.
+
+    Raises:
+        CrosstrainError: a complete line is not JSON.
+    """
+    if not LEDGER.is_file():
+        return []
+    events = []
+    for number, line in enumerate(_complete_lines(LEDGER.read_bytes()), start=1):
+        try:
+            events.append(json.loads(line))
+        except ValueError as error:
+            raise CrosstrainError(
+                f"line {number} of {LEDGER} is not JSON ({error}); restore it from a copy"
+            ) from error
+    return events
+
+
+def append(event: Mapping[str, Any]) -> bool:
+    """Add an event and return True; an event whose ``id`` is there already is not added again.
+
+    Raises:
+        CrosstrainError: the ledger cannot be read.
+    """
+    if any(known["id"] == event["id"] for known in read()):
+        return False
+    LEDGER.parent.mkdir(exist_ok=True)
+    line = json.dumps(event, ensure_ascii=False, sort_keys=True) + "\n"
+    with LEDGER.open("ab+") as file:
+        file.seek(0)
+        file.truncate(sum(len(kept) + 1 for kept in _complete_lines(file.read())))
+        file.write(line.encode())
+        file.flush()
+        os.fsync(file.fileno())
+    _fsync_folder(LEDGER.parent)
+    return True
+
+
+def begin(plan: Mapping[str, Any]) -> None:
+    """Write the journal, in full and on disk, before the first step of a plan."""
+    temporary = JOURNAL.with_suffix(".part")
+    with temporary.open("w") as file:
+        json.dump(plan, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(JOURNAL)
+    _fsync_folder(JOURNAL.parent)
+
+
+def interrupted() -> dict[str, Any] | None:
+    """The plan that was begun and not finished, if there is one."""
+    if not JOURNAL.is_file():
+        return None
+    plan: dict[str, Any] = json.loads(JOURNAL.read_text())
+    return plan
+
+
+def finish() -> None:
+    """Remove the journal, after the last step."""
+    JOURNAL.unlink()
+    _fsync_folder(JOURNAL.parent)
+
+
+def _complete_lines(content: bytes) -> list[bytes]:
+    return content.split(b"\n")[:-1]
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

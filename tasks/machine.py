@@ -1,0 +1,46 @@
+"""What this machine offers: device, precision, arms at a time."""
+
+import os
+
+import torch
+
+from transfer.errors import SettingsError
+from transfer.fit import Machine
+from transfer.settings import RunSettings
+
+
+def resolve(settings: RunSettings) -> Machine:
+    """Decide device and precision.
+
+    Raises:
+        SettingsError: the device that was asked for is not there.
+    """
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    device = settings.device
+    if device == "auto":
+        device = next(name for name, found in there.items() if found)  # type: ignore[assignment]
+    if not there[device]:
+        raise SettingsError(
+            f"run.device is {device!r} and this machine has none; use run.device=auto"
+        )
+    precision = settings.precision
+    if precision == "auto":
+        precision = "bf16" if device == "cuda" else "fp32"
+    return Machine(device, precision)
+
+
+def workers(settings: RunSettings, machine: Machine) -> int:
+    """Arms to train at once: one a core on a CPU, where a small network cannot use more; one
+    on a GPU."""
+    if settings.workers:
+        return settings.workers
+    return max(1, os.cpu_count() or 1) if machine.device == "cpu" else 1
+
+
+def share_cores(workers_at_once: int) -> None:
+    """Limit this thread's numeric threads, so that concurrent arms do not fight for cores."""
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers_at_once))

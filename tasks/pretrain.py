@@ -1,0 +1,47 @@
+"""Train a body on the source, or take the one that is stored."""
+
+from pathlib import Path
+
+from tasks import store
+from tasks.refs import Ref
+from tasks.step import step
+from transfer import pretrain as library
+from transfer.arrays import labelled_items, validation_items
+from transfer.checkpoint import Keeper
+from transfer.fit import Machine
+from transfer.sample import Manifest
+from transfer.settings import Settings
+
+
+@step("pretrain", tags=["train"])
+def pretrain(scanned: Ref, divided: Ref, settings: Settings, machine: Machine) -> Ref:
+    """Pretrain the backbone on the source's training split."""
+    inputs = {"scan": scanned.digest, "split": divided.digest}
+    told = {
+        "pretrain": settings.pretrain.model_dump(mode="json"),
+        "augment": settings.augment.model_dump(mode="json"),
+        "backbone": settings.backbone.model_dump(mode="json"),
+        "machine": vars(machine),
+    }
+    code = ["transfer.pretrain", f"transfer.backbones.{settings.backbone.name}"]
+    address = store.key("pretrain", inputs, told, code)
+    keeper = Keeper(store.partial("pretrain", address), settings.run.checkpoint_seconds)
+
+    def compute(out: Path) -> None:
+        manifest = Manifest.load(scanned.path)
+        library.pretrain(
+            manifest.name,
+            manifest.class_names,
+            labelled_items(scanned.path, divided.path),
+            validation_items(scanned.path, divided.path),
+            backbone=settings.backbone,
+            settings=settings.pretrain,
+            policy=settings.augment,
+            machine=machine,
+            out=out,
+            keeper=keeper,
+        )
+
+    ref = store.result("pretrain", compute, inputs=inputs, settings=told, code=code)
+    keeper.forget()
+    return ref

@@ -1,0 +1,35 @@
+"""What travels between tasks: where a result lies and what it is, never the result itself."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A stored result: its folder, and the digest of the folder's content."""
+
+    path: Path
+    digest: str
+    seconds: float
+    """Wall time of the computation that made it."""
+    reused: bool
+    """True when a stored result was used."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset as it is now: where it lies and DVC's fingerprint of its bytes."""
+
+    name: str
+    path: Path
+    md5: str
+
+
+@dataclass(frozen=True)
+class ArmRef:
+    """A finished arm."""
+
+    method: str
+    seed: int
+    steps: int
+    ref: Ref

@@ -1,0 +1,204 @@
+"""Which version is the champion, how it became that, and how to undo it.
+
+Three aliases of a registered model: `champion` answers, `challenger` asked last for its place,
+`previous` is what a rollback goes back to. Once there is a champion, there is one at any moment.
+"""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from tasks import ledger, moves, track
+from tasks.moves import recover
+from tasks.track import model_folder
+from transfer.errors import NothingToDoError, SettingsError
+
+__all__ = [
+    "Champion",
+    "Promotion",
+    "champion",
+    "history",
+    "model_folder",
+    "promote",
+    "recover",
+    "refuse",
+    "rollback",
+]
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The version that answers now."""
+
+    name: str
+    version: int
+    run_id: str
+    aliases: dict[str, int]
+    """Every alias of the model, to its version."""
+    tags: dict[str, str]
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Its figures, from the tags named ``figure.<name>``."""
+        return {name: float(text) for name, text in _starting(self.tags, "figure.").items()}
+
+    @property
+    def data(self) -> dict[str, str]:
+        """Fingerprint of each dataset it was made from, from the tags ``data.<name>``."""
+        return _starting(self.tags, "data.")
+
+    @property
+    def blessing(self) -> dict[str, Any]:
+        """The record that made it champion; empty when another tool set the alias."""
+        record: dict[str, Any] = json.loads(self.tags.get("blessing", "{}"))
+        return record
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What became of a promotion or a rollback."""
+
+    name: str
+    version: int
+    replaced: int | None
+    moved: bool
+    message: str
+
+
+def champion(name: str) -> Champion | None:
+    """The champion of a registered model, or None when there never was one."""
+    if not track.exists():
+        return None
+    recover()
+    store = track.client()
+    with track.refusals(f"find the champion of {name}"):
+        aliases = moves.aliases_of(store, name)
+        if "champion" not in aliases:
+            return None
+        version = store.get_model_version(name, str(aliases["champion"]))
+        return Champion(name, aliases["champion"], version.run_id, aliases, dict(version.tags))
+
+
+def promote(
+    name: str,
+    version: int,
+    *,
+    reasons: Sequence[str],
+    blessing: Mapping[str, Any],
+    forced_reason: str | None = None,
+) -> Promotion:
+    """Make a version the champion, and the champion the previous one.
+
+    Args:
+        name: registered name.
+        version: the challenger.
+        reasons: why, a sentence each.
+        blessing: rules, figures, verdict, revisions; kept in the run and as tags.
+        forced_reason: why it is promoted against the rules; None when it is not.
+
+    Raises:
+        CrosstrainError: there is no such version.
+        SettingsError: the reason for a forced promotion is blank.
+    """
+    if forced_reason is not None:
+        _demand(forced_reason, "a forced promotion")
+    with moves.alone(f"promote version {version} of {name}") as store:
+        run, old = moves.run_of(store, name, version), moves.aliases_of(store, name).get("champion")
+        if old == version:
+            return Promotion(name, version, old, False, f"version {version} already is champion")
+        event = _event("promoted", name, version, old, reasons) | {
+            "run_id": run,
+            "blessing_sha256": _digest(blessing),
+            "forced_reason": forced_reason,
+        }
+        aliases = [("challenger", version), ("previous", old), ("champion", version)]
+        tags = _tags("blessing", blessing, reasons) | {"forced": forced_reason or ""}
+        moves.move(store, event, aliases, tags, blessing)
+        return Promotion(name, version, old, True, f"version {version} is champion")
+
+
+def refuse(name: str, version: int, reasons: Sequence[str], blessing: Mapping[str, Any]) -> None:
+    """Record that a version was not promoted. The champion stays.
+
+    The same refusal, told again, adds nothing to the ledger.
+
+    Raises:
+        CrosstrainError: there is no such version.
+    """
+    with moves.alone(f"refuse version {version} of {name}") as store:
+        run, old = moves.run_of(store, name, version), moves.aliases_of(store, name).get("champion")
+        event = _event("refused", name, version, old, reasons) | {
+            "id": _digest([name, version, old, list(reasons), blessing]),
+            "run_id": run,
+            "blessing_sha256": _digest(blessing),
+        }
+        tags = _tags("refusal", blessing, reasons)
+        moves.move(store, event, [("challenger", version)], tags, blessing)
+
+
+def rollback(name: str, reason: str) -> Promotion:
+    """Swap the champion and the previous one.
+
+    Raises:
+        ModelFileError: the files of the previous champion cannot be read.
+        NothingToDoError: there is no previous champion.
+        SettingsError: the reason is blank.
+    """
+    _demand(reason, "a rollback")
+    if not track.exists():
+        raise NothingToDoError(f"nothing was ever tracked here, so {name} has no champion")
+    with moves.alone(f"roll {name} back") as store:
+        aliases = moves.aliases_of(store, name)
+        if not {"champion", "previous"} <= set(aliases):
+            raise NothingToDoError(
+                f"{name} has the aliases {aliases}; a rollback needs a champion and a previous one"
+            )
+        old, version = aliases["champion"], aliases["previous"]
+        model_folder(name, version)
+        event = _event("rolled back", name, version, old, [reason])
+        moves.move(store, event, [("previous", old), ("champion", version)], {}, None)
+        return Promotion(name, version, old, True, f"version {version} is champion again")
+
+
+def history(name: str) -> list[dict[str, Any]]:
+    """The ledger's events of one model, oldest first."""
+    recover()
+    return [event for event in ledger.read() if event["name"] == name]
+
+
+def _event(
+    kind: str, name: str, version: int, before: int | None, reasons: Sequence[str]
+) -> dict[str, Any]:
+    return {
+        "id": uuid.uuid4().hex,
+        "event": kind,
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "name": name,
+        "version": version,
+        "champion_before": before,
+        "reasons": list(reasons),
+    }
+
+
+def _digest(told: object) -> str:
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def _tags(kind: str, blessing: Mapping[str, Any], reasons: Sequence[str]) -> dict[str, str]:
+    """The record whole, and its plain values one by one, to be searched for."""
+    plain = {k: v for k, v in blessing.items() if not isinstance(v, list | dict)}
+    tags = {f"{kind}.{name}": text for name, text in track.flatten(plain).items()}
+    return tags | {kind: json.dumps(blessing), f"{kind}.reasons": "; ".join(reasons)}
+
+
+def _demand(reason: str, what: str) -> None:
+    if not reason.strip():
+        raise SettingsError(f"the reason for {what} is blank; say why, it goes into the ledger")
+
+
+def _starting(tags: Mapping[str, str], prefix: str) -> dict[str, str]:
+    return {k.removeprefix(prefix): v for k, v in tags.items() if k.startswith(prefix)}

@@ -1,0 +1,81 @@
+"""Divide the datasets so that nothing leaks."""
+
+from pathlib import Path
+
+from tasks import store
+from tasks.refs import Ref
+from tasks.step import step
+from transfer import duplicates, scan
+from transfer import split as library
+from transfer.errors import DataRefusedError
+from transfer.sample import Manifest
+from transfer.settings import Settings, SourceSettings
+
+CODE = ["transfer.split", "transfer.scan"]
+
+
+def folds_for(scanned: Ref, settings: Settings) -> int:
+    """Folds within the labelled items of the target; 0 selects on its validation split."""
+    manifest, cap = Manifest.load(scanned.path), settings.target.labels_per_class
+    labelled = round(len(manifest) * (1 - settings.split.test))
+    if cap is not None:
+        labelled = min(labelled, cap * len(manifest.class_names))
+    return settings.adapt.folds_for(labelled)
+
+
+@step("split target", tags=["data"])
+def split_target(scanned: Ref, settings: Settings, folds: int) -> Ref:
+    """Divide the target, refuse a class that a split lacks, and look for near-duplicates."""
+    near = settings.validate_.near_duplicate_rms
+    cap, merge = settings.target.labels_per_class, folds > 0
+
+    def compute(out: Path) -> None:
+        manifest = Manifest.load(scanned.path)
+        table = library.split(manifest, settings.split, labels_per_class=cap, merge_val=merge)
+        library.check_coverage(
+            manifest, table, settings.split, folds=folds, labels_per_class=cap, merge_val=merge
+        )
+        pairs = duplicates.near_pairs(
+            scan.load_images(scanned.path),
+            manifest.items["id"].tolist(),
+            table["split"].tolist(),
+            max_rms=near,
+        )
+        library.save(out, manifest, table, pairs)
+
+    told = {"split": settings.split.model_dump(), "cap": cap, "folds": folds, "near": near}
+    return store.result(
+        "split", compute, inputs={"scan": scanned.digest}, settings=told, code=CODE
+    )
+
+
+@step("split source", tags=["data"])
+def split_source(
+    scanned: Ref, target_scan: Ref, target_split: Ref, settings: SourceSettings, folds: int
+) -> Ref:
+    """Divide the source, leaving out what equals an item the target is judged on."""
+
+    def compute(out: Path) -> None:
+        manifest, target = Manifest.load(scanned.path), Manifest.load(target_scan.path)
+        table = library.split(manifest, settings.split, labels_per_class=None, merge_val=False)
+        table = library.leave_out(
+            table, manifest, target, library.load(target_split.path), labelled=folds > 0
+        )
+        if not (table["split"] == "val").any():
+            raise DataRefusedError(
+                f"the source {manifest.name} has no validation item among {len(manifest)}; "
+                f"raise source.split.val (now {settings.split.val:g}) or add items"
+            )
+        library.save(out, manifest, table, [])
+
+    return store.result(
+        "split",
+        compute,
+        inputs={
+            "scan": scanned.digest,
+            "target_scan": target_scan.digest,
+            "target_split": target_split.digest,
+        },
+        settings={"split": settings.split.model_dump(), "folds": folds},
+        code=CODE,
+    )

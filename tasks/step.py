@@ -1,0 +1,113 @@
+"""How a function becomes a step of the chain.
+
+Prefect runs and shows the steps; what may be reused is decided by `tasks.store`, so Prefect's own
+caching is off. Each step says on the log what it did and how long it took.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from threading import Lock
+from typing import Any, TypeVar
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.refs import ArmRef, Ref
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+log = logging.getLogger("crosstrain")
+
+
+class Stopwatch:
+    """When each step of a run was at work; steps may overlap."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._spans: dict[str, list[tuple[float, float]]] = {}
+        self._reused: dict[str, bool] = {}
+        self._started = time.perf_counter()
+
+    def add(self, name: str, start: float, end: float, reused: bool) -> None:
+        """Record one call of a step."""
+        with self._lock:
+            self._spans.setdefault(name, []).append((start, end))
+            self._reused[name] = self._reused.get(name, True) and reused
+
+    def total(self) -> float:
+        """Seconds since the run began."""
+        return time.perf_counter() - self._started
+
+    def seconds(self) -> dict[str, float]:
+        """Wall time of each step; calls that overlap count once."""
+        return {name: round(_union(spans), 3) for name, spans in self._spans.items()}
+
+    def reused(self) -> list[str]:
+        """Steps of which every call used a stored result."""
+        return [name for name, reused in self._reused.items() if reused]
+
+
+def _union(spans: Sequence[tuple[float, float]]) -> float:
+    covered, reached = 0.0, float("-inf")
+    for start, end in sorted(spans):
+        covered += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return covered
+
+
+_watches: list[Stopwatch] = []
+
+
+@contextmanager
+def timed() -> Iterator[Stopwatch]:
+    """Time the steps that run inside the block."""
+    _watches.append(Stopwatch())
+    try:
+        yield _watches[-1]
+    finally:
+        _watches.pop()
+
+
+def step(
+    name: str, *, tags: Sequence[str], retries: int = 0, timeout: float | None = None
+) -> Callable[[Function], Any]:
+    """Make a Prefect task that caches and persists nothing by itself.
+
+    Args:
+        name: shown in the Prefect UI and on the log.
+        tags: for filters in the UI.
+        retries: only where trying again can help, such as a busy database.
+        timeout: seconds.
+    """
+
+    def decorate(function: Function) -> Any:
+        return task(
+            name=name,
+            tags=list(tags),
+            retries=retries,
+            retry_delay_seconds=2,
+            timeout_seconds=timeout,
+            cache_policy=NO_CACHE,
+            persist_result=False,
+        )(_told(name, function))
+
+    return decorate
+
+
+def _told(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        start = time.perf_counter()
+        result = function(*args, **kwargs)
+        end = time.perf_counter()
+        ref = result.ref if isinstance(result, ArmRef) else result
+        reused = isinstance(ref, Ref) and ref.reused
+        what = f"{name} {result.method}/{result.seed}" if isinstance(result, ArmRef) else name
+        log.info("%-22s %7.1f s%s", what, end - start, "  (stored)" if reused else "")
+        if _watches:
+            _watches[-1].add(name, start, end, reused)
+        return result
+
+    return run

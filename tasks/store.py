@@ -1,0 +1,114 @@
+"""The content-addressed store: same inputs, settings and code in, stored result out.
+
+A result is a folder ``build/<step>/<key>``. It is written beside its place, fsynced, and renamed,
+so that it is there whole or not at all; ``stored.json`` in it lists every file with its digest,
+and a hit checks them, so that no result is trusted because a file exists.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from tasks import paths
+from tasks.code import source_digest
+from tasks.refs import Ref
+from transfer.checkpoint import write_atomic
+
+RECORD = "stored.json"
+
+
+def key(
+    step: str, inputs: Mapping[str, str], settings: Mapping[str, Any], code: Sequence[str]
+) -> str:
+    """The one cache key: step, digests of inputs, settings, and the source the step uses."""
+    told = {
+        "step": step,
+        "inputs": dict(inputs),
+        "settings": dict(settings),
+        "code": source_digest(code),
+    }
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def result(
+    step: str,
+    compute: Callable[[Path], object],
+    *,
+    inputs: Mapping[str, str],
+    settings: Mapping[str, Any],
+    code: Sequence[str],
+) -> Ref:
+    """Return the stored result of a step, or compute and store it.
+
+    Args:
+        step: name of the step; the folder under build/.
+        compute: writes the result's files into the empty folder it is given.
+        inputs: digest of each input.
+        settings: plain JSON values that the result depends on.
+        code: modules whose source, with what they import, the result depends on.
+    """
+    address = key(step, inputs, settings, code)
+    place = paths.BUILD / step / address
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(paths.BUILD / step / f".{address}.lock"):
+        if (found := _stored(place)) is not None:
+            return found
+        working = paths.BUILD / step / f".{address}.part"
+        shutil.rmtree(working, ignore_errors=True)
+        working.mkdir()
+        started = time.perf_counter()
+        compute(working)
+        return _keep(working, place, time.perf_counter() - started)
+
+
+def partial(step: str, address: str) -> Path:
+    """Folder for the checkpoints of an unfinished computation."""
+    return paths.BUILD / "partial" / step / address
+
+
+def digest_of(folder: Path) -> tuple[str, dict[str, str]]:
+    """Digest of a folder's content, and of each file by its relative path."""
+    files = {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != RECORD
+    }
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest(), files
+
+
+def _stored(place: Path) -> Ref | None:
+    try:
+        record = json.loads((place / RECORD).read_text())
+    except (OSError, ValueError):
+        return None
+    digest, files = digest_of(place)
+    if files != record["files"]:
+        return None
+    return Ref(place, digest, record["seconds"], reused=True)
+
+
+def _keep(working: Path, place: Path, seconds: float) -> Ref:
+    digest, files = digest_of(working)
+    for path in working.rglob("*"):
+        _fsync(path)
+    record = {"digest": digest, "seconds": round(seconds, 3), "files": files}
+    write_atomic(working / RECORD, json.dumps(record, indent=1).encode())
+    shutil.rmtree(place, ignore_errors=True)
+    working.rename(place)
+    _fsync(place.parent)
+    return Ref(place, digest, record["seconds"], reused=False)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

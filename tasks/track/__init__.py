@@ -1,0 +1,24 @@
+"""The only place that knows MLflow: runs, registered models and the store they live in.
+
+Everything is logged after the fact, by run id, never through MLflow's per-thread active run.
+"""
+
+from tasks.track.connection import client, exists, lock, refusals
+from tasks.track.models import Answers, load_back, model_folder, register
+from tasks.track.runs import ArmRecord, DatasetUse, RunRecord, flatten, log_run
+
+__all__ = [
+    "Answers",
+    "ArmRecord",
+    "DatasetUse",
+    "RunRecord",
+    "client",
+    "exists",
+    "flatten",
+    "load_back",
+    "lock",
+    "log_run",
+    "model_folder",
+    "refusals",
+    "register",
+]

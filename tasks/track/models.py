@@ -1,0 +1,212 @@
+"""Registered models: a model folder in, a version out, and back again in a fresh process.
+
+A version holds the model folder, the pyfunc file `serve_model` and the library's source, so that
+it loads on a machine that has none of this project installed. Nothing in it is pickled.
+"""
+
+import filecmp
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version as installed
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.track import connection
+from tasks.track.runs import KEY
+from transfer import errors
+from transfer.errors import CrosstrainError, ModelFileError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
+
+REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "pillow", "pydantic", "safetensors")
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Probabilities (N, K) that a version gave in a fresh process; None where not asked."""
+
+    files: NDArray[np.float32] | None
+    arrays: NDArray[np.float32] | None
+
+
+def register(name: str, model_folder: Path, key: str, run_id: str, tags: Mapping[str, str]) -> int:
+    """Register a model folder and return its version.
+
+    A version with this key whose files equal the folder's is returned as it is. What a killed
+    process left unregistered is deleted.
+
+    Args:
+        name: registered name, such as ``crosstrain-plants``.
+        model_folder: holds card.json and weights.safetensors.
+        key: digest of the model's content.
+        run_id: the run that the model belongs to.
+        tags: shown on the version.
+
+    Raises:
+        CrosstrainError: the store refuses the model.
+        ModelFileError: the folder does not exist.
+    """
+    if not model_folder.is_dir():
+        raise ModelFileError(f"{model_folder} is no folder; expected card.json and weights in it")
+    store = connection.client()
+    experiment = connection.experiment_id(store)
+    with connection.lock("models"), connection.refusals(f"register {name}"):
+        versions = store.search_model_versions(f"name = '{name}' and tags.`{KEY}` = '{key}'")
+        for known in versions:
+            if _holds(store, known, model_folder):
+                return int(known.version)
+        _remove_unregistered(store, experiment, key, {v.source for v in versions})
+        model = _log(store, experiment, model_folder, key, run_id)
+        return _version(store, name, model, run_id, {**tags, KEY: key})
+
+
+def model_folder(name: str, version: int) -> Path:
+    """Local folder of the card and the weights of a version.
+
+    Raises:
+        ModelFileError: the version, or its files, are not there.
+    """
+    store = connection.client()
+    try:
+        with connection.refusals(f"find version {version} of {name}"):
+            return _folder(store, store.get_model_version(name, str(version)))
+    except (CrosstrainError, OSError) as error:
+        raise ModelFileError(
+            f"version {version} of {name} has no readable files ({error}); restore "
+            "mlruns/ from a copy, or train again to register a new version"
+        ) from error
+
+
+def load_back(
+    name: str,
+    version: int,
+    files: Sequence[Path] | None = None,
+    arrays: NDArray[np.uint8] | None = None,
+    timeout: float = 300.0,
+) -> Answers:
+    """Ask a version in a fresh process, which has only MLflow and what the version carries.
+
+    Args:
+        name: registered name.
+        version: its number.
+        files: image files, decoded by the version itself.
+        arrays: images uint8 (N, H, W) or (N, H, W, channels).
+        timeout: seconds after which the process is ended.
+
+    Raises:
+        ModelFileError: the version does not load, or does not answer.
+    """
+    with TemporaryDirectory() as scratch:
+        asked, answered = Path(scratch, "asked.npy"), Path(scratch, "answered.npz")
+        if arrays is not None:
+            np.save(asked, arrays, allow_pickle=False)
+        question = {
+            "model": str(model_folder(name, version).parents[1]),
+            "files": None if files is None else [str(path) for path in files],
+            "arrays": None if arrays is None else str(asked),
+            "answer": str(answered),
+        }
+        _ask(f"version {version} of {name}", question, timeout)
+        with np.load(answered, allow_pickle=False) as answer:
+            return Answers(answer.get("files"), answer.get("arrays"))
+
+
+def _ask(what: str, question: Mapping[str, Any], timeout: float) -> None:
+    command = [sys.executable, "-P", str(HERE / "load_back.py"), json.dumps(question)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise ModelFileError(f"{what} gave no answer in {timeout:.0f} s") from error
+    if done.returncode:
+        told = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
+        raise ModelFileError(f"{what} does not load and answer in a fresh process: {told}")
+
+
+def _log(store: "MlflowClient", experiment: str, model_folder: Path, key: str, run_id: str) -> str:
+    """Save the pyfunc model, upload it as a logged model of the run, and return its location."""
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.models import Model
+
+    logged = store.create_logged_model(experiment, "model", run_id, {KEY: key})
+    identity: str = logged.model_id
+    meta = Model(logged.artifact_location, run_id, model_uuid=identity, model_id=identity)
+    with TemporaryDirectory() as scratch:
+        _save_pyfunc(Path(scratch), model_folder, meta)
+        store.log_model_artifacts(identity, str(Path(scratch, "pyfunc")))
+    store.finalize_logged_model(identity, "READY")
+    store.log_outputs(run_id, [LoggedModelOutput(identity, step=0)])
+    return logged
+
+
+def _save_pyfunc(scratch: Path, model_folder: Path, meta: Any) -> None:
+    from mlflow import pyfunc
+
+    shutil.copytree(model_folder, scratch / "model")
+    target = scratch / "pyfunc"
+    pyfunc.save_model(
+        target,
+        python_model=str(HERE / "serve_model.py"),
+        artifacts={"model": str(scratch / "model")},
+        code_paths=[str(Path(errors.__file__).parent)],
+        pip_requirements=[f"{name}=={installed(name).split('+')[0]}" for name in REQUIREMENTS],
+        mlflow_model=meta,
+    )
+    flavor = meta.flavors["python_function"]  # drop what it tells of this machine's folders
+    flavor["artifacts"]["model"]["uri"], flavor["model_code_path"] = "model", "serve_model.py"
+    meta.save(target / "MLmodel")
+
+
+def _version(
+    store: "MlflowClient", name: str, model: "LoggedModel", run_id: str, tags: Mapping[str, str]
+) -> int:
+    """Make a version of a logged model, and name it in the model's own tags, as MLflow's UI does.
+
+    The source is a location: MLflow looks a ``models:/`` source up in its global store, which
+    need not be this one.
+    """
+    if not store.search_registered_models(f"name = '{name}'"):
+        store.create_registered_model(name)
+    version = int(
+        store.create_model_version(name, model.artifact_location, run_id, dict(tags)).version
+    )
+    link = json.dumps([{"name": name, "version": version}])
+    store.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": link})
+    return version
+
+
+def _holds(store: "MlflowClient", version: Any, folder: Path) -> bool:
+    try:
+        kept = _folder(store, version)
+        names = [p.relative_to(folder) for p in folder.rglob("*") if p.is_file()]
+        return not any(filecmp.cmpfiles(folder, kept, names, shallow=False)[1:])
+    except OSError:
+        return False
+
+
+def _folder(store: "MlflowClient", version: Any) -> Path:
+    from mlflow import artifacts
+
+    location = store.get_model_version_download_uri(version.name, version.version)
+    uri = f"{location}/artifacts/model"
+    folder = Path(artifacts.download_artifacts(uri, tracking_uri=connection.uri()))
+    (folder / "card.json").stat()
+    return folder
+
+
+def _remove_unregistered(
+    store: "MlflowClient", experiment: str, key: str, registered: set[str]
+) -> None:
+    for model in store.search_logged_models([experiment], f"tags.`{KEY}` = '{key}'"):
+        if model.artifact_location not in registered:
+            store.delete_logged_model(model.model_id)

@@ -1,0 +1,184 @@
+"""Put what is expected of the data to it, with Great Expectations; the only file that imports it.
+
+Its import takes seconds, so it happens when validation runs and not before.
+"""
+
+import html
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from tasks.validation_report import Row, ValidationReport, printable, refuse
+from transfer.expectations import Expectation, Suite, not_reached, suites
+from transfer.flaws import Scanned
+from transfer.quality import QualitySettings
+
+__all__ = ["Row", "ValidationReport", "refuse", "validate"]
+
+EXAMPLES = 5
+_DOCS = Path(__file__).with_name("validation.html")
+_ONE_AT_A_TIME = threading.Lock()  # contexts of two threads give wrong results without a word
+
+
+def validate(
+    source: Scanned,
+    target: Scanned,
+    *,
+    settings: QualitySettings,
+    out: Path,
+    near: Mapping[str, Any] | None = None,
+) -> ValidationReport:
+    """Validate a source and a target, also when one or both could not be split.
+
+    Args:
+        out: existing folder; gets ``validation.json`` and ``data_docs/index.html``, one page
+            that needs no network.
+        near: ``near_duplicates`` of the target's split.json; None when it is not known yet.
+
+    Raises:
+        DataRefusedError: a split belongs to another manifest. Failed expectations do not raise:
+            see `refuse`.
+    """
+    asked = suites(source, target, settings, near)
+    with _ONE_AT_A_TIME:
+        results = _run(asked)
+        rows = [
+            _row(suite, expectation, found)
+            for suite, result in zip(asked, results, strict=True)
+            for expectation, found in zip(suite.expectations, _in_order(result), strict=True)
+        ]
+        report = ValidationReport(rows, not_reached(source, target, near))
+        page = _data_docs(report, asked, results)
+    report.save(out)
+    (out / "data_docs").mkdir(exist_ok=True)
+    (out / "data_docs" / "index.html").write_text(page, encoding="utf-8")
+    return report
+
+
+def _run(asked: Sequence[Suite]) -> list[Any]:
+    """Run each suite in one context of its own that keeps everything in memory."""
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import (
+        DataContextConfig,
+        InMemoryStoreBackendDefaults,
+        ProgressBarsConfig,
+    )
+
+    config = DataContextConfig(
+        store_backend_defaults=InMemoryStoreBackendDefaults(),
+        progress_bars=ProgressBarsConfig(globally=False),
+        analytics_enabled=False,
+    )
+    context = gx.get_context(mode="ephemeral", project_config=config)
+    tables = context.data_sources.add_pandas("tables")
+    return [_validated(tables, suite, f"{number}") for number, suite in enumerate(asked)]
+
+
+def _validated(tables: Any, suite: Suite, name: str) -> Any:
+    import great_expectations as gx
+    import great_expectations.expectations as gxe
+
+    expectations = [
+        getattr(gxe, e.kind)(
+            **e.arguments, description=e.what, severity=e.severity, meta={"row": row}
+        )
+        for row, e in enumerate(suite.expectations)
+    ]
+    batch = tables.add_dataframe_asset(name).add_batch_definition_whole_dataframe("all")
+    return batch.get_batch({"dataframe": suite.table}).validate(
+        gx.ExpectationSuite(name=f"{suite.dataset}: {suite.title}", expectations=expectations),
+        result_format={
+            "result_format": "SUMMARY",
+            "unexpected_index_column_names": [suite.key],
+            "partial_unexpected_count": EXAMPLES,
+        },
+    )
+
+
+def _in_order(result: Any) -> list[dict[str, Any]]:
+    """Give the results of a suite in the order of its expectations, which GX does not keep."""
+    told = result.to_json_dict()["results"]
+    return sorted(told, key=lambda one: one["expectation_config"]["meta"]["row"])
+
+
+def _row(suite: Suite, expectation: Expectation, told: dict[str, Any]) -> Row:
+    column, result = expectation.arguments.get("column", ""), told["result"]
+    return Row(
+        dataset=suite.dataset,
+        what=expectation.what,
+        column=column,
+        found=_found(result),
+        expected=expectation.expected,
+        passed=told["success"],
+        severity=expectation.severity,
+        setting=expectation.setting,
+        expectation=told["expectation_config"]["type"],
+        examples=expectation.examples[:EXAMPLES] or _examples(result, column, suite.key),
+    )
+
+
+def _found(result: dict[str, Any]) -> str:
+    if "unexpected_count" in result:
+        bad, rows = result["unexpected_count"], result["element_count"]
+        return f"{bad} of {rows}" + (f" ({bad / rows:.2%})" if bad else "")
+    value = result.get("observed_value", "it could not be evaluated")
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _examples(result: dict[str, Any], column: str, key: str) -> list[str]:
+    """Name failed rows: the id, and in brackets what the column says of it."""
+    rows = result.get("partial_unexpected_index_list") or []
+    names = [
+        str(row[key]) if column == key else f"{row[key]} ({row[column]})" for row in rows[:EXAMPLES]
+    ]
+    return [printable(name) for name in names]
+
+
+def _data_docs(report: ValidationReport, asked: Sequence[Suite], results: Sequence[Any]) -> str:
+    template = jinja2.Environment(autoescape=True).from_string(_DOCS.read_text(encoding="utf-8"))
+    pages = [
+        {
+            "title": f"{suite.dataset}: {suite.title}",
+            "passed": result.success,
+            "html": Markup(_sections(result)),
+        }
+        for suite, result in zip(asked, results, strict=True)
+    ]
+    verdict = "passed" if report.passed else "failed"
+    return template.render(report=report, pages=pages, verdict=verdict)
+
+
+def _sections(result: Any) -> str:
+    """Render a suite's result with the renderers of GX's Data Docs, without their overview.
+
+    They link scripts and styles of six other hosts and copy 4 MB of pictures; these sections
+    stand in a page of ours instead. They escape nothing, so names from a dataset are escaped.
+    """
+    from great_expectations.render.renderer import ValidationResultsPageRenderer
+    from great_expectations.render.view import DefaultJinjaSectionView
+
+    for one in result.results:
+        one.result = _escaped(one.result)
+        one.exception_info = _escaped(one.exception_info)
+    view, page = DefaultJinjaSectionView(), ValidationResultsPageRenderer().render(result)
+    sections = (section.to_json_dict() for section in page.sections[1:])
+    return "\n".join(
+        view.render({"section": section, "section_loop": {"index": index}})
+        for index, section in enumerate(sections, 2)
+    )
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, str):
+        return html.escape(value)
+    if isinstance(value, dict):
+        return {key: _escaped(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_escaped(one) for one in value]
+    return value

@@ -1,0 +1,96 @@
+"""A process that forks others, which do something in a project and may be killed on the way.
+
+Reads a line of JSON at a time: a list of jobs to do at the same time, each {folder, action,
+arguments, die_at}. A job with ``die_at`` n is killed before its nth step. Writes their exit codes.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import mlflow.pyfunc
+from mlflow import MlflowClient
+from mlflow.store.tracking import sqlalchemy_store  # noqa: F401  imported once, before the forks
+
+from tasks import ledger, registry, track
+
+STEPS = {
+    os: ["fsync"],
+    ledger: ["begin", "append", "finish"],
+    mlflow.pyfunc: ["save_model"],
+    MlflowClient: [
+        "create_run",
+        "log_batch",
+        "log_inputs",
+        "log_artifact",
+        "log_text",
+        "set_terminated",
+        "create_logged_model",
+        "log_model_artifacts",
+        "finalize_logged_model",
+        "create_registered_model",
+        "create_model_version",
+        "set_logged_model_tags",
+        "set_model_version_tag",
+        "set_registered_model_alias",
+    ],
+}
+
+
+def log(key):
+    arm = track.ArmRecord("scratch/0", {"rate": 0.1}, {"accuracy": 0.5}, {"loss": [2.0, 1.0]})
+    use = track.DatasetUse("plants", "data/plants", "0" * 32, 9, "target")
+    file = {"notes": Path("notes.txt")}
+    track.log_run(track.RunRecord(key, "run", {"a": 1}, {"gain": 0.1}, {}, [use], [arm], file))
+
+
+def promote(version, reason):
+    registry.promote("plants", version, reasons=[reason], blessing={"verdict": "positive"})
+
+
+def rollback(reason):
+    registry.rollback("plants", reason)
+
+
+def register(folder, key, run):
+    track.register("plants", Path(folder), key, run, {})
+
+
+def mortal(function, die_at, count):
+    def step(*args, **kwargs):
+        if count[0] == die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        count[0] += 1
+        return function(*args, **kwargs)
+
+    return step
+
+
+def do(job):
+    os.chdir(job["folder"])
+    count = [0]
+    for owner, names in STEPS.items():
+        for name in names:
+            setattr(owner, name, mortal(getattr(owner, name), job.get("die_at"), count))
+    globals()[job["action"]](*job["arguments"])
+
+
+def start(job):
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            do(job)
+            status = 0
+        finally:
+            os._exit(status)
+    return child
+
+
+if __name__ == "__main__":
+    for line in sys.stdin:
+        children = [start(job) for job in json.loads(line)]
+        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        print(json.dumps(codes), flush=True)

@@ -1,0 +1,193 @@
+"""dvc.yaml and data.dvc under the real DVC, with a stand-in for the command line."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tasks import demo_data, version
+
+ROOT = Path(__file__).parents[1]
+STAND_IN = f"""#!{sys.executable}
+import json, sys
+from pathlib import Path
+import yaml
+from tasks import version
+from transfer.errors import DataRefusedError
+
+def table(name, text):
+    path = Path("reports/plots") / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+if sys.argv[1:3] == ["data", "verify"]:
+    *used, flag, out = sys.argv[3:]
+    assert flag == "--out"
+    try:
+        found = version.verify_all(Path("data.dvc"), [Path(path) for path in used])
+    except DataRefusedError as error:
+        sys.exit(str(error))
+    Path(out).parent.mkdir(exist_ok=True)
+    Path(out).write_text(json.dumps(found))
+else:
+    assert sys.argv[1:] == ["retrain", "--no-promote"]
+    steps = yaml.safe_load(Path("params.yaml").read_text())["adapt"]["steps"]
+    table("confusion.csv", "actual,predicted\\n0,0\\n0,1\\n1,1\\n")
+    table("reliability.csv", "confidence,accuracy\\n0.5,0.4\\n0.9,0.8\\n")
+    table("arms.csv", "arm,accuracy\\nscratch-0,0.8\\nl2_sp-0,0.9\\n")
+    table("curves.csv", "arm,step,loss\\nscratch-0,0,2.3\\nscratch-0,1,2.0\\n")
+    Path("reports/metrics.json").write_text(json.dumps({{"accuracy": steps / 1000}}))
+"""
+
+
+def run(*words: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", *words] if words[0] == "dvc" else words
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) == ok, done.stdout + done.stderr
+    return done
+
+
+def commit(message: str) -> None:
+    run("git", "add", "--all")
+    run("git", "commit", "--quiet", "--message", message)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    folder = tmp_path_factory.mktemp("environment")
+    (folder / "crosstrain").write_text(STAND_IN)
+    (folder / "crosstrain").chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+        patch.setenv("DVC_NO_ANALYTICS", "1")
+        patch.setenv("DVC_SITE_CACHE_DIR", str(folder / "site"))
+        patch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+        for role in ("AUTHOR", "COMMITTER"):
+            patch.setenv(f"GIT_{role}_NAME", "tester")
+            patch.setenv(f"GIT_{role}_EMAIL", "tester@example.org")
+        yield
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """This project's DVC files, small stand-ins for the rest, data accepted and committed."""
+    project = tmp_path_factory.mktemp("recorded")
+    _copy_dvc_files(project)
+    for name in ("transfer/a.py", "tasks/a.py", "flows/retrain.py", "constraints.txt"):
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).write_text("1\n")
+    for row in range(20):
+        path = project / f"data/{('mnist', 'digits')[row % 2]}/{row % 5}/{row}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes([row]))
+    (project / "params.yaml").write_text(yaml.safe_dump(_params()))
+    with contextlib.chdir(project):
+        run("git", "init", "--quiet")
+        version.accept(Path("data.dvc"))
+        commit("project")
+    return project
+
+
+@pytest.fixture
+def project(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(recorded, tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+
+
+def _copy_dvc_files(project: Path) -> None:
+    for name in (".dvcignore", ".gitignore", "data.dvc", "dvc.yaml"):
+        shutil.copy(ROOT / name, project)
+    shutil.copytree(ROOT / ".dvc", project / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
+
+
+def _params() -> dict[str, dict[str, Any]]:
+    sections = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["retrain"]["params"]
+    return {name: {"value": 1} for name in sections} | {
+        "source": {"path": "data/mnist"},
+        "target": {"path": "data/digits"},
+        "adapt": {"steps": 300},
+    }
+
+
+def test_demo_data_is_what_data_dvc_records_with_an_empty_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _copy_dvc_files(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    run("git", "init", "--quiet")
+    demo_data.write(Path("data"))
+    assert set(version.verify_all(Path("data.dvc"))) == {"data/mnist", "data/digits"}
+    run("git", "add", "--all")
+    status = json.loads(run("dvc", "data", "status", "--json").stdout)
+    assert "uncommitted" not in status
+
+
+def test_repro_runs_once_then_again_only_for_what_changed(project: None) -> None:
+    first = run("dvc", "repro").stdout
+    assert "Running stage 'verify'" in first
+    assert "Running stage 'retrain'" in first
+    Path("transfer/__pycache__").mkdir()
+    Path("transfer/__pycache__/a.cpython-311.pyc").write_text("bytecode")
+    second = run("dvc", "repro").stdout
+    assert "Running stage 'verify'" in second
+    assert "Stage 'retrain' didn't change, skipping" in second
+    Path("transfer/a.py").write_text("2\n")
+    assert "Running stage 'retrain'" in run("dvc", "repro").stdout
+
+
+def test_repro_stops_at_a_changed_byte_and_leaves_data_dvc_as_it_is(project: None) -> None:
+    run("dvc", "repro")
+    recorded = Path("data.dvc").read_bytes()
+    report = Path("reports/metrics.json").read_bytes()
+    victim = sorted(Path("data/digits/3").iterdir())[0]
+    victim.write_bytes(b"!")
+    refused = run("dvc", "repro", ok=False)
+    assert "data/digits is not the version that data.dvc records" in refused.stderr
+    assert f"changed, 1: 3/{victim.name}" in refused.stderr
+    assert "Running stage 'retrain'" not in refused.stdout
+    assert Path("data.dvc").read_bytes() == recorded
+    assert Path("reports/metrics.json").read_bytes() == report
+
+
+def test_repro_notices_a_dataset_that_data_dvc_does_not_record(project: None) -> None:
+    shutil.copytree("data/digits/3", "data/threes/3")
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["target"]["path"] = "data/threes"
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    run("dvc", "repro")
+    Path("data/threes/3/new.png").write_bytes(b"new")
+    assert "Running stage 'retrain'" in run("dvc", "repro").stdout
+
+
+def test_what_dvc_itself_records_is_refused_until_it_is_accepted(project: None) -> None:
+    Path("data/digits/3/new.png").write_bytes(b"new")
+    run("dvc", "repro", "--all-pipelines", ok=False)  # DVC rewrites data.dvc, verify refuses
+    refused = run("dvc", "repro", ok=False).stderr
+    assert "crosstrain data accept" in refused
+    version.accept(Path("data.dvc"))
+    run("dvc", "repro")
+    assert "data/digits" in json.loads(Path("reports/data.json").read_text())
+
+
+def test_metrics_plots_and_experiments_compare_versions(project: None) -> None:
+    run("dvc", "repro")
+    commit("300 steps")
+    run("dvc", "exp", "run", "--set-param", "adapt.steps=500")
+    diff = json.loads(run("dvc", "metrics", "diff", "--json").stdout)
+    assert diff["reports/metrics.json"]["accuracy"] == {"old": 0.3, "new": 0.5, "diff": 0.2}
+    commit("500 steps")
+    diff = json.loads(run("dvc", "metrics", "diff", "HEAD~1", "HEAD", "--json").stdout)
+    assert diff["reports/metrics.json"]["accuracy"]["new"] == 0.5
+    run("dvc", "plots", "diff", "HEAD~1", "HEAD")
+    page = Path("dvc_plots/index.html").read_text()
+    for plot in ("confusion", "reliability", "arms", "curves"):
+        assert f"{plot}.csv" in page
+    assert "reports/retrain.html" in page

@@ -1,0 +1,243 @@
+"""An arm: one method, one seed, adapted to the target's labelled items.
+
+With few labels an arm is a cross-validation committee (Parmanto, Munro and Doyle, 1996): the
+labelled items are cut into folds, one network is trained on the rest of each, and the arm's
+class scores are the mean of its networks'. Each item's *out-of-fold* scores come from the one
+network that did not see it, so that arms are compared and calibrated without a validation split.
+With many labels an arm is one network, compared on the validation split.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from transfer import calibrate, checkpoint, folds
+from transfer.arrays import TrainItems
+from transfer.checkpoint import Keeper
+from transfer.fit import Budget, History, Recipe, embed, fit, logits
+from transfer.method import Method
+from transfer.modalities.image.spec import ImageLimits, ImageSpec
+from transfer.network import BackboneSettings, Network, build
+from transfer.predict import Card, Member, tensor_name
+from transfer.section import Section
+from transfer.weights import Knowledge, Transfer
+
+
+class AdaptSettings(Section):
+    """The arms: every method with every seed, under one budget."""
+
+    methods: tuple[str, ...] = ("scratch", "linear_probe", "fine_tune", "l2_sp")
+    """Files of transfer/methods/; scratch is always run."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """One arm a method and seed."""
+    folds: int | None = Field(None, ge=0, le=20)
+    """Folds within the labelled items; 0 selects on the validation split; null decides:
+    3 folds below `few` labelled items, else the validation split."""
+    few: int = Field(1000, ge=0)
+    """Labelled items below which folds are used when `folds` is null."""
+    budget: Budget = Budget()
+    """The same steps and batches for every arm and fold."""
+
+    def folds_for(self, labelled: int) -> int:
+        """Folds to use with that many labelled items."""
+        if self.folds is not None:
+            return 0 if self.folds < 2 else self.folds
+        return 3 if labelled < self.few else 0
+
+
+@dataclass(frozen=True)
+class Target:
+    """What every arm of a run shares."""
+
+    name: str
+    class_names: tuple[str, ...]
+    labelled: TrainItems
+    validation: TrainItems | None
+    """None selects out of fold."""
+    folds: int
+    spec: ImageSpec
+    limits: ImageLimits
+    backbone: BackboneSettings
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A finished arm; N items are the labelled ones, or the validation split's."""
+
+    method: str
+    seed: int
+    networks: tuple[Network, ...]
+    scores: Tensor  # N x K, out of fold or of the validation items
+    judged: TrainItems
+    histories: tuple[History, ...]
+    transfers: tuple[Transfer, ...]
+
+
+def adapt(
+    name: str,
+    method: Method,
+    knowledge: Knowledge | None,
+    target: Target,
+    recipe: Recipe,
+    *,
+    seed: int,
+    keeper: Callable[[int], Keeper] | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> Arm:
+    """Train one arm.
+
+    Args:
+        name: the method's name.
+        method: the method.
+        knowledge: the source's weights; None for a method that uses none.
+        target: items, classes and folds.
+        recipe: budget, augmentation, normalisation and machine, equal for every arm.
+        seed: of weights, folds, order and augmentation.
+        keeper: gives the checkpoint keeper of each fold.
+        on_step: called with (steps done, steps in all) over all folds.
+    """
+    items, n_folds = target.labelled, max(target.folds, 1)
+    fold_of = np.full(len(items), -1)
+    if target.folds:
+        fold_of = folds.assign(items.labels.numpy(), items.groups.tolist(), n_folds, seed)
+    judged = items if target.validation is None else target.validation
+    scores = torch.zeros(len(judged), len(target.class_names))
+    networks, histories, transfers = [], [], []
+    for fold in range(n_folds):
+        trainer = _Trainer(method, knowledge, target, recipe, seed * 1000 + fold)
+        network, history = trainer.train(
+            fold_of != fold,
+            keeper(fold) if keeper else None,
+            _shifted(on_step, fold, n_folds),
+        )
+        rows = torch.from_numpy(fold_of == fold if target.folds else np.full(len(judged), True))
+        scores[rows] = logits(network, judged.images[rows], recipe)
+        networks.append(network.cpu())
+        histories.append(history)
+        transfers = trainer.transfers
+    return Arm(
+        name, seed, tuple(networks), scores, judged, tuple(histories), tuple(transfers)
+    )
+
+
+def _shifted(
+    on_step: Callable[[int, int], None] | None, fold: int, n_folds: int
+) -> Callable[[int, int], None] | None:
+    if on_step is None:
+        return None
+    return lambda done, steps: on_step(fold * steps + done, n_folds * steps)
+
+
+class _Trainer:
+    """One network of an arm: prepared, then trained on the items it may see."""
+
+    def __init__(
+        self,
+        method: Method,
+        knowledge: Knowledge | None,
+        target: Target,
+        recipe: Recipe,
+        seed: int,
+    ) -> None:
+        network = build(
+            target.backbone,
+            channels=target.spec.channels,
+            classes=len(target.class_names),
+            seed=seed,
+        )
+        given = knowledge if method.uses_source else None
+        self.prepared = method.prepare(network, given, target.class_names)
+        self.transfers = self.prepared.transfers
+        self.method, self.target, self.recipe, self.seed = method, target, recipe, seed
+
+    def train(
+        self,
+        seen: np.ndarray,
+        keeper: Keeper | None,
+        on_step: Callable[[int, int], None] | None,
+    ) -> tuple[Network, History]:
+        """Train on the labelled items where ``seen`` (N bool) is true."""
+        items, views = self.target.labelled.take(seen), self.prepared.views
+        features = None
+        if views:
+            self.prepared.network.to(self.recipe.machine.device)
+            features = embed(self.prepared.network, items, views, self.recipe, self.seed)
+        return fit(
+            self.method,
+            self.prepared,
+            items,
+            self.recipe,
+            seed=self.seed,
+            features=features,
+            keeper=keeper,
+            on_step=on_step,
+        )
+
+
+def save(arm: Arm, target: Target, recipe: Recipe, out: Path) -> None:
+    """Write an arm into an existing folder: a model that `transfer.predict` loads, out-of-fold
+    scores (``oof.npz``), curves (``history.json``) and the transfer map (``transfers.json``)."""
+    labels = arm.judged.labels.numpy()
+    temperature = calibrate.fit_temperature(arm.scores.numpy(), labels)
+    member = Member(
+        arm=f"{arm.method}/{arm.seed}",
+        weight=1.0,
+        temperature=temperature,
+        networks=len(arm.networks),
+    )
+    card = Card(
+        target=target.name,
+        class_names=target.class_names,
+        spec=target.spec,
+        limits=target.limits,
+        normal=recipe.normal,
+        backbone=target.backbone,
+        members=(member,),
+    )
+    state = {
+        tensor_name(0, n, key): tensor
+        for n, network in enumerate(arm.networks)
+        for key, tensor in network.state_dict().items()
+    }
+    checkpoint.save_model(out, card, state)
+    np.savez(out / "oof.npz", logits=arm.scores.numpy(), labels=labels, ids=arm.judged.ids)
+    (out / "history.json").write_text(json.dumps([vars(h) for h in arm.histories]))
+    (out / "transfers.json").write_text(
+        json.dumps([t.model_dump() for t in arm.transfers], indent=1)
+    )
+
+
+def compose(
+    arms: Sequence[Path],
+    weights: Sequence[float],
+    out: Path,
+    *,
+    data: dict[str, str],
+    settings_digest: str,
+) -> Card:
+    """Write the weighted sum of arms as one model folder; arms of weight zero are left out.
+
+    ``data`` (name to md5 of each dataset) and ``settings_digest`` say where the model came from.
+
+    Raises:
+        ModelFileError: an arm cannot be read.
+    """
+    state: dict[str, Tensor] = {}
+    members: list[Member] = []
+    for folder, weight in zip(arms, weights, strict=True):
+        card = checkpoint.load_card(folder, Card)
+        if weight <= 0:
+            continue
+        for key, tensor in checkpoint.load_state(folder).items():
+            state[f"{len(members)}.{key.split('.', 1)[1]}"] = tensor
+        members.append(card.members[0].model_copy(update={"weight": float(weight)}))
+    origin = {"data": data, "settings_digest": settings_digest}
+    composed = card.model_copy(update={"members": tuple(members), **origin})
+    checkpoint.save_model(out, composed, state)
+    return composed

@@ -1,0 +1,127 @@
+"""Decoded items, by what may be done with them.
+
+`TrainItems` may be learned from and selected on; `TestItems` may only be evaluated. They are
+different types on purpose: nothing that trains or chooses accepts `TestItems`.
+Shapes: N items, C channels, H x W pixels.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from transfer import scan, split
+from transfer.errors import DataRefusedError
+from transfer.sample import Manifest
+from transfer.section import Section
+
+
+@dataclass(frozen=True)
+class TrainItems:
+    """Labelled items to learn from or to select on."""
+
+    images: Tensor  # N x C x H x W uint8
+    labels: Tensor  # N int64
+    ids: NDArray[np.str_]  # N
+    groups: NDArray[np.str_]  # N: equal where items must not be told apart by a split
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: NDArray[np.bool_]) -> "TrainItems":
+        """The items where ``rows`` (N bool) is true."""
+        kept = torch.from_numpy(np.flatnonzero(rows))
+        return TrainItems(self.images[kept], self.labels[kept], self.ids[rows], self.groups[rows])
+
+
+@dataclass(frozen=True)
+class TestItems:
+    """Held-out items: read once per model, by the evaluation alone."""
+
+    images: Tensor  # N x C x H x W uint8
+    labels: Tensor  # N int64
+    ids: NDArray[np.str_]  # N
+
+    __test__ = False  # not a test case, whatever a test runner thinks of the name
+
+
+class Normalisation(Section):
+    """Mean and standard deviation a channel, of pixels scaled to 0..1, from training data only."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def apply(self, images: Tensor) -> Tensor:
+        """Standardise a batch (N, C, H, W) of pixels in 0..1."""
+        mean = torch.tensor(self.mean, device=images.device).view(1, -1, 1, 1)
+        std = torch.tensor(self.std, device=images.device).view(1, -1, 1, 1)
+        return (images - mean) / std
+
+
+def normalisation(items: TrainItems) -> Normalisation:
+    """Measure the items; a constant channel gets a standard deviation of 1/255."""
+    pixels = items.images.to(torch.float64).div(255).transpose(0, 1).flatten(1)  # C x NHW
+    mean, std = pixels.mean(dim=1), pixels.std(dim=1, correction=0).clamp_min(1 / 255)
+    return Normalisation(mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+
+
+@dataclass(frozen=True)
+class _Rows:
+    images: Tensor
+    items: pd.DataFrame
+
+    @property
+    def labels(self) -> Tensor:
+        return torch.from_numpy(self.items["label"].to_numpy(np.int64, copy=True))
+
+    @property
+    def ids(self) -> NDArray[np.str_]:
+        return self.items["id"].to_numpy(str)
+
+    def to_train(self) -> TrainItems:
+        groups = self.items["group"].where(self.items["group"] != "", self.items["pixels"])
+        return TrainItems(self.images, self.labels, self.ids, groups.to_numpy(str))
+
+
+def _rows(scanned: Path, divided: Path, column: str, value: object) -> _Rows:
+    manifest, table = Manifest.load(scanned), split.load(divided)
+    if list(table["id"]) != list(manifest.items["id"]):
+        raise DataRefusedError(
+            f"the split in {divided} lists other items than the manifest in {scanned}; "
+            "split the dataset again"
+        )
+    rows = (table[column] == value).to_numpy(bool)
+    images = torch.from_numpy(np.ascontiguousarray(scan.load_images(scanned)[rows]))
+    return _Rows(images, manifest.items[rows])
+
+
+def labelled_items(scanned: Path, divided: Path) -> TrainItems:
+    """Items whose labels may be learned from.
+
+    Raises:
+        DataRefusedError: the split does not belong to the scan.
+    """
+    return _rows(scanned, divided, "labelled", True).to_train()
+
+
+def validation_items(scanned: Path, divided: Path) -> TrainItems:
+    """Items of the validation split.
+
+    Raises:
+        DataRefusedError: the split does not belong to the scan.
+    """
+    return _rows(scanned, divided, "split", "val").to_train()
+
+
+def test_items(scanned: Path, divided: Path) -> TestItems:
+    """Items of the test split, for the evaluation.
+
+    Raises:
+        DataRefusedError: the split does not belong to the scan.
+    """
+    rows = _rows(scanned, divided, "split", "test")
+    return TestItems(rows.images, rows.labels, rows.ids)

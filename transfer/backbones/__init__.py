@@ -1,0 +1,1 @@
+"""One backbone a file: its name is its key in params.yaml."""

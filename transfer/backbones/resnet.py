@@ -1,0 +1,56 @@
+"""A small residual network for 28 to 64 px, after He et al., CVPR 2016 (basic blocks)."""
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from transfer.network import Backbone
+
+
+def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+
+
+class Block(nn.Module):
+    """relu(x + f(x)), f two 3x3 convolutions with batch normalisation."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.first = _convolution(inputs, outputs, stride)
+        self.first_norm = nn.BatchNorm2d(outputs)
+        self.second = _convolution(outputs, outputs)
+        self.second_norm = nn.BatchNorm2d(outputs)
+        self.shortcut: nn.Module = nn.Identity()
+        if inputs != outputs or stride != 1:
+            projection = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = functional.relu(self.first_norm(self.first(x)))
+        return functional.relu(self.second_norm(self.second(hidden)) + self.shortcut(x))
+
+
+class ResNet(Backbone):
+    """Stem at full size, pooled by two, then three blocks; 300k parameters at width 16."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.out_features = 8 * width
+        self.stem = nn.Sequential(
+            _convolution(channels, width), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)
+        )
+        self.block1 = Block(width, 2 * width, 1)
+        self.block2 = Block(2 * width, 4 * width, 2)
+        self.block3 = Block(4 * width, 8 * width, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.stem(images)  # N x w x H/2 x W/2
+        x = self.block3(self.block2(self.block1(x)))  # N x 8w x H/8 x W/8
+        return x.mean(dim=(2, 3))  # N x 8w
+
+    def stages(self) -> list[nn.Module]:
+        return [self.stem, self.block1, self.block2, self.block3]
+
+
+def build(*, channels: int, width: int) -> Backbone:
+    """Make the network with fresh weights."""
+    return ResNet(channels, width)

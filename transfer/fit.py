@@ -1,0 +1,368 @@
+"""The one training loop: every method and the pretraining run through it.
+
+Shapes: N items, B of them a batch, C channels, H x W pixels, D features, K classes.
+Batch t depends on the seed and t only, so a run that is cut off and taken up again from a
+checkpoint makes the same steps.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from transfer.arrays import Normalisation, TrainItems
+from transfer.checkpoint import Keeper
+from transfer.method import Batch, Method, Prepared
+from transfer.modalities.image.augment import AugmentPolicy, augment, mix
+from transfer.network import Network
+from transfer.section import Section
+
+
+class Budget(Section):
+    """How long and how a network is trained; equal for every arm."""
+
+    steps: int = Field(200, ge=1)
+    """Optimiser steps."""
+    batch_size: int = Field(32, ge=2)
+    """Images a step."""
+    weight_decay: float = Field(0.05, ge=0)
+    """AdamW's decoupled decay of matrices and kernels; biases and norms are left alone."""
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    """Share of each target spread over all classes."""
+    warmup: float = Field(0.25, ge=0, lt=1)
+    """Share of the steps over which the rate rises to its peak, before it falls as a cosine."""
+    average: float = Field(0.95, ge=0, lt=1)
+    """Decay of the exponential moving average of the weights; 0 keeps the last weights."""
+    average_from: float = Field(0.7, ge=0, le=1)
+    """Share of the steps after which averaging starts."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and in which precision numbers are computed."""
+
+    device: str = "cpu"
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+    def autocast(self) -> torch.autocast:
+        """The context for a forward pass."""
+        return torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16")
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Look at validation items during training, keep the best weights, stop when they age."""
+
+    items: TrainItems
+    every: int
+    patience: int
+
+
+@dataclass
+class History:
+    """Curves of a training run: step numbers from 1, mean losses over samples since the last."""
+
+    step: list[int] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+    validation_step: list[int] = field(default_factory=list)
+    validation_loss: list[float] = field(default_factory=list)
+    validation_accuracy: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a network sees: the items' statistics and how they are varied."""
+
+    budget: Budget
+    policy: AugmentPolicy
+    normal: Normalisation
+    classes: int
+    machine: Machine = Machine()
+
+
+def one_cycle(progress: float, warmup: float) -> float:
+    """Share of the peak learning rate at ``progress`` in 0..1.
+
+    A linear rise over ``warmup``, then half a cosine to zero (after Smith and Topin, 2018;
+    Loshchilov and Hutter, ICLR 2017).
+    """
+    if progress < warmup:
+        return (progress + 1e-3) / (warmup + 1e-3)
+    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / max(1 - warmup, 1e-12)))
+
+
+def _generator(*numbers: int) -> torch.Generator:
+    seed = 0
+    for number in numbers:  # a fixed mixing of small integers into 63 bits
+        seed = (seed * 6364136223846793005 + number + 1442695040888963407) % (2**63)
+    return torch.Generator().manual_seed(seed)
+
+
+def batches(n: int, size: int, seed: int, start: int, steps: int) -> Iterator[Tensor]:
+    """Yield the row numbers of steps start..steps-1: passes over n items, shuffled each."""
+    epoch, order = -1, torch.empty(0, dtype=torch.long)
+    for step in range(start, steps):
+        rows: list[Tensor] = []
+        position, missing = step * size, size
+        while missing:
+            if position // n != epoch:
+                epoch = position // n
+                order = torch.randperm(n, generator=_generator(seed, epoch, 1))
+            part = order[position % n : position % n + missing]
+            rows.append(part)
+            position, missing = position + len(part), missing - len(part)
+        yield torch.cat(rows)
+
+
+def to_input(images: Tensor, recipe: Recipe) -> Tensor:
+    """Pixels (B, C, H, W) uint8 to a standardised batch on the device."""
+    pixels = images.to(recipe.machine.device).float().div(255)
+    return recipe.normal.apply(pixels).contiguous(memory_format=torch.channels_last)
+
+
+def training_batch(items: TrainItems, rows: Tensor, recipe: Recipe, seed: int, step: int) -> Batch:
+    """Augment and standardise one batch; soft targets where images were mixed."""
+    generator = _generator(seed, step, 2)
+    pixels = items.images[rows].to(recipe.machine.device).float().div(255)
+    images = augment(pixels, recipe.policy, generator)
+    targets = functional.one_hot(items.labels[rows], recipe.classes).to(images)
+    images, targets = mix(images, targets, recipe.policy, generator)
+    inputs = recipe.normal.apply(images).contiguous(memory_format=torch.channels_last)
+    return Batch(inputs, targets)
+
+
+def embed(network: Network, items: TrainItems, views: int, recipe: Recipe, seed: int) -> Tensor:
+    """Features (views, N, D) of augmented views of every item by the frozen body."""
+    network.eval()
+    rows = torch.arange(len(items))
+    with torch.inference_mode(), recipe.machine.autocast():
+        parts = [
+            torch.cat(
+                [
+                    network.backbone(
+                        training_batch(items, part, recipe, seed, view * len(items) + int(part[0]))
+                        .inputs
+                    ).float()
+                    for part in rows.split(512)
+                ]
+            )
+            for view in range(views)
+        ]
+    return torch.stack(parts).clone()
+
+
+def logits(network: Network, images: Tensor, recipe: Recipe, size: int = 512) -> Tensor:
+    """Class scores (N, K) float32 on the CPU of uint8 images (N, C, H, W), unaugmented."""
+    network.eval()
+    with torch.inference_mode(), recipe.machine.autocast():
+        parts = [network(to_input(part, recipe)).float().cpu() for part in images.split(size)]
+    return torch.cat(parts) if parts else torch.empty(0, recipe.classes)
+
+
+def _optimiser(prepared: Prepared, decay: float) -> torch.optim.AdamW:
+    groups = []
+    for parameters, rate in prepared.rates:
+        for is_matrix in (True, False):
+            chosen = [p for p in parameters if (p.dim() > 1) == is_matrix]
+            if chosen:
+                groups.append(
+                    {"params": chosen, "peak": rate, "weight_decay": decay if is_matrix else 0.0}
+                )
+    return torch.optim.AdamW(groups, lr=0.0, fused=True)
+
+
+class _Average:
+    """Exponential moving average of every tensor of a network, started late."""
+
+    def __init__(self, decay: float, state: dict[str, Tensor] | None = None) -> None:
+        self.decay, self.state = decay, state or {}
+
+    def update(self, network: nn.Module) -> None:
+        for name, tensor in network.state_dict().items():
+            if not tensor.is_floating_point() or name not in self.state:
+                self.state[name] = tensor.detach().clone()
+            else:
+                self.state[name].lerp_(tensor, 1 - self.decay)
+
+
+def _smooth(targets: Tensor, share: float) -> Tensor:
+    return targets * (1 - share) + share / targets.shape[1]
+
+
+def check_trainable(items: TrainItems) -> None:
+    """Refuse anything but training items, whatever a caller without a type checker does.
+
+    Raises:
+        TypeError: the items are not `TrainItems`, for example the test split.
+    """
+    if not isinstance(items, TrainItems):
+        raise TypeError(f"training takes TrainItems, not {type(items).__name__}")
+
+
+def fit(
+    method: Method,
+    prepared: Prepared,
+    items: TrainItems,
+    recipe: Recipe,
+    *,
+    seed: int,
+    features: Tensor | None = None,
+    watch: Watch | None = None,
+    keeper: Keeper | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> tuple[Network, History]:
+    """Train a prepared network and return it finished, in evaluation mode, with its curves.
+
+    Args:
+        method: supplies the loss and the last move.
+        prepared: the network, its parameter groups and learning rates.
+        items: what to learn from; never the test split.
+        recipe: budget, augmentation, normalisation and machine.
+        seed: of the order of items and of augmentation.
+        features: (V, N, D) of a frozen body; batches are then drawn from these.
+        watch: validation items for early stopping; the best weights are kept.
+        keeper: where to keep checkpoints; an interrupted run continues from there.
+        on_step: called with (steps done, steps in all) now and then.
+
+    Raises:
+        TypeError: ``items`` are not training items.
+    """
+    check_trainable(items)
+    loop = _Loop(method, prepared, items, recipe, seed, features)
+    if keeper and (state := keeper.load()):
+        loop.restore(state)
+    budget = recipe.budget
+    for rows in batches(len(items), budget.batch_size, seed, loop.step, budget.steps):
+        loop.advance(rows)
+        if watch and (loop.step % watch.every == 0 or loop.step == budget.steps):
+            loop.look(watch)
+            if loop.age(watch) >= watch.patience:
+                break
+        if keeper and keeper.due():
+            keeper.save(loop.snapshot())
+        if on_step and loop.step % 50 == 0:
+            on_step(loop.step, budget.steps)
+    return loop.close(), loop.history
+
+
+class _Loop:
+    """The state of one training run between two steps."""
+
+    def __init__(
+        self,
+        method: Method,
+        prepared: Prepared,
+        items: TrainItems,
+        recipe: Recipe,
+        seed: int,
+        features: Tensor | None,
+    ) -> None:
+        self.method, self.prepared, self.items = method, prepared, items
+        self.recipe, self.seed, self.features = recipe, seed, features
+        device = recipe.machine.device
+        self.network = prepared.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimiser = _optimiser(prepared, recipe.budget.weight_decay)
+        self.average = _Average(recipe.budget.average)
+        self.best: dict[str, Tensor] = {}
+        self.history = History()
+        self.step = 0
+        self._loss, self._seen = torch.zeros((), device=device), 0
+
+    def _batch(self, rows: Tensor) -> Batch:
+        if self.features is None:
+            return training_batch(self.items, rows, self.recipe, self.seed, self.step)
+        views = torch.randint(
+            len(self.features), (len(rows),), generator=_generator(self.seed, self.step, 3)
+        )
+        targets = functional.one_hot(self.items.labels[rows], self.recipe.classes).float()
+        return Batch(self.features[views, rows], targets.to(self.features.device))
+
+    def advance(self, rows: Tensor) -> None:
+        """Make one step of the optimiser."""
+        budget, progress = self.recipe.budget, self.step / self.recipe.budget.steps
+        rate = one_cycle(progress, budget.warmup)
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["peak"] * rate
+        self.network.train()
+        if self.prepared.views:
+            self.network.backbone.eval()
+        batch = self._batch(rows)
+        smoothed = Batch(batch.inputs, _smooth(batch.targets, budget.label_smoothing))
+        with self.recipe.machine.autocast():
+            terms = self.method.loss(self.prepared, smoothed, progress)
+        loss = torch.stack([term.float() for term in terms.values()]).sum()
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        self.step += 1
+        if budget.average and progress >= budget.average_from:
+            self.average.update(self.network)
+        self._record(loss.detach(), len(rows))
+
+    def _record(self, loss: Tensor, n: int) -> None:
+        self._loss, self._seen = self._loss + loss * n, self._seen + n
+        every = max(1, self.recipe.budget.steps // 50)
+        if self.step % every == 0 or self.step == self.recipe.budget.steps:
+            self.history.step.append(self.step)
+            self.history.loss.append(float(self._loss) / self._seen)
+            self._loss, self._seen = torch.zeros_like(self._loss), 0
+
+    def look(self, watch: Watch) -> None:
+        """Score the validation items with the weights that would be kept now."""
+        check_trainable(watch.items)
+        kept = self._swap_in(self.average.state)
+        scores = logits(self.network, watch.items.images, self.recipe)
+        loss = float(functional.cross_entropy(scores, watch.items.labels))
+        right = float((scores.argmax(1) == watch.items.labels).float().mean())
+        if loss < min(self.history.validation_loss, default=math.inf):
+            self.best = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+        self._swap_in(kept)
+        self.history.validation_step.append(self.step)
+        self.history.validation_loss.append(loss)
+        self.history.validation_accuracy.append(right)
+
+    def age(self, watch: Watch) -> int:
+        """Looks since the best one."""
+        losses = self.history.validation_loss
+        return len(losses) - 1 - losses.index(min(losses))
+
+    def _swap_in(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Load tensors if there are any, and return those that were there before."""
+        before = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+        if state:
+            self.network.load_state_dict(state)
+        return before
+
+    def snapshot(self) -> dict[str, object]:
+        """Everything that the next step depends on."""
+        return {
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "average": self.average.state,
+            "best": self.best,
+            "history": vars(self.history),
+            "running": [float(self._loss), self._seen],
+        }
+
+    def restore(self, state: dict[str, object]) -> None:
+        """Continue from a snapshot."""
+        self.step = int(state["step"])  # type: ignore[call-overload]
+        self.network.load_state_dict(state["network"])  # type: ignore[arg-type]
+        self.optimiser.load_state_dict(state["optimiser"])  # type: ignore[arg-type]
+        self.average.state, self.best = state["average"], state["best"]  # type: ignore[assignment]
+        self.history = History(**state["history"])  # type: ignore[arg-type]
+        loss, seen = state["running"]  # type: ignore[misc]
+        self._loss, self._seen = torch.full_like(self._loss, loss), seen
+
+    def close(self) -> Network:
+        """Put the weights to keep in place and let the method finish."""
+        self._swap_in(self.best or self.average.state)
+        network = self.method.finish(self.prepared)
+        network.requires_grad_(False)
+        return network.eval()

@@ -1,0 +1,36 @@
+"""Cross-validation folds within the labelled items."""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def assign(
+    labels: NDArray[np.int64], groups: Sequence[str], folds: int, seed: int
+) -> NDArray[np.int64]:
+    """Give every item a fold: classes spread evenly, a group never cut.
+
+    Groups are ordered by a hash of seed and name and dealt to the folds class by class, so the
+    assignment does not depend on the order of the items. A group of several classes counts for
+    the class of its first member by that order.
+
+    Args:
+        labels: (N,) class of each item.
+        groups: (N,) key of each item; equal keys share a fold.
+        folds: how many, at least 2.
+        seed: another seed gives another assignment.
+
+    Returns:
+        (N,) fold of each item, 0 to folds - 1.
+    """
+    rank = {g: hashlib.blake2b(f"{seed}:{g}".encode()).hexdigest() for g in set(groups)}
+    fold_of: dict[str, int] = {}
+    dealt = seed
+    for label in np.unique(labels):
+        members = {groups[i] for i in np.flatnonzero(labels == label)} - fold_of.keys()
+        for group in sorted(members, key=rank.__getitem__):
+            fold_of[group] = dealt % folds
+            dealt += 1
+    return np.array([fold_of[g] for g in groups], dtype=np.int64)

@@ -1,0 +1,1 @@
+"""One transfer method a file: its name is its key in params.yaml."""

@@ -1,0 +1,37 @@
+"""Linear probe: the source's features as they are, and a new linear head on them."""
+
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from transfer.method import Batch, Method, Prepared, receive
+from transfer.network import Network
+from transfer.weights import Knowledge
+
+
+class LinearProbe(Method):
+    """A frozen body; only the head is trained (Alain and Bengio, ICLR workshop 2017).
+
+    Features of the training images, each in a few augmented views, are computed once and kept,
+    so that a step costs one small matrix product.
+    """
+
+    learning_rate: float = Field(1e-2, gt=0)
+    """Peak learning rate of the head."""
+    views: int = Field(8, ge=1)
+    """Augmented views of each training image whose features are kept."""
+
+    def prepare(
+        self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
+    ) -> Prepared:
+        transfers = receive(network, knowledge, class_names)
+        network.backbone.requires_grad_(False)
+        rates = [(list(network.head.parameters()), self.learning_rate)]
+        return Prepared(network, rates, transfers, views=self.views)
+
+    def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
+        scores = prepared.network.head(batch.inputs)
+        return {"cross_entropy": functional.cross_entropy(scores, batch.targets)}
+
+
+METHOD = LinearProbe

@@ -1,0 +1,1 @@
+"""One modality a file or folder: suffixes, decoding, input specification, augmentation."""

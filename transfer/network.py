@@ -1,0 +1,52 @@
+"""A network is a backbone and a head. Shapes: N images, C channels, H x W pixels, D features."""
+
+from pydantic import Field
+from torch import Tensor, nn, random
+
+from transfer import backbones, registry
+from transfer.section import Section
+
+
+class Backbone(nn.Module):
+    """Turns images (N, C, H, W) into features (N, D)."""
+
+    out_features: int
+    """D."""
+
+    def stages(self) -> list[nn.Module]:
+        """The parts from input to output, for learning rates that fall towards the input."""
+        raise NotImplementedError
+
+
+class BackboneSettings(Section):
+    """Which body is trained on the source and handed to the target."""
+
+    name: str = "resnet"
+    """A file of transfer/backbones/."""
+    width: int = Field(16, ge=4, le=512)
+    """Channels of the first layer; the last has eight times as many."""
+
+
+class Network(nn.Module):
+    """Class scores of images: ``head(backbone(images))``."""
+
+    def __init__(self, backbone: Backbone, classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(backbone.out_features, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.backbone(images))
+        return scores
+
+
+def build(settings: BackboneSettings, *, channels: int, classes: int, seed: int) -> Network:
+    """Make a network with fresh weights; the same seed gives the same weights.
+
+    Raises:
+        SettingsError: no backbone has that name.
+    """
+    module = registry.load(backbones, settings.name)
+    with random.fork_rng(devices=[]):
+        random.manual_seed(seed)
+        return Network(module.build(channels=channels, width=settings.width), classes)

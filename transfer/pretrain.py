@@ -1,0 +1,102 @@
+"""Source pretraining: what the source knows, in a body that later runs reuse."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import Field
+
+from transfer import checkpoint
+from transfer.arrays import Normalisation, TrainItems, normalisation
+from transfer.checkpoint import Keeper
+from transfer.fit import Budget, History, Machine, Recipe, Watch, fit
+from transfer.methods.scratch import Scratch
+from transfer.modalities.image.augment import AugmentPolicy
+from transfer.network import BackboneSettings, build
+from transfer.section import Section
+from transfer.weights import Knowledge
+
+
+class PretrainSettings(Section):
+    """How the body is trained on the source."""
+
+    budget: Budget = Budget(steps=700, batch_size=64, label_smoothing=0.1)
+    """Steps and batches."""
+    learning_rate: float = Field(4e-3, gt=0)
+    """Peak learning rate."""
+    look_every: int = Field(100, ge=1)
+    """Steps between two looks at the source's validation split."""
+    patience: int = Field(4, ge=1)
+    """Looks without a better validation loss after which training stops."""
+    seed: int = 0
+    """Of weights, order and augmentation."""
+
+
+class KnowledgeCard(Section):
+    """What a pretrained network was trained on, and how well it does there."""
+
+    source: str
+    class_names: tuple[str, ...]
+    normal: Normalisation
+    backbone: BackboneSettings
+    validation_accuracy: float
+    """On the source's validation split, 0..1."""
+    steps: int
+    history: dict[str, list[float]]
+
+
+def pretrain(
+    name: str,
+    class_names: tuple[str, ...],
+    items: TrainItems,
+    validation: TrainItems,
+    *,
+    backbone: BackboneSettings,
+    settings: PretrainSettings,
+    policy: AugmentPolicy,
+    machine: Machine,
+    out: Path,
+    keeper: Keeper | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> KnowledgeCard:
+    """Train on the source with early stopping and write the network and its card to ``out``."""
+    method = Scratch(learning_rate=settings.learning_rate)
+    network = build(
+        backbone, channels=items.images.shape[1], classes=len(class_names), seed=settings.seed
+    )
+    recipe = Recipe(settings.budget, policy, normalisation(items), len(class_names), machine)
+    trained, history = fit(
+        method,
+        method.prepare(network, None, class_names),
+        items,
+        recipe,
+        seed=settings.seed,
+        watch=Watch(validation, settings.look_every, settings.patience),
+        keeper=keeper,
+        on_step=on_step,
+    )
+    card = KnowledgeCard(
+        source=name,
+        class_names=class_names,
+        normal=recipe.normal,
+        backbone=backbone,
+        validation_accuracy=_accuracy_of_best(history),
+        steps=history.step[-1],
+        history={key: [float(v) for v in values] for key, values in vars(history).items()},
+    )
+    checkpoint.save_model(out, card, trained.state_dict())
+    return card
+
+
+def _accuracy_of_best(history: History) -> float:
+    best = history.validation_loss.index(min(history.validation_loss))
+    return history.validation_accuracy[best]
+
+
+def load(folder: Path) -> Knowledge:
+    """Read what `pretrain` wrote.
+
+    Raises:
+        ModelFileError: a file is missing, damaged or of another version.
+    """
+    card = checkpoint.load_card(folder, KnowledgeCard)
+    return Knowledge(card.source, card.class_names, checkpoint.load_state(folder))

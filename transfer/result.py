@@ -1,0 +1,184 @@
+"""The result of a run: the schema of ``reports/retrain.json``.
+
+Shares and scores are fractions in 0..1; intervals are at the level in ``level``.
+"""
+
+from typing import Literal
+
+from transfer.section import Section
+
+Verdict = Literal["positive", "none", "negative"]
+
+
+class Gain(Section):
+    """A paired difference of a test metric, with its interval over items and seeds."""
+
+    metric: str
+    point: float
+    low: float
+    high: float
+
+
+class SourceGain(Section):
+    """What one source is worth: its best model, chosen on validation, minus scratch."""
+
+    name: str
+    gain: Gain
+    verdict: Verdict
+    members: list[str]
+    """Arms of that model, as ``method/seed``."""
+
+
+class Scratch(Section):
+    """Training from scratch: the uniform ensemble of its seeds, on the test split."""
+
+    accuracy: float
+    low: float
+    high: float
+    single_mean: float
+    """Mean accuracy of its single seeds."""
+
+
+class Chosen(Section):
+    """The model chosen on validation, on the test split."""
+
+    scheme: str
+    members: list[str]
+    """Arms, as ``method/seed``."""
+    weights: list[float]
+    accuracy: float
+    low: float
+    high: float
+    balanced_accuracy: float
+    macro_precision: float
+    macro_recall: float
+    macro_f1: float
+    log_loss: float
+    brier: float
+    ece: float
+    """Expected calibration error after temperature scaling, 15 equal-mass bins."""
+
+
+class ArmResult(Section):
+    """One method and seed. ``validation`` is out of fold; ``test`` was read once, at the end."""
+
+    method: str
+    seed: int
+    uses_source: bool
+    validation: float
+    validation_low: float
+    validation_high: float
+    test: float
+    test_low: float
+    test_high: float
+    steps: int
+    """Optimiser steps of the final model, the same for every arm that trains a body."""
+    seconds: float
+    temperature: float
+    weight: float
+    """Its weight in the chosen model; 0 when it is not a member."""
+
+
+class ClassFigures(Section):
+    """One class of the target on the test split."""
+
+    name: str
+    items: int
+    precision: float
+    recall: float
+    f1: float
+
+
+class ReliabilityBin(Section):
+    """Predictions of similar confidence: how confident, and how often right."""
+
+    confidence: float
+    accuracy: float
+    items: int
+
+
+class RuleOutcome(Section):
+    """One promotion rule, what it found and what it expected."""
+
+    rule: str
+    held: bool
+    found: str
+    expected: str
+
+
+class DatasetRecord(Section):
+    """What a dataset was when it was used."""
+
+    name: str
+    path: str
+    md5: str
+    """DVC's fingerprint of the file or folder."""
+    items: int
+    rejects: int
+    classes: list[str]
+    train: int
+    labelled: int
+    val: int
+    test: int
+    excluded: int
+
+
+class Data(Section):
+    """Both datasets."""
+
+    source: DatasetRecord
+    target: DatasetRecord
+
+
+class Seconds(Section):
+    """Wall time of this run; a step that was reused costs milliseconds."""
+
+    total: float
+    steps: dict[str, float]
+    reused: list[str]
+    """Steps whose stored result was used."""
+
+
+class Evaluation(Section):
+    """Everything decided by data: no clock, no registry. The same inputs give the same bytes."""
+
+    target: str
+    metric: str
+    level: float
+    seeds: list[int]
+    test_items: int
+    labels_per_class: int | None
+    verdict: Verdict
+    sentence: str
+    """The verdict in one sentence."""
+    gain: Gain
+    """Chosen model minus training from scratch."""
+    sources: list[SourceGain]
+    scratch: Scratch
+    chosen: Chosen
+    arms: list[ArmResult]
+    classes: list[ClassFigures]
+    confusion: list[list[int]]
+    """Rows are true classes, columns predicted ones, in the order of ``classes``."""
+    reliability: list[ReliabilityBin]
+    schemes: dict[str, float]
+    """Cross-fitted validation log loss of each ensemble scheme that was tried."""
+
+
+class Result(Evaluation):
+    """The whole run, as written to ``reports/retrain.json``."""
+
+    schema_version: Literal[1] = 1
+    promoted: bool
+    """True when this run's model is the champion after it."""
+    reasons: list[str]
+    rules: list[RuleOutcome]
+    model: str
+    """Registered name, ``crosstrain-<target>``."""
+    version: int | None
+    """Version registered for this model, if it was registered."""
+    mlflow_run: str
+    data: Data
+    seconds: Seconds
+    settings_digest: str
+    code_revision: str

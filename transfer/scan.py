@@ -1,0 +1,192 @@
+"""Read a dataset once: bytes hashed, decoded, checked, fitted, or rejected with a reason.
+
+Shapes: N items, C channels, H x W pixels.
+"""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from transfer.errors import DataRefusedError
+from transfer.modalities.image import decode
+from transfer.modalities.image.spec import ImageLimits, ImageSpec, Unreadable
+from transfer.sample import COLUMNS, Manifest
+from transfer.sources import npz
+from transfer.sources.folder import list_folder
+from transfer.sources.items import Entry, Listing, Reject, check_classes, no_dataset, read
+from transfer.sources.table import list_table
+
+_CHUNK = 64  # items held in memory at a time
+_LARGE = 256 * 256  # mean pixels from which threads pay: below, the interpreter lock binds
+_THREADS = min(4, os.cpu_count() or 1)
+
+Load = Callable[[int], tuple[str, decode.Picture]]  # row -> sha256 of the file, picture
+
+
+@dataclass(frozen=True)
+class _Item:
+    row: dict[str, Any]  # of the manifest
+    pixels: bytes  # C x H x W
+
+
+def scan(dataset: Path, out: Path, *, name: str, spec: ImageSpec, limits: ImageLimits) -> Manifest:
+    """Read every item of a dataset and write what later steps need into an existing folder.
+
+    Writes ``manifest.parquet``, ``manifest.json``, ``rejects.json``, ``scan.json`` and
+    ``images.u8``: the fitted pixels (N, C, H, W), row i of which is row i of the manifest.
+
+    Args:
+        dataset: a folder of class folders, a .csv or .parquet manifest, or an .npz file.
+        name: the dataset's name.
+
+    Raises:
+        DataRefusedError: the dataset does not exist, is damaged as a whole, or does not hold
+            readable images of two or more classes, at least one each.
+    """
+    listing, load = _open(dataset, limits)
+    names, rejects, rows = listing.class_names, list(listing.rejects), []
+    check_classes(dataset, names, Counter(e.label for e in listing.entries), rejects)
+    with (out / "images.u8").open("wb") as pixels:
+        for item in _in_order(_worker(listing, load, spec), len(listing.entries)):
+            if isinstance(item, Reject):
+                rejects.append(item)
+            else:
+                pixels.write(item.pixels)
+                rows.append(item.row)
+    check_classes(dataset, names, Counter(names[row["label"]] for row in rows), rejects)
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    manifest = Manifest(name, "image", names, table)
+    _write(out, manifest, rejects, spec)
+    return manifest
+
+
+def _open(dataset: Path, limits: ImageLimits) -> tuple[Listing, Load]:
+    if not (dataset.is_file() and dataset.suffix.lower() == ".npz"):
+        listing = _list_files(dataset)
+        return listing, lambda i: _decoded(read(listing.entries[i].path, limits), limits)
+    arrays = npz.load_arrays(dataset, limits)
+    with dataset.open("rb") as content:
+        sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+    return arrays.listing, lambda i: (sha256, decode.from_pixels(arrays.images[i]))
+
+
+def _list_files(dataset: Path) -> Listing:
+    if dataset.is_dir():
+        return list_folder(dataset)
+    if dataset.is_file() and dataset.suffix.lower() in {".csv", ".parquet"}:
+        return list_table(dataset)
+    raise no_dataset(dataset)
+
+
+def _decoded(data: bytes, limits: ImageLimits) -> tuple[str, decode.Picture]:
+    return hashlib.sha256(data).hexdigest(), decode.decode(data, limits)
+
+
+def _worker(listing: Listing, load: Load, spec: ImageSpec) -> Callable[[int], _Item | Reject]:
+    index = {name: i for i, name in enumerate(listing.class_names)}
+
+    def work(i: int) -> _Item | Reject:
+        entry = listing.entries[i]
+        try:
+            sha256, picture = load(i)
+        except Unreadable as why:
+            return Reject(entry.id, why.reason, why.detail)
+        row = _row(entry, index[entry.label], sha256, picture)
+        return _Item(row, decode.to_tensor(picture, spec).tobytes())
+
+    return work
+
+
+def _in_order(work: Callable[[int], _Item | Reject], n: int) -> Iterator[_Item | Reject]:
+    large = False
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for start in range(0, n, _CHUNK):
+            chunk = range(start, min(start + _CHUNK, n))
+            done = list(pool.map(work, chunk) if large else map(work, chunk))
+            yield from done
+            sizes = [d.row["width"] * d.row["height"] for d in done if isinstance(d, _Item)]
+            large = sum(sizes) >= _LARGE * max(1, len(sizes))
+
+
+def _row(entry: Entry, label: int, sha256: str, picture: decode.Picture) -> dict[str, Any]:
+    mean, std = _light(picture.image)
+    return {
+        "id": entry.id,
+        "label": label,
+        "group": entry.group,
+        "given_split": entry.split,
+        "sha256": sha256,
+        "pixels": _pixel_hash(picture.image),
+        "width": picture.image.width,
+        "height": picture.image.height,
+        "mode": picture.mode,
+        "format": picture.format,
+        "mean": mean,
+        "std": std,
+    }
+
+
+def _pixel_hash(image: Image.Image) -> str:
+    content = f"{image.width}x{image.height}".encode() + image.convert("RGB").tobytes()
+    return hashlib.sha256(content).hexdigest()
+
+
+def _light(image: Image.Image) -> tuple[float, float]:
+    counts = np.array(image.convert("L").histogram(), dtype=np.float64)
+    levels, n = np.arange(256), counts.sum()
+    mean = float(levels @ counts / n)
+    return mean, float(np.sqrt((levels - mean) ** 2 @ counts / n))
+
+
+def _write(out: Path, manifest: Manifest, rejects: list[Reject], spec: ImageSpec) -> None:
+    manifest.save(out)
+    listed = [asdict(r) for r in sorted(rejects, key=lambda r: (r.path, r.reason, r.detail))]
+    (out / "rejects.json").write_text(_json(listed), encoding="utf-8")
+    shape = [len(manifest), spec.channels, spec.size, spec.size]
+    facts = {"spec": spec.model_dump(), "items": shape[0], "rejects": len(listed), "shape": shape}
+    (out / "scan.json").write_text(_json(facts), encoding="utf-8")
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, ensure_ascii=False, indent=1)
+
+
+def has_colour(dataset: Path) -> bool:
+    """Say from headers alone whether any image is stored in colour, palettes included.
+
+    Raises:
+        DataRefusedError: there is no dataset, or it cannot be listed.
+    """
+    if dataset.is_file() and dataset.suffix.lower() == ".npz":
+        return npz.stored_in_colour(dataset)
+    return any(decode.stored_in_colour(entry.path) for entry in _list_files(dataset).entries)
+
+
+def load_images(folder: Path) -> NDArray[np.uint8]:
+    """Map the images (N, C, H, W) of a scanned dataset from disk, read-only.
+
+    Raises:
+        DataRefusedError: the files are missing or disagree.
+    """
+    path = folder / "images.u8"
+    try:
+        shape = tuple(json.loads((folder / "scan.json").read_text(encoding="utf-8"))["shape"])
+        size = path.stat().st_size
+    except (OSError, ValueError, KeyError) as error:
+        raise DataRefusedError(f"{folder} holds no scan ({error}); scan it again") from error
+    if size != int(np.prod(shape)):
+        raise DataRefusedError(
+            f"{path} has {size} bytes; expected {int(np.prod(shape))} for {shape}; scan it again"
+        )
+    return np.memmap(path, np.uint8, "r", shape=shape)

@@ -1,0 +1,183 @@
+"""All settings of a run, as typed in params.yaml: the only numbers a person changes."""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, create_model
+
+from transfer import method
+from transfer.adapt import AdaptSettings
+from transfer.errors import SettingsError
+from transfer.evaluate import EvaluateSettings
+from transfer.gate import PromoteSettings
+from transfer.modalities.image.augment import AugmentPolicy
+from transfer.modalities.image.spec import ImageLimits
+from transfer.network import BackboneSettings
+from transfer.pretrain import PretrainSettings
+from transfer.quality import QualitySettings
+from transfer.section import Section
+from transfer.split import SplitSettings
+
+MethodSettings: Any = create_model(
+    "MethodSettings",
+    __base__=Section,
+    __doc__="The settings of each transfer method.",
+    **{name: (kind, kind()) for name, kind in method.known().items()},  # type: ignore[call-overload]
+)
+
+
+class DatasetSettings(Section):
+    """Where a dataset is: a folder with one folder a class, a CSV or Parquet manifest, an .npz."""
+
+    path: Path
+    """Relative to the project, or absolute."""
+    name: str = ""
+    """Name in reports and in the registry; empty takes the file's or folder's name."""
+
+    @property
+    def label(self) -> str:
+        """The dataset's name."""
+        return self.name or self.path.stem
+
+
+class SourceSettings(DatasetSettings):
+    """The large labelled dataset that knowledge is taken from."""
+
+    path: Path = Path("data/mnist")
+    """Relative to the project, or absolute."""
+    split: SplitSettings = SplitSettings(val=0.1, test=0.0)
+    """Fractions held out of pretraining; the source needs no test split."""
+
+
+class TargetSettings(DatasetSettings):
+    """The small dataset that the model is for."""
+
+    path: Path = Path("data/digits")
+    """Relative to the project, or absolute."""
+    labels_per_class: int | None = Field(None, ge=1)
+    """Labelled items a class that may be trained on; the rest of the training split counts as
+    unlabelled. Null uses every label."""
+
+
+class ImageSettings(Section):
+    """What every picture is brought to."""
+
+    size: int = Field(28, ge=8, le=512)
+    """Side in pixels."""
+    channels: Literal["auto"] | int = "auto"
+    """1 grey, 3 colour, auto: colour when either dataset has a colour picture."""
+    fit: Literal["crop", "pad", "stretch"] = "crop"
+    """How a picture that is not square becomes square."""
+    limits: ImageLimits = ImageLimits()
+    """Files beyond these are rejected before they are decoded."""
+
+
+class RunSettings(Section):
+    """Where the run computes; no result depends on these beyond rounding."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """auto takes CUDA, then MPS, then the CPU."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto is bf16 on CUDA, fp32 elsewhere."""
+    workers: int = Field(0, ge=0, le=64)
+    """Arms trained at once; 0 decides."""
+    checkpoint_seconds: float = Field(10.0, gt=0)
+    """Seconds between checkpoints of a training run."""
+
+
+class Settings(Section):
+    """Everything a run depends on, but the data and the code."""
+
+    source: SourceSettings = SourceSettings()
+    target: TargetSettings = TargetSettings()
+    image: ImageSettings = ImageSettings()
+    validate_: QualitySettings = Field(QualitySettings(), alias="validate")
+    split: SplitSettings = SplitSettings()
+    augment: AugmentPolicy = AugmentPolicy()
+    backbone: BackboneSettings = BackboneSettings()
+    pretrain: PretrainSettings = PretrainSettings()
+    adapt: AdaptSettings = AdaptSettings()
+    methods: MethodSettings = MethodSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    promote: PromoteSettings = PromoteSettings()
+    run: RunSettings = RunSettings()
+
+    def digest(self) -> str:
+        """SHA-256 of the settings that decide results: all but `run` and `promote`."""
+        told = self.model_dump(mode="json", exclude={"run", "promote"}, by_alias=True)
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Settings:
+    """Read a settings file and lay ``section.field=value`` overrides over it.
+
+    Raises:
+        SettingsError: the file is missing or no YAML mapping, an override has no ``=``, a key is
+            unknown or a value is out of range; the message names each.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text()) or {}
+    except FileNotFoundError as error:
+        raise SettingsError(
+            f"there is no {path}; run from the project folder, or name a file with --params"
+        ) from error
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path} is not YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise SettingsError(f"{path} holds a {type(tree).__name__}; expected sections of settings")
+    for override in overrides:
+        _override(tree, override)
+    return check(tree, str(path))
+
+
+def check(tree: dict[str, Any], where: str) -> Settings:
+    """Build typed settings from a plain tree.
+
+    Raises:
+        SettingsError: a key is unknown or a value is out of range; the message names each.
+    """
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        lines = [_explain(fault) for fault in error.errors()]
+        raise SettingsError(f"settings in {where} are not valid:\n" + "\n".join(lines)) from error
+
+
+def _override(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise SettingsError(f"--set {override!r}: expected section.field=value")
+    *sections, field = key.strip().split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise SettingsError(f"--set {override!r}: {section!r} is a value, not a section")
+    try:
+        tree[field] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"--set {override!r}: the value is not YAML: {error}") from error
+
+
+def _explain(fault: Any) -> str:
+    *sections, last = (str(part) for part in fault["loc"])
+    where = ".".join([*sections, last])
+    if fault["type"] != "extra_forbidden":
+        return f"  {where} = {fault['input']!r}: {fault['msg']}"
+    near = difflib.get_close_matches(last, _fields(sections), n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; known here: {_fields(sections)}"
+    return f"  {where}: there is no such setting{hint}"
+
+
+def _fields(sections: list[str]) -> list[str]:
+    model: Any = Settings
+    for section in sections:
+        found = next((f for n, f in model.model_fields.items() if section in (n, f.alias)), None)
+        if found is None or not isinstance(found.annotation, type):
+            return []
+        model = found.annotation
+    return [f.alias or n for n, f in model.model_fields.items()]

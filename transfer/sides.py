@@ -1,0 +1,48 @@
+"""The side an item is drawn to, by itself: a hash of its picture or group and the seed."""
+
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+SIDES = ("train", "val", "test")  # by precedence, lowest first
+TRAIN, VAL, TEST = range(3)
+
+
+def fraction(seed: int, key: str) -> float:
+    """Map a key to [0, 1), evenly and the same on every machine: 53 bits of BLAKE2b."""
+    digest = hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest()
+    return (int.from_bytes(digest, "big") >> 11) / 2**53
+
+
+def side(u: float, val: float, test: float) -> str:
+    """Name the side of a fraction: [0, test) test, [test, test + val) val, the rest train."""
+    return SIDES[TEST if u < test else VAL if u < test + val else TRAIN]
+
+
+def keys(items: pd.DataFrame) -> list[str]:
+    """Give what each item is drawn by: its group if it has one, else its picture."""
+    pairs = zip(items["group"], items["pixels"], strict=True)
+    return [f"group:{group}" if group else pixels for group, pixels in pairs]
+
+
+def ranks(
+    given: Iterable[str], drawn_by: Iterable[str], seed: int, val: float, test: float
+) -> np.ndarray:
+    """Place each item on its given split, or where its key is drawn: N indices into SIDES.
+
+    Args:
+        given: N, a name of SIDES or ''.
+        drawn_by: N `keys`.
+    """
+    pairs = zip(given, drawn_by, strict=True)
+    names = (name or side(fraction(seed, key), val, test) for name, key in pairs)
+    return np.fromiter(map(SIDES.index, names), np.int64)
+
+
+def highest(rank: np.ndarray, sets: np.ndarray) -> np.ndarray:
+    """Give for each item the highest rank in its set; both N integers."""
+    top = np.zeros(sets.max(initial=-1) + 1, np.int64)
+    np.maximum.at(top, sets, rank)
+    return top[sets]

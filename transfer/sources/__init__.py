@@ -1,0 +1,1 @@
+"""What a dataset holds, one kind of dataset a file: class folders, a manifest file, arrays."""
