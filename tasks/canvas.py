@@ -31,8 +31,8 @@ VARIABLES = {
 }
 FONT = "DejaVu Sans"  # comes with matplotlib
 SMALL = 8.0  # points
-MAX_NAME = 18  # characters
-MAX_SIDE = 64  # pixels of one picture in a sheet
+MAX_NAME = 22  # characters
+MAX_SIDE = 48  # pixels of one picture in a sheet
 GAP = 2  # pixels between pictures of a sheet
 
 
@@ -66,11 +66,9 @@ def label(axes: "Axes", x: str, y: str) -> None:
 
 def shares(axes: "Axes", *sides: Literal["x", "y"]) -> None:
     """Write a share in 0..1 on the ticks as per cent."""
-    from matplotlib.ticker import PercentFormatter
-
     for side in sides:
         axis = axes.xaxis if side == "x" else axes.yaxis
-        axis.set_major_formatter(PercentFormatter(1))
+        axis.set_major_formatter(lambda share, _: f"{round(100 * share, 6):g}%")
 
 
 def legend(axes: "Axes", *, above: bool = False) -> None:
@@ -86,17 +84,33 @@ def legend(axes: "Axes", *, above: bool = False) -> None:
 
 
 def name_ticks(
-    axes: "Axes", side: Literal["x", "y"], names: Sequence[str], rotation: float = 0
+    axes: "Axes",
+    side: Literal["x", "y"],
+    names: Sequence[str],
+    *,
+    numbers: Sequence[int] | None = None,
+    slanted: bool = False,
 ) -> None:
     """Write names at 0, 1, 2... as they are: user data is never read as mathematics.
 
-    A long name is cut. A name that no installed font can write becomes ``#`` and its number.
+    A long name is cut. A name that no installed font can write becomes ``#`` and its number,
+    which counts from 1 where ``numbers`` gives none.
     """
     shown = [_printable(name) for name in names]
     fonts, missing = _fonts({c for name in shown for c in name})
-    labels = [f"#{i}" if missing & set(name) else name for i, name in enumerate(shown)]
+    labels = [
+        f"#{number}" if missing & set(name) else name
+        for number, name in zip(numbers or range(1, len(shown) + 1), shown, strict=True)
+    ]
+    slant: dict[str, Any] = {"rotation": 55, "rotation_mode": "anchor", "ha": "right"}
     write = axes.set_xticks if side == "x" else axes.set_yticks
-    write(range(len(labels)), labels, fontfamily=fonts, rotation=rotation, parse_math=False)
+    write(
+        range(len(labels)),
+        labels,
+        fontfamily=fonts,
+        parse_math=False,
+        **(slant if slanted else {}),
+    )
 
 
 def _printable(name: str) -> str:
@@ -113,7 +127,8 @@ def _fonts(characters: set[str]) -> tuple[list[str], set[str]]:
 
     families = [FONT]
     missing = characters - covered(findfont(FontProperties(family=FONT)))
-    for entry in sorted(fontManager.ttflist, key=lambda e: (e.name, e.fname)) if missing else []:
+    others = [e for e in fontManager.ttflist if "Last Resort" not in e.name] if missing else []
+    for entry in sorted(others, key=lambda e: (e.name, e.fname)):
         if found := missing & covered(entry.fname):
             families.append(entry.name)
             missing = missing - found

@@ -193,18 +193,20 @@ def confusion(result: Evaluation) -> "Figure":
     strength = np.where(counts > 0, 0.15 + 0.85 * np.sqrt(share), 0.0)
     axes.imshow(_tinted(strength), interpolation="none")
     axes.set(xticks=[], yticks=[])
+    label(axes, "predicted", "true")
     if len(counts) <= MAX_NAMED:
         size = 8.5 if len(counts) <= 12 else 6.0
         written: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": size}
         names = [c.name for c in result.classes]
         name_ticks(axes, "y", names)
-        name_ticks(axes, "x", names, rotation=0 if max(map(len, names)) < 4 else 60)
+        name_ticks(axes, "x", names, slanted=max(map(len, names)) > 3)
         for row, column in np.argwhere(counts):
             ink = "white" if strength[row, column] > 0.75 else INK
             axes.text(column, row, f"{counts[row, column]}", color=ink, **written)
+    else:
+        label(axes, "predicted, in the order of the class table", "true, in the same order")
     axes.grid(visible=False)
     axes.spines[:].set_visible(True)
-    label(axes, "predicted", "true")
     return figure
 
 
@@ -236,7 +238,8 @@ def reliability(result: Evaluation) -> "Figure":
 
 def class_recall(result: Evaluation) -> "Figure":
     """Recall (filled) and precision (hollow) of the 25 classes of worst recall, worst first."""
-    classes = sorted(result.classes, key=lambda c: c.recall)[:MAX_NAMED]
+    order = sorted(enumerate(result.classes, 1), key=lambda item: item[1].recall)[:MAX_NAMED]
+    classes = [c for _, c in order]
     title = "Recall and precision by class"
     if len(classes) < len(result.classes):
         title += f" (worst {len(classes)} of {len(result.classes)})"
@@ -247,7 +250,7 @@ def class_recall(result: Evaluation) -> "Figure":
     axes.hlines(rows, recall, precision, color=GRID, lw=2.5)
     axes.plot(precision, rows, "o", color=GREY, mfc=SURFACE, ms=5.5, label="precision")
     axes.plot(recall, rows, "o", color=BLUE, ms=5.5, label="recall")
-    name_ticks(axes, "y", [c.name for c in classes])
+    name_ticks(axes, "y", [c.name for c in classes], numbers=[number for number, _ in order])
     axes.set_ylim(len(classes) - 0.4, -0.6)
     axes.set_xlim(min([0.9, *recall, *precision]) - 0.02, 1.01)
     axes.grid(axis="y", visible=False)

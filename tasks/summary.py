@@ -71,6 +71,7 @@ def terminal(
         if not rule.held
     ]
     lines = [
+        ("", ""),
         (result.sentence, STYLES[result.verdict]),
         (outcome(result), "bold"),
         *((f"- {reason}", "") for reason in why),
@@ -87,7 +88,8 @@ def _table(result: Result, console: "Console") -> "Table":
     from rich.text import Text
 
     plain = _plain_only(console)
-    table = Table(box=box.ASCII2 if plain else box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    lines = box.ASCII2 if plain else box.SIMPLE_HEAD
+    table = Table(box=lines, show_edge=False, pad_edge=False, header_style="dim")
     level = f"{100 * result.level:g}%"
     table.add_column("arm")
     for name in ("seed", "validation", f"test [{level}]", "time", "weight"):

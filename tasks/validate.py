@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 from markupsafe import Markup
 
 from tasks.validation_report import Row, ValidationReport, printable, refuse
@@ -126,7 +127,7 @@ def _row(suite: Suite, expectation: Expectation, told: dict[str, Any]) -> Row:
 def _found(result: dict[str, Any]) -> str:
     if "unexpected_count" in result:
         bad, rows = result["unexpected_count"], result["element_count"]
-        return f"{bad} of {rows}" + (f" ({bad / rows:.2%})" if bad else "")
+        return f"{bad} of {rows} fail ({bad / rows:.2%})" if bad else f"none of {rows} fails"
     value = result.get("observed_value", "it could not be evaluated")
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
@@ -141,40 +142,46 @@ def _examples(result: dict[str, Any], column: str, key: str) -> list[str]:
 
 
 def _data_docs(report: ValidationReport, asked: Sequence[Suite], results: Sequence[Any]) -> str:
-    template = jinja2.Environment(autoescape=True).from_string(_DOCS.read_text(encoding="utf-8"))
+    """Write one page: our table, then each suite as the renderers of GX's Data Docs tell it.
+
+    The site that GX itself builds links scripts and styles of six hosts, is named after the
+    clock and copies 4 MB of pictures.
+    """
+    from great_expectations.render.view import DefaultJinjaSectionView
+
+    view = DefaultJinjaSectionView()
     pages = [
         {
             "title": f"{suite.dataset}: {suite.title}",
             "passed": result.success,
-            "html": Markup(_sections(result)),
+            "html": Markup(view.render({"section": _section(result), "section_loop": {"index": i}})),
         }
-        for suite, result in zip(asked, results, strict=True)
+        for i, (suite, result) in enumerate(zip(asked, results, strict=True), 1)
     ]
+    template = jinja2.Environment(autoescape=True).from_string(_DOCS.read_text(encoding="utf-8"))
     verdict = "passed" if report.passed else "failed"
     return template.render(report=report, pages=pages, verdict=verdict)
 
 
-def _sections(result: Any) -> str:
-    """Render a suite's result with the renderers of GX's Data Docs, without their overview.
+def _section(result: Any) -> dict[str, Any]:
+    """Render a suite's result, without GX's overview, as one section.
 
-    They link scripts and styles of six other hosts and copy 4 MB of pictures; these sections
-    stand in a page of ours instead. They escape nothing, so names from a dataset are escaped.
+    GX's renderers escape nothing, so the names that come from a dataset are escaped first.
     """
     from great_expectations.render.renderer import ValidationResultsPageRenderer
-    from great_expectations.render.view import DefaultJinjaSectionView
 
     for one in result.results:
         one.result = _escaped(one.result)
         one.exception_info = _escaped(one.exception_info)
-    view, page = DefaultJinjaSectionView(), ValidationResultsPageRenderer().render(result)
+    page = ValidationResultsPageRenderer().render(result)
     sections = (section.to_json_dict() for section in page.sections[1:])
-    return "\n".join(
-        view.render({"section": section, "section_loop": {"index": index}})
-        for index, section in enumerate(sections, 2)
-    )
+    return {"content_blocks": [block for one in sections for block in one["content_blocks"]]}
 
 
 def _escaped(value: Any) -> Any:
+    """Escape strings for HTML, and turn NumPy scalars into Python's, which GX can render."""
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, str):
         return html.escape(value)
     if isinstance(value, dict):

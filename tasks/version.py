@@ -114,12 +114,7 @@ def _recorded(path: Path, record: _Record) -> dict[Path, str]:
     if inside is None:
         return {}
     if record.of != record.md5:
-        raise DataRefusedError(
-            f"{record.file} records {record.root} as {record.md5} and its datasets as of "
-            f"{record.of or 'no version'}: dvc add, commit or repro wrote it, which looks at no "
-            f"dataset. Take that back: `git checkout {record.file}`. Or record each dataset as it "
-            "is: `crosstrain data accept`"
-        )
+        raise DataRefusedError(_written_by_dvc(record))
     return {
         record.root / name: md5
         for name, md5 in record.datasets.items()
@@ -145,6 +140,19 @@ def _grouped(files: Mapping[str, str]) -> dict[str, dict[str, str]]:
         name, _, inside = path.partition("/")
         groups.setdefault(name, {})[inside] = md5
     return groups
+
+
+def _written_by_dvc(record: _Record) -> str:
+    now = _by_dataset(fingerprint_files(record.root))
+    old = record.datasets
+    other = [n for n in sorted(now.keys() | old.keys()) if now.get(n) != old.get(n)]
+    return (
+        f"{record.file} records {record.root} as {record.md5} and its datasets as of "
+        f"{record.of or 'no version'}: dvc add, commit, repro or exp run wrote it, which looks at "
+        f"no dataset. Changed or new since the datasets were recorded: {', '.join(other) or 'none'}"
+        f"\nTake it back: restore those, and `git checkout {record.file}`. Or make what is there "
+        "the recorded version: `crosstrain data accept`"
+    )
 
 
 def _difference(member: Path, found: str, expected: str, record: _Record) -> str:

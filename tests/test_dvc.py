@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from tasks import demo_data, version
+from transfer.errors import DataRefusedError
 
 ROOT = Path(__file__).parents[1]
 STAND_IN = f"""#!{sys.executable}
@@ -42,8 +43,8 @@ else:
     steps = yaml.safe_load(Path("params.yaml").read_text())["adapt"]["steps"]
     table("confusion.csv", "actual,predicted\\n0,0\\n0,1\\n1,1\\n")
     table("reliability.csv", "confidence,accuracy\\n0.5,0.4\\n0.9,0.8\\n")
-    table("arms.csv", "arm,accuracy\\nscratch-0,0.8\\nl2_sp-0,0.9\\n")
-    table("curves.csv", "arm,step,loss\\nscratch-0,0,2.3\\nscratch-0,1,2.0\\n")
+    table("arms.csv", "arm,validation,test\\nscratch/0,0.8,0.7\\nl2_sp/0,0.9,0.8\\n")
+    table("curves.csv", "arm,step,loss\\nscratch/0,0,2.3\\nscratch/0,1,2.0\\n")
     Path("reports/metrics.json").write_text(json.dumps({{"accuracy": steps / 1000}}))
 """
 
@@ -121,6 +122,7 @@ def test_demo_data_is_what_data_dvc_records_with_an_empty_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _copy_dvc_files(tmp_path)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(_params()))
     monkeypatch.chdir(tmp_path)
     run("git", "init", "--quiet")
     demo_data.write(Path("data"))
@@ -169,25 +171,26 @@ def test_repro_notices_a_dataset_that_data_dvc_does_not_record(project: None) ->
 
 def test_what_dvc_itself_records_is_refused_until_it_is_accepted(project: None) -> None:
     Path("data/digits/3/new.png").write_bytes(b"new")
-    run("dvc", "repro", "--all-pipelines", ok=False)  # DVC rewrites data.dvc, verify refuses
-    refused = run("dvc", "repro", ok=False).stderr
-    assert "crosstrain data accept" in refused
-    version.accept(Path("data.dvc"))
+    recorded = Path("data.dvc").read_bytes()
+    run("dvc", "repro", "--all-pipelines", ok=False)
+    assert Path("data.dvc").read_bytes() != recorded
+    with pytest.raises(DataRefusedError, match="crosstrain data accept"):
+        version.verify(Path("data/digits"), Path("data.dvc"))
+    accepted = version.accept(Path("data.dvc"))
     run("dvc", "repro")
-    assert "data/digits" in json.loads(Path("reports/data.json").read_text())
+    found = json.loads(Path("reports/data.json").read_text())
+    assert found == {f"data/{name}": md5 for name, md5 in accepted.items()}
 
 
 def test_metrics_plots_and_experiments_compare_versions(project: None) -> None:
     run("dvc", "repro")
     commit("300 steps")
     run("dvc", "exp", "run", "--set-param", "adapt.steps=500")
-    diff = json.loads(run("dvc", "metrics", "diff", "--json").stdout)
-    assert diff["reports/metrics.json"]["accuracy"] == {"old": 0.3, "new": 0.5, "diff": 0.2}
     commit("500 steps")
     diff = json.loads(run("dvc", "metrics", "diff", "HEAD~1", "HEAD", "--json").stdout)
-    assert diff["reports/metrics.json"]["accuracy"]["new"] == 0.5
+    assert diff["reports/metrics.json"]["accuracy"] == {"old": 0.3, "new": 0.5, "diff": 0.2}
     run("dvc", "plots", "diff", "HEAD~1", "HEAD")
     page = Path("dvc_plots/index.html").read_text()
     for plot in ("confusion", "reliability", "arms", "curves"):
-        assert f"{plot}.csv" in page
+        assert f"vegaEmbed('#reports_plots_{plot}_csv'" in page
     assert "reports/retrain.html" in page

@@ -98,7 +98,6 @@ def paired_gain(
         labels,
         (chosen, scratch),
         arms,
-        ours - theirs,
         by_class=metric == "balanced_accuracy",
         level=level,
         replicates=replicates,

@@ -20,6 +20,7 @@ LEAST_WEIGHT = 1e-3
 GREEDY_ROUNDS = 50
 EM_STEPS = 5000
 EM_GAP = 1e-6  # nats
+ROUNDING = 1e-9  # nats
 
 
 @dataclass(frozen=True)
@@ -212,6 +213,6 @@ def _simplest(losses: dict[str, Floats]) -> str:
     lowest = min(losses.values(), key=np.mean)
     for scheme, loss in losses.items():
         excess = loss - lowest
-        if excess.mean() <= excess.std(ddof=1) / np.sqrt(len(excess)):
+        if excess.mean() <= excess.std(ddof=1) / np.sqrt(len(excess)) + ROUNDING:
             return scheme
     raise AssertionError("the scheme of lowest loss is within any error of itself")

@@ -192,7 +192,7 @@ def _tolerance(setting: str, settings: QualitySettings, rows: int) -> tuple[floa
     that a dataset exactly at the limit passes.
     """
     limit = getattr(settings, setting)
-    share = isinstance(limit, float)
-    count = int(limit * rows + 1e-9) if share else limit
-    words = f"at most {limit:.6g}" + (f" of {rows} ({count})" if share else "")
+    count, words = limit, f"at most {limit} fail"
+    if isinstance(limit, float):
+        count, words = int(limit * rows + 1e-9), f"a share of at most {limit:g} fails"
     return (max(rows - count, 0) / rows if rows else 1.0), words

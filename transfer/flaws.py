@@ -35,7 +35,7 @@ class Scanned:
             DataRefusedError: a file is missing or damaged.
         """
         try:
-            rejects = json.loads((scan / "rejects.json").read_text())
+            rejects = json.loads((scan / "rejects.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise DataRefusedError(
                 f"no readable rejects in {scan} ({error}); scan again"

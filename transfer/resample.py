@@ -22,6 +22,7 @@ class by class, and the half items are shared out.
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
@@ -40,109 +41,129 @@ def paired_interval(
     labels: Counts,
     mixes: tuple[Floats, Floats],
     arms: Sequence[Arm],
-    point: float,
     *,
     by_class: bool,
     level: float,
     replicates: int,
     seed: int,
 ) -> tuple[float, float]:
-    """Give the low and the high end.
+    """Give the low and the high end, in -1..1.
 
     Args:
         probabilities: (A, N, K).
         labels: (N,) in 0..K-1.
         mixes: two weights (A,); the second is subtracted.
         arms: (A,) method and seed of each, all different.
-        point: estimate g.
         by_class: difference of mean recall over the classes that occur, instead of accuracy.
         level: of confidence.
         replicates: R.
         seed: of the bootstrap.
     """
     rng = np.random.default_rng(seed)
-    swaps = _swaps(arms, rng)
+    seeds = sorted({s for _, s in arms})
+    draws = _draws(len(seeds), rng)
+    swaps = _swaps(arms, [seeds, *np.array(seeds)[draws].tolist()])
     moved = np.concatenate([_moved(mix, swaps) for mix in mixes])
-    tables = _tables(probabilities, labels, moved)
-    if not by_class:
-        tables = tables.sum(1, keepdims=True)
-    values = point + _scatter(tables[1:], len({s for _, s in arms}), replicates, rng)
+    strata = np.unique(labels, return_inverse=True)[1] if by_class else np.zeros_like(labels)
+    changes = _changes(probabilities, labels, strata, moved, len(seeds))
+    values = _by_items(changes.table, replicates, rng) + _by_seeds(changes, replicates, rng)
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]).tolist()
-    least, most = _agresti_min(tables[0], level)
-    return min(low, least), max(high, most)
+    least, most = _agresti_min(changes.table, level)
+    return max(min(low, least), -1.0), min(max(high, most), 1.0)
 
 
-def _swaps(arms: Sequence[Arm], rng: np.random.Generator) -> Counts:
-    """Which arm stands in for each (1 + D, A): first each for itself, then by draws of seeds."""
-    seeds = sorted({seed for _, seed in arms})
-    total = len(seeds) ** len(seeds)
-    if total <= MAX_DRAWS:
-        draws = list(itertools.product(seeds, repeat=len(seeds)))
+def _draws(seeds: int, rng: np.random.Generator) -> Counts:
+    """Draws (D, S) of 0..S-1; each S in a row are renamings of one another."""
+    if seeds**seeds <= MAX_DRAWS:
+        first = np.array([(0, *rest) for rest in itertools.product(range(seeds), repeat=seeds - 1)])
     else:
-        draws = rng.choice(seeds, (MAX_DRAWS, len(seeds))).tolist()
-    place = {arm: a for a, arm in enumerate(arms)}
-    stand_ins = [dict(zip(seeds, draw, strict=True)) for draw in [seeds, *draws]]
-    return np.array(
-        [[place.get((m, new[s]), a) for (m, s), a in place.items()] for new in stand_ins]
-    )
+        first = rng.integers(0, seeds, (-(-MAX_DRAWS // seeds), seeds))
+    renamed = (first[:, None] + np.arange(seeds)[:, None]) % seeds  # D / S x S x S
+    return renamed.reshape(-1, seeds)
+
+
+def _swaps(arms: Sequence[Arm], draws: Sequence[Sequence[int]]) -> Counts:
+    """Which arm stands in for each (D, A), by draw of seeds."""
+    seeds, place = draws[0], {arm: a for a, arm in enumerate(arms)}
+    names = [dict(zip(seeds, draw, strict=True)) for draw in draws]
+    return np.array([[place.get((m, new[s]), a) for (m, s), a in place.items()] for new in names])
 
 
 def _moved(weights: Floats, swaps: Counts) -> Floats:
-    """Weights (1 + D, A) of a mix when the arms are swapped."""
+    """Weights (D, A) of a mix when the arms are swapped."""
     moved = np.zeros(swaps.shape)
     np.add.at(moved, (np.arange(len(swaps))[:, None], swaps), weights)
     return moved
 
 
-def _tables(probabilities: NDArray[np.floating], labels: Counts, mixes: Floats) -> Counts:
-    """Count items (1 + D, K, 3) by draw, class, and change: lost, equal or won.
+@dataclass
+class _Changes:
+    """Items that one mix gets right and the other wrong. G strata, D / S renamings of S draws."""
 
-    The first half of ``mixes`` (2 + 2D, A) is the one mix by draw, the second half the other.
-    """
-    classes, half = probabilities.shape[2], len(mixes) // 2
-    distinct, which = np.unique(mixes, axis=0, return_inverse=True)
-    which = which.ravel()
-    counts = np.zeros(half * classes * 3, np.int64)
-    step = max(1, BLOCK // (len(distinct) * classes))
+    table: Counts  # G x 3: items lost, equal and won by the mixes as they are
+    sums: Floats  # D / S x S x G: won - lost, by draw
+    spread: Floats  # G: variance of (won - lost) of an item over renamings, summed over items
+
+
+def _changes(
+    probabilities: NDArray[np.floating],
+    labels: Counts,
+    strata: Counts,
+    moved: Floats,
+    seeds: int,
+) -> _Changes:
+    half, count = len(moved) // 2, int(strata.max()) + 1
+    found = _Changes(np.zeros((count, 3), np.int64), np.zeros(0), np.zeros(count))
+    distinct, which = np.unique(moved, axis=0, return_inverse=True)
+    ours, theirs = which.reshape(2, half)
+    sums = np.zeros((half - 1, count))
+    step = max(1, BLOCK // (len(distinct) * probabilities.shape[2]))
     for start in range(0, len(labels), step):
         items = slice(start, start + step)
         mixed = np.tensordot(distinct, probabilities[:, items].astype(np.float64), 1)
-        right = (mixed.argmax(2) == labels[items]).astype(np.int64)
-        change = right[which[:half]] - right[which[half:]] + 1
-        cells = (np.arange(half)[:, None] * classes + labels[items]) * 3 + change
-        counts += np.bincount(cells.ravel(), minlength=len(counts))
-    return counts.reshape(half, classes, 3)
+        right = (mixed.argmax(2) == labels[items]).astype(np.float64)
+        change = right[ours] - right[theirs]  # 1 + D x items
+        member = np.eye(count)[strata[items]]  # items x G
+        np.add.at(found.table, (strata[items], change[0].astype(np.int64) + 1), 1)
+        sums += change[1:] @ member
+        found.spread += change[1:].reshape(-1, seeds, len(member)).var(1).mean(0) @ member
+    found.sums = sums.reshape(-1, seeds, count)
+    return found
 
 
-def _difference(tables: Counts) -> Floats:
-    """Mean over the strata that occur of (won - lost) / items; tables are (..., strata, 3)."""
-    items = tables.sum(-1)
-    shares = (tables[..., 2] - tables[..., 0]) / np.maximum(items, 1)
-    difference: Floats = shares.sum(-1) / (items > 0).sum(-1)
+def _by_items(table: Counts, replicates: int, rng: np.random.Generator) -> Floats:
+    """Differences (R,) on drawn items: to draw items and count them is to draw a multinomial."""
+    drawn = rng.multinomial(table.sum(), table.ravel() / table.sum(), replicates)
+    cells = drawn.reshape(-1, *table.shape)
+    items = cells.sum(2)
+    shares = (cells[..., 2] - cells[..., 0]) / np.maximum(items, 1)
+    difference: Floats = shares.sum(1) / (items > 0).sum(1)
     return difference
 
 
-def _scatter(tables: Counts, seeds: int, replicates: int, rng: np.random.Generator) -> Floats:
-    """How far replicates (R,) lie from the point estimate; tables are (D, strata, 3).
-
-    Drawing items with replacement and counting them is drawing the counts of a multinomial.
-    """
-    shares = tables.reshape(len(tables), -1) / tables[0].sum()
-    of_draw = _difference(tables)
-    picks = rng.integers(0, len(tables), replicates)
-    drawn = rng.multinomial(tables[0].sum(), shares[picks]).reshape(-1, *tables.shape[1:])
-    by_seed = np.sqrt(seeds / max(seeds - 1, 1)) * (of_draw[picks] - of_draw.mean())
-    scatter: Floats = _difference(drawn) - of_draw[picks] + by_seed
-    return scatter
+def _by_seeds(changes: _Changes, replicates: int, rng: np.random.Generator) -> Floats:
+    """What drawn seeds add (R,): r c (g_d - m_d)."""
+    seeds, count = changes.sums.shape[1:]
+    items = changes.table.sum(1)
+    apart = changes.sums / items
+    apart = apart - apart.mean(1, keepdims=True)
+    off = apart.mean(2)  # g_d - m_d
+    variance = (off**2).mean()
+    if variance == 0:
+        return np.zeros(replicates)
+    noise = (changes.spread / items - (apart**2).mean((0, 1))) / np.maximum(items - 1, 1)
+    left = max(0.0, 1 - noise.sum() / count**2 / variance)
+    scale = np.sqrt(seeds / rng.chisquare(seeds - 1, replicates))
+    drawn: Floats = left**0.5 * scale * rng.choice(off.ravel(), replicates)
+    return drawn
 
 
 def _agresti_min(table: Counts, level: float) -> tuple[float, float]:
-    """Interval of a paired difference of shares, the mean over strata; the table is (strata, 3)."""
-    table = table[table.sum(1) > 0]
+    """Interval of a paired difference of shares, the mean over strata; the table is (G, 3)."""
     half = 0.5 / len(table)
     lost, won, items = table[:, 0] + half, table[:, 2] + half, table.sum(1) + 4 * half
     difference = (won - lost) / items
     variance = ((won + lost) / items - difference**2) / items
     centre = difference.mean()
     reach = NormalDist().inv_cdf((1 + level) / 2) * variance.sum() ** 0.5 / len(table)
-    return max(centre - reach, -1.0), min(centre + reach, 1.0)
+    return centre - reach, centre + reach

@@ -73,10 +73,11 @@ def refusals(doing: str) -> Iterator[None]:
         CrosstrainError: in place of MLflow's own error.
     """
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except (MlflowException, sqlite3.Error) as error:
+    except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
         raise CrosstrainError(f"MLflow could not {doing}: {error}") from error
 
 

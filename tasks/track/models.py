@@ -27,6 +27,7 @@ from transfer.errors import CrosstrainError, ModelFileError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
+    from mlflow.entities.model_registry import ModelVersion
 
 REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "pillow", "pydantic", "safetensors")
 HERE = Path(__file__).parent
@@ -64,7 +65,7 @@ def register(name: str, model_folder: Path, key: str, run_id: str, tags: Mapping
     with connection.lock("models"), connection.refusals(f"register {name}"):
         versions = store.search_model_versions(f"name = '{name}' and tags.`{KEY}` = '{key}'")
         for known in versions:
-            if _holds(store, known, model_folder):
+            if _holds(known, model_folder):
                 return int(known.version)
         _remove_unregistered(store, experiment, key, {v.source for v in versions})
         model = _log(store, experiment, model_folder, key, run_id)
@@ -185,16 +186,16 @@ def _version(
     return version
 
 
-def _holds(store: "MlflowClient", version: Any, folder: Path) -> bool:
+def _holds(version: "ModelVersion", folder: Path) -> bool:
     try:
-        kept = _folder(store, version)
-        names = [p.relative_to(folder) for p in folder.rglob("*") if p.is_file()]
-        return not any(filecmp.cmpfiles(folder, kept, names, shallow=False)[1:])
-    except OSError:
+        kept = model_folder(version.name, int(version.version))
+    except ModelFileError:
         return False
+    names = [p.relative_to(folder) for p in folder.rglob("*") if p.is_file()]
+    return not any(filecmp.cmpfiles(folder, kept, names, shallow=False)[1:])
 
 
-def _folder(store: "MlflowClient", version: Any) -> Path:
+def _folder(store: "MlflowClient", version: "ModelVersion") -> Path:
     from mlflow import artifacts
 
     location = store.get_model_version_download_uri(version.name, version.version)

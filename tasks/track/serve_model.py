@@ -108,6 +108,8 @@ def _batch(images: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _pixels(images: NDArray[Any]) -> NDArray[np.uint8]:
+    if not images.size:
+        raise ValueError(f"found no images in an array of shape {images.shape}")
     if images.dtype == np.uint8:
         return images
     if images.dtype.kind not in "iu" or images.min() < 0 or images.max() > 255:

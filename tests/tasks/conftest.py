@@ -121,11 +121,14 @@ def three_versions(tmp_path, monkeypatch, versions):
 
 
 @pytest.fixture(scope="session")
-def at_once():
+def at_once(blank_project):
     """Do jobs in processes of their own, at the same time; see `mortal`. Returns exit codes."""
     script = Path(__file__).with_name("mortal.py")
     with subprocess.Popen(
-        [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, str(script), str(blank_project)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
 
         def run(*jobs):

@@ -1,4 +1,5 @@
 import json
+import signal
 
 import pytest
 
@@ -154,17 +155,14 @@ def test_killed_at_any_step_a_promotion_happens_whole_or_not_at_all(
     assert set(outcomes) == {(1, 1), (1, 2), (2, 2)}
 
 
-def test_killed_at_any_step_a_rollback_happens_whole_or_not_at_all(
-    three_versions, deaths, monkeypatch
-):
+def test_a_rollback_killed_between_two_aliases_is_carried_through(three_versions, at_once):
     promote(1)
     promote(2)
-    for copy in deaths(three_versions, "rollback", "slow"):
-        monkeypatch.chdir(copy)
-        if registry.champion("plants").version == 2:
-            registry.rollback("plants", "slow")
-        assert aliases() == {"champion": 1, "previous": 2, "challenger": 2}
-        assert events()[2:] == [("rolled back", 1, 2)]
+    job = {"folder": str(three_versions), "action": "rollback", "arguments": ["slow"]}
+    assert at_once({**job, "die_at": 3}) == [-signal.SIGKILL]
+    assert track.client().get_registered_model("plants").aliases["previous"] == 2
+    assert aliases() == {"champion": 1, "previous": 2, "challenger": 2}
+    assert events()[2:] == [("rolled back", 1, 2)]
 
 
 def test_promotions_at_the_same_time_follow_one_another(three_versions, at_once):

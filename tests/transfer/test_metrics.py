@@ -32,8 +32,9 @@ def test_counted_metrics_equal_scikit_learn(seed, items):
     assert np.array_equal(found, peer.confusion_matrix(labels, told, labels=every))
     ours = metrics.per_class(probabilities, labels)
     theirs = peer.precision_recall_fscore_support(labels, told, labels=every, zero_division=0)
-    for mine, other in zip((ours.precision, ours.recall, ours.f1, ours.support), theirs):
-        assert mine == pytest.approx(other)
+    mine = (ours.precision, ours.recall, ours.f1, ours.support)
+    for found, expected in zip(mine, theirs, strict=True):
+        assert found == pytest.approx(expected)
     macro = metrics.macro(probabilities, labels)
     theirs = peer.precision_recall_fscore_support(labels, told, average="macro", zero_division=0)
     assert (macro.precision, macro.recall, macro.f1) == pytest.approx(theirs[:3])

@@ -281,7 +281,8 @@ def test_a_folder_without_a_usable_class_is_refused(tmp_path, out):
 
 
 def test_a_csv_manifest(dataset, out):
-    rows = "cat/1.png,03,g1,train\ncat/2.png,NA,g1,\ndog/1.png,03,g2,test\nno/1.png,03,,\n../x.png,03,,"
+    rows = "cat/1.png,03,g1,train\ncat/2.png,NA,g1,\ndog/1.png,03,g2,test\n"
+    rows += "no/1.png,03,,\n../x.png,03,,"
     (dataset / "items.csv").write_text(f"path,label,group,split\n{rows}\n")
     manifest = scan(dataset / "items.csv", out)
     assert manifest.class_names == ("03", "NA")

@@ -87,6 +87,14 @@ def test_gif_palette_gives_rgb_of_its_first_frame():
     assert np.array_equal(pixels(data), np.full((12, 9, 3), (255, 0, 0)))
 
 
+@pytest.mark.parametrize(("form", "named"), [("MPO", "MPO"), ("WEBP", "WEBP"), ("TIFF", "TIFF")])
+def test_the_first_of_many_frames_counts(form, named):
+    frames = [Image.new("RGB", (9, 12), colour) for colour in ("red", "blue")]
+    picture = decode(written(frames[0], form, save_all=True, append_images=frames[1:]), LIMITS)
+    assert picture.format == named
+    assert np.abs(np.asarray(picture.image).astype(int) - (255, 0, 0)).max() < 8
+
+
 def test_rgba_is_laid_on_white():
     image = Image.fromarray(np.dstack([RGB, ALPHA]))
     found = pixels(written(image, "PNG"))

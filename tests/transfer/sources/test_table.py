@@ -97,6 +97,11 @@ def test_links_are_not_followed_and_lead_nowhere(tmp_path):
     ]
 
 
+def test_an_absolute_path_is_refused_even_into_the_folder(tmp_path):
+    found = listed(tmp_path, f"path,label\n{tmp_path}/1.png,a\n")
+    assert reasons(found) == [(f"{tmp_path}/1.png", "path_escape")]
+
+
 def test_a_link_to_itself_is_left_to_the_reader(tmp_path):
     (tmp_path / "loop.png").symlink_to("loop.png")
     assert len(listed(tmp_path, "path,label\nloop.png,a\n").entries) == 1

@@ -1,0 +1,106 @@
+"""The chain: two datasets in, a judged challenger out."""
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from tasks import machine as machines
+from tasks import promote as gate
+from tasks import publish as reports
+from tasks.adapt import adapt, names
+from tasks.augment import preview
+from tasks.check import validate
+from tasks.draw import draw
+from tasks.ensemble import choose
+from tasks.evaluate import evaluate
+from tasks.pretrain import pretrain
+from tasks.refs import ArmRef, Ref
+from tasks.scan import fingerprint, scan, specify
+from tasks.split import folds_for, split_source, split_target
+from tasks.step import timed
+from transfer.errors import DataRefusedError
+from transfer.fit import Machine
+from transfer.modalities.image.spec import ImageSpec
+from transfer.result import Result
+from transfer.settings import Settings
+
+
+@flow(name="retrain")
+def retrain(settings: Settings, promote: bool = True) -> Result:
+    """Retrain the target's model with help from the source, and promote it if it is better.
+
+    Args:
+        settings: everything in params.yaml.
+        promote: false stops before the registry and only reports.
+    """
+    with timed() as watch:
+        machine = machines.resolve(settings.run)
+        datasets = fingerprint(settings.source), fingerprint(settings.target)
+        spec = specify(settings.image, list(datasets))
+        scans = scan(datasets[0], spec, settings.image), scan(datasets[1], spec, settings.image)
+        folds = folds_for(scans[1], settings)
+        splits = _split(scans, folds, settings)
+        validated = validate(scans, splits, settings)
+        previewed = preview(scans[1], splits[1], settings.augment)
+        knowledge = pretrain(scans[0], splits[0], settings, machine)
+        arms = _adapt_all(scans[1], splits[1], knowledge, spec, folds, settings, machine)
+        choice = choose(arms, list(datasets), settings)
+        evaluated = evaluate(arms, choice, scans[1], splits[1], settings)
+        pictures = draw(evaluated, scans, splits, previewed, knowledge, arms)
+        data = reports.describe(datasets, scans, splits)
+        run_id, outcome = "", gate.Outcome(None, False, ["promotion was not asked for"], [])
+        if promote:
+            run_id = reports.log_run(
+                evaluated, pictures, validated, knowledge, arms, data, settings
+            )
+            tags = gate.version_tags(arms, list(datasets), evaluated)
+            version = gate.register(choice, run_id, tags, settings)
+            record = reports.blessing_record(data, settings, evaluated)
+            outcome = gate.promote(version, choice, evaluated, datasets[1], record, settings)
+        result: Result = reports.publish(
+            evaluated, choice, pictures, validated, knowledge, arms, data, outcome, run_id,
+            watch, settings,
+        )
+        create_markdown_artifact(reports.markdown(result), key="verdict")
+        return result
+
+
+def _split(scans: tuple[Ref, Ref], folds: int, settings: Settings) -> tuple[Ref, Ref]:
+    """Split both datasets; a dataset that cannot be split is validated all the same, so that
+    what is wrong with it is told in full."""
+    try:
+        target = split_target(scans[1], settings, folds)
+        return split_source(scans[0], scans[1], target, settings.source, folds), target
+    except DataRefusedError:
+        validate(scans, None, settings)
+        raise
+
+
+def _adapt_all(
+    scanned: Ref,
+    divided: Ref,
+    knowledge: Ref,
+    spec: ImageSpec,
+    folds: int,
+    settings: Settings,
+    machine: Machine,
+) -> list[ArmRef]:
+    """Train every method with every seed, several at once where that is faster."""
+    at_once = machines.workers(settings.run, machine)
+    shared = {
+        "scanned": scanned,
+        "divided": divided,
+        "knowledge": knowledge,
+        "spec": spec,
+        "settings": settings,
+        "machine": machine,
+        "folds": folds,
+        "at_once": at_once,
+    }
+    with ThreadPoolTaskRunner(max_workers=at_once) as runner:
+        futures = [
+            runner.submit(adapt, {"name": name, "seed": seed, **shared})
+            for name in names(settings)
+            for seed in settings.adapt.seeds
+        ]
+        return [future.result() for future in futures]

@@ -1,0 +1,55 @@
+"""Validate both datasets before anything is trained on them."""
+
+import json
+from pathlib import Path
+
+from tasks import store
+from tasks.refs import Ref
+from tasks.step import log, step
+from tasks.validation_report import ValidationReport, refuse, table
+from transfer.flaws import Scanned
+from transfer.settings import Settings
+
+
+@step("validate", tags=["data"])
+def validate(
+    scans: tuple[Ref, Ref], splits: tuple[Ref, Ref] | None, settings: Settings
+) -> Ref:
+    """Hold source and target (in this order) against the expectations of params.yaml.
+
+    Args:
+        scans: the decoded datasets.
+        splits: their splits; None when a split was refused, and what needs it is left out.
+        settings: thresholds.
+
+    Raises:
+        DataRefusedError: an expectation failed; the message is the table of failures.
+    """
+
+    def compute(out: Path) -> None:
+        from tasks.validate import validate as run
+
+        divided = [None, None] if splits is None else [ref.path for ref in splits]
+        source, target = (
+            Scanned.load(ref.path, split) for ref, split in zip(scans, divided, strict=True)
+        )
+        near = None
+        if splits is not None:
+            told = json.loads((splits[1].path / "split.json").read_text())
+            near = told["near_duplicates"]
+        run(source, target, settings=settings.validate_, out=out, near=near)
+
+    inputs = {f"scan{i}": ref.digest for i, ref in enumerate(scans)}
+    inputs |= {f"split{i}": ref.digest for i, ref in enumerate(splits or ())}
+    ref = store.result(
+        "validate",
+        compute,
+        inputs=inputs,
+        settings=settings.validate_.model_dump(mode="json"),
+        code=["transfer.expectations", "transfer.flaws", "tasks.validate"],
+    )
+    report = ValidationReport.load(ref.path)
+    if report.warnings:
+        log.warning("validation warns:\n%s", table(report.warnings))
+    refuse(report)
+    return ref

@@ -1,0 +1,85 @@
+"""Draw what people look at: samples, augmentation, curves, arms, confusion, reliability."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks import evaluate, pictures, store
+from tasks.canvas import png, svg
+from tasks.pictures import Curve
+from tasks.refs import ArmRef, Ref
+from tasks.step import step
+from transfer.arrays import labelled_items
+from transfer.sample import Manifest
+
+SAMPLES = ("source_samples", "target_samples", "augmentation")
+
+
+def curves(knowledge: Ref, arms: list[ArmRef]) -> list[Curve]:
+    """Curves of the pretraining, and of the first network of every arm."""
+    card = json.loads((knowledge.path / "card.json").read_text())
+    found = [_curve("pretrain", card["history"])]
+    for arm in arms:
+        histories = json.loads((arm.ref.path / "history.json").read_text())
+        found.append(_curve(f"{arm.method}/{arm.seed}", histories[0]))
+    return found
+
+
+def _curve(name: str, history: dict[str, Any]) -> Curve:
+    return Curve(
+        name=name,
+        step=[int(step) for step in history["step"]],
+        loss=history["loss"],
+        validation_step=[int(step) for step in history["validation_step"]],
+        validation=history["validation_loss"],
+    )
+
+
+@step("draw", tags=["report"])
+def draw(
+    evaluated: Ref,
+    scans: tuple[Ref, Ref],
+    splits: tuple[Ref, Ref],
+    previewed: Ref,
+    knowledge: Ref,
+    arms: list[ArmRef],
+) -> Ref:
+    """Store every picture of the report; source first in ``scans`` and ``splits``."""
+
+    def compute(out: Path) -> None:
+        for name, scanned, divided in zip(SAMPLES[:2], scans, splits, strict=True):
+            (out / f"{name}.png").write_bytes(_sheet(scanned, divided))
+        with np.load(previewed.path / "preview.npz", allow_pickle=False) as stored:
+            figure = pictures.augmentation_preview(stored["originals"], stored["varied"])
+        (out / "augmentation.png").write_bytes(png(figure))
+        drawn = pictures.of_result(evaluate.load(evaluated), curves(knowledge, arms))
+        for name, figure in drawn.items():
+            (out / f"{name}.svg").write_bytes(svg(figure))
+
+    inputs = {
+        "evaluation": evaluated.digest,
+        "preview": previewed.digest,
+        "knowledge": knowledge.digest,
+        **{f"scan{i}": ref.digest for i, ref in enumerate(scans)},
+        **{f"split{i}": ref.digest for i, ref in enumerate(splits)},
+    }
+    return store.result(
+        "draw", compute, inputs=inputs, settings={}, code=["tasks.pictures", "tasks.canvas"]
+    )
+
+
+def _sheet(scanned: Ref, divided: Ref) -> bytes:
+    manifest, items = Manifest.load(scanned.path), labelled_items(scanned.path, divided.path)
+    title = f"{manifest.name}: {len(manifest)} items, training split"
+    return png(
+        pictures.sample_sheet(
+            items.images.numpy(), items.labels.numpy(), manifest.class_names, title=title
+        )
+    )
+
+
+def load(ref: Ref) -> dict[str, bytes]:
+    """Every stored picture by its name."""
+    return {p.stem: p.read_bytes() for p in sorted(ref.path.iterdir()) if p.suffix != ".json"}

@@ -1,0 +1,196 @@
+"""Keep the run in MLflow, and write the reports."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from tasks import draw, evaluate, paths, report, summary, track
+from tasks.ensemble import load_choice
+from tasks.promote import Outcome, model_name
+from tasks.refs import ArmRef, Dataset, Ref
+from tasks.revision import code_revision
+from tasks.step import Stopwatch, step
+from tasks.store import key
+from transfer import ensemble as mixing
+from transfer import split
+from transfer.checkpoint import write_atomic
+from transfer.result import Data, DatasetRecord, Evaluation, Result, Seconds
+from transfer.sample import Manifest
+from transfer.settings import Settings
+
+
+@step("track", tags=["tracking"], retries=2)
+def log_run(
+    evaluated: Ref,
+    drawn: Ref,
+    validated: Ref,
+    knowledge: Ref,
+    arms: list[ArmRef],
+    data: Data,
+    settings: Settings,
+) -> str:
+    """Log the run with a child run an arm, and return its id; once for each content."""
+    evaluation = evaluate.load(evaluated)
+    curves = {curve["name"]: curve for curve in draw.curves(knowledge, arms)}
+    artifacts = {"evaluation": evaluated.path, "pictures": drawn.path}
+    artifacts |= {"validation": validated.path}
+    artifacts |= {
+        f"transfer_maps/{arm.method}-{arm.seed}": arm.ref.path / "transfers.json" for arm in arms
+    }
+    records = [
+        track.ArmRecord(
+            name=f"{arm.method}/{arm.seed}",
+            params={
+                "method": arm.method,
+                "seed": arm.seed,
+                **getattr(settings.methods, arm.method).model_dump(mode="json"),
+            },
+            metrics={
+                "validation_accuracy": found.validation,
+                "test_accuracy": found.test,
+                "temperature": found.temperature,
+                "weight": found.weight,
+                "steps": found.steps,
+            },
+            history={
+                "step": curves[f"{arm.method}/{arm.seed}"]["step"],
+                "loss": curves[f"{arm.method}/{arm.seed}"]["loss"],
+            },
+            seconds=arm.ref.seconds,
+        )
+        for arm, found in zip(arms, evaluation.arms, strict=True)
+    ]
+    uses = [
+        track.DatasetUse(d.name, d.path, d.md5, d.items, role)
+        for d, role in ((data.source, "source"), (data.target, "target"))
+    ]
+    figures = {k: v for k, v in report.metrics(evaluation).items() if not isinstance(v, str)}
+    return track.log_run(
+        track.RunRecord(
+            key=key("run", {"evaluation": evaluated.digest}, _told(settings, data), []),
+            name=f"{data.source.name} to {data.target.name}",
+            settings=settings.model_dump(mode="json", by_alias=True),
+            metrics=figures,
+            tags={
+                "verdict": evaluation.verdict,
+                "settings_digest": settings.digest(),
+                "code_revision": code_revision(),
+                "md5.source": data.source.md5,
+                "md5.target": data.target.md5,
+            },
+            datasets=uses,
+            arms=records,
+            artifacts=artifacts,
+            seconds=sum(arm.ref.seconds for arm in arms),
+        )
+    )
+
+
+def _told(settings: Settings, data: Data) -> dict[str, str]:
+    return {"settings": settings.digest(), "source": data.source.md5, "target": data.target.md5}
+
+
+def describe(
+    datasets: tuple[Dataset, Dataset], scans: tuple[Ref, Ref], splits: tuple[Ref, Ref]
+) -> Data:
+    """What both datasets were in this run; source first."""
+    source, target = (
+        _describe(*found) for found in zip(datasets, scans, splits, strict=True)
+    )
+    return Data(source=source, target=target)
+
+
+def _describe(dataset: Dataset, scanned: Ref, divided: Ref) -> DatasetRecord:
+    manifest, table = Manifest.load(scanned.path), split.load(divided.path)
+    sides = table["split"].value_counts()
+    return DatasetRecord(
+        name=dataset.name,
+        path=dataset.path.as_posix(),
+        md5=dataset.md5,
+        items=len(manifest),
+        rejects=len(json.loads((scanned.path / "rejects.json").read_text())),
+        classes=list(manifest.class_names),
+        train=int(sides.get("train", 0)),
+        labelled=int(table["labelled"].sum()),
+        val=int(sides.get("val", 0)),
+        test=int(sides.get("test", 0)),
+        excluded=int(sides.get("excluded", 0)),
+    )
+
+
+@step("report", tags=["report"])
+def publish(
+    evaluated: Ref,
+    choice: Ref,
+    drawn: Ref,
+    validated: Ref,
+    knowledge: Ref,
+    arms: list[ArmRef],
+    data: Data,
+    outcome: Outcome,
+    run_id: str,
+    watch: Stopwatch,
+    settings: Settings,
+) -> Result:
+    """Write reports/: the page for people, JSON for machines, figures and curves for DVC."""
+    evaluation = evaluate.load(evaluated)
+    result = Result(
+        **evaluation.model_dump(),
+        promoted=outcome.promoted,
+        reasons=outcome.reasons,
+        rules=outcome.rules,
+        model=model_name(settings),
+        version=outcome.version,
+        mlflow_run=run_id,
+        data=data,
+        seconds=Seconds(
+            total=round(watch.total(), 2), steps=watch.seconds(), reused=watch.reused()
+        ),
+        settings_digest=settings.digest(),
+        code_revision=code_revision(),
+    )
+    links = {"Validation of both datasets": _link(validated.path / "data_docs" / "index.html")}
+    page = report.render(result, draw.load(drawn), links=links)
+    _write_figures(evaluation, evaluated, choice, draw.curves(knowledge, arms))
+    write_atomic(paths.REPORTS / "retrain.html", page.encode())
+    write_atomic(paths.REPORTS / "retrain.json", result.model_dump_json(indent=1).encode())
+    return result
+
+
+def _link(page: Path) -> str:
+    copy = paths.REPORTS / "validation" / "index.html"
+    write_atomic(copy, page.read_bytes())
+    return copy.relative_to(paths.REPORTS).as_posix()
+
+
+def _write_figures(
+    evaluation: Evaluation, evaluated: Ref, choice: Ref, curves: list[draw.Curve]
+) -> None:
+    with np.load(evaluated.path / "predictions.npz", allow_pickle=False) as stored:
+        mixed = mixing.combine(stored["probabilities"], load_choice(choice).weights)
+        labels = stored["labels"]
+    for name, text in report.plots(evaluation, labels, mixed.argmax(1), curves).items():
+        write_atomic(paths.REPORTS / "plots" / name, text.encode())
+    told = json.dumps(report.metrics(evaluation), indent=1) + "\n"
+    write_atomic(paths.REPORTS / "metrics.json", told.encode())
+
+
+def blessing_record(data: Data, settings: Settings, evaluated: Ref) -> dict[str, object]:
+    """What a blessing rests on, besides the rules: revisions, digests, figures, verdict."""
+    evaluation = evaluate.load(evaluated)
+    return {
+        "data": {d.name: d.md5 for d in (data.source, data.target)},
+        "code_revision": code_revision(),
+        "settings_digest": settings.digest(),
+        "settings": yaml.safe_dump(settings.model_dump(mode="json", by_alias=True)),
+        "verdict": evaluation.verdict,
+        "figures": report.metrics(evaluation),
+        "chosen": evaluation.chosen.model_dump(),
+    }
+
+
+def markdown(result: Result) -> str:
+    """The short version, for the Prefect UI."""
+    return summary.markdown(result)

@@ -1,0 +1,74 @@
+import shutil
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from tasks import track
+from tasks.track import connection
+from transfer.errors import CrosstrainError
+
+
+def ask(database, query):
+    with closing(sqlite3.connect(database)) as asked:
+        return asked.execute(query).fetchall()
+
+
+def test_an_empty_folder_has_no_store_and_asking_makes_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert not track.exists()
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_store_lies_in_the_project_and_names_no_folder_outside(project):
+    assert track.exists()
+    assert {p.name for p in project.iterdir()} == {"mlruns"}
+    assert ask("mlruns/mlflow.db", "PRAGMA journal_mode") == [("wal",)]
+    places = ask("mlruns/mlflow.db", "SELECT name, artifact_location FROM experiments")
+    assert set(places) == {("Default", "mlruns/artifacts"), ("crosstrain", "mlruns/artifacts")}
+
+
+def test_an_absolute_location_is_made_relative(project):
+    with closing(sqlite3.connect("mlruns/mlflow.db")) as database, database:
+        database.execute("UPDATE experiments SET artifact_location = '/elsewhere'")
+    connection.experiment_id(track.client())
+    assert ask("mlruns/mlflow.db", "SELECT DISTINCT artifact_location FROM experiments") == [
+        ("mlruns/artifacts",)
+    ]
+
+
+def test_a_deleted_experiment_is_restored(project):
+    store = track.client()
+    known = connection.experiment_id(store)
+    store.delete_experiment(known)
+    assert connection.experiment_id(store) == known
+    assert store.get_experiment(known).lifecycle_stage == "active"
+
+
+def test_another_store_wins_and_is_left_as_it_is(project, tmp_path, monkeypatch):
+    other = tmp_path / "other.db"
+    shutil.move(project / "mlruns" / "mlflow.db", other)
+    with closing(sqlite3.connect(other)) as database, database:
+        database.execute("UPDATE experiments SET artifact_location = '/elsewhere'")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{other}")
+    connection.experiment_id(track.client())
+    assert ask(other, "SELECT DISTINCT artifact_location FROM experiments") == [("/elsewhere",)]
+    assert not (project / "mlruns" / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize("address", ["sqlite:///mlruns/mlflow.db", "sqlite:///{}/mlruns/mlflow.db"])
+def test_the_own_store_is_known_by_its_address(project, monkeypatch, address):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address.format(project))
+    assert connection.is_own()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert not connection.is_own()
+
+
+def test_a_store_that_cannot_be_opened_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "mlruns").mkdir()
+    (tmp_path / "mlruns" / "mlflow.db").write_bytes(b"not a database" * 1000)
+    with pytest.raises(CrosstrainError, match=r"could not open the tracking store .*mlflow\.db"):
+        track.client()

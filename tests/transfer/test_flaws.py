@@ -1,0 +1,165 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transfer import flaws, split
+from transfer.errors import DataRefusedError
+from transfer.flaws import Scanned
+from transfer.sample import COLUMNS, Manifest
+
+PLAIN = {"group": "", "given_split": "", "mode": "L", "format": "PNG"}
+PLAIN |= {"width": 8, "height": 8, "mean": 100.0, "std": 10.0, "label": 0}
+
+
+def scanned(rows, sides=None, classes=("cat", "dog", "owl"), rejects=()):
+    """A dataset of rows (id, pixels, what differs from a plain picture of class 0)."""
+    full = [
+        PLAIN | {"id": i, "pixels": pixels, "sha256": f"bytes of {i}"} | other
+        for i, pixels, other in rows
+    ]
+    items = pd.DataFrame(full, columns=list(COLUMNS)).astype(COLUMNS)
+    frame = None
+    if sides is not None:
+        frame = pd.DataFrame({"id": items["id"], "split": sides, "labelled": False, "reason": ""})
+    return Scanned(Manifest("toys", "image", tuple(classes), items), list(rejects), frame)
+
+
+def test_copies_and_conflicts_are_named():
+    data = scanned(
+        [("a", "p", {}), ("b", "p", {"label": 1}), ("c", "q", {}), ("d", "p", {"label": 9})]
+    )
+    table = flaws.items_table(data)
+    assert table["copy_of"].tolist() == ["", "a", "", "a"]
+    assert table["other_label"].tolist() == ["dog, label 9", "cat, label 9", "", "cat, dog"]
+    assert table["elsewhere"].tolist() == [""] * 4
+
+
+def test_what_is_linked_across_splits_is_named_and_what_is_excluded_is_not():
+    rows = [("a", "p", {}), ("b", "p", {"group": "g"}), ("c", "q", {"group": "g"}), ("d", "p", {})]
+    table = flaws.items_table(scanned(rows, ["train", "train", "test", "excluded"]))
+    assert table["elsewhere"].tolist() == ["test", "test", "train", ""]
+
+
+def test_rows_of_one_array_file_are_no_copies():
+    array = {"format": "array", "sha256": "same"}
+    data = scanned([("x#0", "p", array), ("x#1", "q", array)], ["train", "test"])
+    assert flaws.items_table(data)["elsewhere"].tolist() == ["", ""]
+
+
+rows = st.lists(
+    st.fixed_dictionaries(
+        {
+            "pixels": st.sampled_from("pqrst"),
+            "group": st.sampled_from(["", "g", "h"]),
+            "sha256": st.sampled_from(["x", "y", "z", "v", "w"]),
+            "side": st.sampled_from(["train", "val", "test", "excluded"]),
+        }
+    ),
+    max_size=9,
+)
+
+
+@given(rows)
+def test_linked_items_agree_with_a_naive_search(drawn):
+    keys = [(r["pixels"], r["group"], r["sha256"]) for r in drawn]
+    data = scanned(
+        [
+            (str(i), r["pixels"], {k: r[k] for k in ("group", "sha256")})
+            for i, r in enumerate(drawn)
+        ],
+        [r["side"] for r in drawn],
+    )
+    found = flaws.items_table(data)["elsewhere"].tolist()
+    for i, row in enumerate(drawn):
+        reached = {i}
+        for _ in drawn:
+            reached |= {
+                j
+                for j, key in enumerate(keys)
+                for k in reached
+                if any(one and one == other for one, other in zip(key, keys[k], strict=True))
+            }
+        sides = {drawn[j]["side"] for j in reached} - {"excluded", row["side"]}
+        expected = "" if row["side"] == "excluded" else ", ".join(sorted(sides))
+        assert found[i] == expected
+
+
+def test_a_split_of_ours_has_nothing_elsewhere_and_gives_nothing_away():
+    rng = np.random.default_rng(0)
+    source = scanned([(f"s{i}", f"p{rng.integers(60)}", {}) for i in range(80)])
+    target = scanned([(f"t{i}", f"p{rng.integers(60)}", {}) for i in range(40)])
+    choice = split.SplitSettings(val=0.2, test=0.3)
+    frames = [
+        split.split(x.manifest, choice, labels_per_class=None, merge_val=False)
+        for x in (source, target)
+    ]
+    target = Scanned(target.manifest, [], frames[1])
+    leaking = Scanned(source.manifest, [], frames[0])
+    clean = split.leave_out(frames[0], source.manifest, target.manifest, frames[1], labelled=False)
+    assert (flaws.items_table(leaking, target)["held_out"] != "").any()
+    table = flaws.items_table(Scanned(source.manifest, [], clean), target)
+    assert (table[["elsewhere", "held_out"]] == "").all(axis=None)
+    assert (table["in_target"] != "").any()
+
+
+def test_a_source_item_equal_to_a_target_item_is_named_by_picture_and_by_file():
+    source = scanned(
+        [("s0", "p", {}), ("s1", "q", {"sha256": "f"}), ("s2", "r", {}), ("s3", "p", {})],
+        ["train", "val", "train", "excluded"],
+    )
+    target = scanned([("t0", "p", {}), ("t1", "z", {"sha256": "f"})], ["test", "train"])
+    table = flaws.items_table(source, target)
+    assert table["in_target"].tolist() == ["t0", "t1", "", "t0"]
+    assert table["held_out"].tolist() == ["test", "", "", ""]
+
+
+def test_a_split_of_another_manifest_is_refused():
+    data = scanned([("a", "p", {}), ("b", "q", {})], ["train", "test"])
+    other = Scanned(data.manifest, [], data.split.assign(id=["a", "c"]))
+    with pytest.raises(DataRefusedError, match="not the 2 items of its manifest; split again"):
+        flaws.items_table(other)
+
+
+def test_classes_are_counted_with_the_empty_ones():
+    labels = [0, 0, 0, 2]
+    table = flaws.classes_table(
+        scanned([(str(i), str(i), {"label": x}) for i, x in enumerate(labels)]).manifest
+    )
+    assert table["class"].tolist() == ["cat", "dog", "owl"]
+    assert table["items"].tolist() == [3, 0, 1]
+    np.testing.assert_array_equal(table["times_fewer"], [1, np.nan, 3])
+
+
+def test_files_are_what_was_read_and_what_was_rejected():
+    reject = {"path": "bad.png", "reason": "truncated", "detail": "12 bytes"}
+    table = flaws.files_table(scanned([("a", "p", {})], rejects=[reject]))
+    assert table.to_numpy().tolist() == [["bad.png", "truncated"], ["a", ""]]
+
+
+def test_a_pair_has_a_relation_and_a_share_of_near_duplicates_among_what_is_judged():
+    source = scanned([], classes=("cat", "fox"))
+    target = scanned([(str(i), str(i), {}) for i in range(10)], ["train"] * 2 + ["val", "test"] * 4)
+    near = {"train": 2, "val": 0, "test": 2}
+    assert flaws.pair_table(source, target, near).to_dict("records") == [
+        {"pair": "toys to toys", "relation": "overlap", "near_share": 0.25}
+    ]
+    unknown = flaws.pair_table(scanned([], classes=("cat", "cat")), target, None).iloc[0]
+    assert "'cat' more than once" in unknown["relation"]
+    assert np.isnan(unknown["near_share"])
+
+
+def test_what_a_scan_and_a_split_wrote_is_read(tmp_path):
+    data = scanned([("é", "p", {})], ["train"], rejects=[{"path": "ö", "reason": "empty"}])
+    data.manifest.save(tmp_path)
+    with pytest.raises(DataRefusedError, match=r"no readable rejects\.json .* scan again"):
+        Scanned.load(tmp_path)
+    (tmp_path / "rejects.json").write_text(json.dumps(data.rejects), encoding="utf-8")
+    data.split.to_parquet(tmp_path / "split.parquet")
+    assert Scanned.load(tmp_path).split is None
+    found = Scanned.load(tmp_path, tmp_path)
+    assert found.rejects == data.rejects
+    pd.testing.assert_frame_equal(flaws.items_table(found), flaws.items_table(data))
