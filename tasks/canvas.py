@@ -40,9 +40,18 @@ def figure_of(width: float, height: float, title: str) -> "Figure":
     """An empty figure, in inches, with its title at the upper left."""
     from matplotlib.figure import Figure
 
+    fonts, missing = _fonts(set(title))
+    shown = "".join(c if c.isprintable() and c not in missing else "?" for c in title)
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
     figure.suptitle(
-        title, x=0.005, ha="left", fontsize=11, fontweight="bold", color=INK, parse_math=False
+        shown,
+        x=0.005,
+        ha="left",
+        fontsize=11,
+        fontweight="bold",
+        fontfamily=fonts,
+        color=INK,
+        parse_math=False,
     )
     return figure
 
@@ -142,17 +151,18 @@ def mosaic(
 
     Args:
         axes: where.
-        cells: rows of up to ``columns`` pictures of one size; what is absent stays empty.
+        cells: rows of up to ``columns`` pictures; what is absent stays empty.
         columns: pictures a row.
         lead: set the first column apart by half a picture.
     """
-    side = next((len(_thumbnail(image)) for row in cells for image in row), 1)
+    small = [[_thumbnail(image) for image in row] for row in cells]
+    side = max((max(image.shape[:2]) for row in small for image in row), default=1)
     step, apart = side + GAP, side // 2 if lead else 0
     sheet = np.zeros((len(cells) * step - GAP, columns * step - GAP + apart, 4), np.uint8)
-    for r, row in enumerate(cells):
+    for r, row in enumerate(small):
         for c, image in enumerate(row):
-            left = c * step + (apart if c else 0)
-            sheet[r * step : r * step + side, left : left + side] = _thumbnail(image)
+            top, left = r * step, c * step + (apart if c else 0)
+            sheet[top : top + image.shape[0], left : left + image.shape[1]] = image
     extent = (-0.5, sheet.shape[1] / step - 0.5, len(cells) - 0.5, -0.5)
     axes.imshow(sheet, interpolation="none", extent=extent, aspect="equal")
     axes.grid(visible=False)

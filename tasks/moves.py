@@ -7,17 +7,14 @@ changes none, so a killed move is carried through by doing all of it again.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tasks import ledger, track
 from transfer.errors import CrosstrainError
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
 
 @contextmanager
-def alone(doing: str) -> Iterator["MlflowClient"]:
+def alone(doing: str) -> Iterator["track.Client"]:
     """Be the one process that moves aliases, after carrying through what another began.
 
     Raises:
@@ -40,7 +37,7 @@ def recover() -> None:
 
 
 def move(
-    store: "MlflowClient",
+    store: "track.Client",
     event: Mapping[str, Any],
     aliases: Sequence[tuple[str, int | None]],
     tags: Mapping[str, str],
@@ -60,7 +57,7 @@ def move(
     _carry_out(store, plan)
 
 
-def _carry_out(store: "MlflowClient", plan: Mapping[str, Any]) -> None:
+def _carry_out(store: "track.Client", plan: Mapping[str, Any]) -> None:
     event = plan["event"]
     name, version = event["name"], event["version"]
     for key, value in plan["tags"].items():
@@ -75,13 +72,13 @@ def _carry_out(store: "MlflowClient", plan: Mapping[str, Any]) -> None:
     ledger.finish()
 
 
-def aliases_of(store: "MlflowClient", name: str) -> dict[str, int]:
+def aliases_of(store: "track.Client", name: str) -> dict[str, int]:
     """Every alias of a model, to its version; empty when there is no such model."""
     found = store.search_registered_models(f"name = '{name}'")
     return {alias: int(version) for alias, version in found[0].aliases.items()} if found else {}
 
 
-def run_of(store: "MlflowClient", name: str, version: int) -> str:
+def run_of(store: "track.Client", name: str, version: int) -> str:
     """Id of the run that a version belongs to.
 
     Raises:

@@ -15,7 +15,7 @@ from typing import Any
 from tasks import ledger, moves, track
 from tasks.moves import recover
 from tasks.track import model_folder
-from transfer.errors import NothingToDoError, SettingsError
+from transfer.errors import CrosstrainError, NothingToDoError, SettingsError
 
 __all__ = [
     "Champion",
@@ -28,6 +28,9 @@ __all__ = [
     "refuse",
     "rollback",
 ]
+
+NOT_TOLD = -1
+LONGEST_TAG = 200  # characters, of a value to search for
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ def promote(
     reasons: Sequence[str],
     blessing: Mapping[str, Any],
     forced_reason: str | None = None,
+    judged_against: int | None = NOT_TOLD,
 ) -> Promotion:
     """Make a version the champion, and the champion the previous one.
 
@@ -99,9 +103,10 @@ def promote(
         reasons: why, a sentence each.
         blessing: rules, figures, verdict, revisions; kept in the run and as tags.
         forced_reason: why it is promoted against the rules; None when it is not.
+        judged_against: the champion that the rules were judged against, None for no champion.
 
     Raises:
-        CrosstrainError: there is no such version.
+        CrosstrainError: there is no such version, or another champion than it was judged against.
         SettingsError: the reason for a forced promotion is blank.
     """
     if forced_reason is not None:
@@ -110,6 +115,11 @@ def promote(
         run, old = moves.run_of(store, name, version), moves.aliases_of(store, name).get("champion")
         if old == version:
             return Promotion(name, version, old, False, f"version {version} already is champion")
+        if judged_against not in (NOT_TOLD, old):
+            raise CrosstrainError(
+                f"version {version} of {name} was judged against champion {judged_against}, and "
+                f"meanwhile version {old} became champion; run again to judge it against that one"
+            )
         event = _event("promoted", name, version, old, reasons) | {
             "run_id": run,
             "blessing_sha256": _digest(blessing),
@@ -189,9 +199,9 @@ def _digest(told: object) -> str:
 
 
 def _tags(kind: str, blessing: Mapping[str, Any], reasons: Sequence[str]) -> dict[str, str]:
-    """The record whole, and its plain values one by one, to be searched for."""
-    plain = {k: v for k, v in blessing.items() if not isinstance(v, list | dict)}
-    tags = {f"{kind}.{name}": text for name, text in track.flatten(plain).items()}
+    """The record whole, and its short plain values one by one, to be searched for."""
+    plain = track.flatten({k: v for k, v in blessing.items() if not isinstance(v, list | dict)})
+    tags = {f"{kind}.{name}": text for name, text in plain.items() if len(text) <= LONGEST_TAG}
     return tags | {kind: json.dumps(blessing), f"{kind}.reasons": "; ".join(reasons)}
 
 

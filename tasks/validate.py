@@ -154,7 +154,9 @@ def _data_docs(report: ValidationReport, asked: Sequence[Suite], results: Sequen
         {
             "title": f"{suite.dataset}: {suite.title}",
             "passed": result.success,
-            "html": Markup(view.render({"section": _section(result), "section_loop": {"index": i}})),
+            "html": Markup(
+                view.render({"section": _section(result), "section_loop": {"index": i}})
+            ),
         }
         for i, (suite, result) in enumerate(zip(asked, results, strict=True), 1)
     ]

@@ -64,7 +64,9 @@ class ValidationReport:
             told = json.loads((folder / FILE).read_text(encoding="utf-8"))
             return cls([Row(**row) for row in told["rows"]], told["not_reached"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataRefusedError(f"no readable {FILE} in {folder} ({error}); validate") from error
+            raise DataRefusedError(
+                f"no readable {FILE} in {folder} ({error}); validate again"
+            ) from error
 
 
 def refuse(report: ValidationReport) -> None:

@@ -38,7 +38,7 @@ class Scanned:
             rejects = json.loads((scan / "rejects.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise DataRefusedError(
-                f"no readable rejects in {scan} ({error}); scan again"
+                f"no readable rejects.json in {scan} ({error}); scan again"
             ) from error
         return cls(Manifest.load(scan), rejects, None if split is None else splitting.load(split))
 
@@ -107,25 +107,21 @@ def _others(values: np.ndarray, sets: pd.Series, counted: np.ndarray) -> np.ndar
 
 def _against(table: pd.DataFrame, side: np.ndarray, target: Scanned) -> pd.DataFrame:
     theirs = _side(target)
-    table["in_target"] = _match(table, target.manifest.items, target.manifest.items["id"])
+    table["in_target"] = _match(table, target.manifest.items, target.manifest.items["id"].tolist())
     table["held_out"] = ""
     if target.split is not None:
         judged = np.isin(theirs, ["val", "test"])
-        match = _match(table, target.manifest.items[judged], pd.Series(theirs[judged]))
-        table["held_out"] = match.where(side != splitting.EXCLUDED, "")
+        match = _match(table, target.manifest.items[judged], theirs[judged].tolist())
+        table["held_out"] = np.where(side != splitting.EXCLUDED, match, "")
     return table
 
 
-def _match(items: pd.DataFrame, others: pd.DataFrame, told: pd.Series) -> pd.Series:
+def _match(items: pd.DataFrame, others: pd.DataFrame, told: Sequence[str]) -> np.ndarray:
     """Tell of each item what belongs to its equal among others: same picture or same file."""
-    found = pd.Series("", index=items.index, dtype="str")
-    for mine, theirs in (
-        (file_hashes(items), file_hashes(others)),
-        (items["pixels"], others["pixels"]),
-    ):
-        known = {key: value for key, value in zip(theirs, told, strict=True) if key}
-        found = mine.map(known).fillna(found)
-    return found.astype("str")
+    by_file = dict(zip(file_hashes(others), told, strict=True)) | {"": ""}
+    by_picture = dict(zip(others["pixels"], told, strict=True))
+    keys = zip(items["pixels"], file_hashes(items), strict=True)
+    return np.array([by_picture.get(p, by_file.get(f, "")) for p, f in keys], dtype=object)
 
 
 def classes_table(manifest: Manifest) -> pd.DataFrame:

@@ -3,13 +3,19 @@
 Everything is logged after the fact, by run id, never through MLflow's per-thread active run.
 """
 
+from typing import TYPE_CHECKING
+
 from tasks.track.connection import client, exists, lock, refusals
 from tasks.track.models import Answers, load_back, model_folder, register
 from tasks.track.runs import ArmRecord, DatasetUse, RunRecord, flatten, log_run
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient as Client
+
 __all__ = [
     "Answers",
     "ArmRecord",
+    "Client",
     "DatasetUse",
     "RunRecord",
     "client",

@@ -1,7 +1,7 @@
 """Ask a registered model in a process of its own; `tasks.track.models.load_back` starts it.
 
 Run by its path and without the project on the module path: what answers is what the version
-carries. The one argument is a JSON object with model, files, arrays and answer.
+carries. The standard input is a JSON object with model, files, arrays and answer.
 """
 
 import json
@@ -17,7 +17,7 @@ def main() -> None:
     import mlflow
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    question = json.loads(sys.argv[1])
+    question = json.load(sys.stdin)
     model = mlflow.pyfunc.load_model(question["model"], suppress_warnings=True)
     answers = {}
     if question["files"] is not None:

@@ -124,9 +124,16 @@ def load_back(
 
 
 def _ask(what: str, question: Mapping[str, Any], timeout: float) -> None:
-    command = [sys.executable, "-P", str(HERE / "load_back.py"), json.dumps(question)]
+    command = [sys.executable, "-P", str(HERE / "load_back.py")]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+        done = subprocess.run(
+            command,
+            input=json.dumps(question),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
     except subprocess.TimeoutExpired as error:
         raise ModelFileError(f"{what} gave no answer in {timeout:.0f} s") from error
     if done.returncode:

@@ -90,6 +90,25 @@ def test_a_blank_reason_is_refused(three_versions):
     assert registry.champion("plants") is None
 
 
+def test_a_champion_that_came_meanwhile_is_not_replaced_unjudged(three_versions):
+    promote(1, judged_against=None)
+    with pytest.raises(CrosstrainError, match="judged against champion None, .* version 1 became"):
+        promote(2, judged_against=None)
+    assert aliases() == {"champion": 1, "challenger": 1}
+    assert promote(2, judged_against=1).moved
+
+
+def test_a_long_value_is_kept_in_the_record_only(three_versions):
+    blessing = {"verdict": "none", "settings": "x" * 5000, "figures": {"gain": 0.1}}
+    registry.promote("plants", 1, reasons=["first"], blessing=blessing)
+    champion = registry.champion("plants")
+    assert champion.blessing == blessing
+    assert {k for k in champion.tags if k.startswith("blessing.")} == {
+        "blessing.verdict",
+        "blessing.reasons",
+    }
+
+
 def test_a_version_that_is_not_there(three_versions):
     with pytest.raises(CrosstrainError, match="plants has no version 9"):
         promote(9)

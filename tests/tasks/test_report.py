@@ -6,6 +6,7 @@ import io
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,164 +15,310 @@ from rich.console import Console
 from tasks import canvas, pictures, report, wording
 from transfer.result import Result
 
-METHODS = ("scratch", "linear_probe", "fine_tune", "l2_sp")
-
-
-def made_up(classes=10, names=None, **changes):
-    """A plausible result: 4 methods x 3 seeds; no figure of it was measured."""
-    draw = np.random.default_rng(7)
-    names = names or [str(k) for k in range(classes)]
-    n = 899
-    base = {"scratch": 0.905, "linear_probe": 0.879, "fine_tune": 0.946, "l2_sp": 0.951}
-    weights = {"fine_tune": 1 / 6, "l2_sp": 1 / 6}
-    arms = []
-    for method in METHODS:
-        for seed in range(3):
-            validation, test = base[method] + draw.normal(0, 0.006, 2)
-            arms.append(
-                {
-                    "method": method,
-                    "seed": seed,
-                    "uses_source": method != "scratch",
-                    "validation": validation,
-                    "validation_low": validation - 0.024,
-                    "validation_high": validation + 0.019,
-                    "test": test,
-                    "test_low": test - 0.016,
-                    "test_high": test + 0.013,
-                    "steps": 400,
-                    "seconds": 3.1 if method == "linear_probe" else 24.0 + seed,
-                    "temperature": 1.1 + 0.05 * seed,
-                    "weight": weights.get(method, 0.0),
-                }
-            )
-    truth = draw.integers(0, len(names), n)
-    wrong = draw.random(n) < 0.045
-    guess = np.where(wrong, (truth + draw.integers(1, 4, n)) % len(names), truth)
-    confusion = np.zeros((len(names), len(names)), int)
-    np.add.at(confusion, (truth, guess), 1)
-    recall = confusion.diagonal() / np.maximum(confusion.sum(1), 1)
-    precision = confusion.diagonal() / np.maximum(confusion.sum(0), 1)
-    confidence = np.sort(1 - draw.exponential(0.05, 15)).clip(0.3, 0.999)
-    gain = {"metric": "accuracy", "point": 0.0434, "low": 0.0267, "high": 0.0601}
-    members = [f"{m}/{s}" for m in ("fine_tune", "l2_sp") for s in range(3)]
-    dataset = {"rejects": 0, "classes": names, "excluded": 0}
-    values = {
-        "target": "digits",
-        "metric": "accuracy",
-        "level": 0.95,
-        "seeds": [0, 1, 2],
-        "test_items": n,
-        "labels_per_class": 20,
-        "verdict": "positive",
-        "sentence": "Transfer from mnist raised test accuracy by 4.3 points "
-        "(95% interval 2.7 to 6.0; 899 items, 3 seeds).",
-        "gain": gain,
-        "sources": [{"name": "mnist", "gain": gain, "verdict": "positive", "members": members}],
-        "scratch": {"accuracy": 0.9177, "low": 0.898, "high": 0.934, "single_mean": 0.9062},
-        "chosen": {
-            "scheme": "uniform",
-            "members": members,
-            "weights": [1 / 6] * 6,
-            "accuracy": 0.9611,
-            "low": 0.9464,
-            "high": 0.9718,
-            "balanced_accuracy": 0.9607,
-            "macro_precision": 0.9613,
-            "macro_recall": 0.9607,
-            "macro_f1": 0.9608,
-            "log_loss": 0.1423,
-            "brier": 0.0612,
-            "ece": 0.0124,
-        },
-        "arms": arms,
-        "classes": [
-            {"name": name, "items": int(i), "precision": p, "recall": r, "f1": (p + r) / 2}
-            for name, i, p, r in zip(names, confusion.sum(1), precision, recall, strict=True)
-        ],
-        "confusion": confusion.tolist(),
-        "reliability": [
-            {"confidence": c, "accuracy": min(1.0, max(0.0, c + draw.normal(0, 0.02))), "items": 60}
-            for c in confidence
-        ],
-        "schemes": {"best single": 0.1893, "uniform": 0.1511, "stacked": 0.1527, "all": 0.1788},
-        "promoted": True,
-        "reasons": ["Every rule held.", "There was no champion before."],
-        "rules": [
-            {
-                "rule": "not worse than training from scratch",
-                "held": True,
-                "found": "gain +4.3 points, interval +2.7 to +6.0",
-                "expected": "low end at least 0.0",
-            },
-            {
-                "rule": "expected calibration error",
-                "held": True,
-                "found": "0.012",
-                "expected": "at most 0.050",
-            },
-        ],
-        "model": "crosstrain-digits",
-        "version": 7,
-        "mlflow_run": "9b2f4c1d8e7a4f00a1b2c3d4e5f60718",
-        "data": {
-            "source": dataset
-            | {
-                "name": "mnist",
-                "path": "data/mnist",
-                "md5": "3f9c0f6a1d2b4c5e8f7a6b5c4d3e2f1a.dir",
-                "items": 5000,
-                "train": 4481,
-                "labelled": 4481,
-                "val": 519,
-                "test": 0,
-            },
-            "target": dataset
-            | {
-                "name": "digits",
-                "path": "data/digits",
-                "md5": "a1b2c3d4e5f60718293a4b5c6d7e8f90.dir",
-                "items": 1797,
-                "train": 898,
-                "labelled": 200,
-                "val": 0,
-                "test": n,
-            },
-        },
-        "seconds": {
-            "total": 92.41,
-            "steps": {
-                "scan": 0.031,
-                "validate": 0.412,
-                "split": 0.024,
-                "pretrain": 31.8,
-                "adapt": 54.2,
-                "evaluate": 3.92,
-                "promote": 2.02,
-            },
-            "reused": ["scan", "split"],
-        },
-        "settings_digest": "c0ffee" * 10 + "c0ff",
-        "code_revision": "1f3d5b7 (clean)",
+CURVES = [
+    {
+        "name": "l2_sp/0",
+        "step": [10, 20],
+        "loss": [1.5, 0.25],
+        "validation_step": [],
+        "validation": [],
     }
-    return Result.model_validate(values | changes)
+]
+DOT = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 
 
-def curves():
-    """Loss curves of a pretraining and of every arm."""
-    steps = np.arange(8, 401, 8)
-    draw = np.random.default_rng(3)
-    runs = [("pretrain", 0.52, 120.0)]
-    runs += [(f"{m}/{s}", 0.6 + 0.1 * i, 60.0) for i, m in enumerate(METHODS) for s in range(3)]
-    return [
-        {
-            "name": name,
-            "step": steps.tolist(),
-            "loss": (floor + 1.8 * np.exp(-steps / speed) + draw.normal(0, 0.015, 50)).tolist(),
-            "validation_step": steps[::5].tolist() if name == "pretrain" else [],
-            "validation": (floor - 0.2 + 1.5 * np.exp(-steps[::5] / speed)).tolist()
-            if name == "pretrain"
-            else [],
-        }
-        for name, floor, speed in runs
+@pytest.fixture(scope="module")
+def told():
+    path = Path(__file__).with_name("retrain.json")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def result(told):
+    return Result.model_validate(told)
+
+
+@pytest.fixture(scope="module")
+def drawn(result):
+    svgs = {name: canvas.svg(f) for name, f in pictures.of_result(result, CURVES).items()}
+    return {**svgs, "source_samples": DOT, "target_samples": DOT, "augmentation": DOT}
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text a person sees."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.seen, self._inside = [], [], []
+        self.feed(page)
+        self.text = " ".join(" ".join(self.seen).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag in ("style", "title"):
+            self._inside.append(tag)
+
+    def handle_endtag(self, tag):
+        if self._inside and self._inside[-1] == tag:
+            self._inside.pop()
+
+    def handle_data(self, data):
+        if not self._inside:
+            self.seen.append(data)
+
+
+def test_nothing_is_loaded_from_anywhere(result, drawn):
+    page = report.render(result, drawn, links={"validation": "validation/index.html"})
+    tags = Page(page).tags
+    loads = [
+        (tag, name, value)
+        for tag, attributes in tags
+        for name, value in attributes.items()
+        if name in ("src", "srcset", "href", "xlink:href", "data", "poster", "action", "background")
     ]
+    assert sum(tag == "image" for tag, *_ in loads) >= 1  # the confusion matrix
+    assert sum(tag == "img" for tag, *_ in loads) == 3
+    for tag, _, value in loads:
+        if tag == "a":
+            assert value.startswith("#") or value == "validation/index.html"
+        else:
+            assert value.startswith(("data:", "#")), (tag, value)
+    assert not {"script", "iframe", "object", "embed", "base"} & {tag for tag, _ in tags}
+    assert all(u.startswith("#") for u in re.findall(r"url\(\s*['\"]?([^)]*)", page))
+    assert "@import" not in page
+    policy = next(a["content"] for t, a in tags if a.get("http-equiv"))
+    assert policy.startswith("default-src 'none'")
+
+
+def test_everything_is_said_in_order(result, drawn):
+    text = Page(report.render(result, drawn, links={"validation": "v.html"})).text
+    places = [
+        "Positive transfer",
+        result.sentence,
+        "crosstrain-digits version 7 is the champion.",
+        "Every rule held.",
+        "gain +4.3 points, interval +2.7 to +6.0",
+        "96.1% 94.6–97.2% · stacked of 6 arms",
+        "91.8% 89.8–93.4%",
+        "+4.3 points +2.7 to +6.0",
+        "899 items 3 seeds: 0, 1, 2",
+        "linear_probe 2 88.2% 85.8–90.1 88.1% 86.5–89.4 400 3.1 s 1.20",
+        "Blue diamonds are members",
+        "Blue is right, orange is wrong",
+        "4 3 90 96.6% 94.4% 95.5%",
+        "stacked 0.1511 chosen uniform 0.1527",
+        "l2_sp/0 0.250",
+        result.data.source.md5,
+        "Rejected 0 0",
+        result.mlflow_run,
+        result.settings_digest,
+        result.code_revision,
+        "92.4 s in all",
+        "scan 31 ms reused validate 412 ms",
+        "See also: validation",
+    ]
+    at = -1
+    for place in places:
+        assert place in text
+        assert text.index(place, max(at, 0)) >= at
+        at = text.index(place, max(at, 0))
+    for arm in result.arms:
+        assert f"{arm.method} {arm.seed} {100 * arm.validation:.1f}%" in text
+
+
+NASTY = "<script>alert('\"&')</script>"
+
+
+def test_what_users_wrote_is_text(told, drawn):
+    changes = {
+        "target": NASTY,
+        "sentence": f"Transfer to {NASTY}",
+        "reasons": [NASTY],
+        "model": NASTY,
+        "code_revision": NASTY,
+        "rules": [{"rule": NASTY, "held": False, "found": NASTY, "expected": NASTY}],
+        "classes": [{**c, "name": f"{NASTY} {i}"} for i, c in enumerate(told["classes"])],
+        "sources": [{**told["sources"][0], "name": NASTY}],
+        "schemes": {NASTY: 0.1},
+        "data": {
+            side: {**record, "name": NASTY, "path": NASTY, "classes": [NASTY]}
+            for side, record in told["data"].items()
+        },
+    }
+    nasty = Result.model_validate(told | changes)
+    page = report.render(nasty, drawn, links={NASTY: "v.html"})
+    parsed = Page(page)
+    assert "script" not in {tag for tag, _ in parsed.tags}
+    assert "<script" not in page.lower()
+    assert parsed.text.count(NASTY) >= 20 + len(told["classes"])
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        ("positive", "Positive transfer"),
+        ("none", "No measurable transfer"),
+        ("negative", "Negative transfer"),
+    ],
+)
+def test_the_badge_is_the_verdict(told, verdict, words):
+    page = Page(report.render(Result.model_validate(told | {"verdict": verdict}), {}))
+    badge = next(a for t, a in page.tags if t == "span" and "badge" in a.get("class", ""))
+    assert badge["class"] == f"badge {verdict}"
+    assert words in page.text
+
+
+def test_a_rejected_model_is_said_to_be_rejected(told):
+    rejected = Result.model_validate(told | {"promoted": False, "version": None})
+    text = Page(report.render(rejected, {})).text
+    assert "This model was not promoted" in text
+    assert "no version of crosstrain-digits was registered for this run." in text
+    kept = wording.outcome(Result.model_validate(told | {"promoted": False}))
+    assert kept == (
+        "Not promoted: crosstrain-digits version 7 is registered, and is not the champion."
+    )
+
+
+def test_the_gauge_lies_where_the_gains_lie(told):
+    gains = [(-0.012, -0.021, -0.004), (0.003, -0.01, 0.016)]
+    sources = [
+        {
+            "name": f"s{i}",
+            "verdict": "none",
+            "members": [],
+            "gain": {"metric": "accuracy", "point": p, "low": low, "high": high},
+        }
+        for i, (p, low, high) in enumerate(gains)
+    ]
+    page = Page(report.render(Result.model_validate(told | {"sources": sources}), {}))
+    styles = [a["style"] for t, a in page.tags if t in "uib" and "left" in a.get("style", "")]
+    zero, bar, point, zero2, bar2, _ = [float(re.search(r"left:([\d.]+)", s)[1]) for s in styles]
+    width = float(re.search(r"width:([\d.]+)", styles[1])[1])
+    scale = (bar2 - bar) / 0.011
+    assert zero == zero2 == pytest.approx(bar + 0.021 * scale, abs=0.05)
+    assert point == pytest.approx(bar + 0.009 * scale, abs=0.05)
+    assert width == pytest.approx(0.017 * scale, abs=0.05)
+
+
+def test_pictures_are_kept_as_they_are(result):
+    page = Page(report.render(result, {"source_samples": DOT}))
+    source = next(a["src"] for t, a in page.tags if t == "img")
+    assert base64.b64decode(source.removeprefix("data:image/png;base64,")) == DOT
+
+
+@pytest.mark.parametrize("pictures", [{"unknown": DOT}, {"arms": b"GIF89a"}])
+def test_a_picture_without_a_place_is_refused(result, pictures):
+    with pytest.raises(ValueError, match="expected"):
+        report.render(result, pictures)
+
+
+def test_metrics_are_the_figures_without_clocks_and_versions(told, result):
+    found = report.metrics(result)
+    for name in ("accuracy", "low", "high", "macro_f1", "balanced_accuracy", "log_loss", "ece"):
+        assert found[name] == getattr(result.chosen, name)
+    assert found["brier"] == 0.0612
+    assert found["scratch_accuracy"] == 0.9177
+    assert (found["gain"], found["gain_low"], found["gain_high"]) == (0.0434, 0.0267, 0.0601)
+    assert (found["verdict"], found["test_items"]) == ("positive", 899)
+    assert json.loads(json.dumps(found)) == found
+    arms = [{**arm, "seconds": 99.0} for arm in told["arms"]]
+    seconds = {**told["seconds"], "total": 1.0}
+    again = told | {"version": 8, "promoted": False, "mlflow_run": "", "seconds": seconds}
+    assert report.metrics(Result.model_validate(again | {"arms": arms})) == found
+
+
+def test_plots_hold_what_dvc_draws(told):
+    names = ['a,b "c"', "d\ne", *"23456789"]
+    classes = [{**c, "name": n} for c, n in zip(told["classes"], names, strict=True)]
+    result = Result.model_validate(told | {"classes": classes})
+    cells = np.argwhere(np.array(result.confusion))
+    repeated = np.repeat(cells, [result.confusion[t][p] for t, p in cells], axis=0)
+    files = report.plots(result, repeated[:, 0], repeated[:, 1], CURVES)
+    rows = {n: list(csv.DictReader(io.StringIO(t, newline=""))) for n, t in files.items()}
+    counts = np.zeros((10, 10), int)
+    for row in rows["confusion.csv"]:
+        counts[names.index(row["actual"]), names.index(row["predicted"])] += 1
+    assert counts.tolist() == result.confusion
+    assert [(r["arm"], float(r["validation"]), float(r["test"])) for r in rows["arms.csv"]] == [
+        (f"{a.method}/{a.seed}", a.validation, a.test) for a in result.arms
+    ]
+    assert [list(map(float, r.values())) for r in rows["reliability.csv"]] == [
+        [b.confidence, b.accuracy] for b in result.reliability
+    ]
+    assert files["curves.csv"] == "arm,step,loss\nl2_sp/0,10,1.5\nl2_sp/0,20,0.25\n"
+
+
+def test_markdown_tells_the_verdict_and_keeps_its_tables_whole(told):
+    nasty = Result.model_validate(
+        told | {"sentence": "a | b <i>\n# c", "reasons": ["[x](javascript:y)"]}
+    )
+    text = report.markdown(nasty)
+    assert text.startswith("## Positive: a \\| b \\<i\\> \\# c\n")
+    assert "**Promoted: crosstrain-digits version 7 is the champion.**" in text
+    assert "- \\[x\\](javascript:y)" in text
+    assert "| chosen model (stacked of 6), accuracy | 96.1% | [94.6, 97.2] |" in text
+    assert "| gain in accuracy, points | +4.3 | [+2.7, +6.0] |" in text
+    assert "| l2\\_sp | 2 | 94.3% | 95.3% | [93.7, 96.6] | 26.0 s | 0.10 |" in text
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    bars = [len(re.findall(r"(?<!\\)\|", line)) for line in table]
+    assert bars == [4] * 5 + [8] * 14
+
+
+def printed(result, **options):
+    console = Console(file=io.StringIO(), **options)
+    report.terminal(result, console, Path("reports/retrain.html"))
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_a_pipe_gets_ascii_within_a_hundred_columns(told, width):
+    changes = {"sentence": "猫 ↑ " + "far better " * 20, "reasons": ["[red]not markup[/red] :cat:"]}
+    text = printed(Result.model_validate(told | changes), width=width)
+    assert text.isascii() and "\x1b" not in text
+    assert max(map(len, text.splitlines())) <= min(width, 100)
+    assert "\\u732b" in text
+    assert "- [red]not markup[/red] :cat:" in text
+    assert re.search(
+        r"l2_sp +\| +2 +\| +94\.3 +\| 95\.3 \[93\.7, 96\.6\] +\| 26\.0 s +\| +0\.10", text
+    )
+    assert re.search(r"chosen model .* 96\.1 \[94\.6, 97\.2\]", text)
+    assert "Promoted: crosstrain-digits version 7 is the champion." in text
+    assert "Report: reports/retrain.html" in text
+
+
+def test_a_terminal_gets_colour_and_no_control_characters_of_users(told):
+    changes = {"sentence": "猫 \x1b]0;title\x07", "verdict": "negative"}
+    text = printed(Result.model_validate(told | changes), width=100, force_terminal=True)
+    assert "\x1b[1;31m猫 ?]0;title?" in text
+
+
+def test_why_a_model_was_not_promoted_is_said(told):
+    rules = [{"rule": "calibration", "held": False, "found": "0.2", "expected": "at most 0.05"}]
+    rejected = Result.model_validate(told | {"promoted": False, "reasons": [], "rules": rules})
+    text = printed(rejected, width=100)
+    assert "Not promoted: crosstrain-digits version 7 is registered" in text
+    assert "- calibration: found 0.2, expected at most 0.05" in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 ms"), (0.0124, "12 ms"), (0.9996, "1.0 s"), (59.96, "60.0 s"), (119.96, "2 min 00 s")],
+)
+def test_durations(seconds, words):
+    assert wording.duration(seconds) == words
+
+
+def test_points_have_a_sign():
+    assert [wording.points(x) for x in (0.0434, 0.0, -0.0001, -0.012)] == [
+        "+4.3",
+        "+0.0",
+        "+0.0",
+        "−1.2",
+    ]
+
+
+def test_long_lists_are_cut():
+    assert wording.listed(["a", "b"]) == "2: a, b"
+    assert wording.listed(list("abcd"), shown=2) == "4: a, b and 2 more"

@@ -35,9 +35,7 @@ def test_simple_schemes_are_what_they_say():
     pairs = [metrics.log_loss(probabilities[i : i + 2].mean(0), labels) for i in (0, 2, 4)]
     method = ensemble.fit("uniform_method", probabilities, labels, METHODS)
     assert np.array_equal(method, np.repeat(np.arange(3) == np.argmin(pairs), 2) / 2)
-    assert np.array_equal(
-        ensemble.fit("uniform", probabilities, labels, METHODS), np.full(6, 1 / 6)
-    )
+    assert ensemble.fit("uniform", probabilities, labels, METHODS) == pytest.approx(1 / 6)
 
 
 def test_greedy_follows_a_plain_calculation():
@@ -140,7 +138,7 @@ def test_what_does_not_fit_is_refused():
         ensemble.choose(probabilities, labels, ["scratch"])
     with pytest.raises(CrosstrainError, match="2 or more"):
         ensemble.choose(probabilities[:, :1], labels[:1], METHODS)
-    with pytest.raises(CrosstrainError, match="apply calibrate.softmax"):
+    with pytest.raises(CrosstrainError, match="expected probabilities"):
         ensemble.choose(probabilities * 2, labels, METHODS)
     for weights in ([0.5, 0.5], [1.0] * 6, [2.0, -1.0, 0, 0, 0, 0]):
         with pytest.raises(CrosstrainError, match="for 6 arms"):

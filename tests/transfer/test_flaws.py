@@ -155,7 +155,7 @@ def test_a_pair_has_a_relation_and_a_share_of_near_duplicates_among_what_is_judg
 def test_what_a_scan_and_a_split_wrote_is_read(tmp_path):
     data = scanned([("é", "p", {})], ["train"], rejects=[{"path": "ö", "reason": "empty"}])
     data.manifest.save(tmp_path)
-    with pytest.raises(DataRefusedError, match=r"no readable rejects\.json .* scan again"):
+    with pytest.raises(DataRefusedError, match=r"no readable rejects\.json in .*; scan again"):
         Scanned.load(tmp_path)
     (tmp_path / "rejects.json").write_text(json.dumps(data.rejects), encoding="utf-8")
     data.split.to_parquet(tmp_path / "split.parquet")

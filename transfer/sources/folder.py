@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from transfer.errors import DataRefusedError
+from transfer.sides import SIDES
 from transfer.sources.items import (
-    SPLITS,
     Entry,
     Listing,
     Reject,
@@ -15,7 +15,7 @@ from transfer.sources.items import (
     unreadable,
 )
 
-_SPLIT_NAMES = frozenset({*SPLITS, "training", "valid", "validation", "testing"})
+_SPLIT_NAMES = frozenset({*SIDES, "training", "valid", "validation", "testing"})
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 
 

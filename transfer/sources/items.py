@@ -17,7 +17,6 @@ from transfer.errors import DataRefusedError
 from transfer.modalities.image.decode import SUFFIXES, too_large
 from transfer.modalities.image.spec import ImageLimits, Unreadable
 
-SPLITS = ("train", "val", "test")
 KINDS = "a folder of class folders, or a .csv, .parquet or .npz file"
 _NO_LINKS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _REASONS = {

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from transfer.errors import DataRefusedError
 from transfer.modalities.image.decode import check_size
 from transfer.modalities.image.spec import ImageLimits, Unreadable
-from transfer.sources.items import SPLITS, Entry, Listing, check_spelling
+from transfer.sides import SIDES
+from transfer.sources.items import Entry, Listing, check_spelling
 
 NEEDED = ("images", "labels", "class_names")
 OPTIONAL = ("groups", "split")
@@ -46,8 +47,8 @@ def load_arrays(file: Path, limits: ImageLimits) -> Arrays:
     _check_labels(file, labels, n, len(class_names))
     groups = _optional(file, arrays, "groups", n)
     splits = _optional(file, arrays, "split", n)
-    if odd := sorted(set(splits) - {*SPLITS, ""}):
-        raise _refused(file, "split", f"holds {odd[:5]}", f"{', '.join(SPLITS)} or ''")
+    if odd := sorted(set(splits) - {*SIDES, ""}):
+        raise _refused(file, "split", f"holds {odd[:5]}", f"{', '.join(SIDES)} or ''")
     width = max(6, len(str(n - 1)))
     entries = [
         Entry(f"{file.name}#{i:0{width}d}", file, class_names[label], groups[i], splits[i])

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from transfer.errors import DataRefusedError
-from transfer.sources.items import SPLITS, Entry, Listing, Reject, check_spelling, check_suffix
+from transfer.sides import SIDES
+from transfer.sources.items import Entry, Listing, Reject, check_spelling, check_suffix
 
 NEEDED = ("path", "label")
 OPTIONAL = ("group", "split")
@@ -66,8 +67,8 @@ def _checker(folder: Path) -> Callable[[dict[str, str], Entry], Reject | None]:
             return Reject(where, "bad_name", "the path holds a NUL character")
         if not entry.label:
             return Reject(where, "no_label", "its label is empty")
-        if entry.split and entry.split not in SPLITS:
-            expected = f"expected {', '.join(SPLITS)} or nothing"
+        if entry.split and entry.split not in SIDES:
+            expected = f"expected {', '.join(SIDES)} or nothing"
             return Reject(where, "bad_split", f"its split is {entry.split!r}; {expected}")
         return _outside(root, real, entry.id) or check_suffix(entry.id)
 

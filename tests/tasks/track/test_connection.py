@@ -48,9 +48,10 @@ def test_a_deleted_experiment_is_restored(project):
 
 def test_another_store_wins_and_is_left_as_it_is(project, tmp_path, monkeypatch):
     other = tmp_path / "other.db"
-    shutil.move(project / "mlruns" / "mlflow.db", other)
+    ask("mlruns/mlflow.db", f"VACUUM INTO '{other}'")
     with closing(sqlite3.connect(other)) as database, database:
         database.execute("UPDATE experiments SET artifact_location = '/elsewhere'")
+    shutil.rmtree(project / "mlruns")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{other}")
     connection.experiment_id(track.client())
     assert ask(other, "SELECT DISTINCT artifact_location FROM experiments") == [("/elsewhere",)]

@@ -1,0 +1,34 @@
+# make demo: set up everything and run the whole chain on two datasets that ship inside packages.
+# make test: set up everything and run the default test suite.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-slow lint bench clean
+
+demo: .venv/installed .prefect/prefect.db
+	$(BIN)/crosstrain demo
+
+test: .venv/installed
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: .venv/installed
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[demo,dev]'
+	touch $@
+
+# Prefect's database is made once here, so that no run has to wait for its migrations.
+.prefect/prefect.db: .venv/installed
+	DO_NOT_TRACK=1 PREFECT_HOME=$(CURDIR)/.prefect $(BIN)/prefect server database upgrade -y >/dev/null
+	touch $@
+
+clean:
+	rm -rf build reports/retrain.* reports/validation .prefect

