@@ -53,7 +53,8 @@ def demo(overrides: Overrides = None) -> None:
 
 
 @app.command(
-    epilog="Example: crosstrain retrain --set source.path=data/animals --set target.path=data/plants"
+    epilog="Example: crosstrain retrain --set source.path=data/animals "
+    "--set target.path=data/plants"
 )
 def retrain(
     overrides: Overrides = None,

@@ -58,8 +58,17 @@ def retrain(settings: Settings, promote: bool = True) -> Result:
             record = reports.blessing_record(data, settings, evaluated)
             outcome = gate.promote(version, choice, evaluated, datasets[1], record, settings)
         result: Result = reports.publish(
-            evaluated, choice, pictures, validated, knowledge, arms, data, outcome, run_id,
-            watch, settings,
+            evaluated,
+            choice,
+            pictures,
+            validated,
+            knowledge,
+            arms,
+            data,
+            outcome,
+            run_id,
+            watch,
+            settings,
         )
         create_markdown_artifact(reports.markdown(result), key="verdict")
         return result
@@ -97,7 +106,7 @@ def _adapt_all(
         "folds": folds,
         "at_once": at_once,
     }
-    with ThreadPoolTaskRunner(max_workers=at_once) as runner:
+    with ThreadPoolTaskRunner[ArmRef](max_workers=at_once) as runner:
         futures = [
             runner.submit(adapt, {"name": name, "seed": seed, **shared})
             for name in names(settings)

@@ -192,7 +192,7 @@ def svg(figure: "Figure") -> bytes:
     several pictures can share a page; comments, where matplotlib repeats text, are left out.
     """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    figure.savefig(buffer, format="svg")
     text = buffer.getvalue().decode()
     text = re.sub(
         r"<!--.*?-->|<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S

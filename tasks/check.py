@@ -12,9 +12,7 @@ from transfer.settings import Settings
 
 
 @step("validate", tags=["data"])
-def validate(
-    scans: tuple[Ref, Ref], splits: tuple[Ref, Ref] | None, settings: Settings
-) -> Ref:
+def validate(scans: tuple[Ref, Ref], splits: tuple[Ref, Ref] | None, settings: Settings) -> Ref:
     """Hold source and target (in this order) against the expectations of params.yaml.
 
     Args:

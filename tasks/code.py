@@ -44,7 +44,7 @@ def _closure(module: str) -> frozenset[str]:
 
 
 def _imports(module: str) -> list[str]:
-    root = module.split(".")[0]
+    root = module.split(".", maxsplit=1)[0]
     found = []
     for node in ast.walk(ast.parse(_file(module).read_bytes())):
         if isinstance(node, ast.Import):
@@ -56,7 +56,7 @@ def _imports(module: str) -> list[str]:
 
 
 def _is_module(package: str, alias: ast.alias) -> bool:
-    if package.split(".")[0] not in ("transfer", "tasks", "flows"):
+    if package.split(".", maxsplit=1)[0] not in ("transfer", "tasks", "flows"):
         return False
     try:
         return importlib.util.find_spec(f"{package}.{alias.name}") is not None

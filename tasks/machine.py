@@ -20,9 +20,9 @@ def resolve(settings: RunSettings) -> Machine:
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
-    device = settings.device
+    device: str = settings.device
     if device == "auto":
-        device = next(name for name, found in there.items() if found)  # type: ignore[assignment]
+        device = next(name for name, found in there.items() if found)
     if not there[device]:
         raise SettingsError(
             f"run.device is {device!r} and this machine has none; use run.device=auto"

@@ -96,9 +96,7 @@ def describe(
     datasets: tuple[Dataset, Dataset], scans: tuple[Ref, Ref], splits: tuple[Ref, Ref]
 ) -> Data:
     """What both datasets were in this run; source first."""
-    source, target = (
-        _describe(*found) for found in zip(datasets, scans, splits, strict=True)
-    )
+    source, target = (_describe(*found) for found in zip(datasets, scans, splits, strict=True))
     return Data(source=source, target=target)
 
 

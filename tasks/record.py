@@ -70,7 +70,7 @@ def add(record: Record) -> Record:
         CrosstrainError: DVC refused, with what it said.
     """
     folder = record.file.parent
-    dvc(folder, "add", "--quiet", os.path.relpath(record.root, folder))
+    dvc(folder, "add", os.path.relpath(record.root, folder))
     return read(record.file)
 
 

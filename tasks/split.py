@@ -44,9 +44,7 @@ def split_target(scanned: Ref, settings: Settings, folds: int) -> Ref:
         library.save(out, manifest, table, pairs)
 
     told = {"split": settings.split.model_dump(), "cap": cap, "folds": folds, "near": near}
-    return store.result(
-        "split", compute, inputs={"scan": scanned.digest}, settings=told, code=CODE
-    )
+    return store.result("split", compute, inputs={"scan": scanned.digest}, settings=told, code=CODE)
 
 
 @step("split source", tags=["data"])

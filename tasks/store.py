@@ -98,12 +98,13 @@ def _keep(working: Path, place: Path, seconds: float) -> Ref:
     digest, files = digest_of(working)
     for path in working.rglob("*"):
         _fsync(path)
-    record = {"digest": digest, "seconds": round(seconds, 3), "files": files}
+    seconds = round(seconds, 3)
+    record = {"digest": digest, "seconds": seconds, "files": files}
     write_atomic(working / RECORD, json.dumps(record, indent=1).encode())
     shutil.rmtree(place, ignore_errors=True)
     working.rename(place)
     _fsync(place.parent)
-    return Ref(place, digest, record["seconds"], reused=False)
+    return Ref(place, digest, seconds, reused=False)
 
 
 def _fsync(path: Path) -> None:

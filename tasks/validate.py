@@ -23,7 +23,7 @@ __all__ = ["Row", "ValidationReport", "refuse", "validate"]
 
 EXAMPLES = 5
 _DOCS = Path(__file__).with_name("validation.html")
-_ONE_AT_A_TIME = threading.Lock()  # contexts of two threads give wrong results without a word
+_ONE_AT_A_TIME = threading.Lock()  # GX has one current context a process
 
 
 def validate(

@@ -54,11 +54,12 @@ def accept(data_dvc: Path) -> dict[str, str]:
         md5 of each dataset in the data folder, by its name.
 
     Raises:
-        DataRefusedError: there is no data folder, or data.dvc is no record.
+        DataRefusedError: there is no data folder, a file in it cannot be read, or data.dvc is no
+            record.
         CrosstrainError: DVC refused, with what it said; or the data changed meanwhile.
     """
     record = records.read(data_dvc)
-    fingerprint(record.root)
+    _check_readable(record.root)
     record = records.add(record)
     files = fingerprint_files(record.root)
     if of_files(files) != record.md5:
@@ -70,6 +71,15 @@ def accept(data_dvc: Path) -> dict[str, str]:
     datasets = records.by_dataset(files)
     records.write_datasets(record, datasets)
     return datasets
+
+
+def _check_readable(root: Path) -> None:
+    fingerprint(root)
+    if bad := [name for name, md5 in fingerprint_files(root).items() if not md5]:
+        raise DataRefusedError(
+            f"{root} cannot be recorded: {len(bad)} of its files cannot be read, or are broken "
+            f"links or no files: {_shown(bad)}; remove or repair them"
+        )
 
 
 def _recorded(path: Path, record: Record) -> dict[Path, str]:
@@ -143,7 +153,9 @@ def _changes(found: Mapping[str, str], expected: Mapping[str, str]) -> str:
         "added": [n for n in found if n not in expected],
     }
     return "".join(
-        f"\n  {kind}, {len(names)}: {', '.join(names[:_SHOWN])}{' ...' * (len(names) > _SHOWN)}"
-        for kind, names in kinds.items()
-        if names
+        f"\n  {kind}, {len(names)}: {_shown(names)}" for kind, names in kinds.items() if names
     )
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + " ..." * (len(names) > _SHOWN)

@@ -38,7 +38,7 @@ def count(number: int) -> str:
 def listed(names: Sequence[str], shown: int = 30) -> str:
     """How many names there are, and the first of them."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return f"{len(names)}: {', '.join(names[:shown])}{more}"
+    return f"{len(names)} ({', '.join(names[:shown])}{more})"
 
 
 def outcome(result: Result) -> str:

@@ -121,9 +121,7 @@ def adapt(
         networks.append(network.cpu())
         histories.append(history)
         transfers = trainer.transfers
-    return Arm(
-        name, seed, tuple(networks), scores, judged, tuple(histories), tuple(transfers)
-    )
+    return Arm(name, seed, tuple(networks), scores, judged, tuple(histories), tuple(transfers))
 
 
 def _shifted(

@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from transfer import scan, split
+from transfer import split
 from transfer.errors import DataRefusedError
 from transfer.sample import Manifest
+from transfer.scan import load_images
 from transfer.section import Section
 
 
@@ -95,7 +96,7 @@ def _rows(scanned: Path, divided: Path, column: str, value: object) -> _Rows:
             "split the dataset again"
         )
     rows = (table[column] == value).to_numpy(bool)
-    images = torch.from_numpy(np.ascontiguousarray(scan.load_images(scanned)[rows]))
+    images = torch.from_numpy(np.ascontiguousarray(load_images(scanned)[rows]))
     return _Rows(images, manifest.items[rows])
 
 

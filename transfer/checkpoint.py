@@ -89,9 +89,7 @@ class Keeper:
     def load(self) -> dict[str, object] | None:
         """The latest checkpoint; None when there is none, or none that can be read."""
         try:
-            state: dict[str, object] = torch.load(
-                self.path, weights_only=True, map_location="cpu"
-            )
+            state: dict[str, object] = torch.load(self.path, weights_only=True, map_location="cpu")
         except FileNotFoundError:
             return None
         except Exception:

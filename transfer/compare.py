@@ -35,26 +35,6 @@ def proportion_interval(right: int, items: int, *, level: float) -> tuple[float,
     return max(low, 0.0) if right else 0.0, min(high, 1.0) if right < items else 1.0
 
 
-def bootstrap_interval(
-    values: Floats, *, level: float, replicates: int = 2000, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile bootstrap (Efron 1979) of the mean of one value an item, such as a log loss.
-
-    For shares use `proportion_interval`: where all values are equal this one has no width.
-
-    Raises:
-        CrosstrainError: there are no values, or one is not finite.
-    """
-    if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
-        raise CrosstrainError(
-            f"found values of shape {values.shape}; expected one finite number or more in a row"
-        )
-    rng = np.random.default_rng(seed)
-    means = [values[rng.integers(0, len(values), len(values))].mean() for _ in range(replicates)]
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
 def paired_gain(
     probabilities: NDArray[np.floating],
     labels: NDArray[np.int64],

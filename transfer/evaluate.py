@@ -228,7 +228,7 @@ def _scratch(
 ) -> Scratch:
     mixed = ensemble.combine(probabilities, weights)
     low, high = _interval(mixed, labels, settings)
-    singles = [metrics.accuracy(p, labels) for p, w in zip(probabilities, weights, strict=True) if w]
+    singles = [metrics.accuracy(p, labels) for p in probabilities[weights > 0]]
     return Scratch(
         accuracy=metrics.accuracy(mixed, labels),
         low=low,
@@ -320,5 +320,3 @@ def _reliability(
         ReliabilityBin(confidence=b.confidence, accuracy=b.accuracy, items=b.items)
         for b in metrics.reliability_bins(mixed, labels, bins=settings.bins)
     ]
-
-

@@ -7,7 +7,7 @@ checkpoint makes the same steps.
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from transfer.arrays import Normalisation, TrainItems
 from transfer.checkpoint import Keeper
+from transfer.errors import CrosstrainError
 from transfer.method import Batch, Method, Prepared
 from transfer.modalities.image.augment import AugmentPolicy, augment, mix
 from transfer.network import Network
@@ -137,7 +138,12 @@ def training_batch(items: TrainItems, rows: Tensor, recipe: Recipe, seed: int, s
 
 
 def embed(network: Network, items: TrainItems, views: int, recipe: Recipe, seed: int) -> Tensor:
-    """Features (views, N, D) of augmented views of every item by the frozen body."""
+    """Features (views, N, D) of augmented views of every item by the frozen body.
+
+    Images are not mixed with one another here: a view belongs to its item's label alone.
+    """
+    unmixed = recipe.policy.model_copy(update={"mixup": 0.0, "cutmix": 0.0})
+    recipe = replace(recipe, policy=unmixed)
     network.eval()
     rows = torch.arange(len(items))
     with torch.inference_mode(), recipe.machine.autocast():
@@ -145,8 +151,9 @@ def embed(network: Network, items: TrainItems, views: int, recipe: Recipe, seed:
             torch.cat(
                 [
                     network.backbone(
-                        training_batch(items, part, recipe, seed, view * len(items) + int(part[0]))
-                        .inputs
+                        training_batch(
+                            items, part, recipe, seed, view * len(items) + int(part[0])
+                        ).inputs
                     ).float()
                     for part in rows.split(512)
                 ]
@@ -161,7 +168,7 @@ def logits(network: Network, images: Tensor, recipe: Recipe, size: int = 512) ->
     network.eval()
     with torch.inference_mode(), recipe.machine.autocast():
         parts = [network(to_input(part, recipe)).float().cpu() for part in images.split(size)]
-    return torch.cat(parts) if parts else torch.empty(0, recipe.classes)
+    return torch.cat(parts)
 
 
 def _optimiser(prepared: Prepared, decay: float) -> torch.optim.AdamW:
@@ -192,6 +199,15 @@ class _Average:
 
 def _smooth(targets: Tensor, share: float) -> Tensor:
     return targets * (1 - share) + share / targets.shape[1]
+
+
+def _finite(loss: float, what: str, step: int) -> float:
+    if not math.isfinite(loss):
+        raise CrosstrainError(
+            f"the {what} is {loss} at step {step}; expected a finite number: training diverged, "
+            "lower its learning rate"
+        )
+    return loss
 
 
 def check_trainable(items: TrainItems) -> None:
@@ -231,6 +247,7 @@ def fit(
 
     Raises:
         TypeError: ``items`` are not training items.
+        CrosstrainError: training diverged: a loss is not finite.
     """
     check_trainable(items)
     loop = _Loop(method, prepared, items, recipe, seed, features)
@@ -266,6 +283,7 @@ class _Loop:
         self.recipe, self.seed, self.features = recipe, seed, features
         device = recipe.machine.device
         self.network = prepared.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        prepared.reference = {name: t.to(device) for name, t in prepared.reference.items()}
         self.optimiser = _optimiser(prepared, recipe.budget.weight_decay)
         self.average = _Average(recipe.budget.average)
         self.best: dict[str, Tensor] = {}
@@ -306,11 +324,14 @@ class _Loop:
 
     def _record(self, loss: Tensor, n: int) -> None:
         self._loss, self._seen = self._loss + loss * n, self._seen + n
-        every = max(1, self.recipe.budget.steps // 50)
-        if self.step % every == 0 or self.step == self.recipe.budget.steps:
-            self.history.step.append(self.step)
-            self.history.loss.append(float(self._loss) / self._seen)
-            self._loss, self._seen = torch.zeros_like(self._loss), 0
+        if self.step % max(1, self.recipe.budget.steps // 50) == 0:
+            self._note()
+
+    def _note(self) -> None:
+        """Add the mean loss since the last entry to the curve."""
+        self.history.step.append(self.step)
+        self.history.loss.append(_finite(float(self._loss) / self._seen, "loss", self.step))
+        self._loss, self._seen = torch.zeros_like(self._loss), 0
 
     def look(self, watch: Watch) -> None:
         """Score the validation items with the weights that would be kept now."""
@@ -318,6 +339,7 @@ class _Loop:
         kept = self._swap_in(self.average.state)
         scores = logits(self.network, watch.items.images, self.recipe)
         loss = float(functional.cross_entropy(scores, watch.items.labels))
+        _finite(loss, "validation loss", self.step)
         right = float((scores.argmax(1) == watch.items.labels).float().mean())
         if loss < min(self.history.validation_loss, default=math.inf):
             self.best = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
@@ -353,15 +375,19 @@ class _Loop:
     def restore(self, state: dict[str, object]) -> None:
         """Continue from a snapshot."""
         self.step = int(state["step"])  # type: ignore[call-overload]
-        self.network.load_state_dict(state["network"])  # type: ignore[arg-type]
+        self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])  # type: ignore[arg-type]
-        self.average.state, self.best = state["average"], state["best"]  # type: ignore[assignment]
+        average: dict[str, Tensor] = state["average"]  # type: ignore[assignment]
+        self.average.state = {k: v.to(self.recipe.machine.device) for k, v in average.items()}
+        self.best = state["best"]  # type: ignore[assignment]
         self.history = History(**state["history"])  # type: ignore[arg-type]
-        loss, seen = state["running"]  # type: ignore[misc]
-        self._loss, self._seen = torch.full_like(self._loss, loss), seen
+        running: list[float] = state["running"]  # type: ignore[assignment]
+        self._loss, self._seen = torch.full_like(self._loss, running[0]), int(running[1])
 
     def close(self) -> Network:
         """Put the weights to keep in place and let the method finish."""
+        if self._seen:
+            self._note()
         self._swap_in(self.best or self.average.state)
         network = self.method.finish(self.prepared)
         network.requires_grad_(False)

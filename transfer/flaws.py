@@ -67,8 +67,9 @@ def items_table(data: Scanned, target: Scanned | None = None) -> pd.DataFrame:
     )
     side = _side(data)
     table["elsewhere"] = _others(side, pd.Series(linked_sets(table)), side != splitting.EXCLUDED)
-    equal = table.assign(in_target="", held_out="")
-    return equal if target is None else _against(table, side, target)
+    if target is None:
+        return table.assign(in_target="", held_out="")
+    return _against(table, side, target)
 
 
 def _class_of(manifest: Manifest) -> np.ndarray:

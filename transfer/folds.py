@@ -29,7 +29,7 @@ def assign(
     fold_of: dict[str, int] = {}
     dealt = seed
     for label in np.unique(labels):
-        members = {groups[i] for i in np.flatnonzero(labels == label)} - fold_of.keys()
+        members = {groups[i] for i in np.flatnonzero(labels == label).tolist()} - fold_of.keys()
         for group in sorted(members, key=rank.__getitem__):
             fold_of[group] = dealt % folds
             dealt += 1

@@ -1,10 +1,14 @@
 """A network is a backbone and a head. Shapes: N images, C channels, H x W pixels, D features."""
 
-from pydantic import Field
+from threading import Lock
+
+from pydantic import Field, field_validator
 from torch import Tensor, nn, random
 
 from transfer import backbones, registry
 from transfer.section import Section
+
+_DICE = Lock()
 
 
 class Backbone(nn.Module):
@@ -26,6 +30,13 @@ class BackboneSettings(Section):
     width: int = Field(16, ge=4, le=512)
     """Channels of the first layer; the last has eight times as many."""
 
+    @field_validator("name")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name not in (known := registry.names(backbones)):
+            raise ValueError(f"expected one of {', '.join(known)}")
+        return name
+
 
 class Network(nn.Module):
     """Class scores of images: ``head(backbone(images))``."""
@@ -43,10 +54,9 @@ class Network(nn.Module):
 def build(settings: BackboneSettings, *, channels: int, classes: int, seed: int) -> Network:
     """Make a network with fresh weights; the same seed gives the same weights.
 
-    Raises:
-        SettingsError: no backbone has that name.
+    Layers draw from torch's one global generator, so threads take turns.
     """
     module = registry.load(backbones, settings.name)
-    with random.fork_rng(devices=[]):
+    with _DICE, random.fork_rng(devices=[]):
         random.manual_seed(seed)
         return Network(module.build(channels=channels, width=settings.width), classes)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
 from transfer import checkpoint
@@ -42,7 +43,7 @@ class Card(Section):
     normal: Normalisation
     backbone: BackboneSettings
     members: tuple[Member, ...]
-    data: dict[str, str] = {}
+    data: dict[str, str] = Field(default_factory=dict)
     """Name of each dataset to its md5; empty for a single arm, which is an intermediate."""
     settings_digest: str = ""
 
@@ -105,9 +106,7 @@ class Predictor:
         try:
             return to_tensor(decode(data, self.card.limits), self.card.spec)
         except Unreadable as error:
-            raise DataRefusedError(
-                f"{name}: {error}; expected a readable image file"
-            ) from error
+            raise DataRefusedError(f"{name}: {error}; expected a readable image file") from error
 
     def _of(self, tensors: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
         if not tensors:
@@ -167,4 +166,4 @@ def _network(
     except RuntimeError as error:
         raise ModelFileError(f"the weights in {folder} do not fit its card: {error}") from error
     network.requires_grad_(False)
-    return network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]

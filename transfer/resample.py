@@ -2,17 +2,26 @@
 
 Shapes: A arms (method x seed), N items, K classes, S seeds, D draws of seeds, R replicates.
 
-It is a percentile bootstrap over items and seeds. Each replicate draws as many seeds as
-there are, with replacement, and puts the arm of the drawn seed in place of each arm (where that
-method has it), in both mixes alike; then it draws items, for both mixes alike. With g the point
-estimate, g_d the gain of draw d on all items and g* that on the drawn items,
+A percentile bootstrap over items and seeds. Each replicate draws items, for both mixes alike, and
+as many seeds as there are, both with replacement; the arm of the drawn seed then stands in for
+each arm (where that method has it), in both mixes alike. With g* the difference of the mixes on
+the drawn items, g_d that of draw d of seeds on all items, and m_d the mean of g_d over the S
+cyclic renamings of the seeds in that draw,
 
-    replicate = g + (g* - g_d) + sqrt(S / (S - 1)) (g_d - mean_d g_d).
+    replicate = g* + r c (g_d - m_d),    c = sqrt(S / x),    x ~ chi-squared, S - 1 degrees.
 
-The factor makes up for the variance that resampling only S seeds loses (Rao & Wu 1988). The
-centring keeps a draw with repeated seeds, whose mixes are weaker ensembles, from shifting the
-interval. All S^S draws are used when they are at most 256, else 256 random ones. A single seed
-gives an interval over items alone.
+Each part of the seeds' term mends one fault of drawing from few seeds, crossed with items:
+
+- g_d - m_d: a draw that repeats a seed is a weaker ensemble. So are its renamings: what is left
+  is due to which seeds were drawn, and the interval stays where the estimate is.
+- c: drawing from S seeds loses 1 / S of the variance (Rao & Wu 1988), and of few seeds the
+  variance itself is uncertain, as in Student's t.
+- r, in 0..1: g_d - m_d also varies because each seed errs on items of its own, which g* holds
+  already (Owen 2007, The pigeonhole bootstrap). r^2 is the share of its mean square that is left
+  when what N items explain is taken off, and not below 0.
+
+All S^S draws are used when they are at most 256, else about 256 random ones. One seed gives an
+interval over items alone.
 
 That bootstrap has no width where the mixes agree on every item, however few there are. So the
 result is its union with the interval of Agresti & Min (2005) for paired proportions, which adds

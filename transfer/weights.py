@@ -58,17 +58,8 @@ def transplant(
             action, detail = "copied", ""
         else:
             action, detail = _adapt_channels(tensor, found)
-        rows.append(
-            Transfer.model_validate(
-                dict(
-                    tensor=name,
-                    action=action,
-                    shape=shape,
-                    source_shape=source_shape,
-                    detail=detail,
-                )
-            )
-        )
+        told = {"tensor": name, "action": action, "shape": shape, "source_shape": source_shape}
+        rows.append(Transfer.model_validate({**told, "detail": detail}))
     return rows
 
 

@@ -6,7 +6,8 @@ Everything is logged after the fact, by run id, never through MLflow's per-threa
 from typing import TYPE_CHECKING
 
 from tasks.track.connection import client, exists, lock, refusals
-from tasks.track.models import Answers, load_back, model_folder, register
+from tasks.track.fresh import Answers, load_back
+from tasks.track.models import model_folder, register
 from tasks.track.runs import ArmRecord, DatasetUse, RunRecord, flatten, log_run
 
 if TYPE_CHECKING:

@@ -1,6 +1,7 @@
 """A project folder with an empty MLflow store, made once and copied, and a small real model."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -129,6 +130,7 @@ def at_once(blank_project):
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        env={k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"},
     ) as process:
 
         def run(*jobs):

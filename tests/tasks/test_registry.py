@@ -92,7 +92,7 @@ def test_a_blank_reason_is_refused(three_versions):
 
 def test_a_champion_that_came_meanwhile_is_not_replaced_unjudged(three_versions):
     promote(1, judged_against=None)
-    with pytest.raises(CrosstrainError, match="judged against champion None, .* version 1 became"):
+    with pytest.raises(CrosstrainError, match=r"judged against champion None, .* version 1 became"):
         promote(2, judged_against=None)
     assert aliases() == {"champion": 1, "challenger": 1}
     assert promote(2, judged_against=1).moved

@@ -320,5 +320,5 @@ def test_points_have_a_sign():
 
 
 def test_long_lists_are_cut():
-    assert wording.listed(["a", "b"]) == "2: a, b"
-    assert wording.listed(list("abcd"), shown=2) == "4: a, b and 2 more"
+    assert wording.listed(["a", "b"]) == "2 (a, b)"
+    assert wording.listed(list("abcd"), shown=2) == "4 (a, b and 2 more)"

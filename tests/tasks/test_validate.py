@@ -3,7 +3,6 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -265,11 +264,10 @@ def test_validations_in_two_threads_do_not_mix(tmp_path):
     def job(number):
         out = tmp_path / str(number)
         out.mkdir()
-        bad = np.arange(number % 3)
-        target = dataset("t", changes={int(i): {"mode": f"mode {number}"} for i in bad})
-        report = checked(out, target=target)
+        changes = {i: {"mode": f"mode {number}"} for i in range(number)}
+        report = checked(out, target=dataset("t", changes=changes))
         return [example for row in report.failures for example in row.examples]
 
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(job, range(4)))
-    assert found == [[f"t{i}.png (mode {n})" for i in range(n % 3)] for n in range(4)]
+        found = list(pool.map(job, (1, 2)))
+    assert found == [["t0.png (mode 1)"], ["t0.png (mode 2)", "t1.png (mode 2)"]]

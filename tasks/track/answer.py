@@ -1,4 +1,4 @@
-"""Ask a registered model in a process of its own; `tasks.track.models.load_back` starts it.
+"""Ask a registered model in a process of its own; `tasks.track.load_back` starts it.
 
 Run by its path and without the project on the module path: what answers is what the version
 carries. The standard input is a JSON object with model, files, arrays and answer.

@@ -1,0 +1,78 @@
+"""Check a registered version as a stranger would: in a fresh process, without this project."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.track.models import model_folder
+from transfer.errors import ModelFileError
+
+SCRIPT = Path(__file__).with_name("answer.py")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Probabilities (N, K) that a version gave in a fresh process; None where not asked."""
+
+    files: NDArray[np.float32] | None
+    arrays: NDArray[np.float32] | None
+
+
+def load_back(
+    name: str,
+    version: int,
+    files: Sequence[Path] | None = None,
+    arrays: NDArray[np.uint8] | None = None,
+    timeout: float = 300.0,
+) -> Answers:
+    """Ask a version in a fresh process, which has only MLflow and what the version carries.
+
+    Args:
+        name: registered name.
+        version: its number.
+        files: image files, decoded by the version itself.
+        arrays: images uint8 (N, H, W) or (N, H, W, channels).
+        timeout: seconds after which the process is ended.
+
+    Raises:
+        ModelFileError: the version does not load, or does not answer.
+    """
+    with TemporaryDirectory() as scratch:
+        asked, answered = Path(scratch, "asked.npy"), Path(scratch, "answered.npz")
+        if arrays is not None:
+            np.save(asked, arrays, allow_pickle=False)
+        question = {
+            "model": str(model_folder(name, version).parents[1]),
+            "files": None if files is None else [str(path) for path in files],
+            "arrays": None if arrays is None else str(asked),
+            "answer": str(answered),
+        }
+        _ask(f"version {version} of {name}", question, timeout)
+        with np.load(answered, allow_pickle=False) as answer:
+            return Answers(answer.get("files"), answer.get("arrays"))
+
+
+def _ask(what: str, question: Mapping[str, Any], timeout: float) -> None:
+    command = [sys.executable, "-P", str(SCRIPT)]
+    try:
+        done = subprocess.run(
+            command,
+            input=json.dumps(question),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ModelFileError(f"{what} gave no answer in {timeout:.0f} s") from error
+    if done.returncode:
+        told = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
+        raise ModelFileError(f"{what} does not load and answer in a fresh process: {told}")
