@@ -1,6 +1,7 @@
 """Validate both datasets before anything is trained on them."""
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 from tasks import store
@@ -43,7 +44,11 @@ def validate(scans: tuple[Ref, Ref], splits: tuple[Ref, Ref] | None, settings: S
         "validate",
         compute,
         inputs=inputs,
-        settings=settings.validate_.model_dump(mode="json"),
+        settings={
+            "thresholds": settings.validate_.model_dump(mode="json"),
+            "great_expectations": version("great_expectations"),
+            "page": Path(__file__).with_name("validation.html").read_text(encoding="utf-8"),
+        },
         code=["transfer.expectations", "transfer.flaws", "tasks.validate"],
     )
     report = ValidationReport.load(ref.path)

@@ -51,14 +51,12 @@ def _imports(module: str) -> list[str]:
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.append(node.module)
-            found += [f"{node.module}.{a.name}" for a in node.names if _is_module(node.module, a)]
-    return [name for name in found if name.split(".")[0] == root]
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return [name for name in found if name.split(".")[0] == root and _is_module(name)]
 
 
-def _is_module(package: str, alias: ast.alias) -> bool:
-    if package.split(".", maxsplit=1)[0] not in ("transfer", "tasks", "flows"):
-        return False
+def _is_module(name: str) -> bool:
     try:
-        return importlib.util.find_spec(f"{package}.{alias.name}") is not None
+        return importlib.util.find_spec(name) is not None
     except ModuleNotFoundError:
         return False

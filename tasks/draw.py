@@ -1,13 +1,14 @@
 """Draw what people look at: samples, augmentation, curves, arms, confusion, reliability."""
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tasks import evaluate, pictures, store
-from tasks.canvas import png, svg
+from tasks.canvas import svg
 from tasks.pictures import Curve
 from tasks.refs import ArmRef, Ref
 from tasks.step import step
@@ -50,10 +51,10 @@ def draw(
 
     def compute(out: Path) -> None:
         for name, scanned, divided in zip(SAMPLES[:2], scans, splits, strict=True):
-            (out / f"{name}.png").write_bytes(_sheet(scanned, divided))
+            (out / f"{name}.svg").write_bytes(_sheet(scanned, divided))
         with np.load(previewed.path / "preview.npz", allow_pickle=False) as stored:
             figure = pictures.augmentation_preview(stored["originals"], stored["varied"])
-        (out / "augmentation.png").write_bytes(png(figure))
+        (out / "augmentation.svg").write_bytes(svg(figure))
         drawn = pictures.of_result(evaluate.load(evaluated), curves(knowledge, arms))
         for name, figure in drawn.items():
             (out / f"{name}.svg").write_bytes(svg(figure))
@@ -66,14 +67,18 @@ def draw(
         **{f"split{i}": ref.digest for i, ref in enumerate(splits)},
     }
     return store.result(
-        "draw", compute, inputs=inputs, settings={}, code=["tasks.pictures", "tasks.canvas"]
+        "draw",
+        compute,
+        inputs=inputs,
+        settings={"matplotlib": version("matplotlib")},
+        code=["tasks.draw", "tasks.pictures", "tasks.canvas"],
     )
 
 
 def _sheet(scanned: Ref, divided: Ref) -> bytes:
     manifest, items = Manifest.load(scanned.path), labelled_items(scanned.path, divided.path)
     title = f"{manifest.name}: {len(manifest)} items, training split"
-    return png(
+    return svg(
         pictures.sample_sheet(
             items.images.numpy(), items.labels.numpy(), manifest.class_names, title=title
         )

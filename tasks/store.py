@@ -76,22 +76,28 @@ def partial(step: str, address: str) -> Path:
 def digest_of(folder: Path) -> tuple[str, dict[str, str]]:
     """Digest of a folder's content, and of each file by its relative path."""
     files = {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        path.relative_to(folder).as_posix(): _file_digest(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != RECORD
     }
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest(), files
 
 
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _stored(place: Path) -> Ref | None:
     try:
         record = json.loads((place / RECORD).read_text())
-    except (OSError, ValueError):
+        expected, seconds = record["files"], record["seconds"]
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     digest, files = digest_of(place)
-    if files != record["files"]:
+    if files != expected:
         return None
-    return Ref(place, digest, record["seconds"], reused=True)
+    return Ref(place, digest, seconds, reused=True)
 
 
 def _keep(working: Path, place: Path, seconds: float) -> Ref:

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from transfer import calibrate, checkpoint, folds
 from transfer.arrays import TrainItems
 from transfer.checkpoint import Keeper
 from transfer.fit import Budget, History, Recipe, embed, fit, logits
-from transfer.method import Method
+from transfer.method import Method, known
 from transfer.modalities.image.spec import ImageLimits, ImageSpec
 from transfer.network import BackboneSettings, Network, build
 from transfer.predict import Card, Member, tensor_name
@@ -43,6 +43,23 @@ class AdaptSettings(Section):
     """Labelled items below which folds are used when `folds` is null."""
     budget: Budget = Budget()
     """The same steps and batches for every arm and fold."""
+
+    @field_validator("methods")
+    @classmethod
+    def _use_the_source(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        methods = known()
+        if strange := [name for name in names if name not in methods]:
+            raise ValueError(f"there is no {strange[0]!r}; expected some of {', '.join(methods)}")
+        if not any(methods[name].uses_source for name in names):
+            raise ValueError("expected at least one method that uses the source")
+        return names
+
+    @field_validator("seeds")
+    @classmethod
+    def _differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if not seeds or len(set(seeds)) < len(seeds):
+            raise ValueError("expected one seed or more, all different")
+        return seeds
 
     def folds_for(self, labelled: int) -> int:
         """Folds to use with that many labelled items."""

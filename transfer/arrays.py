@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transfer import split
+from transfer.duplicates import linked_sets
 from transfer.errors import DataRefusedError
 from transfer.sample import Manifest
 from transfer.scan import load_images
@@ -28,7 +29,7 @@ class TrainItems:
     images: Tensor  # N x C x H x W uint8
     labels: Tensor  # N int64
     ids: NDArray[np.str_]  # N
-    groups: NDArray[np.str_]  # N: equal where items must not be told apart by a split
+    groups: NDArray[np.str_]  # N: equal where a fold must not part items: groups and copies
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -65,8 +66,12 @@ class Normalisation(Section):
 
 def normalisation(items: TrainItems) -> Normalisation:
     """Measure the items; a constant channel gets a standard deviation of 1/255."""
-    pixels = items.images.to(torch.float64).div(255).transpose(0, 1).flatten(1)  # C x NHW
-    mean, std = pixels.mean(dim=1), pixels.std(dim=1, correction=0).clamp_min(1 / 255)
+    channels = items.images.transpose(0, 1)  # C x N x H x W
+    counts = torch.stack([torch.bincount(c.flatten(), minlength=256) for c in channels]).double()
+    shares, levels = counts / counts.sum(dim=1, keepdim=True), torch.arange(256).double() / 255
+    mean = shares @ levels
+    variance = (shares * (levels - mean[:, None]).square()).sum(dim=1)
+    std = variance.sqrt().clamp_min(1 / 255)
     return Normalisation(mean=tuple(mean.tolist()), std=tuple(std.tolist()))
 
 
@@ -74,6 +79,7 @@ def normalisation(items: TrainItems) -> Normalisation:
 class _Rows:
     images: Tensor
     items: pd.DataFrame
+    groups: NDArray[np.str_]
 
     @property
     def labels(self) -> Tensor:
@@ -84,8 +90,13 @@ class _Rows:
         return self.items["id"].to_numpy(str)
 
     def to_train(self) -> TrainItems:
-        groups = self.items["group"].where(self.items["group"] != "", self.items["pixels"])
-        return TrainItems(self.images, self.labels, self.ids, groups.to_numpy(str))
+        return TrainItems(self.images, self.labels, self.ids, self.groups)
+
+
+def _groups(items: pd.DataFrame) -> NDArray[np.str_]:
+    """Name each set of linked items (N) by its smallest key, whatever the order of the items."""
+    own = items["group"].where(items["group"] != "", items["pixels"])
+    return own.groupby(linked_sets(items)).transform("min").to_numpy(str)
 
 
 def _rows(scanned: Path, divided: Path, column: str, value: object) -> _Rows:
@@ -97,7 +108,7 @@ def _rows(scanned: Path, divided: Path, column: str, value: object) -> _Rows:
         )
     rows = (table[column] == value).to_numpy(bool)
     images = torch.from_numpy(np.ascontiguousarray(load_images(scanned)[rows]))
-    return _Rows(images, manifest.items[rows])
+    return _Rows(images, manifest.items[rows], _groups(manifest.items)[rows])
 
 
 def labelled_items(scanned: Path, divided: Path) -> TrainItems:

@@ -34,7 +34,7 @@ def save_model(folder: Path, card: Section, state: Mapping[str, Tensor]) -> None
     """Write ``card.json`` and ``weights.safetensors`` into an existing folder."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in state.items()}
     save_file(tensors, folder / "weights.safetensors")
-    (folder / "card.json").write_text(card.model_dump_json(indent=1))
+    (folder / "card.json").write_text(card.model_dump_json(indent=1), encoding="utf-8")
 
 
 def load_state(folder: Path) -> dict[str, Tensor]:
@@ -58,7 +58,7 @@ def load_card(folder: Path, kind: type[CardT]) -> CardT:
     """
     path = folder / "card.json"
     try:
-        return kind.model_validate(json.loads(path.read_text()))
+        return kind.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise ModelFileError(f"{path} is not a model card of this version: {error}") from error
 

@@ -14,7 +14,7 @@ def assign(
 
     Groups are ordered by a hash of seed and name and dealt to the folds class by class, so the
     assignment does not depend on the order of the items. A group of several classes counts for
-    the class of its first member by that order.
+    the lowest of them.
 
     Args:
         labels: (N,) class of each item.

@@ -7,6 +7,7 @@ Shapes: N items, K classes.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ class Member(Section):
 class Card(Section):
     """What a model expects and what it was made from."""
 
-    format: int = 1
+    format: Literal[1] = 1
     target: str
     class_names: tuple[str, ...]
     spec: ImageSpec

@@ -69,7 +69,7 @@ class ImageSettings(Section):
 
     size: int = Field(28, ge=8, le=512)
     """Side in pixels."""
-    channels: Literal["auto"] | int = "auto"
+    channels: Literal["auto", 1, 3] = "auto"
     """1 grey, 3 colour, auto: colour when either dataset has a colour picture."""
     fit: Literal["crop", "pad", "stretch"] = "crop"
     """How a picture that is not square becomes square."""
@@ -117,16 +117,18 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Settings:
     """Read a settings file and lay ``section.field=value`` overrides over it.
 
     Raises:
-        SettingsError: the file is missing or no YAML mapping, an override has no ``=``, a key is
-            unknown or a value is out of range; the message names each.
+        SettingsError: the file is missing, unreadable or no YAML mapping, an override has no
+            ``=``, a key is unknown or a value is out of range; the message names each.
     """
     try:
-        tree = yaml.safe_load(path.read_text()) or {}
+        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except FileNotFoundError as error:
         raise SettingsError(
             f"there is no {path}; run from the project folder, or name a file with --params"
         ) from error
-    except yaml.YAMLError as error:
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is not YAML: {error}") from error
     if not isinstance(tree, dict):
         raise SettingsError(f"{path} holds a {type(tree).__name__}; expected sections of settings")
@@ -168,9 +170,10 @@ def _explain(fault: Any) -> str:
     where = ".".join([*sections, last])
     if fault["type"] != "extra_forbidden":
         return f"  {where} = {fault['input']!r}: {fault['msg']}"
-    near = difflib.get_close_matches(last, _fields(sections), n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; known here: {_fields(sections)}"
-    return f"  {where}: there is no such setting{hint}"
+    known = _fields(sections)
+    near = difflib.get_close_matches(last, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; known here: {', '.join(known)}"
+    return f"  {where}: there is no such setting{hint if known else ''}"
 
 
 def _fields(sections: list[str]) -> list[str]:
