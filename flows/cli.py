@@ -10,6 +10,7 @@ import typer
 
 from tasks import environment, paths
 from transfer.errors import CrosstrainError, NothingToDoError
+from transfer.files import write_atomic
 
 app = typer.Typer(
     name="crosstrain",
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-data_app = typer.Typer(help="Hold datasets against data.dvc.", no_args_is_help=True)
+data_app = typer.Typer(help="Write, verify and accept datasets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
 Overrides = Annotated[
@@ -190,9 +191,17 @@ def verify(
     if out is None:
         print(told)
         return
-    from transfer.checkpoint import write_atomic
-
     write_atomic(out, (told + "\n").encode())
+
+
+@data_app.command(epilog="Example: crosstrain data write")
+def write() -> None:
+    """Write the demo datasets that are missing from data/."""
+    paths.enter_project()
+    from tasks import demo_data
+
+    for name in demo_data.write(paths.DATA):
+        print(paths.DATA / name)
 
 
 @data_app.command(epilog="Example: crosstrain data accept")

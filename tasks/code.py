@@ -13,8 +13,8 @@ NUMERIC_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pillow")
 
 
 def source_digest(modules: Sequence[str]) -> str:
-    """Digest of modules, of every module of the same package they import, and so on, and of the
-    versions of the packages that change numbers.
+    """Digest of modules, of the packages they lie in, of every module of the same package they
+    import, and so on, and of the versions of the packages that change numbers.
 
     An edit in a module that a step does not import leaves that step's stored results valid.
     """
@@ -37,9 +37,9 @@ def _closure(module: str) -> frozenset[str]:
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name not in seen:
+        if name and name not in seen:
             seen.add(name)
-            waiting += _imports(name)
+            waiting += [*_imports(name), name.rpartition(".")[0]]
     return frozenset(seen)
 
 

@@ -15,7 +15,7 @@ from tasks.step import Stopwatch, step
 from tasks.store import key
 from transfer import ensemble as mixing
 from transfer import split
-from transfer.checkpoint import write_atomic
+from transfer.files import write_atomic
 from transfer.result import Data, DatasetRecord, Evaluation, Result, Seconds
 from transfer.sample import Manifest
 from transfer.settings import Settings

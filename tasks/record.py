@@ -16,6 +16,7 @@ import yaml
 
 from tasks.fingerprint import of_files
 from transfer.errors import CrosstrainError, DataRefusedError
+from transfer.files import write_atomic
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,6 @@ def add(record: Record) -> Record:
 
 def write_datasets(record: Record, datasets: Mapping[str, str]) -> None:
     """Write the md5 of each dataset beside that of the whole; the rest of data.dvc stays."""
-    from transfer.checkpoint import write_atomic
-
     tree = yaml.safe_load(record.file.read_text(encoding="utf-8"))
     told = {"of": record.md5, "datasets": dict(sorted(datasets.items()))}
     tree["meta"] = {**(tree.get("meta") or {}), **told}

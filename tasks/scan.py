@@ -12,8 +12,12 @@ from transfer.settings import DatasetSettings, ImageSettings
 
 @step("fingerprint", tags=["data"])
 def fingerprint(settings: DatasetSettings) -> Dataset:
-    """Identify a dataset by DVC's md5, and hold it against data.dvc where that records it."""
-    md5 = version.verify(settings.path, paths.DATA_DVC)
+    """Identify a dataset by DVC's md5, and hold it against data.dvc where that records it.
+
+    A manifest file stands for the folder it lies in, which holds its pictures.
+    """
+    listed = settings.path.suffix.lower() in (".csv", ".parquet")
+    md5 = version.verify(settings.path.parent if listed else settings.path, paths.DATA_DVC)
     return Dataset(settings.label, settings.path, md5)
 
 

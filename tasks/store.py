@@ -19,7 +19,7 @@ from filelock import FileLock
 from tasks import paths
 from tasks.code import source_digest
 from tasks.refs import Ref
-from transfer.checkpoint import write_atomic
+from transfer.files import write_atomic
 
 RECORD = "stored.json"
 

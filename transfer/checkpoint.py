@@ -19,17 +19,6 @@ from transfer.section import Section
 CardT = TypeVar("CardT", bound=Section)
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file in full or not at all: temporary sibling, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
 def save_model(folder: Path, card: Section, state: Mapping[str, Tensor]) -> None:
     """Write ``card.json`` and ``weights.safetensors`` into an existing folder."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in state.items()}

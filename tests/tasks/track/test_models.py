@@ -117,6 +117,7 @@ def moved(three_versions, tmp_path, monkeypatch):
     place.parent.mkdir()
     shutil.move(three_versions, place)
     monkeypatch.chdir(place)
+    assert track.model_folder("plants", 1).is_relative_to(place)
     return place
 
 
