@@ -53,7 +53,7 @@ class _Tested:
             return cls(stored["ids"].tolist(), stored["labels"], mixed)
 
 
-@step("register", tags=["registry"], retries=2)
+@step("register", tags=["registry"], retries=2, timeout=900)
 def register(choice: Ref, run_id: str, tags: Mapping[str, str], settings: Settings) -> int:
     """Register the chosen model, once for each content."""
     name = model_name(settings)

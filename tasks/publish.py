@@ -21,7 +21,7 @@ from transfer.sample import Manifest
 from transfer.settings import Settings
 
 
-@step("track", tags=["tracking"], retries=2)
+@step("track", tags=["tracking"], retries=2, timeout=900)
 def log_run(
     evaluated: Ref,
     drawn: Ref,

@@ -29,6 +29,8 @@ class BackboneSettings(Section):
     """A file of transfer/backbones/."""
     width: int = Field(16, ge=4, le=512)
     """Channels of the first layer; the last has eight times as many."""
+    pool: bool = True
+    """Halve the resolution after the first layer: faster; false keeps fine detail."""
 
     @field_validator("name")
     @classmethod
@@ -59,4 +61,10 @@ def build(settings: BackboneSettings, *, channels: int, classes: int, seed: int)
     module = registry.load(backbones, settings.name)
     with _DICE, random.fork_rng(devices=[]):
         random.manual_seed(seed)
-        return Network(module.build(channels=channels, width=settings.width), classes)
+        return Network(_body(settings, channels), classes)
+
+
+def _body(settings: BackboneSettings, channels: int) -> Backbone:
+    module = registry.load(backbones, settings.name)
+    body: Backbone = module.build(channels=channels, width=settings.width, pool=settings.pool)
+    return body

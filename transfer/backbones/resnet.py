@@ -30,27 +30,31 @@ class Block(nn.Module):
 
 
 class ResNet(Backbone):
-    """Stem at full size, pooled by two, then three blocks; 300k parameters at width 16."""
+    """Stem at full size, pooled by two if wanted, then three blocks of 2, 4 and 8 times the stem's
+    width; 300k parameters at width 16."""
 
-    def __init__(self, channels: int, width: int) -> None:
+    def __init__(self, channels: int, width: int, pool: bool) -> None:
         super().__init__()
         self.out_features = 8 * width
         self.stem = nn.Sequential(
-            _convolution(channels, width), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)
+            _convolution(channels, width),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.MaxPool2d(2) if pool else nn.Identity(),
         )
         self.block1 = Block(width, 2 * width, 1)
         self.block2 = Block(2 * width, 4 * width, 2)
         self.block3 = Block(4 * width, 8 * width, 2)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.stem(images)  # N x w x H/2 x W/2
-        x = self.block3(self.block2(self.block1(x)))  # N x 8w x H/8 x W/8
+        x = self.stem(images)  # N x w x H x W, or half of H and W
+        x = self.block3(self.block2(self.block1(x)))  # N x 8w x a quarter of that
         return x.mean(dim=(2, 3))  # N x 8w
 
     def stages(self) -> list[nn.Module]:
         return [self.stem, self.block1, self.block2, self.block3]
 
 
-def build(*, channels: int, width: int) -> Backbone:
+def build(*, channels: int, width: int, pool: bool) -> Backbone:
     """Make the network with fresh weights."""
-    return ResNet(channels, width)
+    return ResNet(channels, width, pool)
