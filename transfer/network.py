@@ -58,7 +58,6 @@ def build(settings: BackboneSettings, *, channels: int, classes: int, seed: int)
 
     Layers draw from torch's one global generator, so threads take turns.
     """
-    module = registry.load(backbones, settings.name)
     with _DICE, random.fork_rng(devices=[]):
         random.manual_seed(seed)
         return Network(_body(settings, channels), classes)
