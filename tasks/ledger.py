@@ -8,11 +8,11 @@ interrupted can be carried through. Callers hold the promotion lock.
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from tasks import paths
 from transfer.errors import CrosstrainError
+from transfer.files import fsync, write_atomic
 
 LEDGER = paths.MLRUNS / "ledger.jsonl"
 JOURNAL = paths.MLRUNS / "promotion.journal.json"
@@ -53,19 +53,13 @@ def append(event: Mapping[str, Any]) -> bool:
         file.write(line.encode())
         file.flush()
         os.fsync(file.fileno())
-    _fsync_folder(LEDGER.parent)
+    fsync(LEDGER.parent)
     return True
 
 
 def begin(plan: Mapping[str, Any]) -> None:
     """Write the journal, in full and on disk, before the first step of a plan."""
-    temporary = JOURNAL.with_suffix(".part")
-    with temporary.open("w") as file:
-        json.dump(plan, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(JOURNAL)
-    _fsync_folder(JOURNAL.parent)
+    write_atomic(JOURNAL, json.dumps(plan).encode())
 
 
 def interrupted() -> dict[str, Any] | None:
@@ -79,16 +73,8 @@ def interrupted() -> dict[str, Any] | None:
 def finish() -> None:
     """Remove the journal, after the last step."""
     JOURNAL.unlink()
-    _fsync_folder(JOURNAL.parent)
+    fsync(JOURNAL.parent)
 
 
 def _complete_lines(content: bytes) -> list[bytes]:
     return content.split(b"\n")[:-1]
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -97,7 +97,13 @@ def promote(
         "rules": [outcome.model_dump() for outcome in outcomes],
     }
     if decision.promote:
-        registry.promote(name, version, reasons=decision.reasons, blessing=blessing)
+        registry.promote(
+            name,
+            version,
+            reasons=decision.reasons,
+            blessing=blessing,
+            judged_against=champion.version if champion else None,
+        )
     else:
         registry.refuse(name, version, decision.reasons, blessing)
     return Outcome(version, decision.promote, list(decision.reasons), outcomes)

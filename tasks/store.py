@@ -7,7 +7,6 @@ and a hit checks them, so that no result is trusted because a file exists.
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,7 @@ from filelock import FileLock
 from tasks import paths
 from tasks.code import source_digest
 from tasks.refs import Ref
-from transfer.files import write_atomic
+from transfer.files import fsync, write_atomic
 
 RECORD = "stored.json"
 
@@ -103,19 +102,11 @@ def _stored(place: Path) -> Ref | None:
 def _keep(working: Path, place: Path, seconds: float) -> Ref:
     digest, files = digest_of(working)
     for path in working.rglob("*"):
-        _fsync(path)
+        fsync(path)
     seconds = round(seconds, 3)
     record = {"digest": digest, "seconds": seconds, "files": files}
     write_atomic(working / RECORD, json.dumps(record, indent=1).encode())
     shutil.rmtree(place, ignore_errors=True)
     working.rename(place)
-    _fsync(place.parent)
+    fsync(place.parent)
     return Ref(place, digest, seconds, reused=False)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

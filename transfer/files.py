@@ -1,11 +1,11 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and on disk when they are said to be."""
 
 import os
 from pathlib import Path
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file in full or not at all: temporary sibling, fsync, rename."""
+    """Write a file in full or not at all: temporary sibling, fsync, rename, fsync the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("wb") as file:
@@ -13,3 +13,13 @@ def write_atomic(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+    fsync(path.parent)
+
+
+def fsync(path: Path) -> None:
+    """Wait until a file, or the list of files in a folder, is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

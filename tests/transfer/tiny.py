@@ -15,9 +15,7 @@ from transfer.weights import Knowledge
 SIDE = 12
 CLASSES = ("acer", "betula", "corylus")
 BODY = BackboneSettings(width=4)
-STILL = AugmentPolicy(
-    rotate=0, scale=0, stretch=0, translate=0, shear=0, brightness=0, contrast=0
-)
+STILL = AugmentPolicy(rotate=0, scale=0, stretch=0, translate=0, shear=0, brightness=0, contrast=0)
 
 
 def pictures(n=24, classes=3, channels=1, seed=0):
