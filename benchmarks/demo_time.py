@@ -67,7 +67,7 @@ def main() -> None:
         command = [prefect, "server", "database", "upgrade", "-y"]
         subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
         first, second = run(project), run(project)
-    RESULTS.mkdir(exist_ok=True)
+    RESULTS.mkdir(parents=True, exist_ok=True)
     told = {"cores": os.cpu_count(), "first": first, "second": second}
     (RESULTS / "demo_time.json").write_text(json.dumps(told, indent=1) + "\n")
     (RESULTS / "demo_time.md").write_text(table(first, second))

@@ -4,7 +4,8 @@
 
 DATA_FOLDER holds animal_silhouettes.npz, animals10.npz and plants20.npz; the digits are the
 demo's own. Each seed is another division of the target and another draw of its labels. Nothing is
-tuned on the test split: settings are those of params.yaml and of PAIRS below. Writes gain.json and
+chosen on the test split: settings are those of params.yaml and of PAIRS below, which were found by
+trying a few on other random divisions of the same datasets. Writes gain.json and
 gain.md to benchmarks/results/.
 """
 
@@ -47,12 +48,19 @@ class Pair:
 
 
 SILHOUETTES = [
+    "augment.flip_horizontal=true",
     "augment.rotate=7",
     "augment.scale=0.1",
     "augment.translate=0.05",
     "augment.shear=5",
-    "adapt.budget.steps=600",
-    "adapt.folds=5",
+    "backbone.pool=false",
+    "adapt.budget.steps=1000",
+    "adapt.folds=4",
+    "adapt.seeds=[0,1]",
+    "methods.fine_tune.body_rate=1",
+    "methods.fine_tune.decay=1",
+    "methods.fine_tune.learning_rate=0.005",
+    "split.test=0.4",
 ]
 COLOUR = [
     "image.size=64",
@@ -195,7 +203,7 @@ def main() -> None:
     kept = json.loads(file.read_text()) if file.exists() else []
     rows = [row for row in kept if row["pair"] not in chosen] + rows
     rows.sort(key=lambda row: (list(PAIRS).index(row["pair"]), row["seed"]))
-    RESULTS.mkdir(exist_ok=True)
+    RESULTS.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(rows, indent=1) + "\n")
     (RESULTS / "gain.md").write_text(table(rows))
     print(table(rows))

@@ -1,8 +1,10 @@
 """The command line. Imports nothing heavy until a command runs, so that help answers at once."""
 
+import gc
 import json
 import logging
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,12 +37,20 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines."
 
 
 def main() -> None:
-    """Run a command; an error of ours ends it with its message and its exit code."""
+    """Run a command; an error of ours ends it with its message and its exit code.
+
+    Any other error is a failed step too, and shows its traceback.
+    """
     try:
         app()
     except CrosstrainError as error:
         print(f"crosstrain: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(CrosstrainError.exit_code)
+    finally:
+        gc.freeze()  # or Python looks through all objects for garbage as it ends, for 2 s
 
 
 @app.command(epilog="Example: crosstrain demo")
@@ -71,6 +81,9 @@ def retrain(
 
 def _retrain(params: Path, overrides: list[str], *, promote: bool) -> None:
     environment.prepare(Path.cwd())
+    from flows import server
+
+    server.begin()
     from transfer import settings as typed
 
     settings = typed.load(params, overrides)
@@ -83,6 +96,7 @@ def _retrain(params: Path, overrides: list[str], *, promote: bool) -> None:
     try:
         terminal(run(settings, promote=promote), Console())
     except KeyboardInterrupt:
+        print("crosstrain: interrupted; run again to continue from here", file=sys.stderr)
         sys.exit(130)
 
 
@@ -180,14 +194,16 @@ def ui(
 
 @data_app.command(epilog="Example: crosstrain data verify data/mnist data/digits")
 def verify(
-    datasets: Annotated[list[Path], typer.Argument(help="Datasets.")],
+    datasets: Annotated[
+        list[Path] | None, typer.Argument(help="Datasets, besides all that are recorded.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the md5 of each as JSON here.")] = None,
 ) -> None:
     """Refuse data that differs from what data.dvc records."""
     paths.enter_project()
     from tasks import version
 
-    told = json.dumps(version.verify_all(paths.DATA_DVC, datasets), indent=1)
+    told = json.dumps(version.verify_all(paths.DATA_DVC, datasets or []), indent=1)
     if out is None:
         print(told)
         return

@@ -1,5 +1,7 @@
 """The chain: two datasets in, a judged challenger out."""
 
+from threading import Event
+
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -94,8 +96,11 @@ def _adapt_all(
     settings: Settings,
     machine: Machine,
 ) -> list[ArmRef]:
-    """Train every method with every seed, several at once where that is faster."""
-    at_once = machines.workers(settings.run, machine)
+    """Train every method with every seed, several at once where that is faster.
+
+    When one fails or the run is interrupted, the others stop at their next step.
+    """
+    at_once, stop = machines.workers(settings.run, machine), Event()
     shared = {
         "scanned": scanned,
         "divided": divided,
@@ -105,6 +110,7 @@ def _adapt_all(
         "machine": machine,
         "folds": folds,
         "at_once": at_once,
+        "stop": stop,
     }
     with ThreadPoolTaskRunner[ArmRef](max_workers=at_once) as runner:
         futures = [
@@ -112,4 +118,8 @@ def _adapt_all(
             for name in names(settings)
             for seed in settings.adapt.seeds
         ]
-        return [future.result() for future in futures]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            stop.set()
+            raise

@@ -11,14 +11,31 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from functools import cache
 from tempfile import TemporaryFile
+from typing import IO
 
 from transfer.errors import CrosstrainError
 
 HOST = "127.0.0.1"
 START = 120.0  # seconds
 LAST_WORDS = 2.0  # seconds in which the server writes what the run told it at its end
+
+
+@dataclass(frozen=True)
+class _Own:
+    """A server that was started; its standard input ends with this process."""
+
+    url: str
+    child: "subprocess.Popen[bytes]"
+    errors: IO[bytes]
+
+
+def begin() -> None:
+    """Start a server, where no other is named, that comes up while this process goes on."""
+    if not os.environ.get("PREFECT_API_URL"):
+        _own()
 
 
 def address() -> str:
@@ -33,7 +50,7 @@ def address() -> str:
 
     named = PREFECT_API_URL.value()
     if named is None:
-        return _own()
+        return _answering(_own())
     with get_client(sync_client=True) as client:
         if (fault := client.api_healthcheck()) is not None:
             raise CrosstrainError(
@@ -44,36 +61,36 @@ def address() -> str:
 
 
 @cache
-def _own() -> str:
-    """Start a server, once in a process."""
-    import httpx
-
-    with socket.create_server((HOST, 0)) as listening, TemporaryFile() as errors:
-        url = f"http://{HOST}:{listening.getsockname()[1]}/api"
-        environment = os.environ | {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+def _own() -> _Own:
+    """Start the server, once in a process."""
+    errors = TemporaryFile()  # noqa: SIM115  open as long as the server may write to it
+    with socket.create_server((HOST, 0)) as listening:
+        # The child alone keeps the socket: a connection waits for its answer, and fails at once
+        # when it has ended.
         child = subprocess.Popen(
             [sys.executable, "-m", "flows.server", str(listening.fileno())],
-            env=environment,
+            env=os.environ | {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=errors,
             pass_fds=[listening.fileno()],
             start_new_session=True,
         )
-        _ALIVE.append(child)
-        listening.close()  # the child's copy remains: a connection fails as soon as it has ended
-        try:
-            httpx.get(f"{url}/health", timeout=START, trust_env=False).raise_for_status()
-        except httpx.HTTPError as error:
-            child.kill()
-            child.wait()
-            errors.seek(0)
-            told = errors.read().decode(errors="replace").strip() or str(error)
-            raise CrosstrainError(f"Prefect's server did not start:\n{told[-2000:]}") from error
-    return url
+        return _Own(f"http://{HOST}:{listening.getsockname()[1]}/api", child, errors)
 
 
-_ALIVE: list["subprocess.Popen[bytes]"] = []  # whose standard input ends with this process
+def _answering(own: _Own) -> str:
+    import httpx
+
+    try:
+        httpx.get(f"{own.url}/health", timeout=START, trust_env=False).raise_for_status()
+    except httpx.HTTPError as error:
+        own.child.kill()
+        own.child.wait()
+        own.errors.seek(0)
+        told = own.errors.read().decode(errors="replace").strip() or str(error)
+        raise CrosstrainError(f"Prefect's server did not start:\n{told[-2000:]}") from error
+    return own.url
 
 
 def main() -> None:

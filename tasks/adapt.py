@@ -1,7 +1,9 @@
 """Train the arms: every method with every seed on the target."""
 
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from threading import Event
 
 from tasks import machine as machines
 from tasks import store
@@ -22,6 +24,21 @@ def names(settings: Settings) -> list[str]:
     return list(dict.fromkeys(["scratch", *settings.adapt.methods]))
 
 
+@dataclass
+class _Stoppable(Keeper):
+    """Keeps one more checkpoint when the run is told to stop, and ends the training there."""
+
+    stop: Event = field(default_factory=Event)
+
+    def due(self) -> bool:
+        return self.stop.is_set() or super().due()
+
+    def save(self, state: dict[str, object]) -> None:
+        super().save(state)
+        if self.stop.is_set():
+            raise KeyboardInterrupt
+
+
 @step("adapt", tags=["train"])
 def adapt(
     name: str,
@@ -34,8 +51,13 @@ def adapt(
     machine: Machine,
     folds: int,
     at_once: int,
+    stop: Event,
 ) -> ArmRef:
-    """Train one arm on the target, or take the one that is stored."""
+    """Train one arm on the target, or take the one that is stored.
+
+    Raises:
+        KeyboardInterrupt: ``stop`` was set; the training continues from here when it is run again.
+    """
     machines.share_cores(at_once)
     method = getattr(settings.methods, name)
     inputs = {"scan": scanned.digest, "split": divided.digest}
@@ -73,18 +95,18 @@ def adapt(
             target,
             recipe,
             seed=seed,
-            keeper=partial(_keeper, keep, settings.run.checkpoint_seconds),
+            keeper=partial(_keeper, keep, settings.run.checkpoint_seconds, stop),
         )
         library.save(arm, target, recipe, out)
 
     ref = store.result("adapt", compute, inputs=inputs, settings=told, code=code)
     for fold in range(max(folds, 1)):
-        _keeper(keep, 1.0, fold).forget()
+        _keeper(keep, 1.0, stop, fold).forget()
     return ArmRef(name, seed, settings.adapt.budget.steps, ref)
 
 
-def _keeper(base: Path, seconds: float, fold: int) -> Keeper:
-    return Keeper(base.with_suffix(f".{fold}"), seconds)
+def _keeper(base: Path, seconds: float, stop: Event, fold: int) -> Keeper:
+    return _Stoppable(base.with_suffix(f".{fold}"), seconds, stop=stop)
 
 
 def _target(

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.refs import ArmRef, Ref
+from tasks.refs import ArmRef, Dataset, Ref
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 log = logging.getLogger("crosstrain")
@@ -104,10 +104,20 @@ def _told(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         end = time.perf_counter()
         ref = result.ref if isinstance(result, ArmRef) else result
         reused = isinstance(ref, Ref) and ref.reused
-        what = f"{name} {result.method}/{result.seed}" if isinstance(result, ArmRef) else name
+        what = " ".join([name, *_subject(result, *args)])
         log.info("%-22s %7.1f s%s", what, end - start, "  (stored)" if reused else "")
         if _watches:
             _watches[-1].add(name, start, end, reused)
         return result
 
     return run
+
+
+def _subject(*told: object) -> list[str]:
+    """What a call was about, where its step is called for several things in a run."""
+    for one in told:
+        if isinstance(one, ArmRef):
+            return [f"{one.method}/{one.seed}"]
+        if isinstance(one, Dataset):
+            return [one.name]
+    return []

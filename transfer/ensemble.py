@@ -53,39 +53,33 @@ def _loss(mixed: Floats) -> Floats:
     return -np.log(mixed)
 
 
-def _only(arm: int, arms: int) -> Floats:
-    return (np.arange(arms) == arm).astype(np.float64)
+def _one(row: int, rows: int) -> Floats:
+    return (np.arange(rows) == row).astype(np.float64)
 
 
-def _best(likelihoods: Floats, methods: Sequence[str]) -> Floats:
-    return _only(int(_loss(likelihoods).mean(1).argmin()), len(likelihoods))
+def _uniform_method(likelihoods: Floats) -> Floats:
+    return _one(int(_loss(likelihoods).mean(1).argmin()), len(likelihoods))
 
 
-def _uniform_method(likelihoods: Floats, methods: Sequence[str]) -> Floats:
-    members = [np.array([m == method for m in methods]) for method in dict.fromkeys(methods)]
-    candidates = [rows / rows.sum() for rows in members]
-    return min(candidates, key=lambda weights: _loss(weights @ likelihoods).mean())
-
-
-def _uniform(likelihoods: Floats, methods: Sequence[str]) -> Floats:
+def _uniform(likelihoods: Floats) -> Floats:
     return np.full(len(likelihoods), 1 / len(likelihoods))
 
 
-def _greedy(likelihoods: Floats, methods: Sequence[str]) -> Floats:
+def _greedy(likelihoods: Floats) -> Floats:
     picks = np.zeros(len(likelihoods))
     total, lowest, weights = np.zeros(likelihoods.shape[1]), np.inf, picks
     for size in range(1, GREEDY_ROUNDS + 1):
         losses = _loss((total + likelihoods) / size).mean(1)
-        arm = int(losses.argmin())
-        total = total + likelihoods[arm]
-        picks[arm] += 1
-        if losses[arm] < lowest:
-            lowest, weights = losses[arm], picks / size
+        row = int(losses.argmin())
+        total = total + likelihoods[row]
+        picks[row] += 1
+        if losses[row] < lowest:
+            lowest, weights = losses[row], picks / size
     return weights
 
 
-def _weighted(likelihoods: Floats, methods: Sequence[str]) -> Floats:
-    weights = _uniform(likelihoods, methods)
+def _weighted(likelihoods: Floats) -> Floats:
+    weights = _uniform(likelihoods)
     for _ in range(EM_STEPS):
         pull = likelihoods @ (1 / (weights @ likelihoods)) / likelihoods.shape[1]
         if pull.max() - 1 <= EM_GAP:  # the loss is within this of its minimum, being convex
@@ -94,23 +88,39 @@ def _weighted(likelihoods: Floats, methods: Sequence[str]) -> Floats:
     return weights / weights.sum()
 
 
-SCHEMES: dict[str, Callable[[Floats, Sequence[str]], Floats]] = {
-    "best": _best,
+MIXES: dict[str, Callable[[Floats], Floats]] = {
     "uniform_method": _uniform_method,
     "uniform": _uniform,
     "greedy": _greedy,
     "weighted": _weighted,
 }
-"""From the simplest to the freest: the arm of lowest log loss; all seeds of the method whose
-average has the lowest log loss; all arms; greedy selection with replacement from 50 rounds, kept
-at its best (Caruana et al. 2004); the weights that minimise the log loss of the weighted sum of
-probabilities, by expectation maximisation of a mixture (Dempster et al. 1977)."""
+SCHEMES = ("best", *MIXES)
+"""From the simplest to the freest: one arm of the method whose arms have the lowest mean log loss;
+all seeds of the method whose average has the lowest; all methods; greedy selection of methods with
+replacement from 50 rounds, kept at its best (Caruana et al. 2004); the weights of methods that
+minimise the log loss of the weighted sum of probabilities, by expectation maximisation of a mixture
+(Dempster et al. 1977).
+
+The seeds of a method are exchangeable, so they share its weight, and no scheme may prefer a seed:
+among a dozen arms judged on a hundred items, the best is the luckiest."""
+
+
+def _seats(methods: Sequence[str]) -> Floats:
+    """Spread each method over its arms: (M, A), rows sum to 1."""
+    rows = np.array([[m == method for m in methods] for method in dict.fromkeys(methods)], float)
+    seats: Floats = rows / rows.sum(1, keepdims=True)
+    return seats
 
 
 def _fit(scheme: str, likelihoods: Floats, methods: Sequence[str]) -> Floats:
-    weights = SCHEMES[scheme](likelihoods, methods)
+    seats = _seats(methods)
+    if scheme == "best":
+        losses = _loss(likelihoods).mean(1)
+        rows = seats[int((seats @ losses).argmin())] > 0
+        return _one(int(np.where(rows, losses, np.inf).argmin()), len(likelihoods))
+    weights = MIXES[scheme](seats @ likelihoods)
     kept = np.where(weights >= min(LEAST_WEIGHT, weights.max()), weights, 0)
-    return kept / kept.sum()
+    return kept / kept.sum() @ seats
 
 
 def _likelihoods(
@@ -142,7 +152,7 @@ def fit(
         methods: (A,) name of each arm's method.
 
     Returns:
-        (A,) not negative, sum 1; weights below 0.001 are dropped.
+        (A,) not negative, sum 1; methods of a weight below 0.001 are dropped.
 
     Raises:
         SettingsError: there is no such scheme.
@@ -165,7 +175,7 @@ def choose(
     *,
     folds: int = 5,
     seed: int = 0,
-    schemes: Sequence[str] = tuple(SCHEMES),
+    schemes: Sequence[str] = SCHEMES,
 ) -> EnsembleChoice:
     """Choose the simplest scheme that is not worse than the best one, and fit it on all items.
 
@@ -202,10 +212,17 @@ def choose(
 def _crossfit(
     scheme: str, likelihoods: Floats, methods: Sequence[str], fold: NDArray[np.int64]
 ) -> Floats:
+    """Loss (N,) of each item by weights of the other folds. A single arm counts for what its
+    method's arms lose on average: which seed is the lucky one will not be known in use."""
     losses = np.empty(likelihoods.shape[1])
     for held in np.unique(fold):
         weights = _fit(scheme, likelihoods[:, fold != held], methods)
-        losses[fold == held] = _loss(weights @ likelihoods[:, fold == held])
+        judged = likelihoods[:, fold == held]
+        if scheme == "best":
+            method = methods[int(weights.argmax())]
+            losses[fold == held] = _loss(judged[[m == method for m in methods]]).mean(0)
+        else:
+            losses[fold == held] = _loss(weights @ judged)
     return losses
 
 

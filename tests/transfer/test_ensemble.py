@@ -8,6 +8,7 @@ from transfer import calibrate, ensemble, metrics
 from transfer.errors import CrosstrainError, SettingsError
 
 METHODS = ["scratch", "scratch", "probe", "probe", "tune", "tune"]
+APART = ["a", "b", "c", "d", "e", "f"]
 
 
 def draw(seed, items=200, skill=(0.5, 0.6, 1.0, 1.1, 1.2, 1.4), classes=4, shared=0.5):
@@ -47,13 +48,13 @@ def test_greedy_follows_a_plain_calculation():
         trail.append(min(options))
     kept = bag[: int(np.argmin(trail)) + 1]
     expected = np.bincount(kept, minlength=6) / len(kept)
-    assert ensemble.fit("greedy", probabilities, labels, METHODS) == pytest.approx(expected)
+    assert ensemble.fit("greedy", probabilities, labels, APART) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_weights_reach_the_minimum_that_scipy_finds(seed):
     probabilities, labels = draw(seed, items=150)
-    weights = ensemble.fit("weighted", probabilities, labels, METHODS)
+    weights = ensemble.fit("weighted", probabilities, labels, APART)
     found = minimize(
         lambda w: loss(np.abs(w) / np.abs(w).sum(), probabilities, labels),
         np.full(6, 1 / 6),
@@ -109,9 +110,28 @@ def test_independent_arms_of_equal_skill_are_averaged():
 
 def test_weights_are_fitted_where_they_pay():
     probabilities, labels = draw(5, items=3000, skill=(0.1, 0.1, 2.0, 0.1, 1.5, 0.1), shared=0.0)
-    choice = ensemble.choose(probabilities, labels, METHODS)
+    choice = ensemble.choose(probabilities, labels, APART)
     assert choice.scheme in ("greedy", "weighted")
     assert choice.weights[[2, 4]].sum() > 0.9
+
+
+@pytest.mark.parametrize("scheme", ["uniform_method", "uniform", "greedy", "weighted"])
+def test_seeds_of_a_method_share_its_weight(scheme):
+    probabilities, labels = draw(3)
+    weights = ensemble.fit(scheme, probabilities, labels, METHODS)
+    assert weights[::2] == pytest.approx(weights[1::2])
+
+
+def test_a_lucky_seed_of_a_worse_method_is_not_preferred():
+    skill = (1.0, 1.0, 1.75, 1.6, 1.6, 1.6)  # the third seed of the first method got lucky
+    methods = ["scratch"] * 3 + ["tune"] * 3
+    probabilities, labels = draw(7, items=100, skill=skill)
+    singles = [metrics.log_loss(p, labels) for p in probabilities]
+    assert int(np.argmin(singles)) == 2
+    for scheme in ("best", "uniform_method"):
+        weights = ensemble.fit(scheme, probabilities, labels, methods)
+        assert weights[:3].sum() == 0
+    assert ensemble.choose(probabilities, labels, methods).weights[2] < 0.2
 
 
 def test_scores_are_cross_fitted():

@@ -13,6 +13,7 @@ from sklearn.metrics import log_loss
 from tests.transfer import tiny
 from transfer import fit as loop
 from transfer.arrays import TestItems
+from transfer.checkpoint import Keeper
 from transfer.errors import CrosstrainError
 from transfer.fit import Budget, Machine, Watch, batches, embed, fit, logits, one_cycle
 from transfer.method import Method, Prepared
@@ -237,6 +238,28 @@ def test_a_run_cut_off_and_taken_up_gives_the_same_bits(tmp_path, dies_at, watch
     assert told == history
 
 
+@pytest.mark.parametrize("dies_at", [51, 52, 103])
+def test_a_point_of_the_curve_spans_an_interruption(tmp_path, dies_at):
+    seen = tiny.items()
+    recipe = tiny.recipe(seen, steps=104, batch_size=2)
+    with pytest.raises(tiny.Died):
+        train(seen, recipe, keeper=tiny.mortal(tmp_path / "c", dies_at))
+    _, told = train(seen, recipe, keeper=Keeper(tmp_path / "c"))
+    assert told.step == list(range(2, 105, 2))
+    assert told == train(seen, recipe)[1]
+
+
+def test_the_best_weights_survive_an_interruption(tmp_path):
+    """Cut off after the best look, so that no later one repeats it."""
+    network, history, *_ = overfit(every=2, patience=4)
+    best = history.validation_step[int(np.argmin(history.validation_loss))]
+    with pytest.raises(tiny.Died):
+        overfit(keeper=tiny.mortal(tmp_path / "c", best + 5), every=2, patience=4)
+    again, told, *_ = overfit(keeper=Keeper(tmp_path / "c"), every=2, patience=4)
+    assert tiny.same(network.state_dict(), again.state_dict())
+    assert told == history
+
+
 def test_a_run_that_dies_again_and_again_gives_the_same_bits(tmp_path):
     seen = tiny.items()
     recipe = tiny.recipe(seen, VARIED, steps=8, average_from=0.2)
@@ -260,12 +283,12 @@ def test_a_damaged_checkpoint_costs_its_steps_only(tmp_path):
 # early stopping
 
 
-def overfit(**watch):
+def overfit(keeper=None, **watch):
     """Train on labels that contradict those of the validation items."""
     seen, watched = tiny.items(), tiny.items(12, seed=1)
     watched = replace(watched, labels=(watched.labels + 1) % 3)
     recipe = tiny.recipe(seen, steps=60, average=0)
-    network, history = train(seen, recipe, watch=Watch(watched, **watch))
+    network, history = train(seen, recipe, watch=Watch(watched, **watch), keeper=keeper)
     return network, history, watched, recipe
 
 

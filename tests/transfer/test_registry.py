@@ -1,5 +1,9 @@
 """A file in a folder is a name in the settings."""
 
+import importlib
+import sys
+from pathlib import Path
+
 import pytest
 
 from transfer import backbones, method, methods, registry
@@ -9,14 +13,13 @@ from transfer.errors import SettingsError
 @pytest.fixture
 def shelf(tmp_path, monkeypatch):
     """A package with two public modules, a private one and a folder."""
-    import importlib
-
     root = tmp_path / "shelf_of_methods"
     (root / "nested").mkdir(parents=True)
     for name in ("__init__", "zebra", "ant", "_private", "nested/__init__"):
         (root / f"{name}.py").write_text(f"NAME = {name!r}\n")
     (root / "notes.txt").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "shelf_of_methods", raising=False)
     return importlib.import_module("shelf_of_methods")
 
 
@@ -25,8 +28,6 @@ def test_names_are_the_public_modules_sorted(shelf):
 
 
 def test_a_new_file_is_a_new_name(shelf):
-    from pathlib import Path
-
     Path(shelf.__path__[0], "bee.py").write_text("NAME = 'bee'\n")
     assert "bee" in registry.names(shelf)
     assert registry.load(shelf, "bee").NAME == "bee"

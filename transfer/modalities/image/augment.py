@@ -37,6 +37,9 @@ class AugmentPolicy(Section):
     """Largest shift of brightness, share of the full range."""
     contrast: float = Field(0.1, ge=0, lt=1)
     """Largest change of contrast, share."""
+    resolution: float = Field(1.0, gt=0.1, le=1)
+    """Lowest share of the resolution that is kept: half of the images are shrunk to between this
+    and 1, the same for a batch, and enlarged again. For datasets of unlike resolution."""
     noise: float = Field(0.0, ge=0, le=1)
     """Standard deviation of Gaussian noise, share of the full range."""
     cutout: float = Field(0.0, ge=0, lt=1)
@@ -89,6 +92,16 @@ def _warp(images: Tensor, policy: AugmentPolicy, generator: torch.Generator) -> 
     return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
+def _coarsen(images: Tensor, policy: AugmentPolicy, generator: torch.Generator) -> Tensor:
+    n, _, h, w = images.shape
+    share = 1 - float(torch.rand(1, generator=generator)) * (1 - policy.resolution)
+    kept = torch.rand(n, generator=generator).to(images.device) < 0.5
+    small = (max(1, round(h * share)), max(1, round(w * share)))
+    shrunk = functional.interpolate(images, small, mode="area")
+    coarse = functional.interpolate(shrunk, (h, w), mode="bicubic", align_corners=False)
+    return torch.where(kept.view(n, 1, 1, 1), images, coarse.clamp(0, 1))
+
+
 def _light(images: Tensor, policy: AugmentPolicy, generator: torch.Generator) -> Tensor:
     n = len(images)
     gain = 1 + _uniform(n, policy.contrast, generator).to(images).view(n, 1, 1, 1)
@@ -120,6 +133,8 @@ def augment(images: Tensor, policy: AugmentPolicy, generator: torch.Generator) -
     """
     if _geometric(policy):
         images = _warp(images, policy, generator)
+    if policy.resolution < 1:
+        images = _coarsen(images, policy, generator)
     if policy.brightness or policy.contrast:
         images = _light(images, policy, generator)
     if policy.noise:

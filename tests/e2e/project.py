@@ -1,0 +1,156 @@
+"""A small project in a folder of its own, driven as its user drives it: by the command line."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from transfer.result import Result
+
+ROOT = Path(__file__).parents[2]
+GUARD = Path(__file__).with_name("guard")
+CROSSTRAIN = Path(sys.executable).with_name("crosstrain")
+LOG = re.compile(r"\d\d:\d\d:\d\d\.\d{3} \| INFO    \| crosstrain - .+")
+TINY = {
+    "source.path": "data/large",
+    "target.path": "data/small",
+    "image.size": 12,
+    "backbone.width": 4,
+    "pretrain.budget.steps": 60,
+    "pretrain.look_every": 20,
+    "adapt.methods": ["fine_tune"],
+    "adapt.seeds": [0],
+    "adapt.folds": 2,
+    "adapt.budget.steps": 20,
+    "adapt.budget.batch_size": 16,
+    "evaluate.replicates": 200,
+    "run.device": "cpu",
+    "run.checkpoint_seconds": 0.02,
+}
+"""The real settings, shrunk."""
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project's folder, and the environment in which its commands run."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def run(self, *words: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
+        """Run a command to its end, without an attempt on the network or a traceback."""
+        done = subprocess.run(
+            [CROSSTRAIN, *words],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stdout + done.stderr, done.stderr
+        assert self.attempts() == ""
+        return done
+
+    def start(self, *words: str) -> "subprocess.Popen[bytes]":
+        """Start a command as a terminal does, in a process group of its own; see `log`."""
+        with (self.folder / "terminal.txt").open("w") as file:
+            return subprocess.Popen(
+                [CROSSTRAIN, *words],
+                cwd=self.folder,
+                env=self.environment,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+
+    def log(self) -> str:
+        """What the command that was started last has written to the terminal."""
+        return (self.folder / "terminal.txt").read_text()
+
+    def stop(
+        self, process: "subprocess.Popen[bytes]", when: Callable[[], object], number: signal.Signals
+    ) -> int:
+        """Signal a started command and its children, as Ctrl-C does; its exit code."""
+        wait(lambda: when() or process.poll() is not None, seconds=200, every=0.001)
+        assert process.poll() is None, self.log()
+        os.killpg(process.pid, number)
+        return process.wait(timeout=60)
+
+    def attempts(self) -> str:
+        """Attempts to reach any network, of any process of the project."""
+        file = Path(self.environment["NETWORK_ATTEMPTS"])
+        return file.read_text() if file.exists() else ""
+
+    def processes(self) -> list[str]:
+        """Processes that work in the folder."""
+        found = []
+        for process in psutil.process_iter(["cwd", "cmdline"]):
+            if process.info["cwd"] == str(self.folder):
+                found.append(" ".join(process.info["cmdline"] or []))
+        return found
+
+    def result(self) -> Result:
+        """The last report."""
+        return Result.model_validate_json((self.folder / "reports/retrain.json").read_text())
+
+    def at(self, folder: Path, api: str | None) -> "Project":
+        """The same project in another folder, with the Prefect server at `api` or its own."""
+        home = {"PREFECT_HOME": str(folder / ".prefect")}
+        attempts = {"NETWORK_ATTEMPTS": str(folder / "attempts.txt")}
+        server = {"PREFECT_API_URL": api} if api else {}
+        return Project(folder, self.environment | home | attempts | server)
+
+
+def make(folder: Path, api: str | None, changes: dict[str, Any]) -> Project:
+    """Write a project without data: the repository's settings, shrunk, then changed."""
+    folder.mkdir(parents=True)
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for key, value in (TINY | changes).items():
+        *sections, field = key.split(".")
+        tree = settings
+        for section in sections:
+            tree = tree[section]
+        assert field in tree, key
+        tree[field] = value
+    (folder / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW"))}
+    environment = inherited | {
+        "PYTHONPATH": f"{GUARD}{os.pathsep}{ROOT}",
+        "OMP_NUM_THREADS": "1",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+    }
+    return Project(folder, environment).at(folder, api)
+
+
+def wait(condition: Callable[[], object], seconds: float = 60, every: float = 0.02) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"nothing in {seconds} s"
+        time.sleep(every)
+
+
+def together(jobs: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Do jobs that wait for processes, two at a time."""
+    with ThreadPoolExecutor(2) as pool:
+        return [future.result() for future in [pool.submit(job) for job in jobs]]
+
+
+def figures(result: Result) -> dict[str, Any]:
+    """What an interrupted run must share with one that was not: all but the clock and ids."""
+    told = result.model_dump(exclude={"seconds", "mlflow_run", "version", "reasons", "rules"})
+    for arm in told["arms"]:
+        del arm["seconds"]
+    return told

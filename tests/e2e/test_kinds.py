@@ -1,0 +1,102 @@
+"""Datasets of every kind through the whole chain: arrays, manifests, colour JPEGs of many sizes."""
+
+import csv
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.e2e.project import Project, together
+
+NAMES = ("rings", "bars", "spots")
+SIDES = ((20, 20), (31, 24), (24, 40))
+
+
+def picture(kind: int, height: int, width: int, dice: np.random.Generator) -> np.ndarray:
+    """A ring, bars or spots, in colours and at a place of its own; H x W x 3 uint8."""
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
+    centre, phase = dice.uniform(0.35, 0.65, 2), dice.uniform(0, 2 * np.pi)
+    far = np.hypot(y - centre[0], x - centre[1])
+    shape = (
+        np.abs(far - 0.25) < 0.09,
+        np.sin(14 * x + phase) > 0,
+        (np.sin(16 * x + phase) * np.sin(16 * y + phase)) > 0.3,
+    )[kind]
+    ink, paper = dice.integers(120, 256, 3), dice.integers(0, 80, 3)
+    noise = dice.normal(0, 10, (height, width, 3))
+    return np.clip(np.where(shape[..., None], ink, paper) + noise, 0, 255).astype(np.uint8)
+
+
+def write_jpegs(folder: Path, count: int, seed: int) -> list[tuple[str, str]]:
+    """Write JPEGs of mixed sizes, one folder a class; path inside the folder and class of each."""
+    dice, rows = np.random.default_rng(seed), []
+    for i in range(count):
+        kind = i % len(NAMES)
+        path = f"{NAMES[kind]}/{i:03}.jpg"
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(kind, *SIDES[i % 7 % 3], dice)).save(folder / path, quality=90)
+        rows.append((path, NAMES[kind]))
+    return rows
+
+
+def write_arrays(file: Path, count: int, seed: int) -> None:
+    dice = np.random.default_rng(seed)
+    labels = np.arange(count) % len(NAMES)
+    images = np.stack([picture(kind, 18, 18, dice) for kind in labels])
+    np.savez(file, images=images, labels=labels, class_names=np.array(NAMES))
+
+
+@pytest.fixture(scope="module")
+def runs(
+    tmp_path_factory: pytest.TempPathFactory, make_project: Callable[..., Project]
+) -> tuple[Project, Project]:
+    """A folder of JPEGs to an .npz, and an .npz to a CSV manifest, after their runs."""
+    root = tmp_path_factory.mktemp("kinds")
+    to_arrays = make_project(root / "arrays", {"target.path": "data/small.npz"})
+    write_jpegs(to_arrays.folder / "data/large", 180, seed=1)
+    write_arrays(to_arrays.folder / "data/small.npz", 150, seed=2)
+    changes = {"source.path": "data/large.npz", "target.path": "data/small/items.csv"}
+    to_table = make_project(root / "table", changes | {"target.name": "small"})
+    rows = write_jpegs(to_table.folder / "data/small", 150, seed=3)
+    write_arrays(to_table.folder / "data/large.npz", 180, seed=4)
+    with (to_table.folder / "data/small/items.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "label"), *rows])
+    together([partial(made.run, "retrain") for made in (to_arrays, to_table)])
+    return to_arrays, to_table
+
+
+@pytest.mark.parametrize("index", [0, 1], ids=["npz", "csv"])
+def test_result_tells_of_both_datasets(runs: tuple[Project, Project], index: int) -> None:
+    result = runs[index].result()
+    source, target = result.data.source, result.data.target
+    assert (source.items, target.items) == (180, 150)
+    assert set(source.classes) == set(target.classes) == set(NAMES)
+    assert target.train + target.val + target.test + target.excluded == 150
+    assert [c.name for c in result.classes] == target.classes
+    assert result.chosen.accuracy > 0.5
+    assert len(result.arms) == 2
+
+
+@pytest.mark.parametrize("index", [0, 1], ids=["npz", "csv"])
+def test_registered_model_loads_back_and_takes_colour(
+    runs: tuple[Project, Project], index: int
+) -> None:
+    (rule,) = [rule for rule in runs[index].result().rules if rule.rule == "loads_back"]
+    assert rule.held, rule.found
+    (card,) = runs[index].folder.glob("mlruns/artifacts/**/model/card.json")
+    told = json.loads(card.read_text())
+    assert (told["spec"]["size"], told["spec"]["channels"]) == (12, 3)
+
+
+def test_champion_of_arrays_predicts_files(runs: tuple[Project, Project]) -> None:
+    files = [path for name in NAMES for path in sorted(runs[0].folder.glob(f"data/large/{name}/*"))]
+    words = [str(path) for path in files[::6]]
+    done = runs[0].run("predict", *words, "--target", "small", "--json")
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["file"] for line in told] == words
+    right = [line["label"] == Path(line["file"]).parent.name for line in told]
+    assert np.mean(right) > 0.5

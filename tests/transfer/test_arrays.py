@@ -1,0 +1,154 @@
+"""Who may see which items, measured on real scans and splits."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays as drawn
+
+from tests.transfer import tiny
+from transfer import arrays, scan, split
+from transfer.arrays import Normalisation, TestItems, TrainItems, normalisation
+from transfer.errors import DataRefusedError
+from transfer.modalities.image.spec import ImageLimits, ImageSpec
+from transfer.sample import Manifest
+from transfer.split import SplitSettings
+
+SPLITS = ["train"] * 14 + ["val"] * 4 + ["test"] * 6
+
+
+def stored(folder, images, labels, groups=None, splits=SPLITS, cap=None, merge_val=False):
+    """Scan an .npz of these items and split it; return the two folders."""
+    told = {"groups": groups} if groups else {}
+    np.savez(
+        folder / "hedge.npz",
+        images=images,
+        labels=labels,
+        class_names=np.array(tiny.CLASSES),
+        split=np.array(splits),
+        **told,
+    )
+    scanned, divided = folder / "scan", folder / "split"
+    scanned.mkdir()
+    divided.mkdir()
+    spec = ImageSpec(size=tiny.SIDE, channels=1)
+    manifest = scan.scan(
+        folder / "hedge.npz", scanned, name="hedge", spec=spec, limits=ImageLimits()
+    )
+    frame = split.split(manifest, SplitSettings(), labels_per_class=cap, merge_val=merge_val)
+    split.save(divided, manifest, frame, [])
+    return scanned, divided
+
+
+@pytest.fixture
+def hedge(tmp_path):
+    images, labels = tiny.pictures(24)
+    return images, labels, *stored(tmp_path, images[:, 0], labels)
+
+
+def rows(items):
+    return [int(name.split("#")[1]) for name in items.ids]
+
+
+def test_every_item_is_where_its_split_says(hedge):
+    images, labels, scanned, divided = hedge
+    found = {
+        "train": arrays.labelled_items(scanned, divided),
+        "val": arrays.validation_items(scanned, divided),
+        "test": arrays.test_items(scanned, divided),
+    }
+    for name, items in found.items():
+        expected = [i for i, side in enumerate(SPLITS) if side == name]
+        assert rows(items) == expected
+        assert np.array_equal(items.images.numpy(), images[expected])
+        assert np.array_equal(items.labels.numpy(), labels[expected])
+        assert items.labels.dtype == torch.int64 and items.images.dtype == torch.uint8
+        assert items.ids.dtype.kind == "U"
+
+
+def test_test_items_are_of_another_type_than_those_to_learn_from(hedge):
+    *_, scanned, divided = hedge
+    assert isinstance(arrays.test_items(scanned, divided), TestItems)
+    assert not isinstance(arrays.test_items(scanned, divided), TrainItems)
+    assert isinstance(arrays.validation_items(scanned, divided), TrainItems)
+
+
+def test_a_cap_and_cross_validation_decide_what_is_labelled(tmp_path):
+    images, labels = tiny.pictures(24)
+    folders = stored(tmp_path, images[:, 0], labels, cap=2, merge_val=True)
+    labelled = arrays.labelled_items(*folders)
+    assert np.bincount(labelled.labels.numpy()).tolist() == [2, 2, 2]
+    assert set(rows(labelled)) <= set(range(18))
+
+
+def test_a_fold_cannot_part_groups_and_copies_even_in_a_chain(tmp_path):
+    """0 and 1 share a group; 2 is a copy of 1; 3 is in the group of 2; 9 has neither."""
+    images, labels = tiny.pictures(24)
+    images[2] = images[1]
+    groups = [""] * 24
+    groups[0] = groups[1] = "pot"
+    groups[2] = groups[3] = "bed"
+    items = arrays.labelled_items(*stored(tmp_path, images[:, 0], labels, groups))
+    assert len(set(items.groups[:4])) == 1
+    assert len(set(items.groups[3:])) == len(items) - 3
+
+
+def test_a_picture_without_copies_keeps_its_key_when_data_are_added(tmp_path):
+    images, labels = tiny.pictures(30)
+    keys = []
+    for n, name in ((24, "before"), (30, "after")):
+        (tmp_path / name).mkdir()
+        splits = SPLITS + ["train"] * (n - 24)
+        folders = stored(tmp_path / name, images[:n, 0], labels[:n], splits=splits)
+        items = arrays.labelled_items(*folders)
+        keys.append(dict(zip(items.ids, items.groups, strict=True)))
+    assert keys[0].items() <= keys[1].items()
+
+
+def test_a_split_of_another_scan_is_refused(hedge, tmp_path):
+    *_, scanned, divided = hedge
+    frame, manifest = split.load(divided), Manifest.load(scanned)
+    split.save(divided, manifest, frame.iloc[::-1].reset_index(drop=True), [])
+    for read in (arrays.labelled_items, arrays.validation_items, arrays.test_items):
+        with pytest.raises(DataRefusedError, match="split the dataset again"):
+            read(scanned, divided)
+
+
+def test_taking_items_keeps_their_parts_together():
+    items = tiny.items(6, groups=list("aabbcc"))
+    kept = items.take(np.array([True, False, True, False, False, True]))
+    assert len(kept) == 3
+    assert torch.equal(kept.images, items.images[[0, 2, 5]])
+    assert torch.equal(kept.labels, items.labels[[0, 2, 5]])
+    assert kept.ids.tolist() == items.ids[[0, 2, 5]].tolist()
+    assert kept.groups.tolist() == ["a", "b", "c"]
+    assert len(items.take(np.zeros(6, bool))) == 0
+
+
+@settings(max_examples=40)
+@given(drawn(np.uint8, st.tuples(*map(st.integers, (1, 1, 1, 1), (5, 3, 6, 6)))))
+def test_statistics_are_those_of_numpy(images):
+    n = len(images)
+    ids = np.arange(n).astype(str)
+    items = TrainItems(torch.from_numpy(images), torch.zeros(n, dtype=torch.long), ids, ids)
+    found = normalisation(items)
+    scaled = images.astype(np.float64) / 255
+    np.testing.assert_allclose(found.mean, scaled.mean((0, 2, 3)), atol=1e-12)
+    expected = np.maximum(scaled.std((0, 2, 3)), 1 / 255)
+    np.testing.assert_allclose(found.std, expected, atol=1e-9)
+
+
+def test_a_standardised_batch_is_that_of_numpy():
+    normal = Normalisation(mean=(0.2, 0.5, 0.9), std=(0.1, 0.2, 0.4))
+    pixels = np.random.default_rng(0).random((4, 3, 5, 5))
+    expected = (pixels - np.reshape(normal.mean, (3, 1, 1))) / np.reshape(normal.std, (3, 1, 1))
+    found = normal.apply(torch.from_numpy(pixels).float()).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_standardised_training_items_have_mean_0_and_standard_deviation_1():
+    items = tiny.items(channels=3)
+    found = normalisation(items).apply(items.images.double().div(255))
+    np.testing.assert_allclose(found.mean((0, 2, 3)), 0, atol=1e-6)
+    np.testing.assert_allclose(found.std((0, 2, 3), correction=0), 1, atol=1e-6)

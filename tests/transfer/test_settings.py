@@ -1,0 +1,236 @@
+"""params.yaml in, typed settings out; a mistake is named with what would be right."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from transfer import settings
+from transfer.errors import SettingsError
+from transfer.settings import Settings
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+DEMO = {"target.labels_per_class": 10, "split.test": 0.6, "adapt.budget.steps": 120}
+"""Where the file of the repository differs from the defaults in the code."""
+
+
+def flat(tree, path=""):
+    leaves = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            leaves |= flat(value, f"{path}{key}.")
+        else:
+            leaves[f"{path}{key}"] = value
+    return leaves
+
+
+def plain(found):
+    return found.model_dump(mode="json", by_alias=True)
+
+
+def refused(*overrides):
+    with pytest.raises(SettingsError) as error:
+        settings.load(PARAMS, overrides)
+    return str(error.value)
+
+
+# the file of the repository
+
+
+def test_the_file_holds_the_defaults_of_the_code_and_the_demo_values():
+    told, default = flat(plain(settings.load(PARAMS))), flat(plain(Settings()))
+    assert {key: told[key] for key in told if told[key] != default[key]} == DEMO
+
+
+def test_the_file_spells_out_every_setting():
+    assert flat(yaml.safe_load(PARAMS.read_text())).keys() == flat(plain(Settings())).keys()
+
+
+def sections(model, path=""):
+    """Every group of settings and where it stands; rules of promotion are a list of groups."""
+    yield path, model
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from sections(field.annotation, f"{path}.{name}")
+
+
+def test_every_setting_is_described_and_every_group_frozen():
+    for path, model in sections(Settings):
+        assert model.__doc__, path
+        assert model.model_config["frozen"] and model.model_config["extra"] == "forbid", path
+        for name, field in model.model_fields.items():
+            leaf = not (
+                isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+            )
+            if leaf:
+                assert field.description, f"{path}.{name} lacks a docstring"
+
+
+def test_an_empty_file_gives_the_defaults(tmp_path):
+    (tmp_path / "empty.yaml").write_text("# nothing here\n")
+    assert settings.load(tmp_path / "empty.yaml") == Settings()
+
+
+def test_settings_survive_a_round_trip():
+    found = settings.load(PARAMS)
+    assert settings.check(plain(found), "a test") == found
+
+
+# overrides
+
+
+@pytest.mark.parametrize(
+    ("override", "read"),
+    [
+        ("adapt.seeds=[0,1]", lambda s: s.adapt.seeds == (0, 1)),
+        ("adapt.budget.steps=7", lambda s: s.adapt.budget.steps == 7),
+        ("source.path=data/my animals", lambda s: s.source.path == Path("data/my animals")),
+        ("pretrain.learning_rate=1e-3", lambda s: s.pretrain.learning_rate == 0.001),
+        ("target.labels_per_class=null", lambda s: s.target.labels_per_class is None),
+        ("target.labels_per_class=", lambda s: s.target.labels_per_class is None),
+        ("augment.flip_horizontal=true", lambda s: s.augment.flip_horizontal is True),
+        (" image.channels = 3", lambda s: s.image.channels == 3),
+        ("target.name=a=b", lambda s: s.target.name == "a=b"),
+        ("validate.min_items=3", lambda s: s.validate_.min_items == 3),
+        ("promote.rules=[]", lambda s: len(s.promote.rules) == 0),
+        ("methods.l2_sp.alpha=0.5", lambda s: s.methods.l2_sp.alpha == 0.5),
+        ("adapt.methods=[fine_tune]", lambda s: s.adapt.methods == ("fine_tune",)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_override_replaces_one_value(override, read):
+    found = settings.load(PARAMS, [override])
+    assert read(found)
+    base, told = flat(plain(settings.load(PARAMS))), flat(plain(found))
+    key = override.split("=")[0].strip()
+    assert {k for k in base if base[k] != told.get(k)} <= {key, "promote.rules"}
+
+
+def test_the_last_override_wins():
+    assert settings.load(PARAMS, ["run.workers=1", "run.workers=2"]).run.workers == 2
+
+
+def test_an_override_may_stand_where_the_file_has_no_section(tmp_path):
+    (tmp_path / "few.yaml").write_text("image: {size: 16}\n")
+    found = settings.load(tmp_path / "few.yaml", ["adapt.budget.steps=3"])
+    assert (found.image.size, found.adapt.budget.steps) == (16, 3)
+
+
+@pytest.mark.parametrize("override", ["adapt.seeds", "=3", " = 3", ""])
+def test_an_override_needs_a_name_and_an_equals_sign(override):
+    assert f"--set {override!r}: expected section.field=value" in refused(override)
+
+
+def test_an_override_inside_a_value_is_refused():
+    message = refused("adapt.budget.steps.more=3")
+    assert "'steps' is a value, not a section" in message
+
+
+def test_an_override_that_is_no_yaml_is_refused():
+    assert "the value is not YAML" in refused("adapt.seeds=[0,")
+
+
+# mistakes
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        (
+            "adapt.budget.step=3",
+            "adapt.budget.step: there is no such setting; did you mean 'steps'?",
+        ),
+        ("adapt.bugdet.steps=3", "did you mean 'budget'?"),
+        ("agument.rotate=3", "did you mean 'augment'?"),
+        ("validation.min_items=3", "did you mean 'validate'?"),
+        ("validate.min_item=3", "did you mean 'min_items'?"),
+        ("methods.l2sp.alpha=3", "did you mean 'l2_sp'?"),
+        ("methods.l2_sp.alphas=3", "did you mean 'alpha'?"),
+        ("backbone.zzz=3", "known here: name, width, pool"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_a_suggestion(override, hint):
+    assert hint in refused(override)
+
+
+def test_an_unknown_key_in_a_rule_is_refused_without_an_empty_list():
+    message = refused("promote.rules=[{rule: class_recall, margn: 0.1}]")
+    assert message.endswith("margn: there is no such setting")
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("image.size=big", ["image.size = 'big'", "valid integer"]),
+        ("image.size=4", ["image.size = 4", "greater than or equal to 8"]),
+        ("image.channels=2", ["image.channels = 2", "'auto', 1 or 3"]),
+        ("split.test=0.95", ["val + test is 1.05", "less than 1"]),
+        ("adapt.methods=[scrach]", ["no 'scrach'", "fine_tune, l2_sp, linear_probe, scratch"]),
+        ("adapt.methods=[scratch]", ["at least one method that uses the source"]),
+        ("adapt.seeds=[]", ["one seed or more"]),
+        ("backbone.name=vgg", ["backbone.name = 'vgg'", "resnet"]),
+        ("run.device=tpu", ["run.device = 'tpu'", "'cuda'"]),
+        ("augment=none", ["augment = 'none'"]),
+        ("promote.rules=[{rule: nope}]", ["'nope'", "loads_back"]),
+        ("methods.fine_tune.decay=0", ["methods.fine_tune.decay = 0", "greater than 0"]),
+    ],
+)
+def test_a_wrong_value_is_refused_with_what_was_expected(override, parts):
+    message = refused(override)
+    assert message.startswith("settings in ") and "params.yaml are not valid" in message
+    for part in parts:
+        assert part in message
+
+
+def test_all_mistakes_are_told_at_once():
+    message = refused("image.size=4", "adapt.budget.step=3", "run.workers=-1")
+    assert len(message.splitlines()) == 4
+
+
+def test_a_file_that_is_not_there_is_a_named_error(tmp_path):
+    with pytest.raises(SettingsError, match=r"there is no .*gone\.yaml; run from the project"):
+        settings.load(tmp_path / "gone.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: [", "is not YAML"),
+        (b"\xff\xfe\x00", "is not YAML"),
+        (b"- 1\n- 2\n", "holds a list; expected sections"),
+        (b"just words", "holds a str; expected sections"),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_a_named_error(tmp_path, content, message):
+    (tmp_path / "odd.yaml").write_bytes(content)
+    with pytest.raises(SettingsError, match=message):
+        settings.load(tmp_path / "odd.yaml")
+
+
+def test_a_folder_is_a_named_error(tmp_path):
+    with pytest.raises(SettingsError, match="cannot be read: Is a directory"):
+        settings.load(tmp_path)
+
+
+# the digest
+
+
+def test_the_digest_reads_all_that_decides_results_and_nothing_else():
+    base = settings.load(PARAMS).digest()
+    assert len(base) == 64
+    for override in ("run.workers=3", "run.device=cpu", "promote.rules=[]"):
+        assert settings.load(PARAMS, [override]).digest() == base, override
+    others = [
+        "source.path=data/other", "target.labels_per_class=9", "image.size=29",
+        "validate.min_items=11", "split.seed=1", "augment.rotate=11", "backbone.width=17",
+        "pretrain.seed=1", "adapt.seeds=[0,1]", "methods.l2_sp.alpha=0.2", "evaluate.level=0.9",
+    ]  # fmt: skip
+    digests = {settings.load(PARAMS, [override]).digest() for override in others}
+    assert len(digests | {base}) == len(others) + 1
+
+
+def test_a_dataset_is_named_by_its_file_unless_told():
+    found = settings.load(PARAMS, ["source.path=data/animals.npz"])
+    assert found.source.label == "animals"
+    assert settings.load(PARAMS, ["source.name=fauna"]).source.label == "fauna"
