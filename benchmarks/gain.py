@@ -194,14 +194,15 @@ def main() -> None:
     chosen = [name for name in PAIRS if name in asked.pairs.split(";")]
     demo_data.write(paths.DATA)
     write_harmful_sources()
-    rows = [
-        measure(name, PAIRS[name], asked.data, seed)
-        for name in chosen
-        for seed in PAIRS[name].seeds
-    ]
+    for name in chosen:
+        keep(name, [measure(name, PAIRS[name], asked.data, seed) for seed in PAIRS[name].seeds])
+
+
+def keep(name: str, rows: list[dict[str, Any]]) -> None:
+    """Replace a pair's rows in the results, and rewrite the table."""
     file = RESULTS / "gain.json"
     kept = json.loads(file.read_text()) if file.exists() else []
-    rows = [row for row in kept if row["pair"] not in chosen] + rows
+    rows = [row for row in kept if row["pair"] != name] + rows
     rows.sort(key=lambda row: (list(PAIRS).index(row["pair"]), row["seed"]))
     RESULTS.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(rows, indent=1) + "\n")

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from threading import Lock
 
+_PARSER = Lock()  # CPython 3.11 counts the parser's depth for all threads together, and fails
 NUMERIC_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pillow")
 """Packages whose version can change numbers."""
 

@@ -5,9 +5,9 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -20,15 +20,19 @@ DATA = {"scan", "split target", "split source", "validate", "preview"}
 NUMERIC = ("scan", "split", "pretrain", "adapt", "choose")
 
 
-@pytest.fixture
-def project(digit_project: Project, trained: Project, tmp_path: Path) -> Project:
-    """The digits before any run, with an empty database of Prefect that needs no migration."""
-    made = copy(digit_project, tmp_path / "project")
+def fresh(digit_project: Project, trained: Project, folder: Path) -> Project:
+    """The digits before any run, with a database of Prefect that needs no migration."""
+    made = copy(digit_project, folder)
     (made.folder / ".prefect").mkdir()
     wait(lambda: not trained.processes(), seconds=20)
     with sqlite3.connect(trained.folder / ".prefect/prefect.db") as template:
         template.execute(f"VACUUM INTO '{made.folder}/.prefect/prefect.db'")
     return made
+
+
+@pytest.fixture
+def project(digit_project: Project, trained: Project, tmp_path: Path) -> Project:
+    return fresh(digit_project, trained, tmp_path / "project")
 
 
 def checkpoint_of(project: Project, step: str) -> Callable[[], list[Path]]:
@@ -69,18 +73,63 @@ def check_resumed(project: Project, trained: Project, reused: set[str]) -> None:
     ledger = (project.folder / "mlruns/ledger.jsonl").read_text().splitlines()
     assert [json.loads(line)["event"] for line in ledger] == ["promoted"]
     assert not (project.folder / "mlruns/promotion.journal.json").exists()
+    wait(lambda: not project.processes(), seconds=20, every=0.1)
     assert states(project, "flow_run") == {"COMPLETED", "CRASHED"}
     assert "RUNNING" not in states(project, "task_run")
 
 
-def test_killed_while_arms_train(project: Project, trained: Project) -> None:
+@dataclass(frozen=True)
+class Interrupted:
+    """A project whose first run was interrupted while arms trained, and how that went."""
+
+    project: Project
+    code: int
+    seconds: float
+    log: list[str]
+    checkpoints: int
+
+
+@pytest.fixture(scope="module")
+def interrupted(
+    digit_project: Project, trained: Project, tmp_path_factory: pytest.TempPathFactory
+) -> Interrupted:
+    made = fresh(digit_project, trained, tmp_path_factory.mktemp("interrupted") / "project")
+    began = [0.0]
+
+    def both_train() -> bool:
+        began[0] = time.monotonic()
+        return len(checkpoint_of(made, "adapt")()) == 2
+
+    words = ("retrain", "--set", "adapt.budget.steps=20000", "--set", "run.workers=2")
+    code = made.stop(made.start(*words), both_train, signal.SIGINT)
+    took, kept = time.monotonic() - began[0], checkpoint_of(made, "adapt")()
+    wait(lambda: not made.processes(), seconds=20, every=0.1)
+    for file in kept:
+        file.unlink()
+    return Interrupted(made, code, took, made.log().splitlines(), len(kept))
+
+
+def test_interrupt_ends_training_arms_at_once_and_keeps_what_they_did(
+    interrupted: Interrupted,
+) -> None:
+    assert interrupted.code == 130
+    assert interrupted.seconds < 20
+    assert interrupted.checkpoints == 2
+    *steps, last = interrupted.log
+    assert last == "crosstrain: interrupted; run again to continue from here"
+    assert all(LOG.fullmatch(line) for line in steps), interrupted.log
+    assert states(interrupted.project, "flow_run") == {"COMPLETED", "CRASHED"}
+    assert "RUNNING" not in states(interrupted.project, "task_run")
+
+
+def test_killed_while_arms_train(interrupted: Interrupted, trained: Project) -> None:
+    project = interrupted.project
     unfinished = checkpoint_of(project, "adapt")
     code = project.stop(project.start("retrain"), unfinished, signal.SIGKILL)
     assert code == -signal.SIGKILL
     steps = [torch.load(file, weights_only=True)["step"] for file in unfinished()]
-    budget = trained.result().arms[0].steps
     assert steps
-    assert all(0 < step <= budget for step in steps)
+    assert all(0 < step <= trained.result().arms[0].steps for step in steps)
     assert len(list(project.folder.glob("build/adapt/*/stored.json"))) < 2
     wait(lambda: not project.processes(), seconds=20, every=0.1)
     project.run("retrain")
@@ -117,24 +166,3 @@ def test_killed_after_one_step_and_another(project: Project, trained: Project) -
 
 def _shows(project: Project, step: str) -> bool:
     return f"crosstrain - {step} " in project.log()
-
-
-def test_interrupted_while_arms_train(project: Project) -> None:
-    words = ("retrain", "--set", "adapt.budget.steps=20000", "--set", "run.workers=2")
-    process = project.start(*words)
-    began: list[float] = []
-
-    def training() -> Any:
-        found = checkpoint_of(project, "adapt")()
-        began.append(time.monotonic())
-        return len(found) == 2
-
-    assert project.stop(process, training, signal.SIGINT) == 130
-    assert time.monotonic() - began[-1] < 20
-    *steps, last = project.log().splitlines()
-    assert last == "crosstrain: interrupted; run again to continue from here"
-    assert all(LOG.fullmatch(line) for line in steps), project.log()
-    assert len(checkpoint_of(project, "adapt")()) == 2
-    wait(lambda: not project.processes(), seconds=20, every=0.1)
-    assert states(project, "flow_run") >= {"CRASHED"}
-    assert "RUNNING" not in states(project, "flow_run")

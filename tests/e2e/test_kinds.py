@@ -1,4 +1,7 @@
-"""Datasets of every kind through the whole chain: arrays, manifests, colour JPEGs of many sizes."""
+"""Datasets of every kind through the whole chain: arrays, manifests, colour JPEGs of many sizes.
+
+One of the two sources is noise, which cannot help: that must not be said, nor win.
+"""
 
 import csv
 import json
@@ -14,6 +17,7 @@ from tests.e2e.project import Project, together
 
 NAMES = ("rings", "bars", "spots")
 SIDES = ((20, 20), (31, 24), (24, 40))
+MARGIN = 0.03
 
 
 def picture(kind: int, height: int, width: int, dice: np.random.Generator) -> np.ndarray:
@@ -43,10 +47,14 @@ def write_jpegs(folder: Path, count: int, seed: int) -> list[tuple[str, str]]:
     return rows
 
 
-def write_arrays(file: Path, count: int, seed: int) -> None:
+def write_arrays(file: Path, count: int, seed: int, *, noise: bool = False) -> None:
+    """Write an .npz of pictures, or of random pixels with random labels."""
     dice = np.random.default_rng(seed)
-    labels = np.arange(count) % len(NAMES)
+    labels = dice.permutation(np.arange(count) % len(NAMES))
     images = np.stack([picture(kind, 18, 18, dice) for kind in labels])
+    if noise:
+        images = dice.integers(0, 256, images.shape, np.uint8)
+    file.parent.mkdir(exist_ok=True)
     np.savez(file, images=images, labels=labels, class_names=np.array(NAMES))
 
 
@@ -54,15 +62,25 @@ def write_arrays(file: Path, count: int, seed: int) -> None:
 def runs(
     tmp_path_factory: pytest.TempPathFactory, make_project: Callable[..., Project]
 ) -> tuple[Project, Project]:
-    """A folder of JPEGs to an .npz, and an .npz to a CSV manifest, after their runs."""
+    """A folder of JPEGs to an .npz, and an .npz of noise to a CSV manifest, after their runs."""
     root = tmp_path_factory.mktemp("kinds")
     to_arrays = make_project(root / "arrays", {"target.path": "data/small.npz"})
     write_jpegs(to_arrays.folder / "data/large", 180, seed=1)
     write_arrays(to_arrays.folder / "data/small.npz", 150, seed=2)
-    changes = {"source.path": "data/large.npz", "target.path": "data/small/items.csv"}
-    to_table = make_project(root / "table", changes | {"target.name": "small"})
-    rows = write_jpegs(to_table.folder / "data/small", 150, seed=3)
-    write_arrays(to_table.folder / "data/large.npz", 180, seed=4)
+    changes = {
+        "source.path": "data/noise.npz",
+        "target.path": "data/small/items.csv",
+        "target.name": "small",
+        "adapt.methods": ["linear_probe", "fine_tune"],
+        "adapt.budget.steps": 100,
+        "promote.rules": [
+            {"rule": "not_worse_than_scratch", "margin": MARGIN},
+            {"rule": "loads_back", "tolerance": 1e-5},
+        ],
+    }
+    to_table = make_project(root / "table", changes)
+    write_arrays(to_table.folder / "data/noise.npz", 180, seed=4, noise=True)
+    rows = write_jpegs(to_table.folder / "data/small", 240, seed=3)
     with (to_table.folder / "data/small/items.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("path", "label"), *rows])
     together([partial(made.run, "retrain") for made in (to_arrays, to_table)])
@@ -73,12 +91,12 @@ def runs(
 def test_result_tells_of_both_datasets(runs: tuple[Project, Project], index: int) -> None:
     result = runs[index].result()
     source, target = result.data.source, result.data.target
-    assert (source.items, target.items) == (180, 150)
+    assert (source.items, target.items) == (180, (150, 240)[index])
     assert set(source.classes) == set(target.classes) == set(NAMES)
-    assert target.train + target.val + target.test + target.excluded == 150
+    assert target.train + target.val + target.test + target.excluded == target.items
     assert [c.name for c in result.classes] == target.classes
     assert result.chosen.accuracy > 0.5
-    assert len(result.arms) == 2
+    assert len(result.arms) == 2 + index
 
 
 @pytest.mark.parametrize("index", [0, 1], ids=["npz", "csv"])
@@ -100,3 +118,21 @@ def test_champion_of_arrays_predicts_files(runs: tuple[Project, Project]) -> Non
     assert [line["file"] for line in told] == words
     right = [line["label"] == Path(line["file"]).parent.name for line in told]
     assert np.mean(right) > 0.5
+
+
+def test_noise_is_not_called_a_help(runs: tuple[Project, Project]) -> None:
+    result = runs[1].result()
+    assert result.scratch.accuracy > 0.6  # there is something to lose
+    assert result.verdict in ("none", "negative")
+    assert [source.verdict for source in result.sources] != ["positive"]
+    assert runs[0].result().verdict == "positive"
+
+
+def test_what_is_promoted_is_not_worse_than_scratch_beyond_noise(
+    runs: tuple[Project, Project],
+) -> None:
+    result = runs[1].result()
+    assert result.gain.high >= 0
+    assert [rule.rule for rule in result.rules] == ["not_worse_than_scratch", "loads_back"]
+    assert result.rules[0].held == (result.gain.low >= -MARGIN)
+    assert result.promoted == all(rule.held for rule in result.rules)

@@ -1,6 +1,7 @@
 """An arm is judged on what its networks did not see, and stored as a model that answers alike."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -85,6 +86,18 @@ def test_one_seed_one_arm_another_seed_another(three):
     assert torch.equal(three.scores, again.scores)
     assert not torch.equal(three.scores, other.scores)
     assert not np.array_equal(fold_of(), fold_of(seed=2))
+
+
+def test_arms_trained_at_once_are_those_trained_in_turn():
+    methods = {"scratch": Scratch(), "fine_tune": FineTune(), "linear_probe": LinearProbe()}
+
+    def train(name):
+        return arm(n_folds=2, method=methods[name], name=name).scores
+
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(train, methods))
+    for name, scores in zip(methods, together, strict=True):
+        assert torch.equal(scores, train(name))
 
 
 def test_with_many_labels_an_arm_is_one_network_judged_on_validation():

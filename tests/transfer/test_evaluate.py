@@ -180,20 +180,23 @@ def test_choosing_looks_at_validation_alone_and_the_source_model_uses_the_source
     assert choice.scheme in choice.scores
 
 
-def test_the_better_arm_on_validation_is_preferred(trained, tmp_path):
+@pytest.mark.parametrize("better", ["scratch", "fine_tune"])
+def test_the_better_method_on_validation_is_preferred(trained, tmp_path, better):
     arms, _ = trained
-    told = np.eye(3, dtype=np.float32)[SEEN.labels.numpy()] * 4
-    files = []
-    for i, arm in enumerate(arms):
+    labels, files = SEEN.labels.numpy(), []
+    told = np.eye(3, dtype=np.float32)[labels] * 4
+    for i, arm in enumerate([arms[2], arms[0], arms[3], arms[1]]):
         folder = tmp_path / str(i)
         folder.mkdir()
-        scores = told if i == 1 else told / 4 if i == 2 else -told
+        scores = told if arm.method == better else -told
         (folder / "card.json").write_bytes((arm.folder / "card.json").read_bytes())
-        np.savez(folder / "oof.npz", logits=scores, labels=SEEN.labels.numpy(), ids=SEEN.ids)
+        np.savez(folder / "oof.npz", logits=scores, labels=labels, ids=SEEN.ids)
         files.append(replace(arm, folder=folder))
     choice = evaluate.choose(files)
-    assert choice.weights.tolist() == [0, 1, 0, 0] and choice.scheme == "best"
-    assert choice.source_weights.tolist() == [0, 0, 1, 0] and choice.source_scheme == "best"
+    chosen = {file.method for file, w in zip(files, choice.weights, strict=True) if w}
+    assert chosen == {better}
+    assert choice.source_weights[[0, 2]].sum() == pytest.approx(1)
+    assert (choice.source_weights[[1, 3]] == 0).all()
 
 
 def test_arms_that_were_judged_on_other_items_cannot_be_compared(trained, tmp_path):

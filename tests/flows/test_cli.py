@@ -1,0 +1,90 @@
+"""The command line itself: help, speed, and what it says without a project."""
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("torch", "prefect", "mlflow", "great_expectations", "dvc", "matplotlib", "sklearn")
+CROSSTRAIN = Path(sys.executable).with_name("crosstrain")
+COMMANDS = ("demo", "retrain", "predict", "champion", "report", "ui", "data")
+
+
+def crosstrain(folder: Path, *words: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
+    done = subprocess.run(
+        [CROSSTRAIN, *words], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_help_lists_every_command_and_the_exit_codes(tmp_path: Path) -> None:
+    shown = crosstrain(tmp_path, "--help").stdout
+    from flows.cli import app
+
+    registered = [c.name or c.callback.__name__ for c in app.registered_commands if c.callback]
+    registered += [group.name or "" for group in app.registered_groups]
+    assert set(registered) >= set(COMMANDS)
+    for name in registered:
+        assert re.search(rf"│ {name} +\w", shown), name
+    assert "Exit codes: 0 done" in " ".join(shown.split())
+    assert "130 interrupted" in " ".join(shown.replace("│", "").split())
+
+
+@pytest.mark.parametrize("name", COMMANDS[:-1])
+def test_help_of_a_command_has_an_example(tmp_path: Path, name: str) -> None:
+    shown = " ".join(crosstrain(tmp_path, name, "--help").stdout.split())
+    assert f"Example: crosstrain {name}" in shown
+
+
+def test_help_imports_nothing_heavy_and_is_quick(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['crosstrain', '--help']\n"
+        "from flows.cli import main\n"
+        "try:\n    main()\n"
+        "except SystemExit:\n    print('\\nmodules', *sys.modules)"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.rpartition("\nmodules")[2].split())
+    assert "typer" in loaded
+    assert not loaded & set(HEAVY)
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        crosstrain(tmp_path, "--help")
+        seconds.append(time.perf_counter() - began)
+    assert min(seconds) < 1.5
+
+
+@pytest.mark.parametrize("words", [["report"], ["champion"], ["retrain"], ["data", "verify"]])
+def test_outside_a_project_a_command_says_so(tmp_path: Path, words: list[str]) -> None:
+    told = crosstrain(tmp_path, *words, code=2).stderr
+    assert told.startswith("crosstrain: neither ")
+    assert "run inside a crosstrain project" in told
+
+
+def test_a_folder_inside_the_project_will_do(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("{}")
+    (tmp_path / "data/deep").mkdir(parents=True)
+    told = crosstrain(tmp_path / "data/deep", "report", code=4).stderr
+    assert "run `crosstrain retrain` first" in told
+
+
+def test_an_unknown_command_is_a_usage_error(tmp_path: Path) -> None:
+    assert "No such command 'retrian'" in crosstrain(tmp_path, "retrian", code=2).stderr
+
+
+def test_a_fault_of_ours_shows_its_traceback_and_counts_as_a_failed_step(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("{}")
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports/retrain.json").write_text("{")
+    done = subprocess.run(
+        [CROSSTRAIN, "report"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 5
+    assert "Traceback" in done.stderr
