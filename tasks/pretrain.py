@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tasks import machine as machines
 from tasks import store
 from tasks.refs import Ref
 from tasks.step import step
@@ -16,6 +17,7 @@ from transfer.settings import Settings
 @step("pretrain", tags=["train"])
 def pretrain(scanned: Ref, divided: Ref, settings: Settings, machine: Machine) -> Ref:
     """Pretrain the backbone on the source's training split."""
+    machines.share_cores(1)
     inputs = {"scan": scanned.digest, "split": divided.digest}
     told = {
         "pretrain": settings.pretrain.model_dump(mode="json"),
