@@ -1,19 +1,23 @@
 """Small projects with real data, and one Prefect server for those that need none of their own."""
 
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import torch
 
-from tasks import demo_data
+from tasks import demo_data, environment
 from tests.e2e import project as projects
-from tests.e2e.project import Project, wait
+from tests.e2e.project import Project, Stopped, wait
 
 LARGE, SMALL = slice(0, 900), slice(900, 1300)
 
@@ -25,36 +29,44 @@ def digits() -> list[tuple[str, bytes]]:
 
 
 @pytest.fixture(scope="session")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a Prefect server that runs as long as the tests."""
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+    """Start a Prefect server that runs as long as the tests; waits for it and gives its address."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    folder = tmp_path_factory.mktemp("server")
-    shared = projects.make(folder / "project", None, {})
-    from tasks import environment
-
-    defaults = environment.SILENCE | environment.SPEED
+    shared = projects.make(tmp_path_factory.mktemp("server") / "project", None, {})
     process = subprocess.Popen(
         [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"],
         cwd=shared.folder,
-        env=shared.environment | defaults | {"PREFECT_SERVER_API_PORT": str(port)},
+        env=environment.SILENCE
+        | environment.SPEED
+        | shared.environment
+        | {"PREFECT_SERVER_API_PORT": str(port)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     url = f"http://127.0.0.1:{port}/api"
 
-    def answers() -> bool:
+    def is_up() -> bool:
         assert process.poll() is None
         try:
             return httpx.get(f"{url}/health").status_code == 200
         except httpx.TransportError:
             return False
 
-    wait(answers, seconds=120, every=0.2)
-    yield url
+    def address() -> str:
+        wait(is_up, seconds=120, every=0.2)
+        return url
+
+    yield address
     process.terminate()
     process.wait(timeout=30)
     assert shared.attempts() == ""
+
+
+@pytest.fixture(scope="session")
+def api(server: Callable[[], str]) -> str:
+    """Address of a Prefect server that runs as long as the tests."""
+    return server()
 
 
 @pytest.fixture(scope="session")
@@ -95,13 +107,79 @@ def digit_project(
     return made
 
 
+@dataclass(frozen=True)
+class Crash:
+    """A run that was interrupted while arms trained; killed there when run again; and resumed."""
+
+    project: Project
+    interrupted: Stopped
+    kept: list[Path]
+    """Checkpoints that the interrupt left."""
+    killed: Stopped
+    steps: list[int]
+    """Steps made, in the checkpoints that the kill left."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ahead(
+    request: pytest.FixtureRequest,
+    digit_project: Project,
+    server: Callable[[], str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[dict[str, Future[Any]]]:
+    """The longest scenarios, begun with the first test, as far as the tests that run need them."""
+    needed = {name for item in request.session.items for name in item.fixturenames}
+    folder = tmp_path_factory.mktemp("ahead")
+    with ThreadPoolExecutor(1) as pool:
+        begun: dict[str, Future[Any]] = {}
+        if "first_run" in needed:
+            begun["first_run"] = pool.submit(_run_first, digit_project, folder / "first")
+        if "crash" in needed:
+            begun["crash"] = pool.submit(_crash, digit_project, folder / "crash", server)
+        yield begun
+
+
+def _run_first(
+    digit_project: Project, folder: Path
+) -> tuple[Project, "subprocess.CompletedProcess[str]"]:
+    made = copy(digit_project, folder)
+    return made, made.run("retrain")
+
+
+def _crash(digit_project: Project, folder: Path, server: Callable[[], str]) -> Crash:
+    made = copy(digit_project, folder)
+    long = ("--set", "adapt.budget.steps=20000", "--set", "run.workers=2")
+
+    def both_train() -> bool:
+        return len(made.checkpoints("adapt")) == 2
+
+    interrupted = made.stop(signal.SIGINT, both_train, "retrain", *long)
+    wait(lambda: not made.processes(), seconds=30, every=0.1)
+    kept = made.checkpoints("adapt")
+    for file in kept:
+        file.unlink()
+    made = made.at(folder, server())
+    killed = made.stop(signal.SIGKILL, lambda: made.checkpoints("adapt"), "retrain")
+    states = [torch.load(file, weights_only=True) for file in made.checkpoints("adapt")]
+    assert len(list(folder.glob("build/adapt/*/stored.json"))) < 2
+    made.run("retrain")
+    return Crash(made, interrupted, kept, killed, [state["step"] for state in states])
+
+
 @pytest.fixture(scope="session")
 def first_run(
-    digit_project: Project, tmp_path_factory: pytest.TempPathFactory
+    ahead: dict[str, Future[Any]],
 ) -> tuple[Project, "subprocess.CompletedProcess[str]"]:
     """The digits' first run, as a new user has it: with a Prefect server of the run's own."""
-    made = copy(digit_project, tmp_path_factory.mktemp("trained") / "project")
-    return made, made.run("retrain")
+    done: tuple[Project, subprocess.CompletedProcess[str]] = ahead["first_run"].result()
+    return done
+
+
+@pytest.fixture(scope="session")
+def crash(ahead: dict[str, Future[Any]]) -> Crash:
+    """What became of a run that was interrupted, killed and resumed."""
+    done: Crash = ahead["crash"].result()
+    return done
 
 
 @pytest.fixture(scope="session")

@@ -79,14 +79,20 @@ class Project:
         """What the command that was started last has written to the terminal."""
         return (self.folder / "terminal.txt").read_text()
 
-    def stop(
-        self, process: "subprocess.Popen[bytes]", when: Callable[[], object], number: signal.Signals
-    ) -> int:
-        """Signal a started command and its children, as Ctrl-C does; its exit code."""
+    def stop(self, number: signal.Signals, when: Callable[[], object], *words: str) -> "Stopped":
+        """Run a command until something is so, then signal it and its children, as Ctrl-C does."""
+        process = self.start(*words)
         wait(lambda: when() or process.poll() is not None, seconds=200, every=0.001)
         assert process.poll() is None, self.log()
+        began = time.monotonic()
         os.killpg(process.pid, number)
-        return process.wait(timeout=60)
+        code = process.wait(timeout=60)
+        return Stopped(process.pid, code, time.monotonic() - began, self.log().splitlines())
+
+    def checkpoints(self, step: str) -> list[Path]:
+        """Checkpoints of unfinished trainings of a step."""
+        folder = self.folder / "build/partial" / step
+        return [path for path in folder.glob("*") if path.suffix != ".tmp"]
 
     def attempts(self) -> str:
         """Attempts to reach any network, of any process of the project."""
@@ -111,6 +117,17 @@ class Project:
         attempts = {"NETWORK_ATTEMPTS": str(folder / "attempts.txt")}
         server = {"PREFECT_API_URL": api} if api else {}
         return Project(folder, self.environment | home | attempts | server)
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A command that was ended by a signal."""
+
+    pid: int
+    code: int
+    seconds: float
+    """From the signal to its end."""
+    log: list[str]
 
 
 def make(folder: Path, api: str | None, changes: dict[str, Any]) -> Project:

@@ -125,7 +125,6 @@ def test_noise_is_not_called_a_help(runs: tuple[Project, Project]) -> None:
     assert result.scratch.accuracy > 0.6  # there is something to lose
     assert result.verdict in ("none", "negative")
     assert [source.verdict for source in result.sources] != ["positive"]
-    assert runs[0].result().verdict == "positive"
 
 
 def test_what_is_promoted_is_not_worse_than_scratch_beyond_noise(
