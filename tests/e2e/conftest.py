@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from tasks import demo_data, environment
+from tests import prefect_home
 from tests.e2e import project as projects
 from tests.e2e.project import Project, Stopped, wait
 
@@ -34,6 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], st
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     shared = projects.make(tmp_path_factory.mktemp("server") / "project", None, {})
+    prefect_home.write(shared.folder / ".prefect")
     process = subprocess.Popen(
         [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"],
         cwd=shared.folder,
@@ -98,6 +100,7 @@ def digit_project(
 ) -> Project:
     """A project with two folders of digits, in Git; nothing has run in it. Copy it to use it."""
     made = projects.make(tmp_path_factory.mktemp("digits") / "project", None, {})
+    prefect_home.write(made.folder / ".prefect")
     write_digits(made.folder / "data/large", LARGE)
     write_digits(made.folder / "data/small", SMALL)
     (made.folder / ".gitignore").write_text("data\nbuild\nmlruns\nreports\n.prefect\n")

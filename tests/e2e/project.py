@@ -27,6 +27,7 @@ TINY = {
     "image.size": 12,
     "backbone.width": 4,
     "pretrain.budget.steps": 60,
+    "pretrain.budget.batch_size": 32,
     "pretrain.look_every": 20,
     "adapt.methods": ["fine_tune"],
     "adapt.seeds": [0],
@@ -82,7 +83,7 @@ class Project:
     def stop(self, number: signal.Signals, when: Callable[[], object], *words: str) -> "Stopped":
         """Run a command until something is so, then signal it and its children, as Ctrl-C does."""
         process = self.start(*words)
-        wait(lambda: when() or process.poll() is not None, seconds=200, every=0.001)
+        wait(lambda: when() or process.poll() is not None, seconds=200, every=0.005)
         assert process.poll() is None, self.log()
         began = time.monotonic()
         os.killpg(process.pid, number)

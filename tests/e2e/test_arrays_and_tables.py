@@ -71,8 +71,7 @@ def runs(
         "source.path": "data/noise.npz",
         "target.path": "data/small/items.csv",
         "target.name": "small",
-        "adapt.methods": ["linear_probe", "fine_tune"],
-        "adapt.budget.steps": 100,
+        "adapt.budget.steps": 80,
         "promote.rules": [
             {"rule": "not_worse_than_scratch", "margin": MARGIN},
             {"rule": "loads_back", "tolerance": 1e-5},
@@ -96,7 +95,7 @@ def test_result_tells_of_both_datasets(runs: tuple[Project, Project], index: int
     assert target.train + target.val + target.test + target.excluded == target.items
     assert [c.name for c in result.classes] == target.classes
     assert result.chosen.accuracy > 0.5
-    assert len(result.arms) == 2 + index
+    assert len(result.arms) == 2
 
 
 @pytest.mark.parametrize("index", [0, 1], ids=["npz", "csv"])
@@ -108,16 +107,6 @@ def test_registered_model_loads_back_and_takes_colour(
     (card,) = runs[index].folder.glob("mlruns/artifacts/**/model/card.json")
     told = json.loads(card.read_text())
     assert (told["spec"]["size"], told["spec"]["channels"]) == (12, 3)
-
-
-def test_champion_of_arrays_predicts_files(runs: tuple[Project, Project]) -> None:
-    files = [path for name in NAMES for path in sorted(runs[0].folder.glob(f"data/large/{name}/*"))]
-    words = [str(path) for path in files[::6]]
-    done = runs[0].run("predict", *words, "--target", "small", "--json")
-    told = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [line["file"] for line in told] == words
-    right = [line["label"] == Path(line["file"]).parent.name for line in told]
-    assert np.mean(right) > 0.5
 
 
 def test_noise_is_not_called_a_help(runs: tuple[Project, Project]) -> None:

@@ -19,14 +19,9 @@ NUMERIC = ("scan", "split", "pretrain", "adapt", "choose")
 
 
 @pytest.fixture
-def project(digit_project: Project, trained: Project, tmp_path: Path) -> Project:
-    """The digits before any run, with a database of Prefect that needs no migration."""
-    made = copy(digit_project, tmp_path / "project")
-    (made.folder / ".prefect").mkdir()
-    wait(lambda: not trained.processes(), seconds=20)
-    with sqlite3.connect(trained.folder / ".prefect/prefect.db") as template:
-        template.execute(f"VACUUM INTO '{made.folder}/.prefect/prefect.db'")
-    return made
+def project(digit_project: Project, tmp_path: Path) -> Project:
+    """The digits before any run."""
+    return copy(digit_project, tmp_path / "project")
 
 
 def digests(project: Project) -> dict[str, str]:

@@ -12,6 +12,8 @@ import httpx
 import psutil
 import pytest
 
+from tests import prefect_home
+
 COMMAND = [Path(sys.executable).with_name("crosstrain"), "ui"]
 
 
@@ -30,6 +32,7 @@ def ports() -> tuple[int, int]:
 def ui(tmp_path: Path, ports: tuple[int, int]) -> Iterator["subprocess.Popen[str]"]:
     """The command in a new project, in a process group of its own, as in a terminal."""
     (tmp_path / "params.yaml").write_text("{}")
+    prefect_home.write(tmp_path / ".prefect")
     options = ["--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1])]
     with subprocess.Popen(
         [*COMMAND, *options],
