@@ -120,7 +120,7 @@ def test_what_is_promoted_is_not_worse_than_scratch_beyond_noise(
     runs: tuple[Project, Project],
 ) -> None:
     result = runs[1].result()
-    assert result.gain.high >= 0
+    assert not result.promoted or result.gain.high >= 0
     assert [rule.rule for rule in result.rules] == ["not_worse_than_scratch", "loads_back"]
     assert result.rules[0].held == (result.gain.low >= -MARGIN)
     assert result.promoted == all(rule.held for rule in result.rules)
