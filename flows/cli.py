@@ -201,6 +201,7 @@ def verify(
 ) -> None:
     """Refuse data that differs from what data.dvc records."""
     paths.enter_project()
+    environment.prepare(Path.cwd())
     from tasks import version
 
     told = json.dumps(version.verify_all(paths.DATA_DVC, datasets or []), indent=1)
@@ -224,6 +225,7 @@ def write() -> None:
 def accept() -> None:
     """Make data/ as it is the recorded version."""
     paths.enter_project()
+    environment.prepare(Path.cwd())
     from tasks import version
 
     for name, md5 in version.accept(paths.DATA_DVC).items():

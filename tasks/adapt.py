@@ -8,7 +8,7 @@ from threading import Event
 from tasks import machine as machines
 from tasks import store
 from tasks.refs import ArmRef, Ref
-from tasks.step import step
+from tasks.step import progress, step
 from transfer import adapt as library
 from transfer import pretrain as pretrained
 from transfer.arrays import labelled_items, normalisation, validation_items
@@ -96,6 +96,7 @@ def adapt(
             recipe,
             seed=seed,
             keeper=partial(_keeper, keep, settings.run.checkpoint_seconds, stop),
+            on_step=progress(f"adapt {name}/{seed}"),
         )
         library.save(arm, target, recipe, out)
 

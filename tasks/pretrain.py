@@ -5,7 +5,7 @@ from pathlib import Path
 from tasks import machine as machines
 from tasks import store
 from tasks.refs import Ref
-from tasks.step import step
+from tasks.step import progress, step
 from transfer import pretrain as library
 from transfer.arrays import labelled_items, validation_items
 from transfer.checkpoint import Keeper
@@ -42,6 +42,7 @@ def pretrain(scanned: Ref, divided: Ref, settings: Settings, machine: Machine) -
             machine=machine,
             out=out,
             keeper=keeper,
+            on_step=progress("pretrain"),
         )
 
     ref = store.result("pretrain", compute, inputs=inputs, settings=told, code=code)

@@ -96,6 +96,23 @@ def step(
     return decorate
 
 
+def progress(what: str, seconds: float = 10.0) -> Callable[[int, int], None]:
+    """Tell the log how far a training is, not more often than asked.
+
+    Returns:
+        A function of the steps done and the steps in all.
+    """
+    last = time.perf_counter()
+
+    def tell(done: int, steps: int) -> None:
+        nonlocal last
+        if time.perf_counter() - last >= seconds:
+            last = time.perf_counter()
+            log.info("%-22s %5d of %d steps", what, done, steps)
+
+    return tell
+
+
 def _told(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
