@@ -81,6 +81,7 @@ def _own() -> _Own:
 
 def _answering(own: _Own) -> str:
     import httpx
+    from prefect.settings import PREFECT_HOME
 
     try:
         httpx.get(f"{own.url}/health", timeout=START, trust_env=False).raise_for_status()
@@ -88,19 +89,34 @@ def _answering(own: _Own) -> str:
         own.child.kill()
         own.child.wait()
         own.errors.seek(0)
-        told = own.errors.read().decode(errors="replace").strip() or str(error)
-        raise CrosstrainError(f"Prefect's server did not start:\n{told[-2000:]}") from error
+        lines = own.errors.read().decode(errors="replace").splitlines()
+        told = next((line for line in reversed(lines) if "Error" in line), str(error))
+        raise CrosstrainError(
+            f"Prefect's server did not start ({told}); if its database is damaged, delete "
+            f"{PREFECT_HOME.value()}, which holds no more than the history of runs"
+        ) from error
     return own.url
 
 
 def main() -> None:
-    """Serve Prefect's API on an inherited socket until the standard input ends."""
+    """Serve Prefect's API on an inherited socket until the standard input ends.
+
+    One server at a time starts: two that migrate a new database together break it.
+    """
     import uvicorn
+    from filelock import FileLock
+    from prefect.settings import PREFECT_HOME
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            PREFECT_HOME.value().mkdir(parents=True, exist_ok=True)
+            with FileLock(PREFECT_HOME.value() / ".start.lock"):
+                await super().startup(sockets)
 
     config = uvicorn.Config(
         "prefect.server.api.server:create_app", factory=True, log_level="error", lifespan="on"
     )
-    server = uvicorn.Server(config)
+    server = Server(config)
 
     def stop_with_parent() -> None:
         sys.stdin.read()

@@ -40,7 +40,8 @@ def break_files(project: Project) -> None:
 def record_then_change_a_byte(project: Project) -> None:
     """Let data.dvc record the data, then change one byte of one file."""
     dvc = [sys.executable, "-m", "dvc", "init", "--quiet"]
-    subprocess.run(dvc, cwd=project.folder, env=project.environment, check=True)
+    quiet = project.environment | {"DVC_NO_ANALYTICS": "1"}
+    subprocess.run(dvc, cwd=project.folder, env=quiet, check=True)
     project.run("data", "accept")
     file = sorted((project.folder / "data/large/3").iterdir())[7]
     content = bytearray(file.read_bytes())

@@ -40,6 +40,22 @@ def test_own_server_ends_with_its_process_however_that_ends(
         httpx.get(f"{url}/health")
 
 
+@pytest.mark.slow
+def test_servers_that_start_together_in_a_new_project_do_not_break_its_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / ".prefect"))
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    command = [sys.executable, "-c", START]
+    processes = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    told = [process.communicate("\n")[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert all(url.startswith("http://127.0.0.1:") for url in told)
+
+
 def test_a_named_server_that_is_not_there_is_told() -> None:
     url = "http://127.0.0.1:9/api"
     with (
