@@ -20,6 +20,7 @@ from tasks.refs import ArmRef, Ref
 from tasks.scan import fingerprint, scan, specify
 from tasks.split import folds_for, split_source, split_target
 from tasks.step import timed
+from tasks.summary import markdown
 from transfer.errors import DataRefusedError
 from transfer.fit import Machine
 from transfer.modalities.image.spec import ImageSpec
@@ -72,7 +73,7 @@ def retrain(settings: Settings, promote: bool = True) -> Result:
             watch,
             settings,
         )
-        create_markdown_artifact(reports.markdown(result), key="verdict")
+        create_markdown_artifact(markdown(result), key="verdict")
         return result
 
 

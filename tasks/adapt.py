@@ -70,6 +70,7 @@ def adapt(
         "budget": settings.adapt.budget.model_dump(mode="json"),
         "augment": settings.augment.model_dump(mode="json"),
         "backbone": settings.backbone.model_dump(mode="json"),
+        "limits": settings.image.limits.model_dump(mode="json"),  # they go into the model's card
         "machine": vars(machine),
     }
     code = [

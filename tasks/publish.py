@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from tasks import draw, evaluate, paths, report, summary, track
+from tasks import draw, evaluate, paths, report, track
 from tasks.ensemble import load_choice
 from tasks.promote import Outcome, model_name
 from tasks.refs import ArmRef, Dataset, Ref
@@ -187,8 +187,3 @@ def blessing_record(data: Data, settings: Settings, evaluated: Ref) -> dict[str,
         "figures": report.metrics(evaluation),
         "chosen": evaluation.chosen.model_dump(),
     }
-
-
-def markdown(result: Result) -> str:
-    """The short version, for the Prefect UI."""
-    return summary.markdown(result)

@@ -23,7 +23,6 @@ from transfer.result import (
     ClassFigures,
     Evaluation,
     Gain,
-    ReliabilityBin,
     Scratch,
     SourceGain,
 )
@@ -176,12 +175,12 @@ def evaluate(
                 members=_members(arms, choice.source_weights),
             )
         ],
-        scratch=_scratch(arms, probabilities, labels, scratch, settings),
+        scratch=_scratch(probabilities, labels, scratch, settings),
         chosen=_chosen(arms, choice, mixed, labels, settings),
         arms=_arms(arms, choice, probabilities, labels, settings),
         classes=_classes(mixed, labels, class_names),
         confusion=metrics.confusion(mixed, labels).tolist(),
-        reliability=_reliability(mixed, labels, settings),
+        reliability=metrics.reliability_bins(mixed, labels, bins=settings.bins),
         schemes=choice.scores,
     )
 
@@ -220,7 +219,6 @@ def _interval(
 
 
 def _scratch(
-    arms: Sequence[ArmFiles],
     probabilities: Floats,
     labels: NDArray[np.int64],
     weights: Floats,
@@ -310,13 +308,4 @@ def _classes(
             f1=float(figures.f1[k]),
         )
         for k, name in enumerate(class_names)
-    ]
-
-
-def _reliability(
-    mixed: Floats, labels: NDArray[np.int64], settings: EvaluateSettings
-) -> list[ReliabilityBin]:
-    return [
-        ReliabilityBin(confidence=b.confidence, accuracy=b.accuracy, items=b.items)
-        for b in metrics.reliability_bins(mixed, labels, bins=settings.bins)
     ]
