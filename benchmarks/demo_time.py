@@ -32,7 +32,7 @@ def run(project: Path) -> dict[str, Any]:
     result = json.loads((project / "reports" / "retrain.json").read_text())
     steps = result["seconds"]["steps"]
     around = sum(steps.get(name, 0.0) for name in AROUND)
-    library = sum(steps.values()) - around
+    library = result["seconds"]["total"] - result["seconds"]["between"] - around
     return {
         "wall": round(wall, 1),
         "library": round(library, 1),

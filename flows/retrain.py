@@ -1,15 +1,17 @@
 """The chain: two datasets in, a judged challenger out."""
 
 from threading import Event
+from typing import Any
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
+from prefect.futures import as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from tasks import machine as machines
 from tasks import promote as gate
 from tasks import publish as reports
-from tasks.adapt import adapt, names
+from tasks.adapt import adapt, names, uses_source
 from tasks.augment import preview
 from tasks.check import validate
 from tasks.draw import draw
@@ -45,8 +47,7 @@ def retrain(settings: Settings, promote: bool = True) -> Result:
         splits = _split(scans, folds, settings)
         validated = validate(scans, splits, settings)
         previewed = preview(scans[1], splits[1], settings.augment)
-        knowledge = pretrain(scans[0], splits[0], settings, machine)
-        arms = _adapt_all(scans[1], splits[1], knowledge, spec, folds, settings, machine)
+        knowledge, arms = _train(scans, splits, spec, folds, settings, machine)
         choice = choose(arms, list(datasets), settings)
         evaluated = evaluate(arms, choice, scans[1], splits[1], settings)
         pictures = draw(evaluated, scans, splits, previewed, knowledge, arms)
@@ -88,39 +89,38 @@ def _split(scans: tuple[Ref, Ref], folds: int, settings: Settings) -> tuple[Ref,
         raise
 
 
-def _adapt_all(
-    scanned: Ref,
-    divided: Ref,
-    knowledge: Ref,
+def _train(
+    scans: tuple[Ref, Ref],
+    splits: tuple[Ref, Ref],
     spec: ImageSpec,
     folds: int,
     settings: Settings,
     machine: Machine,
-) -> list[ArmRef]:
-    """Train every method with every seed, several at once where that is faster.
+) -> tuple[Ref, list[ArmRef]]:
+    """Pretrain on the source and train every method with every seed, several at once where that
+    is faster: the arms from scratch beside the pretraining, the others after it.
 
     When one fails or the run is interrupted, the others stop at their next step.
     """
     at_once, stop = machines.workers(settings.run, machine), Event()
-    shared = {
-        "scanned": scanned,
-        "divided": divided,
-        "knowledge": knowledge,
-        "spec": spec,
-        "settings": settings,
-        "machine": machine,
-        "folds": folds,
-        "at_once": at_once,
-        "stop": stop,
-    }
-    with ThreadPoolTaskRunner[ArmRef](max_workers=at_once) as runner:
-        futures = [
-            runner.submit(adapt, {"name": name, "seed": seed, **shared})
+    told = {"settings": settings, "machine": machine, "stop": stop}
+    source = {"scanned": scans[0], "divided": splits[0], "beside": len(settings.adapt.seeds)}
+    target = {"scanned": scans[1], "divided": splits[1], "spec": spec, "folds": folds}
+    with ThreadPoolTaskRunner[Any](max_workers=at_once) as runner:
+        knowledge = runner.submit(pretrain, source | told)
+        arms = [
+            runner.submit(
+                adapt,
+                {"name": name, "seed": seed, "at_once": at_once, **target, **told}
+                | ({"knowledge": knowledge} if uses_source(name) else {}),
+            )
             for name in names(settings)
             for seed in settings.adapt.seeds
         ]
         try:
-            return [future.result() for future in futures]
+            for done in as_completed([knowledge, *arms]):
+                done.result()
         except BaseException:
             stop.set()
             raise
+        return knowledge.result(), [arm.result() for arm in arms]

@@ -1,6 +1,5 @@
 """Train the arms: every method with every seed on the target."""
 
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -9,11 +8,13 @@ from tasks import machine as machines
 from tasks import store
 from tasks.refs import ArmRef, Ref
 from tasks.step import progress, step
+from tasks.stoppable import Stoppable
 from transfer import adapt as library
 from transfer import pretrain as pretrained
 from transfer.arrays import labelled_items, normalisation, validation_items
 from transfer.checkpoint import Keeper
 from transfer.fit import Machine, Recipe
+from transfer.method import known
 from transfer.modalities.image.spec import ImageSpec
 from transfer.sample import Manifest
 from transfer.settings import Settings
@@ -24,19 +25,9 @@ def names(settings: Settings) -> list[str]:
     return list(dict.fromkeys(["scratch", *settings.adapt.methods]))
 
 
-@dataclass
-class _Stoppable(Keeper):
-    """Keeps one more checkpoint when the run is told to stop, and ends the training there."""
-
-    stop: Event = field(default_factory=Event)
-
-    def due(self) -> bool:
-        return self.stop.is_set() or super().due()
-
-    def save(self, state: dict[str, object]) -> None:
-        super().save(state)
-        if self.stop.is_set():
-            raise KeyboardInterrupt
+def uses_source(name: str) -> bool:
+    """Whether a method takes anything from the source, and so waits for pretraining."""
+    return known()[name].uses_source
 
 
 @step("adapt", tags=["train"])
@@ -45,15 +36,17 @@ def adapt(
     seed: int,
     scanned: Ref,
     divided: Ref,
-    knowledge: Ref,
     spec: ImageSpec,
     settings: Settings,
     machine: Machine,
     folds: int,
     at_once: int,
     stop: Event,
+    knowledge: Ref | None = None,
 ) -> ArmRef:
     """Train one arm on the target, or take the one that is stored.
+
+    ``knowledge`` is the pretrained body, None for a method that uses none.
 
     Raises:
         KeyboardInterrupt: ``stop`` was set; the training continues from here when it is run again.
@@ -61,7 +54,7 @@ def adapt(
     machines.share_cores(at_once)
     method = getattr(settings.methods, name)
     inputs = {"scan": scanned.digest, "split": divided.digest}
-    if method.uses_source:
+    if knowledge:
         inputs["knowledge"] = knowledge.digest
     told = {
         "method": {name: method.model_dump(mode="json")},
@@ -92,7 +85,7 @@ def adapt(
         arm = library.adapt(
             name,
             method,
-            pretrained.load(knowledge.path) if method.uses_source else None,
+            pretrained.load(knowledge.path) if knowledge else None,
             target,
             recipe,
             seed=seed,
@@ -108,7 +101,7 @@ def adapt(
 
 
 def _keeper(base: Path, seconds: float, stop: Event, fold: int) -> Keeper:
-    return _Stoppable(base.with_suffix(f".{fold}"), seconds, stop=stop)
+    return Stoppable(base.with_suffix(f".{fold}"), seconds, stop=stop)
 
 
 def _target(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tasks import machine as machines
 from tasks import store
 from tasks.ensemble import digests, files, load_choice
 from tasks.refs import ArmRef, Ref
@@ -29,7 +30,7 @@ def evaluate(
     def compute(out: Path) -> None:
         manifest = Manifest.load(scanned.path)
         items = test_items(scanned.path, divided.path)
-        probabilities = library.test_probabilities(files(arms), items)
+        probabilities = library.test_probabilities(files(arms), items, machines.cores())
         evaluation = library.evaluate(
             files(arms),
             load_choice(choice),

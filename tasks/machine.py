@@ -33,14 +33,24 @@ def resolve(settings: RunSettings) -> Machine:
     return Machine(device, precision)
 
 
+def cores() -> int:
+    """Processor cores of this machine."""
+    return os.cpu_count() or 1
+
+
 def workers(settings: RunSettings, machine: Machine) -> int:
     """Arms to train at once: one a core on a CPU, where a small network cannot use more; one
     on a GPU."""
     if settings.workers:
         return settings.workers
-    return max(1, os.cpu_count() or 1) if machine.device == "cpu" else 1
+    return cores() if machine.device == "cpu" else 1
 
 
 def share_cores(workers_at_once: int) -> None:
     """Limit this thread's numeric threads, so that concurrent arms do not fight for cores."""
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers_at_once))
+    torch.set_num_threads(max(1, cores() // workers_at_once))
+
+
+def leave_cores(arms: int) -> None:
+    """Limit this thread's numeric threads to the cores that arms of one core each leave over."""
+    torch.set_num_threads(max(1, cores() - arms))

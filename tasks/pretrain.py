@@ -1,33 +1,40 @@
 """Train a body on the source, or take the one that is stored."""
 
 from pathlib import Path
+from threading import Event
 
 from tasks import machine as machines
 from tasks import store
 from tasks.refs import Ref
 from tasks.step import progress, step
+from tasks.stoppable import Stoppable
 from transfer import pretrain as library
 from transfer.arrays import labelled_items, validation_items
-from transfer.checkpoint import Keeper
 from transfer.fit import Machine
 from transfer.sample import Manifest
 from transfer.settings import Settings
 
 
 @step("pretrain", tags=["train"])
-def pretrain(scanned: Ref, divided: Ref, settings: Settings, machine: Machine) -> Ref:
-    """Pretrain the backbone on the source's training split."""
-    machines.share_cores(1)
+def pretrain(
+    scanned: Ref, divided: Ref, settings: Settings, machine: Machine, beside: int, stop: Event
+) -> Ref:
+    """Pretrain the backbone on the source's training split, ``beside`` as many arms.
+
+    Raises:
+        KeyboardInterrupt: ``stop`` was set; the training continues from here when it is run again.
+    """
+    machines.leave_cores(beside)
     inputs = {"scan": scanned.digest, "split": divided.digest}
     told = {
         "pretrain": settings.pretrain.model_dump(mode="json"),
-        "augment": settings.augment.model_dump(mode="json"),
         "backbone": settings.backbone.model_dump(mode="json"),
         "machine": vars(machine),
     }
     code = ["transfer.pretrain", f"transfer.backbones.{settings.backbone.name}"]
     address = store.key("pretrain", inputs, told, code)
-    keeper = Keeper(store.partial("pretrain", address), settings.run.checkpoint_seconds)
+    place, seconds = store.partial("pretrain", address), settings.run.checkpoint_seconds
+    keeper = Stoppable(place, seconds, stop=stop)
 
     def compute(out: Path) -> None:
         manifest = Manifest.load(scanned.path)
@@ -38,7 +45,6 @@ def pretrain(scanned: Ref, divided: Ref, settings: Settings, machine: Machine) -
             validation_items(scanned.path, divided.path),
             backbone=settings.backbone,
             settings=settings.pretrain,
-            policy=settings.augment,
             machine=machine,
             out=out,
             keeper=keeper,

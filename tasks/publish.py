@@ -144,7 +144,10 @@ def publish(
         mlflow_run=run_id,
         data=data,
         seconds=Seconds(
-            total=round(watch.total(), 2), steps=watch.seconds(), reused=watch.reused()
+            total=round(watch.total(), 2),
+            between=round(watch.between(), 2),
+            steps=watch.seconds(),
+            reused=watch.reused(),
         ),
         settings_digest=settings.digest(),
         code_revision=code_revision(),

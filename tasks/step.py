@@ -44,6 +44,11 @@ class Stopwatch:
         """Wall time of each step; calls that overlap count once."""
         return {name: round(_union(spans), 3) for name, spans in self._spans.items()}
 
+    def between(self) -> float:
+        """Seconds so far in which no step was at work."""
+        spans = [span for of_step in self._spans.values() for span in of_step]
+        return self.total() - _union(spans)
+
     def reused(self) -> list[str]:
         """Steps of which every call used a stored result."""
         return [name for name, reused in self._reused.items() if reused]

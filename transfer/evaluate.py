@@ -4,11 +4,13 @@ Shapes: A arms, N items, K classes.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -115,14 +117,19 @@ def choose(arms: Sequence[ArmFiles]) -> Choice:
     return Choice(free.scheme, free.weights, free.scores, bound.scheme, source_weights)
 
 
-def test_probabilities(arms: Sequence[ArmFiles], items: TestItems) -> Floats:
-    """Calibrated test probabilities (A, N, K) of arms."""
-    parts = []
-    for arm in arms:
-        model = predict.load(arm.folder)
-        scores = model.member_logits(items.images)[0].numpy()
-        parts.append(calibrate.softmax(scores / model.card.members[0].temperature))
-    return np.stack(parts)
+def test_probabilities(arms: Sequence[ArmFiles], items: TestItems, at_once: int = 1) -> Floats:
+    """Calibrated test probabilities (A, N, K) of arms, read by ``at_once`` threads."""
+    threads = max(1, torch.get_num_threads() // at_once)
+    with ThreadPoolExecutor(
+        at_once, initializer=torch.set_num_threads, initargs=(threads,)
+    ) as pool:
+        return np.stack(list(pool.map(lambda arm: _test_probabilities(arm, items), arms)))
+
+
+def _test_probabilities(arm: ArmFiles, items: TestItems) -> Floats:
+    model = predict.load(arm.folder)
+    scores = model.member_logits(items.images)[0].numpy()
+    return calibrate.softmax(scores / model.card.members[0].temperature)
 
 
 def evaluate(

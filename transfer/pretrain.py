@@ -29,6 +29,11 @@ class PretrainSettings(Section):
     """Looks without a better validation loss after which training stops."""
     seed: int = 0
     """Of weights, order and augmentation."""
+    augment: AugmentPolicy = AugmentPolicy(
+        rotate=20, scale=0.6, stretch=0.3, shear=15, resolution=0.25
+    )
+    """How the source is varied: more than the target, so that what is learned depends less on
+    the source's own sizes, slants and sharpness."""
 
 
 class KnowledgeCard(Section):
@@ -52,7 +57,6 @@ def pretrain(
     *,
     backbone: BackboneSettings,
     settings: PretrainSettings,
-    policy: AugmentPolicy,
     machine: Machine,
     out: Path,
     keeper: Keeper | None = None,
@@ -63,7 +67,9 @@ def pretrain(
     network = build(
         backbone, channels=items.images.shape[1], classes=len(class_names), seed=settings.seed
     )
-    recipe = Recipe(settings.budget, policy, normalisation(items), len(class_names), machine)
+    recipe = Recipe(
+        settings.budget, settings.augment, normalisation(items), len(class_names), machine
+    )
     trained, history = fit(
         method,
         method.prepare(network, None, class_names),

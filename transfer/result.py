@@ -134,7 +134,10 @@ class Seconds(Section):
     """Wall time of this run; a step that was reused costs milliseconds."""
 
     total: float
+    between: float
+    """In which no step was at work: orchestration."""
     steps: dict[str, float]
+    """Each step's; steps may overlap."""
     reused: list[str]
     """Steps whose stored result was used."""
 

@@ -42,12 +42,16 @@ def test_arms_at_once_are_one_a_core_on_a_cpu_and_one_on_a_gpu():
     assert machine.workers(RunSettings(workers=3), Machine("cuda")) == 3
 
 
-def test_arms_share_the_cores():
+def test_arms_and_pretraining_share_the_cores():
     before = torch.get_num_threads()
     try:
         machine.share_cores(1)
         assert torch.get_num_threads() == os.cpu_count()
         machine.share_cores(10_000)
+        assert torch.get_num_threads() == 1
+        machine.leave_cores(0)
+        assert torch.get_num_threads() == os.cpu_count()
+        machine.leave_cores(10_000)
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)

@@ -11,7 +11,12 @@ from transfer.errors import SettingsError
 from transfer.settings import Settings
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
-DEMO = {"target.labels_per_class": 10, "split.test": 0.7, "adapt.budget.steps": 120}
+DEMO = {
+    "target.labels_per_class": 10,
+    "split.test": 0.7,
+    "backbone.width": 12,
+    "adapt.budget.steps": 100,
+}
 """Where the file of the repository differs from the defaults in the code."""
 
 
