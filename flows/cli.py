@@ -59,6 +59,7 @@ def demo(overrides: Overrides = None) -> None:
     from tasks import demo_data
 
     paths.enter_project()
+    _prepare()
     demo_data.write(paths.DATA)
     _retrain(paths.PARAMS, overrides or [], promote=True)
 
@@ -79,11 +80,16 @@ def retrain(
     _retrain(params, overrides or [], promote=promote)
 
 
-def _retrain(params: Path, overrides: list[str], *, promote: bool) -> None:
+def _prepare() -> None:
+    """Let Prefect's server come up while this process imports what it needs."""
     environment.prepare(Path.cwd())
     from flows import server
 
     server.begin()
+
+
+def _retrain(params: Path, overrides: list[str], *, promote: bool) -> None:
+    _prepare()
     from transfer import settings as typed
 
     settings = typed.load(params, overrides)

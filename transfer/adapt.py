@@ -54,6 +54,13 @@ class AdaptSettings(Section):
             raise ValueError("expected at least one method that uses the source")
         return names
 
+    @field_validator("folds")
+    @classmethod
+    def _part(cls, folds: int | None) -> int | None:
+        if folds == 1:
+            raise ValueError("one fold leaves nothing to train on; expected 0, or 2 and more")
+        return folds
+
     @field_validator("seeds")
     @classmethod
     def _differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
@@ -64,7 +71,7 @@ class AdaptSettings(Section):
     def folds_for(self, labelled: int) -> int:
         """Folds to use with that many labelled items."""
         if self.folds is not None:
-            return 0 if self.folds < 2 else self.folds
+            return self.folds
         return 3 if labelled < self.few else 0
 
 

@@ -94,15 +94,16 @@ MIXES: dict[str, Callable[[Floats], Floats]] = {
     "greedy": _greedy,
     "weighted": _weighted,
 }
-SCHEMES = ("best", *MIXES)
-"""From the simplest to the freest: one arm of the method whose arms have the lowest mean log loss;
-all seeds of the method whose average has the lowest; all methods; greedy selection of methods with
-replacement from 50 rounds, kept at its best (Caruana et al. 2004); the weights of methods that
-minimise the log loss of the weighted sum of probabilities, by expectation maximisation of a mixture
-(Dempster et al. 1977).
+SCHEMES = ("uniform_method", "best", "uniform", "greedy", "weighted")
+"""In the order of preference among schemes that are not worse: all seeds of the method whose
+average has the lowest mean log loss; one arm of the method whose arms have the lowest; all methods;
+greedy selection of methods with replacement from 50 rounds, kept at its best (Caruana et al. 2004);
+the weights of methods that minimise the log loss of the weighted sum of probabilities, by
+expectation maximisation of a mixture (Dempster et al. 1977).
 
 The seeds of a method are exchangeable, so they share its weight, and no scheme may prefer a seed:
-among a dozen arms judged on a hundred items, the best is the luckiest."""
+among a dozen arms judged on a hundred items, the best is the luckiest. All seeds come before one
+arm because -log is convex: their average never has a higher log loss than they have on average."""
 
 
 def _seats(methods: Sequence[str]) -> Floats:

@@ -126,3 +126,12 @@ def test_a_step_is_a_task_that_prefect_neither_caches_nor_persists():
     assert (scan.name, scan.tags, scan.retries, scan.timeout_seconds) == ("scan", {"data"}, 2, 9)
     assert scan.cache_policy == NO_CACHE and scan.persist_result is False
     assert scan.fn.__doc__ == "Read a dataset."
+
+
+@given(SPANS)
+def test_time_between_steps_is_what_no_step_covers(spans):
+    watch, covered = Stopwatch(), set()
+    for number, (start, length) in enumerate(spans):
+        watch.add(f"step {number % 3}", start, start + length, reused=False)
+        covered |= set(range(start, start + length))
+    assert watch.between() + len(covered) == pytest.approx(watch.total(), abs=0.5)

@@ -284,7 +284,6 @@ def test_composing_needs_a_weight_for_each_arm_and_readable_arms(stored, tmp_pat
         ({}, 1000, 0),
         ({"few": 10}, 100, 0),
         ({"folds": 0}, 10, 0),
-        ({"folds": 1}, 10, 0),
         ({"folds": 5}, 9999, 5),
     ],
 )

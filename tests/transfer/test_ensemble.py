@@ -92,12 +92,12 @@ def test_a_useless_arm_does_not_worsen_the_fit(seed, scheme):
 
 
 @pytest.mark.parametrize("items", [2, 7, 200])
-def test_of_equal_arms_one_is_enough(items):
+def test_of_equal_arms_one_method_is_enough(items):
     probabilities, labels = draw(3, items=items)
     equal = np.repeat(probabilities[:1], 6, axis=0)
     choice = ensemble.choose(equal, labels, METHODS)
-    assert choice.scheme == "best"
-    assert choice.weights.max() == 1
+    assert choice.scheme == "uniform_method"
+    assert choice.weights.tolist() == [0.5, 0.5, 0, 0, 0, 0]
     assert len({round(score, 9) for score in choice.scores.values()}) == 1
 
 

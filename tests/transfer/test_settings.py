@@ -15,6 +15,7 @@ DEMO = {
     "target.labels_per_class": 10,
     "split.test": 0.7,
     "backbone.width": 12,
+    "augment.mixup": 0.2,
     "adapt.budget.steps": 100,
 }
 """Where the file of the repository differs from the defaults in the code."""
