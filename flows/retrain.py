@@ -24,8 +24,8 @@ from tasks.split import folds_for, split_source, split_target
 from tasks.step import timed
 from tasks.summary import markdown
 from transfer.errors import DataRefusedError
-from transfer.fit import Machine
 from transfer.modalities.image.spec import ImageSpec
+from transfer.recipe import Machine
 from transfer.result import Result
 from transfer.settings import Settings
 

@@ -13,9 +13,9 @@ from transfer import adapt as library
 from transfer import pretrain as pretrained
 from transfer.arrays import labelled_items, normalisation, validation_items
 from transfer.checkpoint import Keeper
-from transfer.fit import Machine, Recipe
 from transfer.method import known
 from transfer.modalities.image.spec import ImageSpec
+from transfer.recipe import Machine, Recipe
 from transfer.sample import Manifest
 from transfer.settings import Settings
 
@@ -71,7 +71,6 @@ def adapt(
         f"transfer.methods.{name}",
         f"transfer.backbones.{settings.backbone.name}",
     ]
-    keep = store.partial("adapt", store.key("adapt", inputs, told, code))
 
     def compute(out: Path) -> None:
         target = _target(scanned, divided, spec, settings, folds)
@@ -89,19 +88,19 @@ def adapt(
             target,
             recipe,
             seed=seed,
-            keeper=partial(_keeper, keep, settings.run.checkpoint_seconds, stop),
+            keeper=partial(_keeper, out, settings.run.checkpoint_seconds, stop),
             on_step=progress(f"adapt {name}/{seed}"),
         )
         library.save(arm, target, recipe, out)
 
     ref = store.result("adapt", compute, inputs=inputs, settings=told, code=code)
     for fold in range(max(folds, 1)):
-        _keeper(keep, 1.0, stop, fold).forget()
+        _keeper(ref.path, 1.0, stop, fold).forget()
     return ArmRef(name, seed, settings.adapt.budget.steps, ref)
 
 
-def _keeper(base: Path, seconds: float, stop: Event, fold: int) -> Keeper:
-    return Stoppable(base.with_suffix(f".{fold}"), seconds, stop=stop)
+def _keeper(place: Path, seconds: float, stop: Event, fold: int) -> Keeper:
+    return Stoppable(store.partial(place).with_suffix(f".{fold}"), seconds, stop=stop)
 
 
 def _target(

@@ -5,7 +5,7 @@ import os
 import torch
 
 from transfer.errors import SettingsError
-from transfer.fit import Machine
+from transfer.recipe import Machine
 from transfer.settings import RunSettings
 
 

@@ -10,7 +10,7 @@ from tasks.step import progress, step
 from tasks.stoppable import Stoppable
 from transfer import pretrain as library
 from transfer.arrays import labelled_items, validation_items
-from transfer.fit import Machine
+from transfer.recipe import Machine
 from transfer.sample import Manifest
 from transfer.settings import Settings
 
@@ -32,9 +32,6 @@ def pretrain(
         "machine": vars(machine),
     }
     code = ["transfer.pretrain", f"transfer.backbones.{settings.backbone.name}"]
-    address = store.key("pretrain", inputs, told, code)
-    place, seconds = store.partial("pretrain", address), settings.run.checkpoint_seconds
-    keeper = Stoppable(place, seconds, stop=stop)
 
     def compute(out: Path) -> None:
         manifest = Manifest.load(scanned.path)
@@ -47,10 +44,10 @@ def pretrain(
             settings=settings.pretrain,
             machine=machine,
             out=out,
-            keeper=keeper,
+            keeper=Stoppable(store.partial(out), settings.run.checkpoint_seconds, stop=stop),
             on_step=progress("pretrain"),
         )
 
     ref = store.result("pretrain", compute, inputs=inputs, settings=told, code=code)
-    keeper.forget()
+    Stoppable(store.partial(ref.path)).forget()
     return ref

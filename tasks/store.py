@@ -67,9 +67,11 @@ def result(
         return _keep(working, place, time.perf_counter() - started)
 
 
-def partial(step: str, address: str) -> Path:
-    """Folder for the checkpoints of an unfinished computation."""
-    return paths.BUILD / "partial" / step / address
+def partial(place: Path) -> Path:
+    """Where the checkpoints of a result are kept, of which ``place`` is the folder, or the one it
+    is being written to."""
+    address = place.name.removeprefix(".").removesuffix(".part")
+    return paths.BUILD / "partial" / place.parent.name / address
 
 
 def digest_of(folder: Path) -> tuple[str, dict[str, str]]:

@@ -20,11 +20,13 @@ from torch import Tensor
 from transfer import calibrate, checkpoint, folds
 from transfer.arrays import TrainItems
 from transfer.checkpoint import Keeper
-from transfer.fit import Budget, History, Recipe, embed, fit, logits
+from transfer.feed import embed, logits
+from transfer.fit import History, fit
 from transfer.method import Method, known
 from transfer.modalities.image.spec import ImageLimits, ImageSpec
 from transfer.network import BackboneSettings, Network, build
 from transfer.predict import Card, Member, tensor_name
+from transfer.recipe import Budget, Recipe
 from transfer.section import Section
 from transfer.weights import Knowledge, Transfer
 

@@ -1,58 +1,20 @@
-"""The one training loop: every method and the pretraining run through it.
-
-Shapes: N items, B of them a batch, C channels, H x W pixels, D features, K classes.
-Batch t depends on the seed and t only, so a run that is cut off and taken up again from a
-checkpoint makes the same steps.
-"""
+"""The one training loop: every method and the pretraining run through it."""
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from transfer.arrays import Normalisation, TrainItems
+from transfer.arrays import TrainItems
 from transfer.checkpoint import Keeper
 from transfer.errors import CrosstrainError
+from transfer.feed import batches, generator, logits, training_batch
 from transfer.method import Batch, Method, Prepared
-from transfer.modalities.image.augment import AugmentPolicy, augment, mix
 from transfer.network import Network
-from transfer.section import Section
-
-
-class Budget(Section):
-    """How long and how a network is trained; equal for every arm."""
-
-    steps: int = Field(200, ge=1)
-    """Optimiser steps."""
-    batch_size: int = Field(32, ge=2)
-    """Images a step."""
-    weight_decay: float = Field(0.05, ge=0)
-    """AdamW's decoupled decay of matrices and kernels; biases and norms are left alone."""
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
-    """Share of each target spread over all classes."""
-    warmup: float = Field(0.25, ge=0, lt=1)
-    """Share of the steps over which the rate rises to its peak, before it falls as a cosine."""
-    average: float = Field(0.95, ge=0, lt=1)
-    """Decay of the exponential moving average of the weights; 0 keeps the last weights."""
-    average_from: float = Field(0.7, ge=0, le=1)
-    """Share of the steps after which averaging starts."""
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where and in which precision numbers are computed."""
-
-    device: str = "cpu"
-    precision: Literal["fp32", "bf16"] = "fp32"
-
-    def autocast(self) -> torch.autocast:
-        """The context for a forward pass."""
-        return torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16")
+from transfer.recipe import Recipe, one_cycle
 
 
 @dataclass(frozen=True)
@@ -73,102 +35,6 @@ class History:
     validation_step: list[int] = field(default_factory=list)
     validation_loss: list[float] = field(default_factory=list)
     validation_accuracy: list[float] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a network sees: the items' statistics and how they are varied."""
-
-    budget: Budget
-    policy: AugmentPolicy
-    normal: Normalisation
-    classes: int
-    machine: Machine = Machine()
-
-
-def one_cycle(progress: float, warmup: float) -> float:
-    """Share of the peak learning rate at ``progress`` in 0..1.
-
-    A linear rise over ``warmup``, then half a cosine to zero (after Smith and Topin, 2018;
-    Loshchilov and Hutter, ICLR 2017).
-    """
-    if progress < warmup:
-        return (progress + 1e-3) / (warmup + 1e-3)
-    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / max(1 - warmup, 1e-12)))
-
-
-def _generator(*numbers: int) -> torch.Generator:
-    seed = 0
-    for number in numbers:  # a fixed mixing of small integers into 63 bits
-        seed = (seed * 6364136223846793005 + number + 1442695040888963407) % (2**63)
-    return torch.Generator().manual_seed(seed)
-
-
-def batches(n: int, size: int, seed: int, start: int, steps: int) -> Iterator[Tensor]:
-    """Yield the row numbers of steps start..steps-1: passes over n items, shuffled each."""
-    epoch, order = -1, torch.empty(0, dtype=torch.long)
-    for step in range(start, steps):
-        rows: list[Tensor] = []
-        position, missing = step * size, size
-        while missing:
-            if position // n != epoch:
-                epoch = position // n
-                order = torch.randperm(n, generator=_generator(seed, epoch, 1))
-            part = order[position % n : position % n + missing]
-            rows.append(part)
-            position, missing = position + len(part), missing - len(part)
-        yield torch.cat(rows)
-
-
-def to_input(images: Tensor, recipe: Recipe) -> Tensor:
-    """Pixels (B, C, H, W) uint8 to a standardised batch on the device."""
-    pixels = images.to(recipe.machine.device).float().div(255)
-    return recipe.normal.apply(pixels).contiguous(memory_format=torch.channels_last)
-
-
-def training_batch(items: TrainItems, rows: Tensor, recipe: Recipe, seed: int, step: int) -> Batch:
-    """Augment and standardise one batch; soft targets where images were mixed."""
-    generator = _generator(seed, step, 2)
-    pixels = items.images[rows].to(recipe.machine.device).float().div(255)
-    images = augment(pixels, recipe.policy, generator)
-    targets = functional.one_hot(items.labels[rows], recipe.classes).to(images)
-    images, targets = mix(images, targets, recipe.policy, generator)
-    inputs = recipe.normal.apply(images).contiguous(memory_format=torch.channels_last)
-    return Batch(inputs, targets)
-
-
-def embed(network: Network, items: TrainItems, views: int, recipe: Recipe, seed: int) -> Tensor:
-    """Features (views, N, D) of augmented views of every item by the frozen body.
-
-    Images are not mixed with one another here: a view belongs to its item's label alone.
-    """
-    unmixed = recipe.policy.model_copy(update={"mixup": 0.0, "cutmix": 0.0})
-    recipe = replace(recipe, policy=unmixed)
-    network.eval()
-    rows = torch.arange(len(items))
-    with torch.inference_mode(), recipe.machine.autocast():
-        parts = [
-            torch.cat(
-                [
-                    network.backbone(
-                        training_batch(
-                            items, part, recipe, seed, view * len(items) + int(part[0])
-                        ).inputs
-                    ).float()
-                    for part in rows.split(512)
-                ]
-            )
-            for view in range(views)
-        ]
-    return torch.stack(parts).clone()
-
-
-def logits(network: Network, images: Tensor, recipe: Recipe, size: int = 512) -> Tensor:
-    """Class scores (N, K) float32 on the CPU of uint8 images (N, C, H, W), unaugmented."""
-    network.eval()
-    with torch.inference_mode(), recipe.machine.autocast():
-        parts = [network(to_input(part, recipe)).float().cpu() for part in images.split(size)]
-    return torch.cat(parts)
 
 
 def _optimiser(prepared: Prepared, decay: float) -> torch.optim.AdamW:
@@ -295,7 +161,7 @@ class _Loop:
         if self.features is None:
             return training_batch(self.items, rows, self.recipe, self.seed, self.step)
         views = torch.randint(
-            len(self.features), (len(rows),), generator=_generator(self.seed, self.step, 3)
+            len(self.features), (len(rows),), generator=generator(self.seed, self.step, 3)
         )
         targets = functional.one_hot(self.items.labels[rows], self.recipe.classes).float()
         return Batch(self.features[views, rows], targets.to(self.features.device))

@@ -8,10 +8,11 @@ from pydantic import Field
 from transfer import checkpoint
 from transfer.arrays import Normalisation, TrainItems, normalisation
 from transfer.checkpoint import Keeper
-from transfer.fit import Budget, History, Machine, Recipe, Watch, fit
+from transfer.fit import History, Watch, fit
 from transfer.methods.scratch import Scratch
 from transfer.modalities.image.augment import AugmentPolicy
 from transfer.network import BackboneSettings, build
+from transfer.recipe import Budget, Machine, Recipe
 from transfer.section import Section
 from transfer.weights import Knowledge
 

@@ -7,7 +7,7 @@ import torch
 
 from tasks import machine
 from transfer.errors import SettingsError
-from transfer.fit import Machine
+from transfer.recipe import Machine
 from transfer.settings import RunSettings
 
 

@@ -13,7 +13,7 @@ from transfer import adapt, calibrate, checkpoint, folds, predict
 from transfer.adapt import AdaptSettings
 from transfer.ensemble import combine
 from transfer.errors import ModelFileError
-from transfer.fit import logits
+from transfer.feed import logits
 from transfer.methods.fine_tune import FineTune
 from transfer.methods.linear_probe import LinearProbe
 from transfer.methods.scratch import Scratch

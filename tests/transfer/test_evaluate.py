@@ -11,7 +11,7 @@ from transfer import adapt, calibrate, evaluate
 from transfer.arrays import TestItems
 from transfer.errors import CrosstrainError
 from transfer.evaluate import ArmFiles, Choice, EvaluateSettings
-from transfer.fit import logits
+from transfer.feed import logits
 from transfer.method import known
 
 SEEN = tiny.items(30)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss
 
@@ -15,11 +15,13 @@ from transfer import fit as loop
 from transfer.arrays import TestItems
 from transfer.checkpoint import Keeper
 from transfer.errors import CrosstrainError
-from transfer.fit import Budget, Machine, Watch, batches, embed, fit, logits, one_cycle
+from transfer.feed import batches, logits, to_input
+from transfer.fit import Watch, fit
 from transfer.method import Method, Prepared
 from transfer.methods.fine_tune import FineTune
 from transfer.methods.scratch import Scratch
 from transfer.modalities.image.augment import AugmentPolicy
+from transfer.recipe import one_cycle
 
 VARIED = AugmentPolicy(noise=0.05, cutout=0.2, mixup=0.4, cutmix=0.4)
 
@@ -58,47 +60,7 @@ class Idle(Method):
         return {"nothing": 0.0 * sum(p.sum() for p in prepared.network.parameters())}
 
 
-# batches
-
-
-@given(st.integers(1, 40), st.integers(2, 50), st.integers(0, 2**31), st.integers(1, 12))
-def test_every_pass_is_a_permutation(n, size, seed, steps):
-    rows = torch.cat(list(batches(n, size, seed, 0, steps)))
-    assert len(rows) == size * steps
-    for start in range(0, len(rows) - n + 1, n):
-        assert sorted(rows[start : start + n].tolist()) == list(range(n))
-
-
-@given(st.integers(1, 30), st.integers(2, 40), st.integers(0, 10), st.integers(0, 10))
-def test_batches_do_not_depend_on_where_a_run_starts(n, size, start, more):
-    whole = list(batches(n, size, 7, 0, start + more))
-    tail = list(batches(n, size, 7, start, start + more))
-    assert [b.tolist() for b in whole[start:]] == [b.tolist() for b in tail]
-
-
-def test_passes_and_seeds_have_orders_of_their_own():
-    first, second = batches(50, 50, 0, 0, 2)
-    (other,) = batches(50, 50, 1, 0, 1)
-    assert not torch.equal(first, second)
-    assert not torch.equal(first, other)
-
-
-# the learning rate
-
-
-@given(st.floats(0, 0.99), st.floats(0, 1))
-def test_one_cycle_stays_within_its_peak(warmup, progress):
-    assert 0 <= one_cycle(progress, warmup) <= 1 + 1e-9
-
-
-def test_one_cycle_is_a_line_and_half_a_cosine():
-    assert one_cycle(0.0, 0.25) == pytest.approx(0.001 / 0.251)
-    assert one_cycle(0.125, 0.25) == pytest.approx(0.126 / 0.251)
-    assert one_cycle(0.25, 0.25) == 1.0
-    assert one_cycle(0.5, 0.25) == pytest.approx((1 + math.cos(math.pi / 3)) / 2)
-    assert one_cycle(0.625, 0.25) == pytest.approx(0.5)
-    assert one_cycle(1.0, 0.25) == pytest.approx(0.0, abs=1e-12)
-    assert one_cycle(0.0, 0.0) == 1.0
+# weight decay
 
 
 def test_decay_shrinks_matrices_by_the_closed_form_and_leaves_biases_and_norms_alone():
@@ -127,7 +89,7 @@ def test_first_loss_is_the_smoothed_cross_entropy():
     _, history = train(seen, recipe, seed=5)
     (rows,) = batches(8, 8, 5, 0, 1)
     with torch.no_grad():
-        scores = tiny.network().train()(loop.to_input(seen.images[rows], recipe))
+        scores = tiny.network().train()(to_input(seen.images[rows], recipe))
     p = scores.double().softmax(1).numpy()
     hard = log_loss(seen.labels[rows].numpy(), p, labels=[0, 1, 2])
     expected = 0.8 * hard + 0.2 * -np.log(p).mean()
@@ -156,7 +118,7 @@ def test_a_batch_holds_its_items_and_their_labels():
     recipe = tiny.recipe(seen, steps=3, label_smoothing=0)
     train(seen, recipe, seed=4, method=Spy())
     for (batch, *_), rows in zip(NOTES, batches(24, 8, 4, 0, 3), strict=True):
-        assert torch.equal(batch.inputs, loop.to_input(seen.images[rows], recipe))
+        assert torch.equal(batch.inputs, to_input(seen.images[rows], recipe))
         assert torch.equal(batch.targets.argmax(1), seen.labels[rows])
 
 
@@ -342,14 +304,6 @@ def test_a_run_that_diverges_says_so():
         train(seen, tiny.recipe(seen, steps=30), method=Scratch(learning_rate=1e8))
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"steps": 0}, {"batch_size": 1}, {"label_smoothing": 1}, {"warmup": 1}, {"ema": 1}]
-)
-def test_a_budget_refuses_what_makes_no_sense(wrong):
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        Budget(**wrong)
-
-
 # what it hands over
 
 
@@ -364,65 +318,6 @@ def test_progress_is_told_now_and_then():
     seen, told = tiny.items(6), []
     train(seen, tiny.recipe(seen, steps=120, batch_size=2), on_step=lambda *s: told.append(s))
     assert told == [(50, 120), (100, 120)]
-
-
-def test_logits_do_not_depend_on_the_chunks():
-    seen = tiny.items()
-    recipe = tiny.recipe(seen)
-    network = tiny.network().eval()
-    whole = logits(network, seen.images, recipe)
-    assert whole.shape == (24, 3) and whole.dtype == torch.float32
-    np.testing.assert_allclose(whole, logits(network, seen.images, recipe, size=5), atol=1e-5)
-    assert logits(network, seen.images[:0], recipe).shape == (0, 3)
-
-
-def test_precision_is_that_of_the_products():
-    # No training in bf16 here: on a CPU that announces AMX to a guest without allowing it, the
-    # backward pass of a convolution ends the process.
-    rows = torch.rand(2, 4)
-    with Machine(precision="bf16").autocast():
-        assert (rows @ rows.T).dtype == torch.bfloat16
-    with Machine().autocast():
-        assert (rows @ rows.T).dtype == torch.float32
-
-
-# features of a frozen body
-
-
-def test_views_are_features_of_augmented_items():
-    seen = tiny.items(6)
-    network = tiny.network().eval()
-    plain = embed(network, seen, 2, tiny.recipe(seen), seed=0)
-    with torch.no_grad():
-        expected = network.backbone(loop.to_input(seen.images, tiny.recipe(seen)))
-    assert plain.shape == (2, 6, 32)
-    for view in plain:
-        np.testing.assert_allclose(view, expected, atol=1e-5)
-    varied = embed(network, seen, 2, tiny.recipe(seen, AugmentPolicy()), seed=0)
-    assert not torch.allclose(varied[0], varied[1])
-    assert torch.equal(varied, embed(network, seen, 2, tiny.recipe(seen, AugmentPolicy()), seed=0))
-
-
-def test_a_view_is_never_mixed_with_an_item_of_another_label():
-    seen = tiny.items(6)
-    network = tiny.network().eval()
-    mixing = tiny.STILL.model_copy(update={"mixup": 1.0, "cutmix": 1.0})
-    plain = embed(network, seen, 3, tiny.recipe(seen), seed=0)
-    assert torch.equal(embed(network, seen, 3, tiny.recipe(seen, mixing), seed=0), plain)
-
-
-@settings(max_examples=20)
-@given(st.integers(0, 2**31), st.integers(0, 50))
-def test_augmentation_depends_on_seed_and_step_alone(seed, step):
-    seen = tiny.items(4)
-    recipe = tiny.recipe(seen, VARIED)
-    rows = torch.tensor([2, 0, 3])
-    first = loop.training_batch(seen, rows, recipe, seed, step)
-    torch.rand(3)
-    again = loop.training_batch(seen, rows, recipe, seed, step)
-    other = loop.training_batch(seen, rows, recipe, seed, step + 1)
-    assert torch.equal(first.inputs, again.inputs)
-    assert not torch.equal(first.inputs, other.inputs)
 
 
 def test_the_rate_of_a_group_is_its_own(tmp_path):

@@ -10,10 +10,11 @@ from tests.transfer import tiny
 from transfer import checkpoint, pretrain
 from transfer.arrays import TestItems, normalisation
 from transfer.errors import CrosstrainError, ModelFileError
-from transfer.fit import Budget, Machine, logits
+from transfer.feed import logits
 from transfer.methods.fine_tune import FineTune
 from transfer.modalities.image.augment import AugmentPolicy
 from transfer.pretrain import PretrainSettings
+from transfer.recipe import Budget, Machine
 
 SEEN, WATCHED = tiny.items(30), tiny.items(12, seed=1)
 NAMES = ("fagus", "quercus", "tilia")

@@ -6,10 +6,10 @@ import torch
 from transfer.adapt import Target
 from transfer.arrays import TrainItems, normalisation
 from transfer.checkpoint import Keeper
-from transfer.fit import Budget, Recipe
 from transfer.modalities.image.augment import AugmentPolicy
 from transfer.modalities.image.spec import ImageLimits, ImageSpec
 from transfer.network import BackboneSettings, build
+from transfer.recipe import Budget, Recipe
 from transfer.weights import Knowledge
 
 SIDE = 12

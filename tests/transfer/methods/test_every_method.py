@@ -10,7 +10,8 @@ import yaml
 
 from tests.transfer import tiny
 from transfer import adapt
-from transfer.fit import embed, fit, logits, training_batch
+from transfer.feed import embed, logits, training_batch
+from transfer.fit import fit
 from transfer.method import Batch, Method, Prepared, known
 from transfer.modalities.image.augment import AugmentPolicy
 from transfer.network import Network

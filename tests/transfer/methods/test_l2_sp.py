@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from tests.transfer import tiny
-from transfer.fit import fit, training_batch
+from transfer.feed import training_batch
+from transfer.fit import fit
 from transfer.methods.l2_sp import L2SP
 
 

@@ -4,7 +4,9 @@ import numpy as np
 import torch
 
 from tests.transfer import tiny
-from transfer.fit import Batch, embed, fit
+from transfer.feed import embed
+from transfer.fit import fit
+from transfer.method import Batch
 from transfer.methods.linear_probe import LinearProbe
 from transfer.modalities.image.augment import AugmentPolicy
 
