@@ -18,7 +18,7 @@ from tasks.draw import draw
 from tasks.ensemble import choose
 from tasks.evaluate import evaluate
 from tasks.pretrain import pretrain
-from tasks.refs import ArmRef, Ref
+from tasks.refs import ArmRef, Divided, Ref
 from tasks.scan import fingerprint, scan, specify
 from tasks.split import folds_for, split_source, split_target
 from tasks.step import timed
@@ -30,7 +30,7 @@ from transfer.result import Result
 from transfer.settings import Settings
 
 
-@flow(name="retrain")
+@flow(name="retrain", flow_run_name="{settings.source.label} to {settings.target.label}")
 def retrain(settings: Settings, promote: bool = True) -> Result:
     """Retrain the target's model with help from the source, and promote it if it is better.
 
@@ -44,14 +44,14 @@ def retrain(settings: Settings, promote: bool = True) -> Result:
         spec = specify(settings.image, list(datasets))
         scans = scan(datasets[0], spec, settings.image), scan(datasets[1], spec, settings.image)
         folds = folds_for(scans[1], settings)
-        splits = _split(scans, folds, settings)
-        validated = validate(scans, splits, settings)
-        previewed = preview(scans[1], splits[1], settings.augment)
-        knowledge, arms = _train(scans, splits, spec, folds, settings, machine)
+        source, target = _split(scans, folds, settings)
+        validated = validate(scans, (source.split, target.split), settings)
+        previewed = preview(target, settings.augment)
+        knowledge, arms = _train(source, target, spec, folds, settings, machine)
         choice = choose(arms, list(datasets), settings)
-        evaluated = evaluate(arms, choice, scans[1], splits[1], settings)
-        pictures = draw(evaluated, scans, splits, previewed, knowledge, arms)
-        data = reports.describe(datasets, scans, splits)
+        evaluated = evaluate(arms, choice, target, settings)
+        pictures = draw(evaluated, source, target, previewed, knowledge, arms)
+        data = reports.describe(datasets, (source, target))
         run_id, outcome = "", gate.Outcome(None, False, ["promotion was not asked for"], [])
         if promote:
             run_id = reports.log_run(
@@ -78,20 +78,21 @@ def retrain(settings: Settings, promote: bool = True) -> Result:
         return result
 
 
-def _split(scans: tuple[Ref, Ref], folds: int, settings: Settings) -> tuple[Ref, Ref]:
+def _split(scans: tuple[Ref, Ref], folds: int, settings: Settings) -> tuple[Divided, Divided]:
     """Split both datasets; a dataset that cannot be split is validated all the same, so that
     what is wrong with it is told in full."""
     try:
-        target = split_target(scans[1], settings, folds)
-        return split_source(scans[0], scans[1], target, settings.source, folds), target
+        target = Divided(scans[1], split_target(scans[1], settings, folds))
+        source = split_source(scans[0], target, settings.source, folds)
     except DataRefusedError:
         validate(scans, None, settings)
         raise
+    return Divided(scans[0], source), target
 
 
 def _train(
-    scans: tuple[Ref, Ref],
-    splits: tuple[Ref, Ref],
+    source: Divided,
+    target: Divided,
     spec: ImageSpec,
     folds: int,
     settings: Settings,
@@ -104,15 +105,14 @@ def _train(
     """
     at_once, stop = machines.workers(settings.run, machine), Event()
     told = {"settings": settings, "machine": machine, "stop": stop}
-    source = {"scanned": scans[0], "divided": splits[0], "beside": len(settings.adapt.seeds)}
-    target = {"scanned": scans[1], "divided": splits[1], "spec": spec, "folds": folds}
+    alone = {"target": target, "spec": spec, "folds": folds, "at_once": at_once, **told}
     with ThreadPoolTaskRunner[Any](max_workers=at_once) as runner:
-        knowledge = runner.submit(pretrain, source | told)
+        beside = len(settings.adapt.seeds)
+        knowledge = runner.submit(pretrain, {"source": source, "beside": beside, **told})
+        helped = {**alone, "knowledge": knowledge}
         arms = [
             runner.submit(
-                adapt,
-                {"name": name, "seed": seed, "at_once": at_once, **target, **told}
-                | ({"knowledge": knowledge} if uses_source(name) else {}),
+                adapt, {"name": name, "seed": seed, **(helped if uses_source(name) else alone)}
             )
             for name in names(settings)
             for seed in settings.adapt.seeds

@@ -6,7 +6,7 @@ from threading import Event
 
 from tasks import machine as machines
 from tasks import store
-from tasks.refs import ArmRef, Ref
+from tasks.refs import ArmRef, Divided, Ref
 from tasks.step import progress, step
 from tasks.stoppable import Stoppable
 from transfer import adapt as library
@@ -34,8 +34,7 @@ def uses_source(name: str) -> bool:
 def adapt(
     name: str,
     seed: int,
-    scanned: Ref,
-    divided: Ref,
+    target: Divided,
     spec: ImageSpec,
     settings: Settings,
     machine: Machine,
@@ -53,7 +52,7 @@ def adapt(
     """
     machines.share_cores(at_once)
     method = getattr(settings.methods, name)
-    inputs = {"scan": scanned.digest, "split": divided.digest}
+    inputs = target.inputs()
     if knowledge:
         inputs["knowledge"] = knowledge.digest
     told = {
@@ -73,25 +72,25 @@ def adapt(
     ]
 
     def compute(out: Path) -> None:
-        target = _target(scanned, divided, spec, settings, folds)
+        shared = _target(target, spec, settings, folds)
         recipe = Recipe(
             settings.adapt.budget,
             settings.augment,
-            normalisation(target.labelled),
-            len(target.class_names),
+            normalisation(shared.labelled),
+            len(shared.class_names),
             machine,
         )
         arm = library.adapt(
             name,
             method,
             pretrained.load(knowledge.path) if knowledge else None,
-            target,
+            shared,
             recipe,
             seed=seed,
             keeper=partial(_keeper, out, settings.run.checkpoint_seconds, stop),
             on_step=progress(f"adapt {name}/{seed}"),
         )
-        library.save(arm, target, recipe, out)
+        library.save(arm, shared, recipe, out)
 
     ref = store.result("adapt", compute, inputs=inputs, settings=told, code=code)
     for fold in range(max(folds, 1)):
@@ -103,15 +102,13 @@ def _keeper(place: Path, seconds: float, stop: Event, fold: int) -> Keeper:
     return Stoppable(store.partial(place).with_suffix(f".{fold}"), seconds, stop=stop)
 
 
-def _target(
-    scanned: Ref, divided: Ref, spec: ImageSpec, settings: Settings, folds: int
-) -> library.Target:
-    manifest = Manifest.load(scanned.path)
+def _target(target: Divided, spec: ImageSpec, settings: Settings, folds: int) -> library.Target:
+    manifest = Manifest.load(target.scan.path)
     return library.Target(
         name=settings.target.label,
         class_names=manifest.class_names,
-        labelled=labelled_items(scanned.path, divided.path),
-        validation=None if folds else validation_items(scanned.path, divided.path),
+        labelled=labelled_items(target.scan.path, target.split.path),
+        validation=None if folds else validation_items(target.scan.path, target.split.path),
         folds=folds,
         spec=spec,
         limits=settings.image.limits,

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks import store
-from tasks.refs import Ref
+from tasks.refs import Divided, Ref
 from tasks.step import step
 from transfer.arrays import labelled_items
 from transfer.modalities.image.augment import AugmentPolicy
@@ -13,11 +13,11 @@ from transfer.modalities.image.augment import preview as vary
 
 
 @step("preview", tags=["augment"])
-def preview(scanned: Ref, divided: Ref, policy: AugmentPolicy, items: int = 8) -> Ref:
+def preview(target: Divided, policy: AugmentPolicy, items: int = 8) -> Ref:
     """Store a few training items of the target, and seven augmented copies of each."""
 
     def compute(out: Path) -> None:
-        images = labelled_items(scanned.path, divided.path).images
+        images = labelled_items(target.scan.path, target.split.path).images
         chosen = images[:: max(1, len(images) // items)][:items]
         varied = vary(chosen, policy, copies=7)
         np.savez(out / "preview.npz", originals=chosen.numpy(), varied=varied.numpy())
@@ -25,7 +25,7 @@ def preview(scanned: Ref, divided: Ref, policy: AugmentPolicy, items: int = 8) -
     return store.result(
         "preview",
         compute,
-        inputs={"scan": scanned.digest, "split": divided.digest},
+        inputs=target.inputs(),
         settings={"augment": policy.model_dump(mode="json"), "items": items},
         code=["transfer.arrays", "transfer.modalities.image.augment"],
     )

@@ -10,7 +10,7 @@ import numpy as np
 from tasks import evaluate, pictures, store
 from tasks.canvas import svg
 from tasks.pictures import Curve
-from tasks.refs import ArmRef, Ref
+from tasks.refs import ArmRef, Divided, Ref
 from tasks.step import step
 from transfer.arrays import labelled_items
 from transfer.sample import Manifest
@@ -41,17 +41,17 @@ def _curve(name: str, history: dict[str, Any]) -> Curve:
 @step("draw", tags=["report"])
 def draw(
     evaluated: Ref,
-    scans: tuple[Ref, Ref],
-    splits: tuple[Ref, Ref],
+    source: Divided,
+    target: Divided,
     previewed: Ref,
     knowledge: Ref,
     arms: list[ArmRef],
 ) -> Ref:
-    """Store every picture of the report; source first in ``scans`` and ``splits``."""
+    """Store every picture of the report."""
 
     def compute(out: Path) -> None:
-        for name, scanned, divided in zip(SAMPLES[:2], scans, splits, strict=True):
-            (out / f"{name}.svg").write_bytes(_sheet(scanned, divided))
+        for name, divided in zip(SAMPLES[:2], (source, target), strict=True):
+            (out / f"{name}.svg").write_bytes(_sheet(divided))
         with np.load(previewed.path / "preview.npz", allow_pickle=False) as stored:
             figure = pictures.augmentation_preview(stored["originals"], stored["varied"])
         (out / "augmentation.svg").write_bytes(svg(figure))
@@ -63,8 +63,8 @@ def draw(
         "evaluation": evaluated.digest,
         "preview": previewed.digest,
         "knowledge": knowledge.digest,
-        **{f"scan{i}": ref.digest for i, ref in enumerate(scans)},
-        **{f"split{i}": ref.digest for i, ref in enumerate(splits)},
+        **{f"source {name}": digest for name, digest in source.inputs().items()},
+        **target.inputs(),
     }
     return store.result(
         "draw",
@@ -75,8 +75,9 @@ def draw(
     )
 
 
-def _sheet(scanned: Ref, divided: Ref) -> bytes:
-    manifest, items = Manifest.load(scanned.path), labelled_items(scanned.path, divided.path)
+def _sheet(divided: Divided) -> bytes:
+    manifest = Manifest.load(divided.scan.path)
+    items = labelled_items(divided.scan.path, divided.split.path)
     title = f"{manifest.name}: {len(manifest)} items, training split"
     return svg(
         pictures.sample_sheet(

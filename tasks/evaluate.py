@@ -7,7 +7,7 @@ import numpy as np
 from tasks import machine as machines
 from tasks import store
 from tasks.ensemble import digests, files, load_choice
-from tasks.refs import ArmRef, Ref
+from tasks.refs import ArmRef, Divided, Ref
 from tasks.step import step
 from transfer import evaluate as library
 from transfer.arrays import test_items
@@ -17,9 +17,7 @@ from transfer.settings import Settings
 
 
 @step("evaluate", tags=["evaluate"])
-def evaluate(
-    arms: list[ArmRef], choice: Ref, scanned: Ref, divided: Ref, settings: Settings
-) -> Ref:
+def evaluate(arms: list[ArmRef], choice: Ref, target: Divided, settings: Settings) -> Ref:
     """Store ``evaluation.json`` and every arm's test predictions."""
     told = {
         "evaluate": settings.evaluate.model_dump(mode="json"),
@@ -28,8 +26,8 @@ def evaluate(
     }
 
     def compute(out: Path) -> None:
-        manifest = Manifest.load(scanned.path)
-        items = test_items(scanned.path, divided.path)
+        manifest = Manifest.load(target.scan.path)
+        items = test_items(target.scan.path, target.split.path)
         probabilities = library.test_probabilities(files(arms), items, machines.cores())
         evaluation = library.evaluate(
             files(arms),
@@ -50,7 +48,7 @@ def evaluate(
         )
         (out / "evaluation.json").write_text(evaluation.model_dump_json(indent=1))
 
-    inputs = {"scan": scanned.digest, "split": divided.digest, "choice": choice.digest}
+    inputs = target.inputs() | {"choice": choice.digest}
     return store.result(
         "evaluate",
         compute,

@@ -5,7 +5,7 @@ from threading import Event
 
 from tasks import machine as machines
 from tasks import store
-from tasks.refs import Ref
+from tasks.refs import Divided, Ref
 from tasks.step import progress, step
 from tasks.stoppable import Stoppable
 from transfer import pretrain as library
@@ -17,7 +17,7 @@ from transfer.settings import Settings
 
 @step("pretrain", tags=["train"])
 def pretrain(
-    scanned: Ref, divided: Ref, settings: Settings, machine: Machine, beside: int, stop: Event
+    source: Divided, settings: Settings, machine: Machine, beside: int, stop: Event
 ) -> Ref:
     """Pretrain the backbone on the source's training split, ``beside`` as many arms.
 
@@ -25,7 +25,7 @@ def pretrain(
         KeyboardInterrupt: ``stop`` was set; the training continues from here when it is run again.
     """
     machines.leave_cores(beside)
-    inputs = {"scan": scanned.digest, "split": divided.digest}
+    inputs = source.inputs()
     told = {
         "pretrain": settings.pretrain.model_dump(mode="json"),
         "backbone": settings.backbone.model_dump(mode="json"),
@@ -34,12 +34,12 @@ def pretrain(
     code = ["transfer.pretrain", f"transfer.backbones.{settings.backbone.name}"]
 
     def compute(out: Path) -> None:
-        manifest = Manifest.load(scanned.path)
+        manifest = Manifest.load(source.scan.path)
         library.pretrain(
             manifest.name,
             manifest.class_names,
-            labelled_items(scanned.path, divided.path),
-            validation_items(scanned.path, divided.path),
+            labelled_items(source.scan.path, source.split.path),
+            validation_items(source.scan.path, source.split.path),
             backbone=settings.backbone,
             settings=settings.pretrain,
             machine=machine,

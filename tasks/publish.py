@@ -9,7 +9,7 @@ import yaml
 from tasks import draw, evaluate, paths, report, track
 from tasks.ensemble import load_choice
 from tasks.promote import Outcome, model_name
-from tasks.refs import ArmRef, Dataset, Ref
+from tasks.refs import ArmRef, Dataset, Divided, Ref
 from tasks.revision import code_revision
 from tasks.step import Stopwatch, step
 from tasks.store import key
@@ -92,23 +92,21 @@ def _told(settings: Settings, data: Data) -> dict[str, str]:
     return {"settings": settings.digest(), "source": data.source.md5, "target": data.target.md5}
 
 
-def describe(
-    datasets: tuple[Dataset, Dataset], scans: tuple[Ref, Ref], splits: tuple[Ref, Ref]
-) -> Data:
+def describe(datasets: tuple[Dataset, Dataset], divided: tuple[Divided, Divided]) -> Data:
     """What both datasets were in this run; source first."""
-    source, target = (_describe(*found) for found in zip(datasets, scans, splits, strict=True))
+    source, target = (_describe(*found) for found in zip(datasets, divided, strict=True))
     return Data(source=source, target=target)
 
 
-def _describe(dataset: Dataset, scanned: Ref, divided: Ref) -> DatasetRecord:
-    manifest, table = Manifest.load(scanned.path), split.load(divided.path)
+def _describe(dataset: Dataset, divided: Divided) -> DatasetRecord:
+    manifest, table = Manifest.load(divided.scan.path), split.load(divided.split.path)
     sides = table["split"].value_counts()
     return DatasetRecord(
         name=dataset.name,
         path=dataset.path.as_posix(),
         md5=dataset.md5,
         items=len(manifest),
-        rejects=len(json.loads((scanned.path / "rejects.json").read_text())),
+        rejects=len(json.loads((divided.scan.path / "rejects.json").read_text())),
         classes=list(manifest.class_names),
         train=int(sides.get("train", 0)),
         labelled=int(table["labelled"].sum()),

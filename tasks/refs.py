@@ -17,6 +17,18 @@ class Ref:
 
 
 @dataclass(frozen=True)
+class Divided:
+    """A dataset, decoded and split."""
+
+    scan: Ref
+    split: Ref
+
+    def inputs(self) -> dict[str, str]:
+        """What a result that is made from it depends on."""
+        return {"scan": self.scan.digest, "split": self.split.digest}
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A dataset as it is now: where it lies and DVC's fingerprint of its bytes."""
 

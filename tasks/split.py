@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tasks import store
-from tasks.refs import Ref
+from tasks.refs import Divided, Ref
 from tasks.step import step
 from transfer import duplicates, scan
 from transfer import split as library
@@ -48,16 +48,14 @@ def split_target(scanned: Ref, settings: Settings, folds: int) -> Ref:
 
 
 @step("split source", tags=["data"])
-def split_source(
-    scanned: Ref, target_scan: Ref, target_split: Ref, settings: SourceSettings, folds: int
-) -> Ref:
+def split_source(scanned: Ref, target: Divided, settings: SourceSettings, folds: int) -> Ref:
     """Divide the source, leaving out what equals an item the target is judged on."""
 
     def compute(out: Path) -> None:
-        manifest, target = Manifest.load(scanned.path), Manifest.load(target_scan.path)
+        manifest, other = Manifest.load(scanned.path), Manifest.load(target.scan.path)
         table = library.split(manifest, settings.split, labels_per_class=None, merge_val=False)
         table = library.leave_out(
-            table, manifest, target, library.load(target_split.path), labelled=folds > 0
+            table, manifest, other, library.load(target.split.path), labelled=folds > 0
         )
         if not (table["split"] == "val").any():
             raise DataRefusedError(
@@ -71,8 +69,8 @@ def split_source(
         compute,
         inputs={
             "scan": scanned.digest,
-            "target_scan": target_scan.digest,
-            "target_split": target_split.digest,
+            "target_scan": target.scan.digest,
+            "target_split": target.split.digest,
         },
         settings={"split": settings.split.model_dump(), "folds": folds},
         code=CODE,
