@@ -55,9 +55,10 @@ SILHOUETTES = [
     "augment.translate=0.05",
     "augment.shear=5",
     "backbone.pool=false",
-    "adapt.budget.steps=1000",
-    "adapt.folds=4",
+    "adapt.budget.steps=500",
+    "adapt.folds=5",
     "adapt.seeds=[0,1]",
+    "adapt.methods=[linear_probe,fine_tune]",
     "methods.fine_tune.body_rate=1",
     "methods.fine_tune.decay=1",
     "methods.fine_tune.learning_rate=0.005",
@@ -67,8 +68,10 @@ COLOUR = [
     "image.size=64",
     "augment.flip_horizontal=true",
     "augment.rotate=10",
+    "pretrain.augment.flip_horizontal=true",
     "pretrain.budget.steps=400",
-    "adapt.budget.steps=300",
+    "adapt.budget.steps=200",
+    "adapt.seeds=[0,1]",
     "split.test=0.4",
     "split.val=0",
     "validate.min_items_per_class=4",
@@ -76,13 +79,15 @@ COLOUR = [
 PAIRS = {
     "digits": Pair("data/mnist", "data/digits", 10),
     "digits, 5 labels": Pair("data/mnist", "data/digits", 5),
-    "silhouettes": Pair("data/mnist", "{data}/animal_silhouettes.npz", 10, SILHOUETTES),
+    "silhouettes": Pair(
+        "data/mnist", "{data}/animal_silhouettes.npz", 10, SILHOUETTES, seeds=(0, 1)
+    ),
     # The first seeds that cover all 20 classes, the smallest of which has five pictures.
     "animals to plants": Pair(
         "{data}/animals10.npz", "{data}/plants20.npz", None, COLOUR, seeds=(0, 2, 8)
     ),
-    "rotated labels": Pair("{work}/mnist_rotated.npz", "data/digits", 10),
-    "noise": Pair("{work}/noise.npz", "data/digits", 10),
+    "rotated labels": Pair("{work}/mnist_rotated.npz", "data/digits", 10, seeds=(0, 1)),
+    "noise": Pair("{work}/noise.npz", "data/digits", 10, seeds=(0, 1)),
 }
 
 
