@@ -168,16 +168,14 @@ def measure(name: str, pair: Pair, data: str, seed: int) -> dict[str, Any]:
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: a line a pair, mean and standard deviation over seeds, in per cent."""
     lines = [
-        "| pair | labels | test items | SVM | scratch, one arm | scratch ensemble | chosen | gain "
-        "[95 %], each seed | verdicts |",
+        "| pair | labels | test items | SVM | scratch, one arm | scratch ensemble | chosen | transfer "
+        "gain [95 %] | verdicts |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name in dict.fromkeys(row["pair"] for row in rows):
         own = [row for row in rows if row["pair"] == name]
         gains = "; ".join(
-            "{:+.1f} [{:.1f}, {:.1f}]".format(
-                *(100 * r["gain"][k] for k in ("point", "low", "high"))
-            )
+            "{:+.1f} [{:.1f}, {:.1f}]".format(*(100 * r["source_gain"][k] for k in BOUNDS))
             for r in own
         )
         cells = [name, str(own[0]["labels"]), str(own[0]["test_items"])]
