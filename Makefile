@@ -27,7 +27,7 @@ lint: .venv/installed
 
 # Prefect's database is made once here, so that no run has to wait for its migrations.
 .prefect/prefect.db: .venv/installed
-	DO_NOT_TRACK=1 PREFECT_HOME=$(CURDIR)/.prefect $(BIN)/prefect server database upgrade -y >/dev/null
+	DO_NOT_TRACK=1 PREFECT_HOME="$(CURDIR)/.prefect" $(BIN)/prefect server database upgrade -y >/dev/null
 	touch $@
 
 clean:

@@ -168,8 +168,8 @@ def measure(name: str, pair: Pair, data: str, seed: int) -> dict[str, Any]:
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: a line a pair, mean and standard deviation over seeds, in per cent."""
     lines = [
-        "| pair | labels | test items | SVM | scratch, one arm | scratch ensemble | chosen | transfer "
-        "gain [95 %] | verdicts |",
+        "| pair | labels | test items | SVM | scratch, one arm | scratch ensemble | chosen "
+        "| transfer gain [95 %] | verdicts |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name in dict.fromkeys(row["pair"] for row in rows):

@@ -177,12 +177,20 @@ def report(as_json: AsJson = False) -> None:
     if as_json:
         print(file.read_text())
         return
+    from pydantic import ValidationError
     from rich.console import Console
 
     from tasks.summary import terminal
     from transfer.result import Result
 
-    terminal(Result.model_validate_json(file.read_text()), Console())
+    try:
+        result = Result.model_validate_json(file.read_text())
+    except ValidationError as error:
+        raise NothingToDoError(
+            f"{file} is not a result of this version ({error.error_count()} fields differ); run "
+            "`crosstrain retrain` again"
+        ) from error
+    terminal(result, Console())
 
 
 @app.command(epilog="Example: crosstrain ui --prefect-port 4200 --mlflow-port 5000")

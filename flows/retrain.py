@@ -107,7 +107,7 @@ def _train(
     told = {"settings": settings, "machine": machine, "stop": stop}
     alone = {"target": target, "spec": spec, "folds": folds, "at_once": at_once, **told}
     with ThreadPoolTaskRunner[Any](max_workers=at_once) as runner:
-        beside = len(settings.adapt.seeds)
+        beside = min(len(settings.adapt.seeds), at_once - 1)
         knowledge = runner.submit(pretrain, {"source": source, "beside": beside, **told})
         helped = {**alone, "knowledge": knowledge}
         arms = [

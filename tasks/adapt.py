@@ -7,7 +7,7 @@ from threading import Event
 from tasks import machine as machines
 from tasks import store
 from tasks.refs import ArmRef, Divided, Ref
-from tasks.step import progress, step
+from tasks.step import blamed, progress, step
 from tasks.stoppable import Stoppable
 from transfer import adapt as library
 from transfer import pretrain as pretrained
@@ -80,16 +80,17 @@ def adapt(
             len(shared.class_names),
             machine,
         )
-        arm = library.adapt(
-            name,
-            method,
-            pretrained.load(knowledge.path) if knowledge else None,
-            shared,
-            recipe,
-            seed=seed,
-            keeper=partial(_keeper, out, settings.run.checkpoint_seconds, stop),
-            on_step=progress(f"adapt {name}/{seed}"),
-        )
+        with blamed(f"adapt {name}/{seed}"):
+            arm = library.adapt(
+                name,
+                method,
+                pretrained.load(knowledge.path) if knowledge else None,
+                shared,
+                recipe,
+                seed=seed,
+                keeper=partial(_keeper, out, settings.run.checkpoint_seconds, stop),
+                on_step=progress(f"adapt {name}/{seed}"),
+            )
         library.save(arm, shared, recipe, out)
 
     ref = store.result("adapt", compute, inputs=inputs, settings=told, code=code)

@@ -48,7 +48,9 @@ def _closure(module: str) -> frozenset[str]:
 def _imports(module: str) -> list[str]:
     root = module.split(".", maxsplit=1)[0]
     found = []
-    for node in ast.walk(ast.parse(_file(module).read_bytes())):
+    with _PARSER:
+        tree = ast.parse(_file(module).read_bytes())
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:

@@ -1,6 +1,7 @@
 """Settings of the tools around us that must be in the environment before they are imported.
 
-Prefect, MLflow and OpenMP read these at import. Nothing here overrides what the user has set.
+Prefect, MLflow and OpenMP read these at import. Nothing here overrides what the user
+has set; NO_PROXY gets the loopback added.
 """
 
 import os
@@ -29,6 +30,7 @@ LOGS = {
     "PREFECT_LOGGING_EXTRA_LOGGERS": "crosstrain",
     "PREFECT_LOGGING_LEVEL": "WARNING",
 }
+LOOPBACK = ("127.0.0.1", "localhost")
 
 
 def prepare(project: Path) -> None:
@@ -38,5 +40,8 @@ def prepare(project: Path) -> None:
         project: the project root.
     """
     home = {"PREFECT_HOME": str(project / ".prefect")}
+    for name in ("NO_PROXY", "no_proxy"):  # servers here answer on the loopback alone
+        here = [host for host in LOOPBACK if host not in os.environ.get(name, "").split(",")]
+        os.environ[name] = ",".join([*filter(None, [os.environ.get(name)]), *here])
     for name, value in (SILENCE | SPEED | CORES | LOGS | home).items():
         os.environ.setdefault(name, value)

@@ -6,7 +6,7 @@ from threading import Event
 from tasks import machine as machines
 from tasks import store
 from tasks.refs import Divided, Ref
-from tasks.step import progress, step
+from tasks.step import blamed, progress, step
 from tasks.stoppable import Stoppable
 from transfer import pretrain as library
 from transfer.arrays import labelled_items, validation_items
@@ -35,18 +35,19 @@ def pretrain(
 
     def compute(out: Path) -> None:
         manifest = Manifest.load(source.scan.path)
-        library.pretrain(
-            manifest.name,
-            manifest.class_names,
-            labelled_items(source.scan.path, source.split.path),
-            validation_items(source.scan.path, source.split.path),
-            backbone=settings.backbone,
-            settings=settings.pretrain,
-            machine=machine,
-            out=out,
-            keeper=Stoppable(store.partial(out), settings.run.checkpoint_seconds, stop=stop),
-            on_step=progress("pretrain"),
-        )
+        with blamed("pretrain"):
+            library.pretrain(
+                manifest.name,
+                manifest.class_names,
+                labelled_items(source.scan.path, source.split.path),
+                validation_items(source.scan.path, source.split.path),
+                backbone=settings.backbone,
+                settings=settings.pretrain,
+                machine=machine,
+                out=out,
+                keeper=Stoppable(store.partial(out), settings.run.checkpoint_seconds, stop=stop),
+                on_step=progress("pretrain"),
+            )
 
     ref = store.result("pretrain", compute, inputs=inputs, settings=told, code=code)
     Stoppable(store.partial(ref.path)).forget()

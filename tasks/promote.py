@@ -13,7 +13,7 @@ from tasks.refs import ArmRef, Dataset, Ref
 from tasks.step import log, step
 from transfer import ensemble as mixing
 from transfer import gate, predict, raw
-from transfer.errors import ModelFileError
+from transfer.errors import DataRefusedError, ModelFileError
 from transfer.evidence import ChampionState, Evidence
 from transfer.result import RuleOutcome
 from transfer.settings import Settings
@@ -146,9 +146,11 @@ def _champion(
         return "same", None
     try:
         model = predict.load(track.model_folder(name, champion.version))
-    except ModelFileError:
+        answers = raw.predict(model, target.path, tested.ids, class_names)
+    except (ModelFileError, DataRefusedError) as error:
+        log.warning("the champion, version %s, cannot be judged: %s", champion.version, error)
         return "unloadable", None
-    return "loaded", raw.predict(model, target.path, tested.ids, class_names)
+    return "loaded", answers
 
 
 def _loaded_back(name: str, version: int, tested: _Tested, target: Dataset) -> float | None:

@@ -12,13 +12,8 @@ from transfer.settings import DatasetSettings, ImageSettings
 
 @step("fingerprint", tags=["data"])
 def fingerprint(settings: DatasetSettings) -> Dataset:
-    """Identify a dataset by DVC's md5, and hold it against data.dvc where that records it.
-
-    A manifest file stands for the folder it lies in, which holds its pictures.
-    """
-    listed = settings.path.suffix.lower() in (".csv", ".parquet")
-    md5 = version.verify(settings.path.parent if listed else settings.path, paths.DATA_DVC)
-    return Dataset(settings.label, settings.path, md5)
+    """Identify a dataset by DVC's md5, and hold it against data.dvc where that records it."""
+    return Dataset(settings.label, settings.path, version.verify(settings.path, paths.DATA_DVC))
 
 
 @step("specify", tags=["data"])
@@ -46,6 +41,7 @@ def scan(dataset: Dataset, spec: ImageSpec, settings: ImageSettings) -> Ref:
             "file": dataset.path.name,
             "spec": spec.model_dump(),
             "limits": settings.limits.model_dump(),
+            "left_out": library.left_out(dataset.path),
         },
         code=["transfer.scan"],
     )

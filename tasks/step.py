@@ -16,6 +16,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.refs import ArmRef, Dataset, Ref
+from transfer.errors import CrosstrainError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 log = logging.getLogger("crosstrain")
@@ -99,6 +100,15 @@ def step(
         )(_told(name, function))
 
     return decorate
+
+
+@contextmanager
+def blamed(what: str) -> Iterator[None]:
+    """Put in front of the message of an error of ours which training it came from."""
+    try:
+        yield
+    except CrosstrainError as error:
+        raise type(error)(f"{what}: {error}") from error
 
 
 def progress(what: str, seconds: float = 10.0) -> Callable[[int, int], None]:

@@ -6,8 +6,10 @@ and a hit checks them, so that no result is trusted because a file exists.
 """
 
 import hashlib
+import inspect
 import json
 import shutil
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -48,12 +50,14 @@ def result(
 
     Args:
         step: name of the step; the folder under build/.
-        compute: writes the result's files into the empty folder it is given.
+        compute: writes the result's files into the empty folder it is given; the file it is
+            written in counts as code too.
         inputs: digest of each input.
         settings: plain JSON values that the result depends on.
         code: modules whose source, with what they import, the result depends on.
     """
-    address = key(step, inputs, settings, code)
+    own = Path(inspect.getfile(sys.modules[compute.__module__]))
+    address = key(step, inputs, {**settings, "step file": _file_digest(own)}, code)
     place = paths.BUILD / step / address
     place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(paths.BUILD / step / f".{address}.lock"):

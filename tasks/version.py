@@ -21,12 +21,15 @@ _SHOWN = 5  # file names of each kind in a message
 def verify(path: Path, data_dvc: Path) -> str:
     """Fingerprint a dataset, and refuse it where data.dvc records another version of it.
 
-    A dataset that data.dvc does not record, outside the data folder or new in it, passes.
+    A dataset that data.dvc does not record, outside the data folder or new in it, passes. A
+    manifest file stands for the folder it lies in, which holds its pictures.
 
     Raises:
         DataRefusedError: it differs, is missing or cannot be read; data.dvc is no record, or DVC
             wrote it.
     """
+    if path.suffix.lower() in (".csv", ".parquet") and path.is_file():
+        path = path.parent
     found = fingerprint(path)
     record = records.read(data_dvc)
     for member, expected in _recorded(path, record).items():
@@ -37,13 +40,13 @@ def verify(path: Path, data_dvc: Path) -> str:
 
 
 def verify_all(data_dvc: Path, used: Sequence[Path] = ()) -> dict[str, str]:
-    """Verify every dataset that data.dvc records, and those in `used`; their md5 by path.
+    """Verify those in `used`, or else every dataset that data.dvc records; their md5 by path.
 
     Raises:
         DataRefusedError: as in `verify`, of the first that is refused.
     """
     record = records.read(data_dvc)
-    paths = dict.fromkeys([*_recorded(record.root, record), *used])
+    paths = dict.fromkeys(used or _recorded(record.root, record))
     return {path.as_posix(): verify(path, data_dvc) for path in paths}
 
 

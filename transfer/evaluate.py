@@ -44,7 +44,7 @@ class EvaluateSettings(Section):
     """Bootstrap replicates."""
     bins: int = Field(15, ge=2)
     """Equal-mass bins of the expected calibration error."""
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     """Of the bootstrap."""
 
 

@@ -140,8 +140,11 @@ def classes_table(manifest: Manifest) -> pd.DataFrame:
 
 
 def files_table(data: Scanned) -> pd.DataFrame:
-    """List all that was found: columns ``path`` and ``reason``, '' for what was read."""
-    rejected = [(x["path"], x["reason"]) for x in data.rejects]
+    """List all that was found: columns ``path`` and ``reason``, '' for what was read.
+
+    Hidden files, such as those a file manager leaves in every folder, are no part of a dataset.
+    """
+    rejected = [(x["path"], x["reason"]) for x in data.rejects if x["reason"] != "hidden"]
     read = [(name, "") for name in data.manifest.items["id"]]
     return pd.DataFrame(rejected + read, columns=["path", "reason"])
 

@@ -37,7 +37,8 @@ def predict(
         model: decodes the items by its own card.
         dataset: where the items are.
         ids: N ids of the dataset's manifest.
-        class_names: K names; a class that the model does not know gets probability 0.
+        class_names: K names; a class that the model does not know gets probability 0, and
+            what it gives to classes that are gone is shared out over the others.
 
     Returns:
         (N, K) probabilities.
@@ -53,4 +54,6 @@ def predict(
     for column, name in enumerate(class_names):
         if name in model.class_names:
             ordered[:, column] = found[:, model.class_names.index(name)]
-    return ordered
+    total = ordered.sum(1, keepdims=True)
+    even = np.float32(1 / len(class_names))
+    return np.divide(ordered, total, out=np.full_like(ordered, even), where=total > 0)

@@ -162,6 +162,17 @@ def _json(content: Any) -> str:
     return json.dumps(content, ensure_ascii=False, indent=1)
 
 
+def left_out(dataset: Path) -> list[str]:
+    """What a listing alone rejects, and why: an entry may be left out of a dataset's fingerprint.
+
+    Raises:
+        DataRefusedError: there is no dataset, or it cannot be listed.
+    """
+    if dataset.is_file() and dataset.suffix.lower() == ".npz":
+        return []
+    return sorted(f"{r.path}: {r.reason}" for r in _list_files(dataset).rejects)
+
+
 def has_colour(dataset: Path) -> bool:
     """Say from headers alone whether any image is stored in colour, palettes included.
 

@@ -3,12 +3,13 @@
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, create_model
+from pydantic import Field, ValidationError, create_model, model_validator
 
 from transfer import method
 from transfer.adapt import AdaptSettings
@@ -42,7 +43,17 @@ class DatasetSettings(Section):
     @property
     def label(self) -> str:
         """The dataset's name."""
-        return self.name or self.path.stem
+        is_file = self.path.suffix.lower() in (".csv", ".parquet", ".npz")
+        return self.name or (self.path.stem if is_file else self.path.name)
+
+    @model_validator(mode="after")
+    def _can_be_registered(self) -> Self:
+        if not re.fullmatch(r"[. -]*\w[\w. -]*", self.label):
+            raise ValueError(
+                f"the dataset's name is {self.label!r}; expected letters, digits, '_', '-', '.' "
+                "and spaces; set another with `name`"
+            )
+        return self
 
 
 class SourceSettings(DatasetSettings):
@@ -107,6 +118,15 @@ class Settings(Section):
     promote: PromoteSettings = PromoteSettings()
     run: RunSettings = RunSettings()
 
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        if self.source.label == self.target.label:
+            raise ValueError(
+                f"source and target are both named {self.source.label!r}; set source.name or "
+                "target.name"
+            )
+        return self
+
     def digest(self) -> str:
         """SHA-256 of the settings that decide results: all but `run` and `promote`."""
         told = self.model_dump(mode="json", exclude={"run", "promote"}, by_alias=True)
@@ -166,8 +186,10 @@ def _override(tree: dict[str, Any], override: str) -> None:
 
 
 def _explain(fault: Any) -> str:
+    where = ".".join(str(part) for part in fault["loc"])
+    if isinstance(fault["input"], dict) and "error" in fault.get("ctx", {}):  # of several fields
+        return f"  {where}: {fault['ctx']['error']}".replace("  : ", "  ")
     *sections, last = (str(part) for part in fault["loc"])
-    where = ".".join([*sections, last])
     if fault["type"] != "extra_forbidden":
         return f"  {where} = {fault['input']!r}: {fault['msg']}"
     known = _fields(sections)

@@ -81,10 +81,21 @@ def test_an_unknown_command_is_a_usage_error(tmp_path: Path) -> None:
 
 def test_a_fault_of_ours_shows_its_traceback_and_counts_as_a_failed_step(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("{}")
-    (tmp_path / "reports").mkdir()
-    (tmp_path / "reports/retrain.json").write_text("{")
+    (tmp_path / "reports/retrain.json").mkdir(parents=True)
     done = subprocess.run(
         [CROSSTRAIN, "report"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 5
     assert "Traceback" in done.stderr
+
+
+def test_a_result_of_another_version_is_nothing_to_show(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("{}")
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports/retrain.json").write_text('{"verdict": "good"}')
+    done = subprocess.run(
+        [CROSSTRAIN, "report"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 4
+    assert "is not a result of this version" in done.stderr
+    assert "Traceback" not in done.stderr

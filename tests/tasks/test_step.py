@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.refs import ArmRef, Dataset, Ref
-from tasks.step import Stopwatch, step, timed
+from tasks.step import Stopwatch, blamed, step, timed
+from transfer.errors import DataRefusedError
 
 SPANS = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)), min_size=1, max_size=12)
 STORED = Ref(Path("build/x"), "d" * 64, 3.0, reused=True)
@@ -135,3 +136,12 @@ def test_time_between_steps_is_what_no_step_covers(spans):
         watch.add(f"step {number % 3}", start, start + length, reused=False)
         covered |= set(range(start, start + length))
     assert watch.between() + len(covered) == pytest.approx(watch.total(), abs=0.5)
+
+
+def test_an_error_names_the_training_it_came_from():
+    with pytest.raises(DataRefusedError) as error, blamed("adapt l2_sp/1"):
+        raise DataRefusedError("the loss is nan")
+    assert str(error.value) == "adapt l2_sp/1: the loss is nan"
+    with pytest.raises(KeyError) as other, blamed("pretrain"):
+        raise KeyError("x")
+    assert other.value.args == ("x",)

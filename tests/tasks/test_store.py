@@ -1,5 +1,6 @@
 """Same key: the stored result. Anything else: computed anew, and whole or not at all."""
 
+import importlib
 import json
 import os
 import shutil
@@ -60,8 +61,18 @@ def test_a_result_is_computed_once_and_then_found():
     assert Work().times == 1
     assert (first.reused, again.reused) == (False, True)
     assert (first.path, first.digest, first.seconds) == (again.path, again.digest, again.seconds)
-    assert first.path == paths.BUILD / "scan" / store.key("scan", **TOLD)
+    assert first.path.parent == paths.BUILD / "scan"
     assert whole(first)
+
+
+def test_an_edit_of_the_step_itself_is_computed_anew(project, monkeypatch):
+    monkeypatch.syspath_prepend(str(project))
+    text = "def compute(out):\n    (out / 'x').write_text('1')\n"
+    (project / "some_step.py").write_text(text)
+    compute = importlib.import_module("some_step").compute
+    assert [store.result("scan", compute, **TOLD).reused for _ in range(2)] == [False, True]
+    (project / "some_step.py").write_text(f"{text}# another word\n")
+    assert not store.result("scan", compute, **TOLD).reused
 
 
 def test_the_order_of_names_makes_no_difference():
@@ -160,7 +171,7 @@ def test_a_computation_that_fails_leaves_nothing_to_be_found():
 
     with pytest.raises(RuntimeError, match="no more disk"):
         run(fails)
-    assert not (paths.BUILD / "scan" / store.key("scan", **TOLD)).exists()
+    assert [p for p in (paths.BUILD / "scan").iterdir() if not p.name.startswith(".")] == []
     assert not run().reused
     assert run().reused
 

@@ -146,14 +146,30 @@ def test_data_that_dvc_recorded_by_itself_is_refused(project):
     assert version.verify(project / "data/plants", project / "data.dvc")
 
 
-def test_verify_all_covers_recorded_and_used_datasets_once(project):
+def test_verify_all_covers_what_is_used_or_else_all_that_is_recorded(project):
     write(project, "stones/1")
-    found = version.verify_all(Path("data.dvc"), [Path("data/stones"), Path("data/plants")])
-    names = ["data/animals", "data/plants", "data/points.npz", "data/stones"]
-    assert list(found) == names
+    used = [Path("data/stones"), Path("data/plants"), Path("data/stones")]
+    assert list(version.verify_all(Path("data.dvc"), used)) == ["data/stones", "data/plants"]
+    assert list(version.verify_all(Path("data.dvc"))) == [
+        "data/animals",
+        "data/plants",
+        "data/points.npz",
+    ]
     write(project, "animals/cat/1", b"changed")
+    assert version.verify_all(Path("data.dvc"), used)
     with pytest.raises(DataRefusedError, match="animals"):
-        version.verify_all(Path("data.dvc"), [Path("data/plants")])
+        version.verify_all(Path("data.dvc"))
+
+
+def test_a_manifest_stands_for_its_folder(tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/1.png").write_bytes(b"1")
+    manifest = tmp_path / "set/list.csv"
+    manifest.write_text("path,label\n1.png,a\n")
+    before = version.verify(manifest, tmp_path / "data.dvc")
+    assert before == fingerprint(tmp_path / "set")
+    (tmp_path / "set/1.png").write_bytes(b"2")
+    assert version.verify(manifest, tmp_path / "data.dvc") != before
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,8 @@ def test_classes_are_counted_with_the_empty_ones():
 
 def test_files_are_what_was_read_and_what_was_rejected():
     reject = {"path": "bad.png", "reason": "truncated", "detail": "12 bytes"}
-    table = flaws.files_table(scanned([("a", "p", {})], rejects=[reject]))
+    system = {**reject, "path": ".DS_Store", "reason": "hidden"}
+    table = flaws.files_table(scanned([("a", "p", {})], rejects=[system, reject]))
     assert table.to_numpy().tolist() == [["bad.png", "truncated"], ["a", ""]]
 
 

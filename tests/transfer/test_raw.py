@@ -57,9 +57,14 @@ def test_columns_follow_the_classes_of_today(places, model):
     names = [f"items.npz#{i:06d}" for i in (4, 0)]
     found = raw.predict(model, dataset, names, ("corylus", "ulmus", "acer"))
     known = model.predict_arrays(images[[4, 0]])
-    assert np.array_equal(found[:, 0], known[:, 2])
     assert np.array_equal(found[:, 1], np.zeros(2))
-    assert np.array_equal(found[:, 2], known[:, 0])
+    kept = known[:, [2, 0]] / known[:, [2, 0]].sum(1, keepdims=True)
+    assert found[:, [0, 2]] == pytest.approx(kept)
+
+
+def test_a_model_that_knows_none_of_the_classes_leaves_them_level(places, model):
+    found = raw.predict(model, places[1][2], ["items.npz#000000"], ("ulmus", "tilia"))
+    assert found.tolist() == [[0.5, 0.5]]
 
 
 def test_no_items_no_rows(places, model):

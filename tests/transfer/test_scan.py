@@ -361,3 +361,12 @@ def test_images_that_disagree_with_the_scan_are_refused(dataset, out):
         file.write(b"-")
     with pytest.raises(DataRefusedError, match="193 bytes; expected 192"):
         load_images(out)
+
+
+def test_what_a_listing_leaves_out_is_told_without_reading(dataset):
+    assert scanning.left_out(dataset) == []
+    (dataset / "cat" / "link.png").symlink_to(dataset / "cat" / "1.png")
+    (dataset / "dog" / ".DS_Store").write_bytes(b"-")
+    assert scanning.left_out(dataset) == ["cat/link.png: symlink", "dog/.DS_Store: hidden"]
+    with pytest.raises(DataRefusedError):
+        scanning.left_out(dataset / "missing")

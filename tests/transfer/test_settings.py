@@ -97,7 +97,9 @@ def test_settings_survive_a_round_trip():
         ("target.labels_per_class=", lambda s: s.target.labels_per_class is None),
         ("augment.flip_horizontal=true", lambda s: s.augment.flip_horizontal is True),
         (" image.channels = 3", lambda s: s.image.channels == 3),
-        ("target.name=a=b", lambda s: s.target.name == "a=b"),
+        ("target.name=a b", lambda s: s.target.name == "a b"),
+        ("target.path=data/plants.v2", lambda s: s.target.label == "plants.v2"),
+        ("target.path=data/plants.v2.npz", lambda s: s.target.label == "plants.v2"),
         ("validate.min_items=3", lambda s: s.validate_.min_items == 3),
         ("promote.rules=[]", lambda s: len(s.promote.rules) == 0),
         ("methods.l2_sp.alpha=0.5", lambda s: s.methods.l2_sp.alpha == 0.5),
@@ -126,6 +128,19 @@ def test_an_override_may_stand_where_the_file_has_no_section(tmp_path):
 @pytest.mark.parametrize("override", ["adapt.seeds", "=3", " = 3", ""])
 def test_an_override_needs_a_name_and_an_equals_sign(override):
     assert f"--set {override!r}: expected section.field=value" in refused(override)
+
+
+@pytest.mark.parametrize("name", ["plants (1)", "bob's", "a/b", "a:b", "x=y"])
+def test_a_name_that_a_registry_cannot_take_is_refused(name):
+    assert f"the dataset's name is {name!r}" in refused(f'target.name="{name}"')
+    assert "set another with `name`" in refused("target.path=..//")
+
+
+def test_two_datasets_of_one_name_are_refused():
+    message = refused("source.path=animals/manifest.csv", "target.path=plants/manifest.csv")
+    assert "both named 'manifest'; set source.name or target.name" in message
+    told = ["source.path=a/manifest.csv", "target.path=b/manifest.csv", "source.name=a"]
+    assert settings.load(PARAMS, told).source.label == "a"
 
 
 def test_an_override_inside_a_value_is_refused():

@@ -92,12 +92,21 @@ def _warp(images: Tensor, policy: AugmentPolicy, generator: torch.Generator) -> 
     return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
+def _shares(n: int, few: int) -> Tensor:
+    """Means of neighbours (few, n): row i averages the cells that the i-th of ``few`` equal parts
+    touches, as adaptive pooling does, which not every device has."""
+    parts, cells = torch.arange(few).unsqueeze(1), torch.arange(n)
+    touched = ((cells + 1) * few > parts * n) & (cells * few < (parts + 1) * n)
+    return touched / touched.sum(1, keepdim=True)
+
+
 def _coarsen(images: Tensor, policy: AugmentPolicy, generator: torch.Generator) -> Tensor:
     n, _, h, w = images.shape
     share = 1 - float(torch.rand(1, generator=generator)) * (1 - policy.resolution)
     kept = torch.rand(n, generator=generator).to(images.device) < 0.5
     small = (max(1, round(h * share)), max(1, round(w * share)))
-    shrunk = functional.interpolate(images, small, mode="area")
+    down, across = (_shares(big, few).to(images) for big, few in zip((h, w), small, strict=True))
+    shrunk = down @ images @ across.T
     coarse = functional.interpolate(shrunk, (h, w), mode="bicubic", align_corners=False)
     return torch.where(kept.view(n, 1, 1, 1), images, coarse.clamp(0, 1))
 
