@@ -5,7 +5,7 @@ BIN := .venv/bin
 
 .PHONY: demo test test-slow lint bench clean
 
-demo: .venv/installed .prefect/prefect.db
+demo: .venv/installed
 	$(BIN)/crosstrain demo
 
 test: .venv/installed
@@ -20,13 +20,10 @@ lint: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Prefect's database is made here, so that no run has to wait for its migrations.
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[demo,dev]'
-	touch $@
-
-# Prefect's database is made once here, so that no run has to wait for its migrations.
-.prefect/prefect.db: .venv/installed
 	DO_NOT_TRACK=1 PREFECT_HOME="$(CURDIR)/.prefect" $(BIN)/prefect server database upgrade -y >/dev/null
 	touch $@
 

@@ -20,7 +20,7 @@ from transfer.weights import Knowledge
 class PretrainSettings(Section):
     """How the body is trained on the source."""
 
-    budget: Budget = Budget(steps=700, batch_size=64, label_smoothing=0.1)
+    budget: Budget = Budget(steps=600, batch_size=64, label_smoothing=0.1)
     """Steps and batches."""
     learning_rate: float = Field(4e-3, gt=0)
     """Peak learning rate."""
