@@ -50,11 +50,13 @@ def render(
     if unknown := set(pictures) - set(PICTURES):
         raise ValueError(f"found pictures {sorted(unknown)}; expected some of {list(PICTURES)}")
     members = zip(result.chosen.members, result.chosen.weights, strict=True)
+    tabled = tuple(f"{rule.rule}: " for rule in result.rules)
     return _template().render(
         r=result,
         pictures={name: _element(name, content) for name, content in pictures.items()},
         links=links or {},
         gauge=_gauge(result),
+        reasons=[reason for reason in result.reasons if not reason.startswith(tabled)],
         members=sorted(members, key=lambda member: -member[1]),
         longest=max([*result.seconds.steps.values(), 1e-9]),
     )

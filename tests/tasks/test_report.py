@@ -322,3 +322,11 @@ def test_points_have_a_sign():
 def test_long_lists_are_cut():
     assert wording.listed(["a", "b"]) == "2 (a, b)"
     assert wording.listed(list("abcd"), shown=2) == "4 (a, b and 2 more)"
+
+
+def test_a_reason_that_is_a_row_of_the_rules_is_not_said_twice(told):
+    rule = {"rule": "calibrated", "held": True, "found": "error 0.01", "expected": "0.05"}
+    reasons = ["calibrated: found error 0.01; expected 0.05", "asked for by hand"]
+    page = report.render(Result.model_validate({**told, "rules": [rule], "reasons": reasons}), {})
+    assert page.count("error 0.01") == 1
+    assert "asked for by hand" in page
