@@ -53,7 +53,8 @@ def refusal(
     chosen_by = f"{folds} labelled items" if folds else "1 labelled item and 1 val item"
     head = (
         f"dataset {name}: {len(short)} class{'es' * (len(short) != 1)} with too few items; each "
-        f"needs at least 1 test item and {chosen_by} (independent: copies and members of one group count once)"
+        f"needs at least 1 test item and {chosen_by} (independent: copies and members of one "
+        "group count once)"
     )
     lines = [
         f"  {label}: " + ", ".join(f"{column} {count}" for column, count in row.items())

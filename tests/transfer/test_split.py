@@ -345,7 +345,7 @@ def test_a_class_without_items_is_named():
     data = Manifest("toys", "image", ("a", "b", "c", "z"), many(90).items)
     text = refusal(data, SplitSettings())
     assert "  z: train 0, val 0, test 0, excluded 0, labelled 0, independent 0" in text
-    assert "dataset toys: 1 classes" in text
+    assert "dataset toys: 1 class with too few items" in text
 
 
 def test_without_folds_a_validation_item_is_needed():
