@@ -61,7 +61,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], st
 
     yield address
     process.terminate()
-    process.wait(timeout=30)
+    process.wait(timeout=120)
     assert shared.attempts() == ""
 
 

@@ -87,7 +87,7 @@ class Project:
         assert process.poll() is None, self.log()
         began = time.monotonic()
         os.killpg(process.pid, number)
-        code = process.wait(timeout=60)
+        code = process.wait(timeout=240)
         return Stopped(process.pid, code, time.monotonic() - began, self.log().splitlines())
 
     def checkpoints(self, step: str) -> list[Path]:
