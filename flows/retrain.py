@@ -109,7 +109,7 @@ def _train(
     with ThreadPoolTaskRunner[Any](max_workers=at_once) as runner:
         beside = min(len(settings.adapt.seeds), at_once - 1)
         knowledge = runner.submit(pretrain, {"source": source, "beside": beside, **told})
-        helped = {**alone, "knowledge": knowledge}
+        helped = {**alone, "sources": [knowledge]}
         arms = [
             runner.submit(
                 adapt, {"name": name, "seed": seed, **(helped if uses_source(name) else alone)}

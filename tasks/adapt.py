@@ -1,23 +1,33 @@
 """Train the arms: every method with every seed on the target."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 from tasks import machine as machines
 from tasks import store
-from tasks.refs import ArmRef, Divided, Ref
+from tasks.refs import ArmRef, Divided, Source
 from tasks.step import blamed, progress, step
 from tasks.stoppable import Stoppable
 from transfer import adapt as library
 from transfer import pretrain as pretrained
-from transfer.arrays import labelled_items, normalisation, validation_items
+from transfer.arrays import (
+    SourceItems,
+    labelled_items,
+    normalisation,
+    pool_items,
+    validation_items,
+)
 from transfer.checkpoint import Keeper
-from transfer.method import known
+from transfer.features import Features
+from transfer.method import Method, known
 from transfer.modalities.image.spec import ImageSpec
 from transfer.recipe import Machine, Recipe
 from transfer.sample import Manifest
 from transfer.settings import Settings
+from transfer.trainer import Target
 
 
 def names(settings: Settings) -> list[str]:
@@ -41,77 +51,135 @@ def adapt(
     folds: int,
     at_once: int,
     stop: Event,
-    knowledge: Ref | None = None,
+    features: Features,
+    sources: Sequence[Source] = (),
+    source: str = "",
 ) -> ArmRef:
-    """Train one arm on the target, or take the one that is stored.
+    """Train one arm, or take the one that is stored; without sources for a method that uses none.
 
-    ``knowledge`` is the pretrained body, None for a method that uses none.
+    Args:
+        name: the method.
+        seed: of weights, folds, order and augmentation.
+        target: items to learn from.
+        spec: of the decoded images.
+        settings: of the method, the budget and the augmentation.
+        machine: where to compute.
+        folds: within the labelled items; 0 selects on the validation split.
+        at_once: arms that are trained at the same time.
+        stop: when set, training stops at the next step.
+        features: of frozen bodies, shared by the arms of a run.
+        sources: what the arm transfers from.
+        source: name of the only one of them, where the run has several.
 
     Raises:
         KeyboardInterrupt: ``stop`` was set; the training continues from here when it is run again.
     """
     machines.share_cores(at_once)
     method = getattr(settings.methods, name)
-    inputs = target.inputs()
-    if knowledge:
-        inputs["knowledge"] = knowledge.digest
-    told = {
-        "method": {name: method.model_dump(mode="json")},
-        "seed": seed,
-        "folds": folds,
-        "budget": settings.adapt.budget.model_dump(mode="json"),
-        "augment": settings.augment.model_dump(mode="json"),
-        "backbone": settings.backbone.model_dump(mode="json"),
-        "limits": settings.image.limits.model_dump(mode="json"),  # they go into the model's card
-        "machine": vars(machine),
-    }
-    code = [
-        "transfer.adapt",
-        f"transfer.methods.{name}",
-        f"transfer.backbones.{settings.backbone.name}",
-    ]
+    arm_name = ArmRef(name, seed, 0, target.scan, source).name
 
     def compute(out: Path) -> None:
-        shared = _target(target, spec, settings, folds)
+        shared = _target(target, sources, method, spec, settings, folds, features)
         recipe = Recipe(
             settings.adapt.budget,
             settings.augment,
             normalisation(shared.labelled),
             len(shared.class_names),
             machine,
+            settings.pretrain.augment,
         )
-        with blamed(f"adapt {name}/{seed}"):
+        with blamed(f"adapt {arm_name}"):
             arm = library.adapt(
                 name,
                 method,
-                pretrained.load(knowledge.path) if knowledge else None,
+                [pretrained.load(one.knowledge.path) for one in sources],
                 shared,
                 recipe,
                 seed=seed,
                 keeper=partial(_keeper, out, settings.run.checkpoint_seconds, stop),
-                on_step=progress(f"adapt {name}/{seed}"),
+                on_step=progress(f"adapt {arm_name}"),
             )
-        library.save(arm, shared, recipe, out)
+        library.save(arm, shared, out)
 
-    ref = store.result("adapt", compute, inputs=inputs, settings=told, code=code)
-    for fold in range(max(folds, 1)):
-        _keeper(ref.path, 1.0, stop, fold).forget()
-    return ArmRef(name, seed, settings.adapt.budget.steps, ref)
+    ref = store.result(
+        "adapt",
+        compute,
+        inputs=target.inputs() | _read(method, sources),
+        settings={
+            "seed": seed,
+            "folds": folds,
+            "machine": vars(machine),
+            **_told(name, method, settings),
+        },
+        code=_code(name, settings),
+    )
+    for kept in store.partial(ref.path).parent.glob(f"{store.partial(ref.path).name}.*"):
+        kept.unlink()
+    return ArmRef(name, seed, settings.adapt.budget.steps, ref, source)
 
 
-def _keeper(place: Path, seconds: float, stop: Event, fold: int) -> Keeper:
-    return Stoppable(store.partial(place).with_suffix(f".{fold}"), seconds, stop=stop)
+def _read(method: Method, sources: Sequence[Source]) -> dict[str, str]:
+    """What the arm reads of its sources."""
+    inputs = {f"knowledge {i}": one.knowledge.digest for i, one in enumerate(sources)}
+    if method.reads_source and (items := sources[0].items):
+        inputs |= {f"source {key}": digest for key, digest in items.inputs().items()}
+    return inputs
 
 
-def _target(target: Divided, spec: ImageSpec, settings: Settings, folds: int) -> library.Target:
-    manifest = Manifest.load(target.scan.path)
-    return library.Target(
+def _told(name: str, method: Method, settings: Settings) -> dict[str, Any]:
+    told = {
+        "method": {name: method.model_dump(mode="json")},
+        "budget": settings.adapt.budget.model_dump(mode="json"),
+        "augment": settings.augment.model_dump(mode="json"),
+        "backbone": settings.backbone.model_dump(mode="json"),
+        "limits": settings.image.limits.model_dump(mode="json"),  # they go into the model's card
+    }
+    if method.reads_source:
+        told["source augment"] = settings.pretrain.augment.model_dump(mode="json")
+    return told
+
+
+def _code(name: str, settings: Settings) -> list[str]:
+    return [
+        "transfer.adapt",
+        f"transfer.methods.{name}",
+        f"transfer.backbones.{settings.backbone.name}",
+    ]
+
+
+def _keeper(place: Path, seconds: float, stop: Event, fold: int, phase: int) -> Keeper:
+    path = store.partial(place)
+    return Stoppable(path.with_name(f"{path.name}.{fold}.{phase}"), seconds, stop=stop)
+
+
+def _target(
+    target: Divided,
+    sources: Sequence[Source],
+    method: Method,
+    spec: ImageSpec,
+    settings: Settings,
+    folds: int,
+    features: Features,
+) -> Target:
+    scanned, divided = target.scan.path, target.split.path
+    return Target(
         name=settings.target.label,
-        class_names=manifest.class_names,
-        labelled=labelled_items(target.scan.path, target.split.path),
-        validation=None if folds else validation_items(target.scan.path, target.split.path),
+        class_names=Manifest.load(scanned).class_names,
+        labelled=labelled_items(scanned, divided),
+        validation=None if folds else validation_items(scanned, divided),
         folds=folds,
         spec=spec,
         limits=settings.image.limits,
-        backbone=settings.backbone,
+        body=settings.backbone.body,
+        pool=pool_items(scanned, divided) if method.reads_pool else None,
+        source=_source_items(sources[0]) if method.reads_source else None,
+        features=features,
     )
+
+
+def _source_items(source: Source) -> SourceItems | None:
+    if source.items is None:
+        return None
+    scanned, divided = source.items.scan.path, source.items.split.path
+    items = labelled_items(scanned, divided)
+    return SourceItems(items, Manifest.load(scanned).class_names, normalisation(items))

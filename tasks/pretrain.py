@@ -41,7 +41,7 @@ def pretrain(
                 manifest.class_names,
                 labelled_items(source.scan.path, source.split.path),
                 validation_items(source.scan.path, source.split.path),
-                backbone=settings.backbone,
+                body=settings.backbone.body,
                 settings=settings.pretrain,
                 machine=machine,
                 out=out,

@@ -29,6 +29,15 @@ class Divided:
 
 
 @dataclass(frozen=True)
+class Source:
+    """A knowledge source: a pretrained network, and the items it learned from if we have them."""
+
+    name: str
+    knowledge: Ref
+    items: Divided | None
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A dataset as it is now: where it lies and DVC's fingerprint of its bytes."""
 
@@ -45,3 +54,15 @@ class ArmRef:
     seed: int
     steps: int
     ref: Ref
+    source: str = ""
+    """Name of its knowledge source, in a run of several; a method of all of them has none."""
+
+    @property
+    def label(self) -> str:
+        """What the arms that differ by their seed alone share."""
+        return f"{self.method}/{self.source}" if self.source else self.method
+
+    @property
+    def name(self) -> str:
+        """The label and the seed."""
+        return f"{self.label}/{self.seed}"

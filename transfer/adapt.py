@@ -10,6 +10,7 @@ With many labels an arm is one network, compared on the validation split.
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +21,15 @@ from torch import Tensor
 from transfer import calibrate, checkpoint, folds
 from transfer.arrays import TrainItems
 from transfer.checkpoint import Keeper
-from transfer.feed import embed, logits
-from transfer.fit import History, fit
+from transfer.feed import logits
+from transfer.fit import History
 from transfer.method import Method, known
-from transfer.modalities.image.spec import ImageLimits, ImageSpec
-from transfer.network import BackboneSettings, Network, build
+from transfer.network import Network
+from transfer.normal import Normalisation
 from transfer.predict import Card, Member, tensor_name
 from transfer.recipe import Budget, Recipe
 from transfer.section import Section
+from transfer.trainer import Target, Trainer
 from transfer.weights import Knowledge, Transfer
 
 
@@ -78,21 +80,6 @@ class AdaptSettings(Section):
 
 
 @dataclass(frozen=True)
-class Target:
-    """What every arm of a run shares."""
-
-    name: str
-    class_names: tuple[str, ...]
-    labelled: TrainItems
-    validation: TrainItems | None
-    """None selects out of fold."""
-    folds: int
-    spec: ImageSpec
-    limits: ImageLimits
-    backbone: BackboneSettings
-
-
-@dataclass(frozen=True)
 class Arm:
     """A finished arm; N items are the labelled ones, or the validation split's."""
 
@@ -103,17 +90,20 @@ class Arm:
     judged: TrainItems
     histories: tuple[History, ...]
     transfers: tuple[Transfer, ...]
+    normal: Normalisation
+    notes: tuple[dict[str, float | str], ...] = ()
+    """What the method has to say of each network."""
 
 
 def adapt(
     name: str,
     method: Method,
-    knowledge: Knowledge | None,
+    knowledge: Sequence[Knowledge],
     target: Target,
     recipe: Recipe,
     *,
     seed: int,
-    keeper: Callable[[int], Keeper] | None = None,
+    keeper: Callable[[int, int], Keeper] | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Arm:
     """Train one arm.
@@ -121,11 +111,12 @@ def adapt(
     Args:
         name: the method's name.
         method: the method.
-        knowledge: the source's weights; None for a method that uses none.
+        knowledge: what it transfers from: nothing, one source, or for a method that combines
+            them, all.
         target: items, classes and folds.
         recipe: budget, augmentation, normalisation and machine, equal for every arm.
         seed: of weights, folds, order and augmentation.
-        keeper: gives the checkpoint keeper of each fold.
+        keeper: gives the checkpoint keeper of a fold's phase.
         on_step: called with (steps done, steps in all) over all folds.
     """
     items, n_folds = target.labelled, max(target.folds, 1)
@@ -134,20 +125,52 @@ def adapt(
         fold_of = folds.assign(items.labels.numpy(), items.groups.tolist(), n_folds, seed)
     judged = items if target.validation is None else target.validation
     scores = torch.zeros(len(judged), len(target.class_names))
-    networks, histories, transfers = [], [], []
+    trainers, made = [], []
     for fold in range(n_folds):
-        trainer = _Trainer(method, knowledge, target, recipe, seed * 1000 + fold)
-        network, history = trainer.train(
+        trainer = Trainer(
+            method,
+            knowledge,
+            target,
+            recipe,
+            seed * 1000 + fold,
             fold_of != fold,
-            keeper(fold) if keeper else None,
+            partial(keeper, fold) if keeper else None,
             _shifted(on_step, fold, n_folds),
         )
+        trained = trainer.train()
         rows = torch.from_numpy(fold_of == fold if target.folds else np.full(len(judged), True))
-        scores[rows] = logits(network, judged.images[rows], recipe)
-        networks.append(network.cpu())
-        histories.append(history)
-        transfers = trainer.transfers
-    return Arm(name, seed, tuple(networks), scores, judged, tuple(histories), tuple(transfers))
+        scores[rows] = logits(trained.network, judged.images[rows], trainer.seen_by(trained))
+        trained.network.cpu()
+        trainers.append(trainer)
+        made.append(trained)
+    return Arm(
+        name,
+        seed,
+        merged([one.network for one in made]),
+        scores,
+        judged,
+        tuple(trainer.history for trainer in trainers),
+        tuple(made[-1].transfers),
+        trainers[-1].seen_by(made[-1]).normal,
+        tuple(one.notes for one in made),
+    )
+
+
+def merged(networks: Sequence[Network]) -> tuple[Network, ...]:
+    """A committee of networks that share one body bit for bit, as one network.
+
+    Class scores are linear in the head, so the mean of the heads gives the mean of the scores.
+    """
+    first, *others = networks
+    own = first.backbone.state_dict()
+    for other in others:
+        state = other.backbone.state_dict()
+        if other.body != first.body or any(not torch.equal(own[k], state[k]) for k in own):
+            return tuple(networks)
+    with torch.no_grad():
+        for name, parameter in first.head.named_parameters():
+            parameter.copy_(torch.stack([n.head.get_parameter(name) for n in networks]).mean(0))
+    return (first,)
 
 
 def _shifted(
@@ -158,55 +181,10 @@ def _shifted(
     return lambda done, steps: on_step(fold * steps + done, n_folds * steps)
 
 
-class _Trainer:
-    """One network of an arm: prepared, then trained on the items it may see."""
-
-    def __init__(
-        self,
-        method: Method,
-        knowledge: Knowledge | None,
-        target: Target,
-        recipe: Recipe,
-        seed: int,
-    ) -> None:
-        network = build(
-            target.backbone,
-            channels=target.spec.channels,
-            classes=len(target.class_names),
-            seed=seed,
-        )
-        given = knowledge if method.uses_source else None
-        self.prepared = method.prepare(network, given, target.class_names)
-        self.transfers = self.prepared.transfers
-        self.method, self.target, self.recipe, self.seed = method, target, recipe, seed
-
-    def train(
-        self,
-        seen: np.ndarray,
-        keeper: Keeper | None,
-        on_step: Callable[[int, int], None] | None,
-    ) -> tuple[Network, History]:
-        """Train on the labelled items where ``seen`` (N bool) is true."""
-        items, views = self.target.labelled.take(seen), self.prepared.views
-        features = None
-        if views:
-            self.prepared.network.to(self.recipe.machine.device)
-            features = embed(self.prepared.network, items, views, self.recipe, self.seed)
-        return fit(
-            self.method,
-            self.prepared,
-            items,
-            self.recipe,
-            seed=self.seed,
-            features=features,
-            keeper=keeper,
-            on_step=on_step,
-        )
-
-
-def save(arm: Arm, target: Target, recipe: Recipe, out: Path) -> None:
+def save(arm: Arm, target: Target, out: Path) -> None:
     """Write an arm into an existing folder: a model that `transfer.predict` loads, out-of-fold
-    scores (``oof.npz``), curves (``history.json``) and the transfer map (``transfers.json``)."""
+    scores (``oof.npz``), curves (``history.json``), the transfer map (``transfers.json``) and what
+    the method notes (``notes.json``)."""
     labels = arm.judged.labels.numpy()
     temperature = calibrate.fit_temperature(arm.scores.numpy(), labels)
     member = Member(
@@ -214,14 +192,14 @@ def save(arm: Arm, target: Target, recipe: Recipe, out: Path) -> None:
         weight=1.0,
         temperature=temperature,
         networks=len(arm.networks),
+        body=arm.networks[0].body,
+        normal=arm.normal,
     )
     card = Card(
         target=target.name,
         class_names=target.class_names,
         spec=target.spec,
         limits=target.limits,
-        normal=recipe.normal,
-        backbone=target.backbone,
         members=(member,),
     )
     state = {
@@ -232,6 +210,7 @@ def save(arm: Arm, target: Target, recipe: Recipe, out: Path) -> None:
     checkpoint.save_model(out, card, state)
     np.savez(out / "oof.npz", logits=arm.scores.numpy(), labels=labels, ids=arm.judged.ids)
     (out / "history.json").write_text(json.dumps([vars(h) for h in arm.histories]))
+    (out / "notes.json").write_text(json.dumps(arm.notes, indent=1))
     (out / "transfers.json").write_text(
         json.dumps([t.model_dump() for t in arm.transfers], indent=1)
     )

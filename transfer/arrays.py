@@ -17,9 +17,9 @@ from torch import Tensor
 from transfer import split
 from transfer.duplicates import linked_sets
 from transfer.errors import DataRefusedError
+from transfer.normal import Normalisation
 from transfer.sample import Manifest
 from transfer.scan import load_images
-from transfer.section import Section
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,37 @@ class TrainItems:
         kept = torch.from_numpy(np.flatnonzero(rows))
         return TrainItems(self.images[kept], self.labels[kept], self.ids[rows], self.groups[rows])
 
+    def without(self, groups: NDArray[np.str_]) -> "TrainItems":
+        """The items of none of these groups."""
+        return self.take(~np.isin(self.groups, groups))
+
+
+@dataclass(frozen=True)
+class PoolItems:
+    """Pictures of the target's training split, labelled or not: there is no label in here."""
+
+    images: Tensor  # N x C x H x W uint8
+    ids: NDArray[np.str_]  # N
+    groups: NDArray[np.str_]  # N
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def without(self, groups: NDArray[np.str_]) -> "PoolItems":
+        """The items of none of these groups."""
+        rows = ~np.isin(self.groups, groups)
+        kept = torch.from_numpy(np.flatnonzero(rows))
+        return PoolItems(self.images[kept], self.ids[rows], self.groups[rows])
+
+
+@dataclass(frozen=True)
+class SourceItems:
+    """Labelled items of a source's training split, with its classes and its own statistics."""
+
+    items: TrainItems  # labels index class_names
+    class_names: tuple[str, ...]
+    normal: Normalisation
+
 
 @dataclass(frozen=True)
 class TestItems:
@@ -49,19 +80,6 @@ class TestItems:
     ids: NDArray[np.str_]  # N
 
     __test__ = False  # not a test case, whatever a test runner thinks of the name
-
-
-class Normalisation(Section):
-    """Mean and standard deviation a channel, of pixels scaled to 0..1, from training data only."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def apply(self, images: Tensor) -> Tensor:
-        """Standardise a batch (N, C, H, W) of pixels in 0..1."""
-        mean = torch.tensor(self.mean, device=images.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.std, device=images.device).view(1, -1, 1, 1)
-        return (images - mean) / std
 
 
 def normalisation(items: TrainItems) -> Normalisation:
@@ -127,6 +145,16 @@ def validation_items(scanned: Path, divided: Path) -> TrainItems:
         DataRefusedError: the split does not belong to the scan.
     """
     return _rows(scanned, divided, "split", "val").to_train()
+
+
+def pool_items(scanned: Path, divided: Path) -> PoolItems:
+    """Pictures of the training split, without their labels.
+
+    Raises:
+        DataRefusedError: the split does not belong to the scan.
+    """
+    rows = _rows(scanned, divided, "split", "train")
+    return PoolItems(rows.images, rows.ids, rows.groups)
 
 
 def test_items(scanned: Path, divided: Path) -> TestItems:

@@ -6,16 +6,16 @@ checkpoint makes the same steps.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from transfer.arrays import TrainItems
-from transfer.method import Batch
-from transfer.modalities.image.augment import augment, mix
+from transfer.arrays import PoolItems, SourceItems, TrainItems
+from transfer.method import Batch, PoolBatch, SourceBatch
+from transfer.modalities.image.augment import AugmentPolicy, augment, mix
 from transfer.network import Network
+from transfer.normal import Normalisation
 from transfer.recipe import Recipe
 
 
@@ -45,45 +45,72 @@ def batches(n: int, size: int, seed: int, start: int, steps: int) -> Iterator[Te
 
 def to_input(images: Tensor, recipe: Recipe) -> Tensor:
     """Pixels (B, C, H, W) uint8 to a standardised batch on the device."""
-    pixels = images.to(recipe.machine.device).float().div(255)
-    return recipe.normal.apply(pixels).contiguous(memory_format=torch.channels_last)
+    return _standardised(_pixels(images, recipe), recipe.normal)
+
+
+def _pixels(images: Tensor, recipe: Recipe) -> Tensor:
+    return images.to(recipe.machine.device).float().div(255)
+
+
+def _standardised(pixels: Tensor, normal: Normalisation) -> Tensor:
+    return normal.apply(pixels).contiguous(memory_format=torch.channels_last)
 
 
 def training_batch(items: TrainItems, rows: Tensor, recipe: Recipe, seed: int, step: int) -> Batch:
     """Augment and standardise one batch; soft targets where images were mixed."""
     dice = generator(seed, step, 2)
-    pixels = items.images[rows].to(recipe.machine.device).float().div(255)
-    images = augment(pixels, recipe.policy, dice)
+    images = augment(_pixels(items.images[rows], recipe), recipe.policy, dice)
     targets = functional.one_hot(items.labels[rows], recipe.classes).to(images)
     images, targets = mix(images, targets, recipe.policy, dice)
-    inputs = recipe.normal.apply(images).contiguous(memory_format=torch.channels_last)
-    return Batch(inputs, targets)
+    return Batch(_standardised(images, recipe.normal), targets)
 
 
-def embed(network: Network, items: TrainItems, views: int, recipe: Recipe, seed: int) -> Tensor:
-    """Features (views, N, D) of augmented views of every item by the frozen body.
+def source_batch(
+    source: SourceItems, rows: Tensor, recipe: Recipe, seed: int, step: int
+) -> SourceBatch:
+    """Augment items of the source and standardise them by the source's own statistics."""
+    dice = generator(seed, step, 4)
+    policy = recipe.source_policy or recipe.policy
+    images = augment(_pixels(source.items.images[rows], recipe), policy, dice)
+    targets = functional.one_hot(source.items.labels[rows], len(source.class_names)).to(images)
+    return SourceBatch(_standardised(images, source.normal), targets, rows)
 
-    Images are not mixed with one another here: a view belongs to its item's label alone.
+
+def pool_batch(
+    pool: PoolItems,
+    rows: Tensor,
+    recipe: Recipe,
+    strong: AugmentPolicy | None,
+    seed: int,
+    step: int,
+) -> PoolBatch:
+    """Two augmented views of unlabelled items, neither mixed with other items."""
+    pixels, dice = _pixels(pool.images[rows], recipe), generator(seed, step, 5)
+    weak = _standardised(augment(pixels, recipe.policy, dice), recipe.normal)
+    if strong is None:
+        return PoolBatch(weak, weak, rows)
+    return PoolBatch(weak, _standardised(augment(pixels, strong, dice), recipe.normal), rows)
+
+
+def embed(
+    network: Network, images: Tensor, views: int, recipe: Recipe, seed: int, size: int = 512
+) -> Tensor:
+    """Features (V, N, D) by the frozen body of uint8 images (N, C, H, W).
+
+    ``views`` augmented views of every image; 0 for the images as they are (V = 1). Images are not
+    mixed with one another: a view belongs to its item's label alone.
     """
-    unmixed = recipe.policy.model_copy(update={"mixup": 0.0, "cutmix": 0.0})
-    recipe = replace(recipe, policy=unmixed)
     network.eval()
-    rows = torch.arange(len(items))
+    dice = generator(seed, 6)
+
+    def view(part: Tensor) -> Tensor:
+        pixels = _pixels(part, recipe)
+        pixels = augment(pixels, recipe.policy, dice) if views else pixels
+        return network.backbone(_standardised(pixels, recipe.normal)).float()
+
     with torch.inference_mode(), recipe.machine.autocast():
-        parts = [
-            torch.cat(
-                [
-                    network.backbone(
-                        training_batch(
-                            items, part, recipe, seed, view * len(items) + int(part[0])
-                        ).inputs
-                    ).float()
-                    for part in rows.split(512)
-                ]
-            )
-            for view in range(views)
-        ]
-    return torch.stack(parts).clone()
+        rounds = [torch.cat([view(p) for p in images.split(size)]) for _ in range(max(1, views))]
+    return torch.stack(rounds).clone()
 
 
 def logits(network: Network, images: Tensor, recipe: Recipe, size: int = 512) -> Tensor:

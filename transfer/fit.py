@@ -1,17 +1,18 @@
 """The one training loop: every method and the pretraining run through it."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import repeat
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from transfer.arrays import TrainItems
+from transfer.arrays import PoolItems, SourceItems, TrainItems
 from transfer.checkpoint import Keeper
 from transfer.errors import CrosstrainError
-from transfer.feed import batches, generator, logits, training_batch
+from transfer.feed import batches, generator, logits, pool_batch, source_batch, training_batch
 from transfer.method import Batch, Method, Prepared
 from transfer.network import Network
 from transfer.recipe import Recipe, one_cycle
@@ -35,6 +36,24 @@ class History:
     validation_step: list[int] = field(default_factory=list)
     validation_loss: list[float] = field(default_factory=list)
     validation_accuracy: list[float] = field(default_factory=list)
+
+    def add(self, phase: "History") -> None:
+        """Append the curves of a later phase, its steps counted from the end of this one."""
+        done = self.step[-1] if self.step else 0
+        for name, values in vars(phase).items():
+            later = [done + v for v in values] if name.endswith("step") else values
+            getattr(self, name).extend(later)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a method reads beside the target's labelled items."""
+
+    source: SourceItems | None = None
+    pool: PoolItems | None = None
+
+
+ALONE = Beside()
 
 
 def _optimiser(prepared: Prepared, decay: float) -> torch.optim.AdamW:
@@ -93,6 +112,7 @@ def fit(
     recipe: Recipe,
     *,
     seed: int,
+    beside: Beside = ALONE,
     features: Tensor | None = None,
     watch: Watch | None = None,
     keeper: Keeper | None = None,
@@ -103,9 +123,11 @@ def fit(
     Args:
         method: supplies the loss and the last move.
         prepared: the network, its parameter groups and learning rates.
-        items: what to learn from; never the test split.
+        items: what to learn from; never the test split. None may be labelled where the method
+            reads the source or the pool.
         recipe: budget, augmentation, normalisation and machine.
         seed: of the order of items and of augmentation.
+        beside: items of the source and unlabelled items, for a method that reads them.
         features: (V, N, D) of a frozen body; batches are then drawn from these.
         watch: validation items for early stopping; the best weights are kept.
         keeper: where to keep checkpoints; an interrupted run continues from there.
@@ -116,11 +138,11 @@ def fit(
         CrosstrainError: training diverged: a loss is not finite.
     """
     check_trainable(items)
-    loop = _Loop(method, prepared, items, recipe, seed, features)
+    loop = _Loop(method, prepared, items, recipe, seed, beside, features)
     if keeper and (state := keeper.load()):
         loop.restore(state)
     budget = recipe.budget
-    for rows in batches(len(items), budget.batch_size, seed, loop.step, budget.steps):
+    for rows in loop.rows():
         loop.advance(rows)
         if watch and (loop.step % watch.every == 0 or loop.step == budget.steps):
             loop.look(watch)
@@ -133,6 +155,15 @@ def fit(
     return loop.close(), loop.history
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """What one step takes from each set of items."""
+
+    items: Tensor
+    source: Tensor
+    pool: Tensor
+
+
 class _Loop:
     """The state of one training run between two steps."""
 
@@ -143,12 +174,18 @@ class _Loop:
         items: TrainItems,
         recipe: Recipe,
         seed: int,
+        beside: Beside,
         features: Tensor | None,
     ) -> None:
         self.method, self.prepared, self.items = method, prepared, items
         self.recipe, self.seed, self.features = recipe, seed, features
+        self.beside = Beside(
+            beside.source if method.reads_source else None,
+            beside.pool if method.reads_pool else None,
+        )
         device = recipe.machine.device
         self.network = prepared.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        prepared.helpers.to(device)
         prepared.reference = {name: t.to(device) for name, t in prepared.reference.items()}
         self.optimiser = _optimiser(prepared, recipe.budget.weight_decay)
         self.average = _Average(recipe.budget.average)
@@ -157,16 +194,55 @@ class _Loop:
         self.step = 0
         self._loss, self._seen = torch.zeros((), device=device), 0
 
-    def _batch(self, rows: Tensor) -> Batch:
+    def rows(self) -> Iterator[_Rows]:
+        """Rows of each step from this one on: passes over each set at its own pace."""
+        size = self.recipe.budget.batch_size
+        counts = (
+            (len(self.items), size, 0),
+            (len(self.beside.source.items) if self.beside.source else 0, size, 1),
+            (len(self.beside.pool or ()), self.prepared.pool_batch or size, 2),
+        )
+        return (_Rows(*parts) for parts in zip(*(self._stream(*c) for c in counts), strict=True))
+
+    def _stream(self, n: int, size: int, which: int) -> Iterator[Tensor]:
+        steps = self.recipe.budget.steps
+        if not n:
+            return repeat(torch.empty(0, dtype=torch.long), steps - self.step)
+        return batches(n, size, self.seed + which * 1_000_003, self.step, steps)
+
+    def _batch(self, rows: _Rows) -> Batch:
+        labelled = self._labelled(rows.items)
+        source, pool = self.beside.source, self.beside.pool
+        if source:
+            drawn = source_batch(source, rows.source, self.recipe, self.seed, self.step)
+            smooth = _smooth(drawn.targets, self.recipe.budget.label_smoothing)
+            labelled = replace(labelled, source=replace(drawn, targets=smooth))
+        if pool:
+            strong = self.prepared.strong
+            views = pool_batch(pool, rows.pool, self.recipe, strong, self.seed, self.step)
+            labelled = replace(labelled, pool=views)
+        return labelled
+
+    def _labelled(self, rows: Tensor) -> Batch:
+        if not len(rows):
+            empty = self.items.images[:0].to(self.recipe.machine.device).float()
+            return Batch(empty, empty.new_zeros(0, self.recipe.classes))
         if self.features is None:
-            return training_batch(self.items, rows, self.recipe, self.seed, self.step)
+            batch = training_batch(self.items, rows, self.recipe, self.seed, self.step)
+        else:
+            batch = self._embedded(rows)
+        return replace(batch, targets=_smooth(batch.targets, self.recipe.budget.label_smoothing))
+
+    def _embedded(self, rows: Tensor) -> Batch:
+        assert self.features is not None
         views = torch.randint(
             len(self.features), (len(rows),), generator=generator(self.seed, self.step, 3)
         )
         targets = functional.one_hot(self.items.labels[rows], self.recipe.classes).float()
-        return Batch(self.features[views, rows], targets.to(self.features.device))
+        device = self.recipe.machine.device
+        return Batch(self.features[views, rows].to(device), targets.to(device))
 
-    def advance(self, rows: Tensor) -> None:
+    def advance(self, rows: _Rows) -> None:
         """Make one step of the optimiser."""
         budget, progress = self.recipe.budget, self.step / self.recipe.budget.steps
         rate = one_cycle(progress, budget.warmup)
@@ -176,17 +252,17 @@ class _Loop:
         if self.prepared.views:
             self.network.backbone.eval()
         batch = self._batch(rows)
-        smoothed = Batch(batch.inputs, _smooth(batch.targets, budget.label_smoothing))
         with self.recipe.machine.autocast():
-            terms = self.method.loss(self.prepared, smoothed, progress)
+            terms = self.method.loss(self.prepared, batch, progress)
         loss = torch.stack([term.float() for term in terms.values()]).sum()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
+        self.method.after_step(self.prepared, progress)
         self.step += 1
         if budget.average and progress >= budget.average_from:
             self.average.update(self.network)
-        self._record(loss.detach(), len(rows))
+        self._record(loss.detach(), sum(len(part) for part in vars(rows).values()))
 
     def _record(self, loss: Tensor, n: int) -> None:
         self._loss, self._seen = self._loss + loss * n, self._seen + n
@@ -231,6 +307,7 @@ class _Loop:
         return {
             "step": self.step,
             "network": self.network.state_dict(),
+            "helpers": self.prepared.helpers.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "average": self.average.state,
             "best": self.best,
@@ -242,6 +319,7 @@ class _Loop:
         """Continue from a snapshot."""
         self.step = int(state["step"])  # type: ignore[call-overload]
         self.network.load_state_dict(state["network"])
+        self.prepared.helpers.load_state_dict(state["helpers"])  # type: ignore[arg-type]
         self.optimiser.load_state_dict(state["optimiser"])  # type: ignore[arg-type]
         average: dict[str, Tensor] = state["average"]  # type: ignore[assignment]
         self.average.state = {k: v.to(self.recipe.machine.device) for k, v in average.items()}

@@ -16,11 +16,11 @@ from pydantic import Field
 from torch import Tensor
 
 from transfer import checkpoint
-from transfer.arrays import Normalisation
-from transfer.errors import DataRefusedError, ModelFileError
+from transfer.errors import CrosstrainError, DataRefusedError, ModelFileError
 from transfer.modalities.image.decode import decode, from_array, to_tensor
 from transfer.modalities.image.spec import ImageLimits, ImageSpec, Unreadable
-from transfer.network import BackboneSettings, Network, build
+from transfer.network import Body, Network, build
+from transfer.normal import Normalisation
 from transfer.section import Section
 
 
@@ -31,18 +31,20 @@ class Member(Section):
     weight: float
     temperature: float
     networks: int
+    body: Body
+    """The backbone of its networks."""
+    normal: Normalisation
+    """How its inputs are standardised."""
 
 
 class Card(Section):
     """What a model expects and what it was made from."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     target: str
     class_names: tuple[str, ...]
     spec: ImageSpec
     limits: ImageLimits
-    normal: Normalisation
-    backbone: BackboneSettings
     members: tuple[Member, ...]
     data: dict[str, str] = Field(default_factory=dict)
     """Name of each dataset to its md5; empty for a single arm, which is an intermediate."""
@@ -63,7 +65,8 @@ class Predictor:
 
     def member_logits(self, images: Tensor) -> Tensor:
         """Class scores (members, N, K) of images (N, C, H, W) uint8 that fit the card."""
-        return torch.stack([committee_logits(m, images, self.card.normal) for m in self.networks])
+        pairs = zip(self.networks, self.card.members, strict=True)
+        return torch.stack([committee_logits(n, images, m.normal) for n, m in pairs])
 
     def predict_tensors(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities (N, K) of decoded images (N, C, H, W) uint8 of the card's size."""
@@ -157,14 +160,13 @@ def load(folder: Path) -> Predictor:
 def _network(
     card: Card, state: dict[str, Tensor], member: int, number: int, folder: Path
 ) -> Network:
-    network = build(
-        card.backbone, channels=card.spec.channels, classes=len(card.class_names), seed=0
-    )
     prefix = tensor_name(member, number, "")
     own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    body, channels = card.members[member].body, card.spec.channels
     try:
+        network = build(body, channels=channels, classes=len(card.class_names), seed=0)
         network.load_state_dict(own)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, CrosstrainError) as error:
         raise ModelFileError(f"the weights in {folder} do not fit its card: {error}") from error
     network.requires_grad_(False)
     return network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]

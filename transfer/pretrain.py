@@ -6,12 +6,13 @@ from pathlib import Path
 from pydantic import Field
 
 from transfer import checkpoint
-from transfer.arrays import Normalisation, TrainItems, normalisation
+from transfer.arrays import TrainItems, normalisation
 from transfer.checkpoint import Keeper
 from transfer.fit import History, Watch, fit
 from transfer.methods.scratch import Scratch
 from transfer.modalities.image.augment import AugmentPolicy
-from transfer.network import BackboneSettings, build
+from transfer.network import Body, build
+from transfer.normal import Normalisation
 from transfer.recipe import Budget, Machine, Recipe
 from transfer.section import Section
 from transfer.weights import Knowledge
@@ -43,7 +44,7 @@ class KnowledgeCard(Section):
     source: str
     class_names: tuple[str, ...]
     normal: Normalisation
-    backbone: BackboneSettings
+    body: Body
     validation_accuracy: float
     """On the source's validation split, 0..1."""
     steps: int
@@ -56,7 +57,7 @@ def pretrain(
     items: TrainItems,
     validation: TrainItems,
     *,
-    backbone: BackboneSettings,
+    body: Body,
     settings: PretrainSettings,
     machine: Machine,
     out: Path,
@@ -66,7 +67,7 @@ def pretrain(
     """Train on the source with early stopping and write the network and its card to ``out``."""
     method = Scratch(learning_rate=settings.learning_rate)
     network = build(
-        backbone, channels=items.images.shape[1], classes=len(class_names), seed=settings.seed
+        body, channels=items.images.shape[1], classes=len(class_names), seed=settings.seed
     )
     recipe = Recipe(
         settings.budget, settings.augment, normalisation(items), len(class_names), machine
@@ -85,7 +86,7 @@ def pretrain(
         source=name,
         class_names=class_names,
         normal=recipe.normal,
-        backbone=backbone,
+        body=body,
         validation_accuracy=_accuracy_of_best(history),
         steps=history.step[-1],
         history={key: [float(v) for v in values] for key, values in vars(history).items()},
@@ -106,4 +107,5 @@ def load(folder: Path) -> Knowledge:
         ModelFileError: a file is missing, damaged or of another version.
     """
     card = checkpoint.load_card(folder, KnowledgeCard)
-    return Knowledge(card.source, card.class_names, checkpoint.load_state(folder))
+    state = checkpoint.load_state(folder)
+    return Knowledge(card.source, card.class_names, state, card.body, card.normal)

@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from transfer.arrays import Normalisation
 from transfer.modalities.image.augment import AugmentPolicy
+from transfer.normal import Normalisation
 from transfer.section import Section
 
 
@@ -52,6 +52,8 @@ class Recipe:
     normal: Normalisation
     classes: int
     machine: Machine = Machine()
+    source_policy: AugmentPolicy | None = None
+    """How items of the source are varied where a method reads them; None varies them alike."""
 
 
 def one_cycle(progress: float, warmup: float) -> float:

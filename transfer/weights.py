@@ -7,7 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from transfer.network import Network
+from transfer.network import Body, Network
+from transfer.normal import Normalisation
 from transfer.section import Section
 
 
@@ -26,8 +27,16 @@ class Knowledge:
     """A pretrained network, as an arm receives it."""
 
     source: str
+    """Name of the dataset or package it comes from."""
     class_names: tuple[str, ...]
+    """In the order of the head's rows; empty where its head is of no use."""
     state: Mapping[str, Tensor]
+    body: Body
+    normal: Normalisation
+    """How inputs were standardised when it was trained."""
+    fixed_normal: bool = False
+    """True when it must go on with `normal`; false when each dataset is standardised by its own
+    statistics."""
 
 
 def transplant(

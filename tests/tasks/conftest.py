@@ -43,13 +43,13 @@ def make_model(tmp_path_factory):
     """Write a model folder of two members with random weights, told apart by its seed."""
 
     def make(seed: int) -> Path:
-        from transfer.arrays import Normalisation
+        from transfer.normal import Normalisation
         from transfer.checkpoint import save_model
         from transfer.modalities.image.spec import ImageLimits, ImageSpec
-        from transfer.network import BackboneSettings, build
+        from transfer.network import Body, build
         from transfer.predict import Card, Member, tensor_name
 
-        body = BackboneSettings(width=4)
+        body = Body(name="resnet", options={"width": 4, "pool": True})
         state = {
             tensor_name(member, 0, key): tensor
             for member in (0, 1)
@@ -62,10 +62,15 @@ def make_model(tmp_path_factory):
             class_names=CLASSES,
             spec=ImageSpec(size=SIDE, channels=3),
             limits=ImageLimits(),
-            normal=Normalisation(mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2)),
-            backbone=body,
             members=tuple(
-                Member(arm=f"scratch/{m}", weight=w, temperature=1.5, networks=1)
+                Member(
+                    arm=f"scratch/{m}",
+                    weight=w,
+                    temperature=1.5,
+                    networks=1,
+                    body=body,
+                    normal=Normalisation(mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2)),
+                )
                 for m, w in ((0, 0.25), (1, 0.75))
             ),
             data={"plants": "a" * 32},

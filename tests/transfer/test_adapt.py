@@ -17,6 +17,7 @@ from transfer.feed import logits
 from transfer.methods.fine_tune import FineTune
 from transfer.methods.linear_probe import LinearProbe
 from transfer.methods.scratch import Scratch
+from transfer.trainer import Trainer
 
 SEEN = tiny.items()
 RECIPE = tiny.recipe(SEEN, steps=6)
@@ -25,7 +26,7 @@ RECIPE = tiny.recipe(SEEN, steps=6)
 def arm(items=SEEN, n_folds=3, seed=1, method=None, name="scratch", validation=None, **kwargs):
     target = tiny.target(items, n_folds, validation)
     method = method or Scratch()
-    return adapt.adapt(name, method, tiny.knowledge(), target, RECIPE, seed=seed, **kwargs)
+    return adapt.adapt(name, method, [tiny.knowledge()], target, RECIPE, seed=seed, **kwargs)
 
 
 def fold_of(items=SEEN, n_folds=3, seed=1):
@@ -139,21 +140,35 @@ def test_each_network_starts_from_weights_of_its_own():
         torch.testing.assert_close(network.head.weight, start.head.weight, atol=1e-6, rtol=0)
 
 
-def test_a_frozen_body_is_the_same_in_every_fold():
-    probe = arm(method=LinearProbe(), name="linear_probe")
-    given = tiny.knowledge().state
-    for network in probe.networks:
-        body = {f"backbone.{k}": v for k, v in network.backbone.state_dict().items()}
-        assert tiny.same(body, {k: v for k, v in given.items() if k in body})
+def test_a_committee_on_one_frozen_body_is_one_network_of_the_mean_scores():
+    method, given = LinearProbe(), tiny.knowledge().state
+    probe = arm(method=method, name="linear_probe")
+    (network,) = probe.networks
+    body = {f"backbone.{k}": v for k, v in network.backbone.state_dict().items()}
+    assert tiny.same(body, {k: v for k, v in given.items() if k in body})
+    scores = logits(network, SEEN.images, RECIPE)
+    heads = [logits(one, SEEN.images, RECIPE) for one in probes(method)]
+    torch.testing.assert_close(scores, torch.stack(heads).mean(0), rtol=1e-4, atol=1e-4)
+
+
+def probes(method):
+    """The networks of the folds, before they are merged."""
+    target = tiny.target(SEEN, 3)
+    return [
+        Trainer(
+            method, [tiny.knowledge()], target, RECIPE, 1000 + fold, fold_of() != fold, None, None
+        )
+        .train()
+        .network
+        for fold in range(3)
+    ]
 
 
 def test_progress_counts_over_all_folds():
     told = []
     recipe = tiny.recipe(SEEN, steps=50, batch_size=2)
     target = tiny.target(SEEN, 2)
-    adapt.adapt(
-        "scratch", Scratch(), None, target, recipe, seed=0, on_step=lambda *s: told.append(s)
-    )
+    adapt.adapt("scratch", Scratch(), [], target, recipe, seed=0, on_step=lambda *s: told.append(s))
     assert told == [(50, 100), (100, 100)]
 
 
@@ -162,7 +177,7 @@ def test_progress_counts_over_all_folds():
 
 def saved(made, folder, n_folds=3):
     folder.mkdir()
-    adapt.save(made, tiny.target(SEEN, n_folds), RECIPE, folder)
+    adapt.save(made, tiny.target(SEEN, n_folds), folder)
     return folder
 
 
@@ -183,7 +198,7 @@ def test_a_stored_arm_gives_the_logits_of_its_networks_exactly(three, stored):
     (networks,) = model.networks
     for ours, theirs in zip(three.networks, networks, strict=True):
         with torch.no_grad():
-            found = predict.committee_logits([theirs], fresh, model.card.normal)
+            found = predict.committee_logits([theirs], fresh, model.card.members[0].normal)
         assert torch.equal(found, logits(ours, fresh, RECIPE))
     mean = torch.stack([logits(n, fresh, RECIPE) for n in three.networks]).mean(0)
     assert torch.equal(model.member_logits(fresh)[0], mean)
@@ -212,7 +227,9 @@ def test_the_card_says_what_the_arm_is(three, stored):
     expected = calibrate.fit_temperature(three.scores.numpy(), SEEN.labels.numpy())
     assert member.temperature == expected
     assert card.class_names == tiny.CLASSES and card.target == "hedge"
-    assert card.normal == RECIPE.normal and card.spec.size == tiny.SIDE
+    assert (
+        member.normal == RECIPE.normal and member.body == tiny.BODY and card.spec.size == tiny.SIDE
+    )
 
 
 def test_curves_and_transfer_map_are_stored(three, tuned):
@@ -232,8 +249,8 @@ def test_storing_an_arm_twice_gives_the_same_bytes(three, stored, tmp_path):
 def test_a_model_names_the_classes_it_was_taught(tmp_path):
     recipe = tiny.recipe(SEEN, steps=40, batch_size=12)
     target = tiny.target(SEEN, 2)
-    made = adapt.adapt("scratch", Scratch(), None, target, recipe, seed=0)
-    adapt.save(made, target, recipe, tmp_path)
+    made = adapt.adapt("scratch", Scratch(), [], target, recipe, seed=0)
+    adapt.save(made, target, tmp_path)
     model, fresh = predict.load(tmp_path), tiny.items(30, seed=9)
     guess = model.predict_arrays(fresh.images[:, 0].numpy()).argmax(1)
     named = np.array([model.class_names[k] for k in guess])

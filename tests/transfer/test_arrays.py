@@ -9,9 +9,10 @@ from hypothesis.extra.numpy import arrays as drawn
 
 from tests.transfer import tiny
 from transfer import arrays, scan, split
-from transfer.arrays import Normalisation, TestItems, TrainItems, normalisation
+from transfer.arrays import TestItems, TrainItems, normalisation
 from transfer.errors import DataRefusedError
 from transfer.modalities.image.spec import ImageLimits, ImageSpec
+from transfer.normal import Normalisation
 from transfer.sample import Manifest
 from transfer.split import SplitSettings
 

@@ -58,23 +58,25 @@ def test_precision_is_that_of_the_products():
 def test_views_are_features_of_augmented_items():
     seen = tiny.items(6)
     network = tiny.network().eval()
-    plain = embed(network, seen, 2, tiny.recipe(seen), seed=0)
+    plain = embed(network, seen.images, 2, tiny.recipe(seen), seed=0)
     with torch.no_grad():
         expected = network.backbone(to_input(seen.images, tiny.recipe(seen)))
     assert plain.shape == (2, 6, 32)
     for view in plain:
         np.testing.assert_allclose(view, expected, atol=1e-5)
-    varied = embed(network, seen, 2, tiny.recipe(seen, AugmentPolicy()), seed=0)
+    varied = embed(network, seen.images, 2, tiny.recipe(seen, AugmentPolicy()), seed=0)
     assert not torch.allclose(varied[0], varied[1])
-    assert torch.equal(varied, embed(network, seen, 2, tiny.recipe(seen, AugmentPolicy()), seed=0))
+    assert torch.equal(
+        varied, embed(network, seen.images, 2, tiny.recipe(seen, AugmentPolicy()), seed=0)
+    )
 
 
 def test_a_view_is_never_mixed_with_an_item_of_another_label():
     seen = tiny.items(6)
     network = tiny.network().eval()
     mixing = tiny.STILL.model_copy(update={"mixup": 1.0, "cutmix": 1.0})
-    plain = embed(network, seen, 3, tiny.recipe(seen), seed=0)
-    assert torch.equal(embed(network, seen, 3, tiny.recipe(seen, mixing), seed=0), plain)
+    plain = embed(network, seen.images, 3, tiny.recipe(seen), seed=0)
+    assert torch.equal(embed(network, seen.images, 3, tiny.recipe(seen, mixing), seed=0), plain)
 
 
 @settings(max_examples=20)

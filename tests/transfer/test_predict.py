@@ -9,28 +9,42 @@ from PIL import Image
 
 from tests.transfer import tiny
 from transfer import predict
-from transfer.arrays import Normalisation
 from transfer.checkpoint import save_model
 from transfer.errors import DataRefusedError, ModelFileError
 from transfer.modalities.image.spec import ImageLimits, ImageSpec
+from transfer.normal import Normalisation
 from transfer.predict import Card, Member, tensor_name
 
 NORMAL = {
     1: Normalisation(mean=(0.4,), std=(0.2,)),
     3: Normalisation(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.2)),
 }
-MEMBERS = (
-    Member(arm="scratch/0", weight=0.3, temperature=0.7, networks=2),
-    Member(arm="l2_sp/1", weight=0.7, temperature=2.0, networks=1),
-)
 
 
-def write(folder, channels=1, names=tiny.CLASSES, members=MEMBERS):
+def members(channels=1):
+    """Two members, of two networks and of one."""
+    how = {"body": tiny.BODY, "normal": NORMAL[channels]}
+    return (
+        Member(arm="scratch/0", weight=0.3, temperature=0.7, networks=2, **how),
+        Member(arm="l2_sp/1", weight=0.7, temperature=2.0, networks=1, **how),
+    )
+
+
+MEMBERS = members()
+
+
+def with_body(**body):
+    """The first member, of another body."""
+    return {**MEMBERS[0].model_dump(), "body": body}
+
+
+def write(folder, channels=1, names=tiny.CLASSES, given=None):
     """A model of random weights, whose networks are numbered 10 * member + number."""
     folder.mkdir()
+    parts = given or members(channels)
     state = {
         tensor_name(m, n, key): tensor
-        for m, member in enumerate(members)
+        for m, member in enumerate(parts)
         for n in range(member.networks)
         for key, tensor in tiny.network(len(names), channels, 10 * m + n).state_dict().items()
     }
@@ -39,9 +53,7 @@ def write(folder, channels=1, names=tiny.CLASSES, members=MEMBERS):
         class_names=names,
         spec=ImageSpec(size=tiny.SIDE, channels=channels),
         limits=ImageLimits(),
-        normal=NORMAL[channels],
-        backbone=tiny.BODY,
-        members=members,
+        members=parts,
     )
     save_model(folder, card, state)
     return folder
@@ -193,10 +205,10 @@ def rewritten(folder, **changes):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"format": 2},
+        {"format": 1},
         {"colour": True},
-        {"backbone": {"name": "vgg", "width": 4}},
         {"members": "all"},
+        {"members": [{"arm": "scratch/0", "weight": 1.0, "temperature": 1.0, "networks": 1}]},
         {"spec": {"size": 12, "channels": 2}},
     ],
     ids=lambda changes: next(iter(changes)),
@@ -211,7 +223,9 @@ def test_a_card_of_another_version_is_a_named_error(tmp_path, changes):
     "changes",
     [
         {"class_names": ["acer", "betula"]},
-        {"backbone": {"name": "resnet", "width": 8}},
+        {"members": [with_body(name="resnet", options={"width": 8})]},
+        {"members": [with_body(name="vgg")]},
+        {"members": [with_body(name="resnet", options={"depth": 8})]},
         {"spec": {"size": 12, "channels": 3}},
         {"members": [m.model_dump() for m in (*MEMBERS, MEMBERS[1])]},
     ],

@@ -1,11 +1,15 @@
 """The transfer map says of every tensor where its values come from, and it is true."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from tests.transfer import tiny
-from transfer.network import BackboneSettings
-from transfer.weights import Knowledge, transplant, untouched
+from transfer.network import Body
+from transfer.weights import transplant, untouched
+
+WIDE = Body(name="resnet", options={"width": 8, "pool": True})
 
 
 def moved(*classes, **source):
@@ -16,7 +20,7 @@ def moved(*classes, **source):
     return net.state_dict(), fresh, given, rows
 
 
-@pytest.mark.parametrize("source", [{}, {"channels": 3}, {"body": BackboneSettings(width=8)}])
+@pytest.mark.parametrize("source", [{}, {"channels": 3}, {"body": WIDE}])
 def test_every_tensor_is_listed_once_with_its_shapes(source):
     now, _, given, rows = moved(**source)
     assert list(rows) == list(now)
@@ -79,7 +83,7 @@ def test_a_grey_picture_gets_the_same_response_after_a_change_of_channels(source
 def test_a_body_of_another_width_gives_nothing():
     net = tiny.network()
     fresh = tiny.state(net)
-    given = tiny.knowledge(body=BackboneSettings(width=8))
+    given = tiny.knowledge(body=WIDE)
     rows = transplant(net, given, tiny.CLASSES)
     wide = [row for row in rows if row.shape and not row.tensor.startswith("head.bias")]
     assert {row.action for row in wide} == {"reinitialised"}
@@ -90,7 +94,7 @@ def test_what_the_source_lacks_stays_fresh():
     net = tiny.network()
     fresh, whole = tiny.state(net), tiny.knowledge()
     part = {k: v for k, v in whole.state.items() if "block3" not in k}
-    rows = transplant(net, Knowledge("trees", whole.class_names, part), tiny.CLASSES)
+    rows = transplant(net, replace(whole, state=part), tiny.CLASSES)
     for row in rows:
         if "block3" in row.tensor:
             assert (row.action, row.source_shape) == ("reinitialised", None)

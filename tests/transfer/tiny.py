@@ -1,20 +1,27 @@
 """Pictures, networks and recipes that train in milliseconds."""
 
+from dataclasses import dataclass, field
+from functools import cache
+
 import numpy as np
 import torch
 
-from transfer.adapt import Target
-from transfer.arrays import TrainItems, normalisation
+from transfer.arrays import PoolItems, SourceItems, TrainItems, normalisation
 from transfer.checkpoint import Keeper
+from transfer.fit import fit
+from transfer.methods.scratch import Scratch
 from transfer.modalities.image.augment import AugmentPolicy
 from transfer.modalities.image.spec import ImageLimits, ImageSpec
-from transfer.network import BackboneSettings, build
+from transfer.network import Body, build
+from transfer.normal import Normalisation
 from transfer.recipe import Budget, Recipe
+from transfer.trainer import Target, Trainer
 from transfer.weights import Knowledge
 
 SIDE = 12
 CLASSES = ("acer", "betula", "corylus")
-BODY = BackboneSettings(width=4)
+BODY = Body(name="resnet", options={"width": 4, "pool": True})
+NORMAL = Normalisation(mean=(0.4,), std=(0.3,))
 STILL = AugmentPolicy(rotate=0, scale=0, stretch=0, translate=0, shear=0, brightness=0, contrast=0)
 
 
@@ -41,14 +48,36 @@ def network(classes=3, channels=1, seed=0, body=BODY):
 
 
 def knowledge(class_names=("betula", "fagus"), channels=1, seed=100, body=BODY):
-    """A source network with weights and statistics unlike those of any fresh network."""
-    fresh = network(len(class_names), channels, seed, body)
-    noise = torch.Generator().manual_seed(seed)
-    state = {
-        name: t + 0.1 * torch.rand(t.shape, generator=noise) if t.is_floating_point() else t + 9
-        for name, t in fresh.state_dict().items()
-    }
-    return Knowledge("trees", class_names, state)
+    """A source network, trained for some steps, so that its features are worth something."""
+    state = _trained(tuple(class_names), channels, seed, body.model_dump_json())
+    normal = Normalisation(mean=NORMAL.mean * channels, std=NORMAL.std * channels)
+    return Knowledge("trees", class_names, state, body, normal)
+
+
+@cache
+def _trained(class_names, channels, seed, body):
+    seen = source(class_names=class_names, channels=channels)
+    net = network(len(class_names), channels, seed, Body.model_validate_json(body))
+    how = recipe(seen.items, AugmentPolicy(), len(class_names), steps=30, batch_size=15)
+    made, _ = fit(Scratch(), Scratch().prepare(net, None, class_names), seen.items, how, seed=seed)
+    return made.state_dict()
+
+
+def source(n=30, class_names=("betula", "fagus"), channels=1, seed=7):
+    """Items of the source of `knowledge`: the same bands, on darker pictures."""
+    seen = items(n, len(class_names), channels, seed)
+    normal = Normalisation(mean=NORMAL.mean * channels, std=NORMAL.std * channels)
+    return SourceItems(seen, tuple(class_names), normal)
+
+
+def pool_of(seen):
+    """The pictures of labelled items, as a pool."""
+    return PoolItems(seen.images, seen.ids, seen.groups)
+
+
+def pool(n=20, channels=1, seed=9):
+    """Pictures like `items`, without labels."""
+    return pool_of(items(n, 3, channels, seed))
 
 
 def recipe(seen, policy=STILL, classes=3, **budget):
@@ -65,8 +94,19 @@ def target(labelled, folds=3, validation=None, body=BODY):
         folds=folds,
         spec=ImageSpec(size=SIDE, channels=labelled.images.shape[1]),
         limits=ImageLimits(),
-        backbone=body,
+        body=body,
+        pool=pool(channels=labelled.images.shape[1]),
+        source=source(channels=labelled.images.shape[1]),
     )
+
+
+def trainer(method, seen, recipe, *, sources=None, target=None, seed=0, hidden=0, keeper=None):
+    """What trains one network of an arm, with the last ``hidden`` labelled items held out."""
+    if sources is None:
+        sources = [knowledge(), knowledge(seed=200)] if method.combines else [knowledge()]
+    rows = np.arange(len(seen)) < len(seen) - hidden
+    given = target or globals()["target"](seen)
+    return Trainer(method, sources, given, recipe, seed, rows, keeper, None)
 
 
 def state(net):
@@ -82,21 +122,29 @@ class Died(BaseException):
     """Stands for the end of a process."""
 
 
+@dataclass
+class Countdown:
+    """Counts checkpoints over all phases of an arm, and says at which the process ends."""
+
+    dies_at: int = -1
+    saved: int = 0
+
+
+@dataclass
 class Mortal(Keeper):
     """Keeps a checkpoint after every step, and dies after one of them."""
 
-    dies_at = -1
+    count: Countdown = field(default_factory=Countdown)
 
     def due(self):
         return True
 
     def save(self, state):
         super().save(state)
-        if state["step"] == self.dies_at:
+        self.count.saved += 1
+        if self.count.saved == self.count.dies_at:
             raise Died
 
 
 def mortal(path, dies_at=-1):
-    keeper = Mortal(path)
-    keeper.dies_at = dies_at
-    return keeper
+    return Mortal(path, count=Countdown(dies_at))

@@ -7,12 +7,17 @@ import torch
 
 from tests.transfer import tiny
 from transfer import backbones, registry
-from transfer.network import Backbone, BackboneSettings, build
+from transfer.network import Backbone, Body, build, trainable
 
 NAMES = registry.names(backbones)
 every_backbone = pytest.mark.parametrize("name", NAMES)
+OWN = pytest.mark.parametrize("name", trainable())
 SETTINGS = [
-    BackboneSettings(name=name, width=4, pool=pool) for name in NAMES for pool in (True, False)
+    Body(name=name, options=options)
+    for name in NAMES
+    for options in (
+        [{"width": 4, "pool": pool} for pool in (True, False)] if name in trainable() else [{}]
+    )
 ]
 every_setting = pytest.mark.parametrize("settings", SETTINGS, ids=repr)
 
@@ -29,7 +34,9 @@ def noise(n, channels, side):
 def test_it_says_what_it_is(name):
     module = registry.load(backbones, name)
     assert len(module.__doc__) > 30
-    assert list(inspect.signature(module.build).parameters) == ["channels", "width", "pool"]
+    first, *options = inspect.signature(module.build).parameters.values()
+    assert first.name == "channels"
+    assert all(option.default is not option.empty for option in options)
 
 
 @every_setting
@@ -94,10 +101,13 @@ def test_every_parameter_learns(settings):
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
-@every_backbone
+@OWN
 def test_width_sets_its_size(name):
     sizes = [
-        sum(p.numel() for p in body(BackboneSettings(name=name, width=w)).parameters())
+        sum(
+            p.numel()
+            for p in body(Body(name=name, options={"width": w, "pool": True})).parameters()
+        )
         for w in (4, 8)
     ]
     assert 3 < sizes[1] / sizes[0] < 5

@@ -2,24 +2,32 @@
 
 import inspect
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from torch.nn import functional
 
 from tests.transfer import tiny
 from transfer import adapt
-from transfer.feed import embed, logits, training_batch
-from transfer.fit import fit
-from transfer.method import Batch, Method, Prepared, known
+from transfer.feed import logits
+from transfer.method import Method, known
 from transfer.modalities.image.augment import AugmentPolicy
 from transfer.network import Network
 from transfer.settings import Settings
 
 ROOT = Path(__file__).parents[3]
 METHODS = known()
+SAME = tiny.knowledge(tiny.CLASSES)
 every_method = pytest.mark.parametrize("name", METHODS)
+prepares = pytest.mark.parametrize(
+    "name", [name for name, kind in METHODS.items() if kind.prepare is not Method.prepare]
+)
+unlabelled = pytest.mark.parametrize(
+    "name", [name for name, kind in METHODS.items() if not kind.needs_labels]
+)
 
 
 def prepared(name, seed=0):
@@ -28,20 +36,25 @@ def prepared(name, seed=0):
     return method, method.prepare(tiny.network(seed=seed), given, tiny.CLASSES)
 
 
-def features(method, ready, seen, recipe):
-    return embed(ready.network, seen, ready.views, recipe, 0) if ready.views else None
-
-
-def batch(ready, seen, recipe):
-    full = training_batch(seen, torch.arange(8), recipe, 0, 0)
-    if not ready.views:
-        return full
-    with torch.no_grad():
-        return Batch(ready.network.eval().backbone(full.inputs), full.targets)
-
-
-def trained(ready):
+def trained_on(ready):
     return [parameter for parameters, _ in ready.rates for parameter in parameters]
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Each method, trained once on 24 items for 40 steps: seen items, the trainer, its result."""
+    kept = {}
+
+    def train(name):
+        if name not in kept:
+            seen = tiny.items()
+            method = METHODS[name]()
+            recipe = tiny.recipe(seen, AugmentPolicy(), steps=40, batch_size=12)
+            trainer = tiny.trainer(method, seen, recipe)
+            kept[name] = seen, trainer, trainer.train()
+        return kept[name]
+
+    return train
 
 
 @every_method
@@ -65,7 +78,7 @@ def test_it_is_a_frozen_group_of_described_settings(name):
     for field, info in kind.model_fields.items():
         assert info.description, f"{field} lacks a docstring"
     with pytest.raises(ValueError, match="frozen"):
-        kind().learning_rate = 1.0
+        setattr(kind(), next(iter(kind.model_fields), "learning_rate"), 1.0)
     with pytest.raises(ValueError, match="no_such_field"):
         kind(no_such_field=1)
 
@@ -78,115 +91,133 @@ def test_it_is_in_the_settings_and_in_params_yaml(name):
     assert told[name] == METHODS[name]().model_dump(mode="json")
 
 
-@every_method
+@prepares
 def test_it_prepares_groups_of_parameters_that_train_once_each(name):
     _, ready = prepared(name)
-    assert isinstance(ready, Prepared)
-    chosen = trained(ready)
+    chosen = trained_on(ready)
     assert len({id(p) for p in chosen}) == len(chosen) > 0
-    own = {id(p) for p in ready.network.parameters()}
+    own = {id(p) for net in (ready.network, ready.helpers) for p in net.parameters()}
     assert {id(p) for p in chosen} <= own
-    assert {id(p) for p in ready.network.parameters() if p.requires_grad} == {id(p) for p in chosen}
+    training = {id(p) for p in ready.network.parameters() if p.requires_grad}
+    assert training <= {id(p) for p in chosen}
     assert all(rate > 0 for _, rate in ready.rates)
 
 
-@every_method
-def test_it_maps_every_tensor(name):
-    _, ready = prepared(name)
-    assert [t.tensor for t in ready.transfers] == list(ready.network.state_dict())
-    fresh = {t.action for t in ready.transfers} == {"reinitialised"}
-    assert fresh != METHODS[name].uses_source
-
-
-@every_method
+@prepares
 def test_preparing_twice_gives_the_same_bits(name):
     one, two = prepared(name)[1], prepared(name)[1]
     assert tiny.same(one.network.state_dict(), two.network.state_dict())
+    assert tiny.same(one.helpers.state_dict(), two.helpers.state_dict())
     assert tiny.same(one.reference, two.reference)
 
 
 @every_method
 def test_a_method_that_needs_a_source_says_so(name):
-    if METHODS[name].uses_source:
-        with pytest.raises(ValueError, match="transfers from a source and was given none"):
-            METHODS[name]().prepare(tiny.network(), None, tiny.CLASSES)
+    method, seen = METHODS[name](), tiny.items()
+    if method.uses_source:
+        trainer = tiny.trainer(method, seen, tiny.recipe(seen, steps=1), sources=[])
+        with pytest.raises(ValueError, match="and was given none"):
+            trainer.train()
 
 
 @every_method
 def test_a_method_without_a_source_ignores_it(name):
+    method, seen = METHODS[name](), tiny.items()
+    if not method.uses_source:
+        recipe = tiny.recipe(seen, steps=2)
+        one, two = (
+            tiny.trainer(method, seen, recipe, sources=sources).train().network
+            for sources in ([], [tiny.knowledge()])
+        )
+        assert tiny.same(one.state_dict(), two.state_dict())
+
+
+@every_method
+def test_it_hands_back_a_finished_network_for_the_targets_classes(name, trained):
+    seen, _, result = trained(name)
+    assert isinstance(result.network, Network)
+    assert result.network.head.out_features == 3
+    assert not result.network.training
+    assert not any(p.requires_grad for p in result.network.parameters())
+    assert all(t.isfinite().all() for t in result.network.state_dict().values())
+    assert all(isinstance(v, float | str) for v in result.notes.values())
+    assert len(seen) == 24
+
+
+@every_method
+def test_it_maps_every_tensor_and_says_what_came_from_the_source(name, trained):
+    _, _, result = trained(name)
+    assert [t.tensor for t in result.transfers] == list(result.network.state_dict())
     if not METHODS[name].uses_source:
-        net = tiny.network()
-        METHODS[name]().prepare(net, tiny.knowledge(), tiny.CLASSES)
-        assert tiny.same(net.state_dict(), tiny.network().state_dict())
+        assert {t.action for t in result.transfers} == {"reinitialised"}
 
 
 @every_method
-def test_its_terms_are_finite_scalars_and_gradients_reach_what_is_trained_alone(name):
-    method, ready = prepared(name)
-    seen = tiny.items()
-    terms = method.loss(ready, batch(ready, seen, tiny.recipe(seen)), 0.5)
-    assert terms
-    for term in terms.values():
-        assert term.shape == () and term.isfinite()
-    sum(terms.values()).backward()
-    chosen = {id(p) for p in trained(ready)}
-    for label, parameter in ready.network.named_parameters():
-        if id(parameter) in chosen:
-            assert parameter.grad is not None and parameter.grad.abs().sum() > 0, label
-        else:
-            assert parameter.grad is None, label
-
-
-@every_method
-def test_it_finishes_with_a_network(name):
-    method, ready = prepared(name)
-    kept = method.finish(ready)
-    assert isinstance(kept, Network)
-    assert kept.head.out_features == 3
-
-
-@every_method
-def test_some_steps_teach_it_and_leave_alone_what_it_freezes(name):
-    method, ready = prepared(name)
-    seen = tiny.items()
-    recipe = tiny.recipe(seen, steps=40, batch_size=12)
-    body, chosen = tiny.state(ready.network.backbone), {id(p) for p in trained(ready)}
-    frozen = {n: p.clone() for n, p in ready.network.named_parameters() if id(p) not in chosen}
-    before = torch.nn.functional.cross_entropy(
-        logits(ready.network, seen.images, recipe), seen.labels
+def test_it_learns(name, trained):
+    seen, trainer, result = trained(name)
+    recipe = trainer.seen_by(result)
+    scores = logits(result.network, seen.images, recipe)
+    chance = torch.full_like(scores, 1 / 3)
+    assert functional.cross_entropy(scores, seen.labels) < functional.cross_entropy(
+        chance, seen.labels
     )
-    kept, history = fit(
-        method, ready, seen, recipe, seed=0, features=features(method, ready, seen, recipe)
-    )
-    after = torch.nn.functional.cross_entropy(logits(kept, seen.images, recipe), seen.labels)
-    assert after < before
-    assert history.loss[-1] < history.loss[0]
-    assert tiny.same({n: p for n, p in kept.named_parameters() if n in frozen}, frozen)
-    if ready.views:
-        assert tiny.same(kept.backbone.state_dict(), body)
-    else:
-        assert not torch.equal(kept.backbone.stem[1].running_mean, body["stem.1.running_mean"])
+    assert (scores.argmax(1) == seen.labels).float().mean() > 0.5
 
 
 @every_method
-@pytest.mark.parametrize("dies_at", [(0, 3), (1, 4)])
-def test_an_arm_cut_off_in_any_fold_gives_the_same_bits(name, dies_at, tmp_path):
+def test_held_out_items_leave_no_trace(name):
+    """Neither pictures nor labels of items that a fold holds out, in the labelled set or the pool,
+    change the network."""
+    method, seen = METHODS[name](), tiny.items()
+    recipe = tiny.recipe(seen, steps=2)
+    changed = seen.images.clone()
+    changed[-4:] = 255 - changed[-4:]
+    labels = seen.labels.clone()
+    labels[-4:] = (labels[-4:] + 1) % 3
+    states = []
+    for images, told in ((seen.images, seen.labels), (changed, labels)):
+        items = replace(seen, images=images, labels=told)
+        target = replace(tiny.target(items), pool=tiny.pool_of(items))
+        states.append(tiny.trainer(method, items, recipe, target=target, hidden=4).train().network)
+    assert tiny.same(states[0].state_dict(), states[1].state_dict())
+
+
+@every_method
+@pytest.mark.parametrize("when", [0.3, 0.8])
+def test_an_arm_cut_off_anywhere_gives_the_same_bits(name, when, tmp_path):
     seen = tiny.items()
     recipe = tiny.recipe(seen, AugmentPolicy(), steps=6)
     target = tiny.target(seen, folds=2)
     method = METHODS[name]()
+    sources = [tiny.knowledge(), tiny.knowledge(seed=200)][: 2 if method.combines else 1]
 
-    def arm(dies=(-1, -1), folder="kept"):
-        def keeper(fold):
-            return tiny.mortal(tmp_path / f"{folder}.{fold}", dies[1] if fold == dies[0] else -1)
+    def arm(folder, count):
+        def keeper(fold, phase):
+            return tiny.Mortal(tmp_path / f"{folder}.{fold}.{phase}", count=count)
 
-        return adapt.adapt(name, method, tiny.knowledge(), target, recipe, seed=2, keeper=keeper)
+        return adapt.adapt(name, method, sources, target, recipe, seed=2, keeper=keeper)
 
-    whole = arm(folder="whole")
-    with pytest.raises(tiny.Died):
-        arm(dies_at)
-    again = arm()
+    saves = tiny.Countdown()
+    whole = arm("whole", saves)
+    if saves.saved:
+        with pytest.raises(tiny.Died):
+            arm("kept", tiny.Countdown(dies_at=max(1, round(when * saves.saved))))
+    again = arm("kept", tiny.Countdown())
     assert torch.equal(whole.scores, again.scores)
-    assert whole.histories == again.histories
+    for one, two in zip(whole.histories, again.histories, strict=True):
+        assert one == two
     for one, two in zip(whole.networks, again.networks, strict=True):
         assert tiny.same(one.state_dict(), two.state_dict())
+
+
+@unlabelled
+def test_it_works_without_a_single_label(name):
+    """With all classes shared: a network comes back, and it is not the pool's labels it learned."""
+    method, seen = METHODS[name](), tiny.items()
+    recipe = tiny.recipe(seen, AugmentPolicy(), steps=4)
+    none = seen.take(torch.zeros(24, dtype=torch.bool).numpy())
+    source = tiny.source(class_names=tiny.CLASSES)
+    target = replace(tiny.target(none, folds=0), pool=tiny.pool_of(seen), source=source)
+    result = tiny.trainer(method, none, recipe, sources=[SAME], target=target).train()
+    scores = logits(result.network, seen.images, recipe)
+    assert scores.isfinite().all() and scores.shape == (24, 3)

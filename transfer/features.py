@@ -1,0 +1,49 @@
+"""Features of frozen bodies, computed once for all arms of a run that share a body.
+
+Shapes: V views, N items, C channels, H x W pixels, D features.
+"""
+
+import hashlib
+from threading import Lock
+
+from torch import Tensor
+
+from transfer.feed import embed
+from transfer.network import Network
+from transfer.recipe import Recipe
+
+SEED = 0  # of the views: the same for all arms, which is what makes them worth keeping
+
+
+class Features:
+    """A memory of features. Threads that ask for the same ones wait for the first to make them."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._locks: dict[str, Lock] = {}
+        self._kept: dict[str, Tensor] = {}
+
+    def of(self, network: Network, images: Tensor, views: int, recipe: Recipe) -> Tensor:
+        """Features (V, N, D) on the CPU of uint8 images (N, C, H, W) by the network's body.
+
+        ``views`` augmented views of each image; 0 for the images as they are (V = 1).
+        """
+        key = f"{_digest(network)} {_content(images)} {views} {recipe.policy} {recipe.normal}"
+        with self._lock:
+            own = self._locks.setdefault(key, Lock())
+        with own:
+            if key not in self._kept:
+                self._kept[key] = embed(network, images, views, recipe, SEED).cpu()
+            return self._kept[key]
+
+
+def _digest(network: Network) -> str:
+    found = hashlib.sha256()
+    for name, tensor in network.backbone.state_dict().items():
+        found.update(name.encode())
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def _content(images: Tensor) -> str:
+    return hashlib.sha256(images.contiguous().numpy().tobytes()).hexdigest()
