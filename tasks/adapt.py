@@ -22,27 +22,18 @@ from transfer.arrays import (
 )
 from transfer.checkpoint import Keeper
 from transfer.features import Features
-from transfer.method import Method, known
+from transfer.method import Method
 from transfer.modalities.image.spec import ImageSpec
+from transfer.portfolio import Plan
 from transfer.recipe import Machine, Recipe
 from transfer.sample import Manifest
 from transfer.settings import Settings
 from transfer.trainer import Target
 
 
-def names(settings: Settings) -> list[str]:
-    """The methods to run: those asked for, and scratch."""
-    return list(dict.fromkeys(["scratch", *settings.adapt.methods]))
-
-
-def uses_source(name: str) -> bool:
-    """Whether a method takes anything from the source, and so waits for pretraining."""
-    return known()[name].uses_source
-
-
 @step("adapt", tags=["train"])
 def adapt(
-    name: str,
+    plan: Plan,
     seed: int,
     target: Divided,
     spec: ImageSpec,
@@ -53,12 +44,11 @@ def adapt(
     stop: Event,
     features: Features,
     sources: Sequence[Source] = (),
-    source: str = "",
 ) -> ArmRef:
-    """Train one arm, or take the one that is stored; without sources for a method that uses none.
+    """Train one arm, or take the one that is stored.
 
     Args:
-        name: the method.
+        plan: the method, and the names of what it transfers from.
         seed: of weights, folds, order and augmentation.
         target: items to learn from.
         spec: of the decoded images.
@@ -68,15 +58,15 @@ def adapt(
         at_once: arms that are trained at the same time.
         stop: when set, training stops at the next step.
         features: of frozen bodies, shared by the arms of a run.
-        sources: what the arm transfers from.
-        source: name of the only one of them, where the run has several.
+        sources: at least those that the plan names.
 
     Raises:
         KeyboardInterrupt: ``stop`` was set; the training continues from here when it is run again.
     """
     machines.share_cores(at_once)
-    method = getattr(settings.methods, name)
-    arm_name = ArmRef(name, seed, 0, target.scan, source).name
+    name, method = plan.method, getattr(settings.methods, plan.method)
+    sources = [one for wanted in plan.sources for one in sources if one.name == wanted]
+    arm_name = f"{plan.label}/{seed}"
 
     def compute(out: Path) -> None:
         shared = _target(target, sources, method, spec, settings, folds, features)
@@ -115,7 +105,7 @@ def adapt(
     )
     for kept in store.partial(ref.path).parent.glob(f"{store.partial(ref.path).name}.*"):
         kept.unlink()
-    return ArmRef(name, seed, settings.adapt.budget.steps, ref, source)
+    return ArmRef(plan, seed, settings.adapt.budget.steps, ref)
 
 
 def _read(method: Method, sources: Sequence[Source]) -> dict[str, str]:
@@ -181,5 +171,4 @@ def _source_items(source: Source) -> SourceItems | None:
     if source.items is None:
         return None
     scanned, divided = source.items.scan.path, source.items.split.path
-    items = labelled_items(scanned, divided)
-    return SourceItems(items, Manifest.load(scanned).class_names, normalisation(items))
+    return SourceItems.of(labelled_items(scanned, divided), Manifest.load(scanned).class_names)

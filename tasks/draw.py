@@ -10,7 +10,7 @@ import numpy as np
 from tasks import evaluate, pictures, store
 from tasks.canvas import svg
 from tasks.pictures import Curve
-from tasks.refs import ArmRef, Divided, Ref
+from tasks.refs import ArmRef, Divided, Ref, Source
 from tasks.step import step
 from transfer.arrays import labelled_items
 from transfer.sample import Manifest
@@ -18,13 +18,16 @@ from transfer.sample import Manifest
 SAMPLES = ("source_samples", "target_samples", "augmentation")
 
 
-def curves(knowledge: Ref, arms: list[ArmRef]) -> list[Curve]:
-    """Curves of the pretraining, and of the first network of every arm."""
-    card = json.loads((knowledge.path / "card.json").read_text())
-    found = [_curve("pretrain", card["history"])]
+def curves(sources: list[Source], arms: list[ArmRef]) -> list[Curve]:
+    """Curves of every pretraining of this run, and of the first network of every arm."""
+    found = []
+    for source in sources:
+        card = json.loads((source.knowledge.path / "card.json").read_text())
+        name = "pretrain" if len(sources) == 1 else f"pretrain {source.name}"
+        found += [_curve(name, card["history"])] if card["history"] else []
     for arm in arms:
         histories = json.loads((arm.ref.path / "history.json").read_text())
-        found.append(_curve(f"{arm.method}/{arm.seed}", histories[0]))
+        found.append(_curve(arm.name, histories[0]))
     return found
 
 
@@ -44,7 +47,7 @@ def draw(
     source: Divided,
     target: Divided,
     previewed: Ref,
-    knowledge: Ref,
+    sources: list[Source],
     arms: list[ArmRef],
 ) -> Ref:
     """Store every picture of the report."""
@@ -55,14 +58,14 @@ def draw(
         with np.load(previewed.path / "preview.npz", allow_pickle=False) as stored:
             figure = pictures.augmentation_preview(stored["originals"], stored["varied"])
         (out / "augmentation.svg").write_bytes(svg(figure))
-        drawn = pictures.of_result(evaluate.load(evaluated), curves(knowledge, arms))
+        drawn = pictures.of_result(evaluate.load(evaluated), curves(sources, arms))
         for name, figure in drawn.items():
             (out / f"{name}.svg").write_bytes(svg(figure))
 
     inputs = {
         "evaluation": evaluated.digest,
         "preview": previewed.digest,
-        "knowledge": knowledge.digest,
+        **{f"knowledge {one.name}": one.knowledge.digest for one in sources},
         **{f"source {name}": digest for name, digest in source.inputs().items()},
         **target.inputs(),
     }

@@ -2,68 +2,108 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tasks import store
 from tasks.refs import ArmRef, Dataset, Ref
 from tasks.step import step
-from transfer import adapt, evaluate
-from transfer.evaluate import ArmFiles, Choice
+from transfer import adapt
+from transfer import choice as library
+from transfer.choice import ArmFiles, Choice, Mix
+from transfer.result import Evaluation
 from transfer.settings import Settings
 
 
 def files(arms: list[ArmRef]) -> list[ArmFiles]:
     """Where the arms are stored."""
-    return [ArmFiles(a.method, a.seed, a.ref.path, a.steps, a.ref.seconds) for a in arms]
+    return [
+        ArmFiles(
+            a.plan.method,
+            a.seed,
+            a.ref.path,
+            a.steps,
+            a.ref.seconds,
+            a.plan.sources,
+            a.plan.label,
+            a.finalist,
+        )
+        for a in arms
+    ]
 
 
 def digests(arms: list[ArmRef]) -> dict[str, str]:
-    """Content of each arm by its name."""
-    return {f"{arm.method}/{arm.seed}": arm.ref.digest for arm in arms}
+    """Content of each arm by its name, and whether it may be chosen."""
+    return {arm.name: f"{arm.ref.digest} {arm.finalist}" for arm in arms}
 
 
 def load_choice(ref: Ref) -> Choice:
     """Read what `choose` stored."""
     told = json.loads((ref.path / "choice.json").read_text())
     return Choice(
-        told["scheme"],
-        np.array(told["weights"]),
+        _mix(told["best"]),
         told["scores"],
-        told["source_scheme"],
-        np.array(told["source_weights"]),
+        _mix(told["source"]),
+        {name: _mix(one) for name, one in told["by_source"].items()},
+        {name: _mix(one) for name, one in told["without"].items()},
     )
 
 
+def _mix(told: dict[str, Any]) -> Mix:
+    return Mix(told["scheme"], np.array(told["weights"]))
+
+
+def _plain(mix: Mix) -> dict[str, Any]:
+    return {"scheme": mix.scheme, "weights": mix.weights.tolist()}
+
+
 @step("choose", tags=["select"])
-def choose(arms: list[ArmRef], datasets: list[Dataset], settings: Settings) -> Ref:
-    """Store the choice, and the chosen model as a folder that `transfer.predict` loads."""
+def choose(arms: list[ArmRef]) -> Ref:
+    """Store what validation says: the choice, and what stands for each source and for its lack."""
+
+    def compute(out: Path) -> None:
+        found = library.choose(files(arms))
+        told = {
+            "arms": [arm.name for arm in arms],
+            "best": _plain(found.best),
+            "scores": found.scores,
+            "source": _plain(found.source),
+            "by_source": {name: _plain(mix) for name, mix in found.by_source.items()},
+            "without": {name: _plain(mix) for name, mix in found.without.items()},
+        }
+        (out / "choice.json").write_text(json.dumps(told, indent=1))
+
+    return store.result(
+        "choose",
+        compute,
+        inputs=digests(arms),
+        settings={"sources": {arm.name: arm.plan.sources for arm in arms}},
+        code=["transfer.choice"],
+    )
+
+
+@step("compose", tags=["select"])
+def compose(arms: list[ArmRef], evaluated: Ref, datasets: list[Dataset], settings: Settings) -> Ref:
+    """Store the chosen model as a folder that `transfer.predict` loads."""
     data = {d.name: d.md5 for d in datasets}
 
     def compute(out: Path) -> None:
-        choice = evaluate.choose(files(arms))
-        told = {
-            "scheme": choice.scheme,
-            "weights": choice.weights.tolist(),
-            "scores": choice.scores,
-            "source_scheme": choice.source_scheme,
-            "source_weights": choice.source_weights.tolist(),
-            "arms": list(digests(arms)),
-        }
-        (out / "choice.json").write_text(json.dumps(told, indent=1))
+        text = (evaluated.path / "evaluation.json").read_text()
+        weights = [arm.weight for arm in Evaluation.model_validate_json(text).arms]
         (out / "model").mkdir()
         adapt.compose(
             [arm.ref.path for arm in arms],
-            choice.weights.tolist(),
+            weights,
             out / "model",
             data=data,
             settings_digest=settings.digest(),
         )
 
     return store.result(
-        "choose",
+        "compose",
         compute,
-        inputs=digests(arms),
+        inputs={"evaluation": evaluated.digest, **digests(arms)},
         settings={"data": data, "settings": settings.digest()},
-        code=["transfer.evaluate", "transfer.adapt"],
+        code=["transfer.adapt", "transfer.result"],
     )

@@ -21,7 +21,7 @@ def evaluate(arms: list[ArmRef], choice: Ref, target: Divided, settings: Setting
     """Store ``evaluation.json`` and every arm's test predictions."""
     told = {
         "evaluate": settings.evaluate.model_dump(mode="json"),
-        "source": settings.source.label,
+        "sources": {arm.name: arm.plan.sources for arm in arms},
         "labels_per_class": settings.target.labels_per_class,
     }
 
@@ -34,7 +34,6 @@ def evaluate(arms: list[ArmRef], choice: Ref, target: Divided, settings: Setting
             load_choice(choice),
             probabilities,
             items.labels.numpy(),
-            source=settings.source.label,
             target=manifest.name,
             class_names=manifest.class_names,
             labels_per_class=settings.target.labels_per_class,

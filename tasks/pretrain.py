@@ -1,15 +1,16 @@
-"""Train a body on the source, or take the one that is stored."""
+"""Train a body on a source, or take the one that is stored."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
 
 from tasks import machine as machines
 from tasks import store
-from tasks.refs import Divided, Ref
+from tasks.refs import Divided, Source
 from tasks.step import blamed, progress, step
 from tasks.stoppable import Stoppable
 from transfer import pretrain as library
-from transfer.arrays import labelled_items, validation_items
+from transfer.arrays import SourceItems, labelled_items, union, validation_items
 from transfer.recipe import Machine
 from transfer.sample import Manifest
 from transfer.settings import Settings
@@ -17,16 +18,34 @@ from transfer.settings import Settings
 
 @step("pretrain", tags=["train"])
 def pretrain(
-    source: Divided, settings: Settings, machine: Machine, beside: int, stop: Event
-) -> Ref:
-    """Pretrain the backbone on the source's training split, ``beside`` as many arms.
+    name: str,
+    parts: Sequence[Divided],
+    settings: Settings,
+    machine: Machine,
+    beside: int,
+    stop: Event,
+) -> Source:
+    """Pretrain the backbone on the training split of one dataset, or of several at once.
+
+    Args:
+        name: of the knowledge source.
+        parts: the datasets; classes of one name are one class.
+        settings: of the pretraining and the backbone.
+        machine: where to compute.
+        beside: how many arms are trained at the same time.
+        stop: when set, training stops at the next step.
 
     Raises:
         KeyboardInterrupt: ``stop`` was set; the training continues from here when it is run again.
     """
     machines.leave_cores(beside)
-    inputs = source.inputs()
+    inputs = {
+        f"{key} {i}": digest
+        for i, part in enumerate(parts)
+        for key, digest in part.inputs().items()
+    }
     told = {
+        "name": name,
         "pretrain": settings.pretrain.model_dump(mode="json"),
         "backbone": settings.backbone.model_dump(mode="json"),
         "machine": vars(machine),
@@ -34,21 +53,28 @@ def pretrain(
     code = ["transfer.pretrain", f"transfer.backbones.{settings.backbone.name}"]
 
     def compute(out: Path) -> None:
-        manifest = Manifest.load(source.scan.path)
-        with blamed("pretrain"):
+        items = union([_items(part, "train") for part in parts])
+        validation = union([_items(part, "val") for part in parts])
+        with blamed(f"pretrain {name}"):
             library.pretrain(
-                manifest.name,
-                manifest.class_names,
-                labelled_items(source.scan.path, source.split.path),
-                validation_items(source.scan.path, source.split.path),
+                name,
+                items.class_names,
+                items.items,
+                validation.items,
                 body=settings.backbone.body,
                 settings=settings.pretrain,
                 machine=machine,
                 out=out,
                 keeper=Stoppable(store.partial(out), settings.run.checkpoint_seconds, stop=stop),
-                on_step=progress("pretrain"),
+                on_step=progress(f"pretrain {name}"),
             )
 
     ref = store.result("pretrain", compute, inputs=inputs, settings=told, code=code)
     Stoppable(store.partial(ref.path)).forget()
-    return ref
+    return Source(name, ref, parts[0] if len(parts) == 1 else None)
+
+
+def _items(part: Divided, side: str) -> SourceItems:
+    read = labelled_items if side == "train" else validation_items
+    items = read(part.scan.path, part.split.path)
+    return SourceItems.of(items, Manifest.load(part.scan.path).class_names)

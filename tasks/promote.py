@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks import ensemble, registry, track
 from tasks import evaluate as evaluation_task
+from tasks import registry, track
 from tasks.refs import ArmRef, Dataset, Ref
 from tasks.step import log, step
 from transfer import ensemble as mixing
@@ -46,24 +46,23 @@ class _Tested:
     chosen: NDArray[np.float64]  # N x K
 
     @classmethod
-    def load(cls, evaluated: Ref, choice: Ref) -> "_Tested":
+    def load(cls, evaluated: Ref) -> "_Tested":
+        weights = np.array([arm.weight for arm in evaluation_task.load(evaluated).arms])
         with np.load(evaluated.path / "predictions.npz", allow_pickle=False) as stored:
-            weights = ensemble.load_choice(choice).weights
             mixed = mixing.combine(stored["probabilities"], weights)
             return cls(stored["ids"].tolist(), stored["labels"], mixed)
 
 
 @step("register", tags=["registry"], retries=2, timeout=900)
-def register(choice: Ref, run_id: str, tags: Mapping[str, str], settings: Settings) -> int:
+def register(model: Ref, run_id: str, tags: Mapping[str, str], settings: Settings) -> int:
     """Register the chosen model, once for each content."""
     name = model_name(settings)
-    return track.register(name, choice.path / "model", choice.digest, run_id, tags)
+    return track.register(name, model.path / "model", model.digest, run_id, tags)
 
 
 @step("promote", tags=["registry"])
 def promote(
     version: int,
-    choice: Ref,
     evaluated: Ref,
     target: Dataset,
     record: Mapping[str, Any],
@@ -73,7 +72,6 @@ def promote(
 
     Args:
         version: the registered challenger.
-        choice: the chosen model as it was evaluated.
         evaluated: the evaluation.
         target: where the raw test items are.
         record: revisions and digests for the blessing record.
@@ -83,8 +81,8 @@ def promote(
     if champion is not None and champion.version == version:
         reason = f"unchanged: this model already is the champion, version {version}"
         return Outcome(version, True, [reason], [])
-    tested = _Tested.load(evaluated, choice)
-    evidence = _evidence(name, version, tested, evaluated, choice, target, settings)
+    tested = _Tested.load(evaluated)
+    evidence = _evidence(name, version, tested, evaluated, target, settings)
     outcomes = gate.judge(settings.promote.rules, evidence)
     decision = gate.promotable(outcomes)
     blessing = {
@@ -114,7 +112,6 @@ def _evidence(
     version: int,
     tested: _Tested,
     evaluated: Ref,
-    choice: Ref,
     target: Dataset,
     settings: Settings,
 ) -> Evidence:

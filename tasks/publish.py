@@ -1,15 +1,13 @@
 """Keep the run in MLflow, and write the reports."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import yaml
 
 from tasks import draw, evaluate, paths, report, track
-from tasks.ensemble import load_choice
 from tasks.promote import Outcome, model_name
-from tasks.refs import ArmRef, Dataset, Divided, Ref
+from tasks.refs import ArmRef, Dataset, Divided, Ref, Source
 from tasks.revision import code_revision
 from tasks.step import Stopwatch, step
 from tasks.store import key
@@ -25,27 +23,31 @@ from transfer.settings import Settings
 def log_run(
     evaluated: Ref,
     drawn: Ref,
-    validated: Ref,
-    knowledge: Ref,
+    validated: list[Ref],
+    sources: list[Source],
     arms: list[ArmRef],
     data: Data,
     settings: Settings,
 ) -> str:
     """Log the run with a child run an arm, and return its id; once for each content."""
     evaluation = evaluate.load(evaluated)
-    curves = {curve["name"]: curve for curve in draw.curves(knowledge, arms)}
+    curves = {curve["name"]: curve for curve in draw.curves(sources, arms)}
     artifacts = {"evaluation": evaluated.path, "pictures": drawn.path}
-    artifacts |= {"validation": validated.path}
     artifacts |= {
-        f"transfer_maps/{arm.method}-{arm.seed}": arm.ref.path / "transfers.json" for arm in arms
+        f"validation/{d.name}": r.path for d, r in zip(data.sources, validated, strict=True)
+    }
+    artifacts |= {
+        f"transfer_maps/{arm.name.replace('/', '-')}": arm.ref.path / "transfers.json"
+        for arm in arms
     }
     records = [
         track.ArmRecord(
-            name=f"{arm.method}/{arm.seed}",
+            name=arm.name,
             params={
-                "method": arm.method,
+                "method": arm.plan.method,
+                "sources": list(arm.plan.sources),
                 "seed": arm.seed,
-                **getattr(settings.methods, arm.method).model_dump(mode="json"),
+                **getattr(settings.methods, arm.plan.method).model_dump(mode="json"),
             },
             metrics={
                 "validation_accuracy": found.validation,
@@ -55,8 +57,8 @@ def log_run(
                 "steps": found.steps,
             },
             history={
-                "step": curves[f"{arm.method}/{arm.seed}"]["step"],
-                "loss": curves[f"{arm.method}/{arm.seed}"]["loss"],
+                "step": curves[arm.name]["step"],
+                "loss": curves[arm.name]["loss"],
             },
             seconds=arm.ref.seconds,
         )
@@ -64,21 +66,20 @@ def log_run(
     ]
     uses = [
         track.DatasetUse(d.name, d.path, d.md5, d.items, role)
-        for d, role in ((data.source, "source"), (data.target, "target"))
+        for d, role in [*((d, "source") for d in data.sources), (data.target, "target")]
     ]
     figures = {k: v for k, v in report.metrics(evaluation).items() if not isinstance(v, str)}
     return track.log_run(
         track.RunRecord(
             key=key("run", {"evaluation": evaluated.digest}, _told(settings, data), []),
-            name=f"{data.source.name} to {data.target.name}",
+            name=f"{' and '.join(d.name for d in data.sources)} to {data.target.name}",
             settings=settings.model_dump(mode="json", by_alias=True),
             metrics=figures,
             tags={
                 "verdict": evaluation.verdict,
                 "settings_digest": settings.digest(),
                 "code_revision": code_revision(),
-                "md5.source": data.source.md5,
-                "md5.target": data.target.md5,
+                **{f"md5.{d.name}": d.md5 for d in (*data.sources, data.target)},
             },
             datasets=uses,
             arms=records,
@@ -89,13 +90,14 @@ def log_run(
 
 
 def _told(settings: Settings, data: Data) -> dict[str, str]:
-    return {"settings": settings.digest(), "source": data.source.md5, "target": data.target.md5}
+    md5s = {d.name: d.md5 for d in (*data.sources, data.target)}
+    return {"settings": settings.digest(), **md5s}
 
 
-def describe(datasets: tuple[Dataset, Dataset], divided: tuple[Divided, Divided]) -> Data:
-    """What both datasets were in this run; source first."""
-    source, target = (_describe(*found) for found in zip(datasets, divided, strict=True))
-    return Data(source=source, target=target)
+def describe(datasets: list[Dataset], divided: list[Divided]) -> Data:
+    """What all datasets were in this run; the target last."""
+    *sources, target = (_describe(*found) for found in zip(datasets, divided, strict=True))
+    return Data(sources=sources, target=target)
 
 
 def _describe(dataset: Dataset, divided: Divided) -> DatasetRecord:
@@ -119,10 +121,9 @@ def _describe(dataset: Dataset, divided: Divided) -> DatasetRecord:
 @step("report", tags=["report"])
 def publish(
     evaluated: Ref,
-    choice: Ref,
     drawn: Ref,
-    validated: Ref,
-    knowledge: Ref,
+    validated: list[Ref],
+    sources: list[Source],
     arms: list[ArmRef],
     data: Data,
     outcome: Outcome,
@@ -150,25 +151,28 @@ def publish(
         settings_digest=settings.digest(),
         code_revision=code_revision(),
     )
-    links = {"Validation of both datasets": _link(validated.path / "data_docs" / "index.html")}
+    links = {
+        f"Validation of {d.name} and {data.target.name}": _link(ref, d.name)
+        for d, ref in zip(data.sources, validated, strict=True)
+    }
     page = report.render(result, draw.load(drawn), links=links)
-    _write_figures(evaluation, evaluated, choice, draw.curves(knowledge, arms))
+    _write_figures(evaluation, evaluated, draw.curves(sources, arms))
     write_atomic(paths.REPORTS / "retrain.html", page.encode())
     write_atomic(paths.REPORTS / "retrain.json", result.model_dump_json(indent=1).encode())
     return result
 
 
-def _link(page: Path) -> str:
-    copy = paths.REPORTS / "validation" / "index.html"
+def _link(validated: Ref, source: str) -> str:
+    page = validated.path / "data_docs" / "index.html"
+    copy = paths.REPORTS / "validation" / f"{source}.html"
     write_atomic(copy, page.read_bytes())
     return copy.relative_to(paths.REPORTS).as_posix()
 
 
-def _write_figures(
-    evaluation: Evaluation, evaluated: Ref, choice: Ref, curves: list[draw.Curve]
-) -> None:
+def _write_figures(evaluation: Evaluation, evaluated: Ref, curves: list[draw.Curve]) -> None:
+    weights = np.array([arm.weight for arm in evaluation.arms])
     with np.load(evaluated.path / "predictions.npz", allow_pickle=False) as stored:
-        mixed = mixing.combine(stored["probabilities"], load_choice(choice).weights)
+        mixed = mixing.combine(stored["probabilities"], weights)
         labels = stored["labels"]
     for name, text in report.plots(evaluation, labels, mixed.argmax(1), curves).items():
         write_atomic(paths.REPORTS / "plots" / name, text.encode())
@@ -180,7 +184,7 @@ def blessing_record(data: Data, settings: Settings, evaluated: Ref) -> dict[str,
     """What a blessing rests on, besides the rules: revisions, digests, figures, verdict."""
     evaluation = evaluate.load(evaluated)
     return {
-        "data": {d.name: d.md5 for d in (data.source, data.target)},
+        "data": {d.name: d.md5 for d in (*data.sources, data.target)},
         "code_revision": code_revision(),
         "settings_digest": settings.digest(),
         "settings": yaml.safe_dump(settings.model_dump(mode="json", by_alias=True)),

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from transfer.portfolio import Offer, Plan
+
 
 @dataclass(frozen=True)
 class Ref:
@@ -35,6 +37,13 @@ class Source:
     name: str
     knowledge: Ref
     items: Divided | None
+    trained_here: bool = True
+    """False for weights that came with an installed package."""
+
+    @property
+    def offer(self) -> Offer:
+        """What a plan needs to know of it."""
+        return Offer(self.name, self.items is not None, self.trained_here)
 
 
 @dataclass(frozen=True)
@@ -50,19 +59,14 @@ class Dataset:
 class ArmRef:
     """A finished arm."""
 
-    method: str
+    plan: Plan
     seed: int
     steps: int
     ref: Ref
-    source: str = ""
-    """Name of its knowledge source, in a run of several; a method of all of them has none."""
-
-    @property
-    def label(self) -> str:
-        """What the arms that differ by their seed alone share."""
-        return f"{self.method}/{self.source}" if self.source else self.method
+    finalist: bool = True
+    """False where its group was stopped after the first seed."""
 
     @property
     def name(self) -> str:
-        """The label and the seed."""
-        return f"{self.label}/{self.seed}"
+        """The plan's label and the seed."""
+        return f"{self.plan.label}/{self.seed}"

@@ -155,7 +155,7 @@ def plots(
     return {
         "arms.csv": _csv(
             ["arm", "validation", "test"],
-            ([f"{a.method}/{a.seed}", a.validation, a.test] for a in result.arms),
+            ([f"{a.group}/{a.seed}", a.validation, a.test] for a in result.arms),
         ),
         "confusion.csv": _csv(["actual", "predicted"], ([names[t], names[p]] for t, p in pairs)),
         "reliability.csv": _csv(

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.refs import ArmRef, Dataset, Ref
+from tasks.refs import ArmRef, Dataset, Ref, Source
 from transfer.errors import CrosstrainError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -134,7 +134,7 @@ def _told(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         start = time.perf_counter()
         result = function(*args, **kwargs)
         end = time.perf_counter()
-        ref = result.ref if isinstance(result, ArmRef) else result
+        ref = getattr(result, "ref", None) or getattr(result, "knowledge", None) or result
         reused = isinstance(ref, Ref) and ref.reused
         what = " ".join([name, *_subject(result, *args)])
         log.info("%-22s %7.1f s%s", what, end - start, "  (stored)" if reused else "")
@@ -149,7 +149,7 @@ def _subject(*told: object) -> list[str]:
     """What a call was about, where its step is called for several things in a run."""
     for one in told:
         if isinstance(one, ArmRef):
-            return [f"{one.method}/{one.seed}"]
-        if isinstance(one, Dataset):
+            return [one.name]
+        if isinstance(one, Dataset | Source):
             return [one.name]
     return []

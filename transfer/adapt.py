@@ -40,6 +40,11 @@ class AdaptSettings(Section):
     """Files of transfer/methods/; scratch is always run."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """One arm a method and seed."""
+    finalists: int | None = Field(None, ge=1)
+    """Methods that go on after their first seed: so many of the best, and those level with them;
+    null lets all go on. Scratch always does."""
+    tune_packages: bool = False
+    """Also train the bodies of pretrained packages, which are large: slow without a GPU."""
     folds: int | None = Field(None, ge=0, le=20)
     """Folds within the labelled items; 0 selects on the validation split; null decides:
     3 folds below `few` labelled items, else the validation split."""

@@ -5,6 +5,7 @@ different types on purpose: nothing that trains or chooses accepts `TestItems`.
 Shapes: N items, C channels, H x W pixels.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +70,32 @@ class SourceItems:
     items: TrainItems  # labels index class_names
     class_names: tuple[str, ...]
     normal: Normalisation
+
+    @classmethod
+    def of(cls, items: TrainItems, class_names: tuple[str, ...]) -> "SourceItems":
+        """Items with their own statistics."""
+        return cls(items, class_names, normalisation(items))
+
+
+def union(parts: Sequence[SourceItems]) -> SourceItems:
+    """Several datasets as one: classes of one name are one class."""
+    if len(parts) == 1:
+        return parts[0]
+    names = tuple(dict.fromkeys(name for part in parts for name in part.class_names))
+    rows = [torch.tensor([names.index(name) for name in part.class_names]) for part in parts]
+    kept = [part.items for part in parts]
+    items = TrainItems(
+        torch.cat([one.images for one in kept]),
+        torch.cat([row[one.labels] for row, one in zip(rows, kept, strict=True)]),
+        np.concatenate([_marked(i, one.ids) for i, one in enumerate(kept)]),
+        np.concatenate([_marked(i, one.groups) for i, one in enumerate(kept)]),
+    )
+    return SourceItems.of(items, names)
+
+
+def _marked(part: int, keys: NDArray[np.str_]) -> NDArray[np.str_]:
+    """Keys that differ from those of every other part."""
+    return np.array([f"{part}:{key}" for key in keys.tolist()], dtype=str)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ Shapes: A arms, N items, K classes.
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -14,17 +13,16 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from transfer import calibrate, checkpoint, compare, ensemble, metrics, predict, registry
-from transfer import methods as method_files
+from transfer import calibrate, choice, compare, ensemble, metrics, predict
 from transfer.arrays import TestItems
-from transfer.errors import CrosstrainError
-from transfer.predict import Card
+from transfer.choice import ArmFiles, Choice, Mix
 from transfer.result import (
     ArmResult,
     Chosen,
     ClassFigures,
     Evaluation,
     Gain,
+    Oracle,
     Scratch,
     SourceGain,
 )
@@ -48,75 +46,6 @@ class EvaluateSettings(Section):
     """Of the bootstrap."""
 
 
-@dataclass(frozen=True)
-class ArmFiles:
-    """One arm as it is stored."""
-
-    method: str
-    seed: int
-    folder: Path
-    steps: int
-    seconds: float
-
-    @property
-    def name(self) -> str:
-        """``method/seed``."""
-        return f"{self.method}/{self.seed}"
-
-    @property
-    def uses_source(self) -> bool:
-        """Whether its method takes anything from the source."""
-        uses: bool = registry.load(method_files, self.method).METHOD.uses_source
-        return uses
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What validation says: the weights (A,) of the chosen model and of the best source model."""
-
-    scheme: str
-    weights: Floats
-    scores: dict[str, float]
-    source_scheme: str
-    source_weights: Floats
-
-
-def validation_probabilities(arms: Sequence[ArmFiles]) -> tuple[Floats, NDArray[np.int64]]:
-    """Calibrated validation probabilities (A, N, K) of arms, and the labels (N,).
-
-    Raises:
-        CrosstrainError: the arms were not judged on the same items.
-    """
-    probabilities, items = [], None
-    for arm in arms:
-        with np.load(arm.folder / "oof.npz", allow_pickle=False) as stored:
-            logits, labels, ids = stored["logits"], stored["labels"], stored["ids"]
-        if items is not None and not np.array_equal(ids, items[0]):
-            raise CrosstrainError(f"arm {arm.name} was judged on other items than the first arm")
-        items = (ids, labels)
-        probabilities.append(calibrate.softmax(logits / _temperature(arm.folder)))
-    assert items is not None
-    return np.stack(probabilities), items[1]
-
-
-def _temperature(folder: Path) -> float:
-    return checkpoint.load_card(folder, Card).members[0].temperature
-
-
-def choose(arms: Sequence[ArmFiles]) -> Choice:
-    """Choose the model among all arms, and the best among those that use the source."""
-    probabilities, labels = validation_probabilities(arms)
-    names = [arm.method for arm in arms]
-    free = ensemble.choose(probabilities, labels, names)
-    source = np.array([arm.uses_source for arm in arms])
-    bound = ensemble.choose(
-        probabilities[source], labels, [n for n, s in zip(names, source, strict=True) if s]
-    )
-    source_weights = np.zeros(len(arms))
-    source_weights[source] = bound.weights
-    return Choice(free.scheme, free.weights, free.scores, bound.scheme, source_weights)
-
-
 def test_probabilities(arms: Sequence[ArmFiles], items: TestItems, at_once: int = 1) -> Floats:
     """Calibrated test probabilities (A, N, K) of arms, read by ``at_once`` threads."""
     threads = max(1, torch.get_num_threads() // at_once)
@@ -132,13 +61,45 @@ def _test_probabilities(arm: ArmFiles, items: TestItems) -> Floats:
     return calibrate.softmax(scores / model.card.members[0].temperature)
 
 
+@dataclass(frozen=True)
+class _Tested:
+    """Every arm's answers on the test split."""
+
+    arms: Sequence[ArmFiles]
+    probabilities: Floats
+    labels: NDArray[np.int64]
+    settings: EvaluateSettings
+
+    def gain(self, weights: Floats, baseline: Floats) -> Gain:
+        """One mix of arms minus another."""
+        return compare.paired_gain(
+            self.probabilities,
+            self.labels,
+            weights,
+            baseline,
+            methods=[arm.group for arm in self.arms],
+            seeds=[arm.seed for arm in self.arms],
+            metric=self.settings.metric,
+            level=self.settings.level,
+            replicates=self.settings.replicates,
+            seed=self.settings.seed,
+        )
+
+    def interval(self, probabilities: Floats) -> tuple[float, float]:
+        """Wilson interval of the accuracy of probabilities (N, K)."""
+        return _interval(probabilities, self.labels, self.settings)
+
+    def members(self, weights: Floats) -> list[str]:
+        """Names of the arms of a mix."""
+        return [arm.name for arm, weight in zip(self.arms, weights, strict=True) if weight > 0]
+
+
 def evaluate(
     arms: Sequence[ArmFiles],
-    choice: Choice,
+    chosen: Choice,
     probabilities: Floats,
     labels: NDArray[np.int64],
     *,
-    source: str,
     target: str,
     class_names: Sequence[str],
     labels_per_class: int | None,
@@ -146,24 +107,31 @@ def evaluate(
 ) -> Evaluation:
     """Put every figure of the result together.
 
+    A source that the test shows to hurt is left out: the model is then the one that validation
+    chooses among the arms that do without it.
+
     Args:
         arms: the arms, in the order of ``probabilities``.
-        choice: what validation chose.
+        chosen: what validation chose.
         probabilities: (A, N, K) calibrated, on the test split.
         labels: (N,) of the test split.
-        source: name of the source.
         target: name of the target.
         class_names: K names.
         labels_per_class: the cap on labels, for the record.
         settings: metric and intervals.
     """
+    tested = _Tested(arms, probabilities, labels, settings)
     scratch = np.array([arm.method == "scratch" for arm in arms], float)
     scratch /= scratch.sum()
-    gain = _gain(arms, probabilities, labels, choice.weights, scratch, settings)
-    source_gain = _gain(arms, probabilities, labels, choice.source_weights, scratch, settings)
-    seeds = sorted({arm.seed for arm in arms})
-    verdict = compare.verdict(source_gain)
-    mixed = ensemble.combine(probabilities, choice.weights)
+    sources = _sources(tested, chosen, scratch)
+    harmful = [source.name for source in sources if source.verdict == "negative"]
+    final = _without_harm(tested, chosen, harmful)
+    mixed = ensemble.combine(probabilities, final.weights)
+    bound = tested.gain(chosen.source.weights, scratch)
+    verdict, seeds = compare.verdict(bound), sorted({arm.seed for arm in arms})
+    said = compare.sentence(
+        _named(arms, chosen.source.weights), bound, verdict, len(labels), len(seeds)
+    )
     return Evaluation(
         target=target,
         metric=settings.metric,
@@ -172,50 +140,64 @@ def evaluate(
         test_items=len(labels),
         labels_per_class=labels_per_class,
         verdict=verdict,
-        sentence=compare.sentence(source, source_gain, verdict, len(labels), len(seeds)),
-        gain=gain,
-        sources=[
-            SourceGain(
-                name=source,
-                gain=source_gain,
-                verdict=verdict,
-                members=_members(arms, choice.source_weights),
-            )
-        ],
-        scratch=_scratch(probabilities, labels, scratch, settings),
-        chosen=_chosen(arms, choice, mixed, labels, settings),
-        arms=_arms(arms, choice, probabilities, labels, settings),
+        sentence=said,
+        gain=tested.gain(final.weights, scratch),
+        sources=sources,
+        left_out=[name for name in harmful if _uses(arms, chosen.best.weights, name)],
+        scratch=_scratch(tested, scratch),
+        chosen=_chosen(tested, final, mixed),
+        oracle=_oracle(tested, mixed),
+        arms=_arms(tested, final),
         classes=_classes(mixed, labels, class_names),
         confusion=metrics.confusion(mixed, labels).tolist(),
         reliability=metrics.reliability_bins(mixed, labels, bins=settings.bins),
-        schemes=choice.scores,
+        schemes=chosen.scores,
     )
 
 
-def _members(arms: Sequence[ArmFiles], weights: Floats) -> list[str]:
-    return [arm.name for arm, weight in zip(arms, weights, strict=True) if weight > 0]
+def _sources(tested: _Tested, chosen: Choice, scratch: Floats) -> list[SourceGain]:
+    rows = []
+    for name, mix in chosen.by_source.items():
+        gain = tested.gain(mix.weights, scratch)
+        rows.append(
+            SourceGain(
+                name=name,
+                gain=gain,
+                verdict=compare.verdict(gain),
+                members=tested.members(mix.weights),
+                adds=tested.gain(chosen.best.weights, chosen.without[name].weights),
+            )
+        )
+    return rows
 
 
-def _gain(
-    arms: Sequence[ArmFiles],
-    probabilities: Floats,
-    labels: NDArray[np.int64],
-    weights: Floats,
-    scratch: Floats,
-    settings: EvaluateSettings,
-) -> Gain:
-    return compare.paired_gain(
-        probabilities,
-        labels,
-        weights,
-        scratch,
-        methods=[arm.method for arm in arms],
-        seeds=[arm.seed for arm in arms],
-        metric=settings.metric,
-        level=settings.level,
-        replicates=settings.replicates,
-        seed=settings.seed,
-    )
+def _without_harm(tested: _Tested, chosen: Choice, harmful: Sequence[str]) -> Mix:
+    if not any(_uses(tested.arms, chosen.best.weights, name) for name in harmful):
+        return chosen.best
+    return choice.without(tested.arms, harmful, *choice.validation_probabilities(tested.arms))
+
+
+def _uses(arms: Sequence[ArmFiles], weights: Floats, source: str) -> bool:
+    return any(w > 0 and source in arm.sources for arm, w in zip(arms, weights, strict=True))
+
+
+def _named(arms: Sequence[ArmFiles], weights: Floats) -> str:
+    """The sources of a mix, as a person would say them."""
+    used = zip(arms, weights, strict=True)
+    names = dict.fromkeys(name for arm, weight in used if weight > 0 for name in arm.sources)
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _oracle(tested: _Tested, mixed: Floats) -> Oracle:
+    """The method that is best on the test split itself: all its seeds, uniformly."""
+    found = {}
+    for group in dict.fromkeys(arm.group for arm in tested.arms):
+        rows = np.array([arm.group == group for arm in tested.arms])
+        found[group] = metrics.accuracy(tested.probabilities[rows].mean(0), tested.labels)
+    best = max(found, key=found.__getitem__)
+    gap = found[best] - metrics.accuracy(mixed, tested.labels)
+    return Oracle(group=best, accuracy=found[best], gap=gap)
 
 
 def _interval(
@@ -225,36 +207,26 @@ def _interval(
     return compare.proportion_interval(right, len(labels), level=settings.level)
 
 
-def _scratch(
-    probabilities: Floats,
-    labels: NDArray[np.int64],
-    weights: Floats,
-    settings: EvaluateSettings,
-) -> Scratch:
-    mixed = ensemble.combine(probabilities, weights)
-    low, high = _interval(mixed, labels, settings)
-    singles = [metrics.accuracy(p, labels) for p in probabilities[weights > 0]]
+def _scratch(tested: _Tested, weights: Floats) -> Scratch:
+    mixed = ensemble.combine(tested.probabilities, weights)
+    low, high = tested.interval(mixed)
+    singles = [metrics.accuracy(p, tested.labels) for p in tested.probabilities[weights > 0]]
     return Scratch(
-        accuracy=metrics.accuracy(mixed, labels),
+        accuracy=metrics.accuracy(mixed, tested.labels),
         low=low,
         high=high,
         single_mean=float(np.mean(singles)),
     )
 
 
-def _chosen(
-    arms: Sequence[ArmFiles],
-    choice: Choice,
-    mixed: Floats,
-    labels: NDArray[np.int64],
-    settings: EvaluateSettings,
-) -> Chosen:
-    low, high = _interval(mixed, labels, settings)
+def _chosen(tested: _Tested, mix: Mix, mixed: Floats) -> Chosen:
+    labels = tested.labels
+    low, high = tested.interval(mixed)
     macro = metrics.macro(mixed, labels)
     return Chosen(
-        scheme=choice.scheme,
-        members=_members(arms, choice.weights),
-        weights=[float(w) for w in choice.weights if w > 0],
+        scheme=mix.scheme,
+        members=tested.members(mix.weights),
+        weights=[float(w) for w in mix.weights if w > 0],
         accuracy=metrics.accuracy(mixed, labels),
         low=low,
         high=high,
@@ -264,38 +236,35 @@ def _chosen(
         macro_f1=macro.f1,
         log_loss=metrics.log_loss(mixed, labels),
         brier=metrics.brier(mixed, labels),
-        ece=metrics.ece(mixed, labels, bins=settings.bins),
+        ece=metrics.ece(mixed, labels, bins=tested.settings.bins),
     )
 
 
-def _arms(
-    arms: Sequence[ArmFiles],
-    choice: Choice,
-    probabilities: Floats,
-    labels: NDArray[np.int64],
-    settings: EvaluateSettings,
-) -> list[ArmResult]:
-    judged, judged_labels = validation_probabilities(arms)
+def _arms(tested: _Tested, mix: Mix) -> list[ArmResult]:
+    judged, judged_labels = choice.validation_probabilities(tested.arms)
     rows = []
     for arm, weight, test, validation in zip(
-        arms, choice.weights, probabilities, judged, strict=True
+        tested.arms, mix.weights, tested.probabilities, judged, strict=True
     ):
-        validation_low, validation_high = _interval(validation, judged_labels, settings)
-        low, high = _interval(test, labels, settings)
+        validation_low, validation_high = _interval(validation, judged_labels, tested.settings)
+        low, high = tested.interval(test)
         rows.append(
             ArmResult(
                 method=arm.method,
+                group=arm.group,
                 seed=arm.seed,
-                uses_source=arm.uses_source,
+                sources=list(arm.sources),
+                uses_source=bool(arm.sources),
+                finalist=arm.finalist,
                 validation=metrics.accuracy(validation, judged_labels),
                 validation_low=validation_low,
                 validation_high=validation_high,
-                test=metrics.accuracy(test, labels),
+                test=metrics.accuracy(test, tested.labels),
                 test_low=low,
                 test_high=high,
                 steps=arm.steps,
                 seconds=arm.seconds,
-                temperature=_temperature(arm.folder),
+                temperature=choice.temperature(arm.folder),
                 weight=float(weight),
             )
         )

@@ -109,10 +109,19 @@ class Fit(Protocol):
 class Embed(Protocol):
     """Features of a frozen body, computed once for all arms that share it."""
 
-    def __call__(self, network: Network, views: int = 0, *, pool: bool = False) -> Tensor:
+    def __call__(
+        self,
+        network: Network,
+        views: int = 0,
+        *,
+        pool: bool = False,
+        normal: Normalisation | None = None,
+    ) -> Tensor:
         """Features (V, N, D) of the labelled items or of the pool, in the order of the job's.
 
         ``views`` augmented views of each item; 0 for the one that is not augmented (V = 1).
+        ``normal`` standardises the inputs; None asks the body, and where that has none of its own,
+        the job's recipe.
         """
 
 
@@ -159,6 +168,8 @@ class Method(Section):
     """True for a method whose batches hold labelled items of the source."""
     reads_pool: ClassVar[bool] = False
     """True for a method whose batches hold unlabelled items of the target."""
+    trains_body: ClassVar[bool] = True
+    """False for a method that leaves the body as it is and learns from its features."""
     combines: ClassVar[bool] = False
     """True for a method that takes all knowledge sources of the run at once."""
     needs_labels: ClassVar[bool] = True

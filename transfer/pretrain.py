@@ -31,6 +31,8 @@ class PretrainSettings(Section):
     """Looks without a better validation loss after which training stops."""
     seed: int = 0
     """Of weights, order and augmentation."""
+    jointly: bool = False
+    """With several source datasets, also train one body on all of them at once."""
     augment: AugmentPolicy = AugmentPolicy(
         rotate=20, scale=0.6, stretch=0.3, shear=15, resolution=0.25
     )
@@ -44,11 +46,12 @@ class KnowledgeCard(Section):
     source: str
     class_names: tuple[str, ...]
     normal: Normalisation
+    fixed_normal: bool = False
     body: Body
-    validation_accuracy: float
-    """On the source's validation split, 0..1."""
-    steps: int
-    history: dict[str, list[float]]
+    validation_accuracy: float | None = None
+    """On the source's validation split, 0..1; None for weights that come with a package."""
+    steps: int = 0
+    history: dict[str, list[float]] = Field(default_factory=dict)
 
 
 def pretrain(
@@ -108,4 +111,18 @@ def load(folder: Path) -> Knowledge:
     """
     card = checkpoint.load_card(folder, KnowledgeCard)
     state = checkpoint.load_state(folder)
-    return Knowledge(card.source, card.class_names, state, card.body, card.normal)
+    return Knowledge(
+        card.source, card.class_names, state, card.body, card.normal, card.fixed_normal
+    )
+
+
+def keep(knowledge: Knowledge, out: Path) -> None:
+    """Write knowledge that was not trained here, for `load` to read."""
+    card = KnowledgeCard(
+        source=knowledge.source,
+        class_names=knowledge.class_names,
+        normal=knowledge.normal,
+        fixed_normal=knowledge.fixed_normal,
+        body=knowledge.body,
+    )
+    checkpoint.save_model(out, card, knowledge.state)

@@ -26,7 +26,20 @@ class SourceGain(Section):
     gain: Gain
     verdict: Verdict
     members: list[str]
-    """Arms of that model, as ``method/seed``."""
+    """Arms of that model, by name."""
+    adds: Gain
+    """What validation chose among all arms, minus what it chose among those that do without this
+    source: leave one source out."""
+
+
+class Oracle(Section):
+    """What choosing on the test split would have claimed; nobody may use it."""
+
+    group: str
+    """The method that is best there, all its seeds averaged."""
+    accuracy: float
+    gap: float
+    """Its accuracy minus that of the model that was chosen honestly."""
 
 
 class Scratch(Section):
@@ -44,7 +57,7 @@ class Chosen(Section):
 
     scheme: str
     members: list[str]
-    """Arms, as ``method/seed``."""
+    """Arms, by name."""
     weights: list[float]
     accuracy: float
     low: float
@@ -63,8 +76,14 @@ class ArmResult(Section):
     """One method and seed. ``validation`` is out of fold; ``test`` was read once, at the end."""
 
     method: str
+    group: str
+    """The method, and its source in a run of several: what its seeds share."""
     seed: int
+    sources: list[str]
+    """Knowledge sources that it takes anything from."""
     uses_source: bool
+    finalist: bool
+    """False where it was stopped after its first seed."""
     validation: float
     validation_low: float
     validation_high: float
@@ -124,9 +143,9 @@ class DatasetRecord(Section):
 
 
 class Data(Section):
-    """Both datasets."""
+    """All datasets."""
 
-    source: DatasetRecord
+    sources: list[DatasetRecord]
     target: DatasetRecord
 
 
@@ -157,8 +176,11 @@ class Evaluation(Section):
     gain: Gain
     """Chosen model minus training from scratch."""
     sources: list[SourceGain]
+    left_out: list[str]
+    """Sources that validation would have used and the test showed to hurt."""
     scratch: Scratch
     chosen: Chosen
+    oracle: Oracle
     arms: list[ArmResult]
     classes: list[ClassFigures]
     confusion: list[list[int]]

@@ -65,6 +65,13 @@ class SourceSettings(DatasetSettings):
     """Fractions held out of pretraining; the source needs no test split."""
 
 
+class KnowledgeSettings(SourceSettings):
+    """One more labelled dataset to take knowledge from."""
+
+    path: Path
+    """Relative to the project, or absolute."""
+
+
 class TargetSettings(DatasetSettings):
     """The small dataset that the model is for."""
 
@@ -105,6 +112,10 @@ class Settings(Section):
     """Everything a run depends on, but the data and the code."""
 
     source: SourceSettings = SourceSettings()
+    more_sources: tuple[KnowledgeSettings, ...] = ()
+    """Further datasets, each with a `path`, to take knowledge from; each is judged by itself."""
+    pretrained: tuple[str, ...] = ()
+    """Backbones whose weights come with an installed package, such as efficientnet_lite0."""
     target: TargetSettings = TargetSettings()
     image: ImageSettings = ImageSettings()
     validate_: QualitySettings = Field(QualitySettings(), alias="validate")
@@ -118,13 +129,21 @@ class Settings(Section):
     promote: PromoteSettings = PromoteSettings()
     run: RunSettings = RunSettings()
 
+    @property
+    def sources(self) -> tuple[SourceSettings, ...]:
+        """All labelled source datasets, the main one first."""
+        return (self.source, *self.more_sources)
+
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
-        if self.source.label == self.target.label:
+        names = [*(one.label for one in self.sources), *self.pretrained]
+        if self.target.label in names:
             raise ValueError(
-                f"source and target are both named {self.source.label!r}; set source.name or "
+                f"source and target are both named {self.target.label!r}; set source.name or "
                 "target.name"
             )
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two sources are named {twice[0]!r}; set the `name` of one")
         return self
 
     def digest(self) -> str:

@@ -1,5 +1,7 @@
 """Linear probe: the source's features as they are, and a new linear head on them."""
 
+from typing import ClassVar
+
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
@@ -15,6 +17,8 @@ class LinearProbe(Method):
     Features of the training images, each in a few augmented views, are computed once and kept,
     so that a step costs one small matrix product.
     """
+
+    trains_body: ClassVar[bool] = False
 
     learning_rate: float = Field(1e-2, gt=0)
     """Peak learning rate of the head."""
