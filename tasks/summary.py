@@ -31,7 +31,7 @@ def markdown(result: Result) -> str:
         "| method | seed | validation | test | interval | time | weight |",
         "|---|---:|---:|---:|---:|---:|---:|",
         *(
-            f"| {_plain(a.method)} | {a.seed} | {percent(a.validation)} | {percent(a.test)} "
+            f"| {_plain(a.group)} | {a.seed} | {percent(a.validation)} | {percent(a.test)} "
             f"| {between(a.test_low, a.test_high)} | {duration(a.seconds)} | {a.weight:.2f} |"
             for a in result.arms
         ),
@@ -106,7 +106,7 @@ def _rows(result: Result) -> list[tuple[list[str], str]]:
         test = f"{percent(a.test, '')} {between(a.test_low, a.test_high)}"
         weight = f"{a.weight:.2f}" if a.weight > 0 else "-"
         cells = [
-            a.method,
+            a.group if a.finalist else f"{a.group} (stopped)",
             str(a.seed),
             percent(a.validation, ""),
             test,

@@ -162,6 +162,8 @@ class Job:
 class Method(Section):
     """A way to use what the source knows; the fields of a subclass are its settings."""
 
+    paper: ClassVar[str] = ""
+    """Where it is from: authors and year, for the table of methods."""
     uses_source: ClassVar[bool] = True
     """False for a method that never sees anything of the source."""
     reads_source: ClassVar[bool] = False

@@ -89,7 +89,7 @@ def runs(
 @pytest.mark.parametrize("index", [0, 1], ids=["npz", "csv"])
 def test_result_tells_of_both_datasets(runs: tuple[Project, Project], index: int) -> None:
     result = runs[index].result()
-    source, target = result.data.source, result.data.target
+    (source,), target = result.data.sources, result.data.target
     assert (source.items, target.items) == (180, (150, 240)[index])
     assert set(source.classes) == set(target.classes) == set(NAMES)
     assert target.train + target.val + target.test + target.excluded == target.items
