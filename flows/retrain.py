@@ -44,7 +44,7 @@ def retrain(settings: Settings, promote: bool = True) -> Result:
         previewed = preview(target, settings.augment)
         named = {one.label: part for one, part in zip(settings.sources, sources, strict=True)}
         known, arms = train(named, target, spec, folds, settings, machine)
-        choice = choose(arms)
+        choice = choose(arms, settings)
         evaluated = evaluate(arms, choice, target, settings)
         model = compose(arms, evaluated, datasets, settings)
         pictures = draw(evaluated, sources[0], target, previewed, known, arms)

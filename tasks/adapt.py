@@ -14,6 +14,7 @@ from tasks.stoppable import Stoppable
 from transfer import adapt as library
 from transfer import pretrain as pretrained
 from transfer.arrays import (
+    PoolItems,
     SourceItems,
     labelled_items,
     normalisation,
@@ -73,14 +74,14 @@ def adapt(
         recipe = Recipe(
             settings.adapt.budget,
             settings.augment,
-            normalisation(shared.labelled),
+            normalisation(shared.labelled if len(shared.labelled) else _pool(shared)),
             len(shared.class_names),
             machine,
             settings.pretrain.augment,
         )
         with blamed(f"adapt {arm_name}"):
             arm = library.adapt(
-                name,
+                plan.label,
                 method,
                 [pretrained.load(one.knowledge.path) for one in sources],
                 shared,
@@ -94,7 +95,7 @@ def adapt(
     ref = store.result(
         "adapt",
         compute,
-        inputs=target.inputs() | _read(method, sources),
+        inputs=target.inputs() | _read(method, sources, settings.target.labels_per_class == 0),
         settings={
             "seed": seed,
             "folds": folds,
@@ -108,10 +109,10 @@ def adapt(
     return ArmRef(plan, seed, settings.adapt.budget.steps, ref)
 
 
-def _read(method: Method, sources: Sequence[Source]) -> dict[str, str]:
-    """What the arm reads of its sources."""
+def _read(method: Method, sources: Sequence[Source], blind: bool) -> dict[str, str]:
+    """What the arm reads of its sources; all of it where no item of the target is labelled."""
     inputs = {f"knowledge {i}": one.knowledge.digest for i, one in enumerate(sources)}
-    if method.reads_source and (items := sources[0].items):
+    if (method.reads_source or blind) and (items := sources[0].items):
         inputs |= {f"source {key}": digest for key, digest in items.inputs().items()}
     return inputs
 
@@ -152,23 +153,34 @@ def _target(
     features: Features,
 ) -> Target:
     scanned, divided = target.scan.path, target.split.path
+    blind = settings.target.labels_per_class == 0
     return Target(
         name=settings.target.label,
         class_names=Manifest.load(scanned).class_names,
         labelled=labelled_items(scanned, divided),
-        validation=None if folds else validation_items(scanned, divided),
+        validation=None if folds or blind else validation_items(scanned, divided),
         folds=folds,
         spec=spec,
         limits=settings.image.limits,
         body=settings.backbone.body,
-        pool=pool_items(scanned, divided) if method.reads_pool else None,
-        source=_source_items(sources[0]) if method.reads_source else None,
+        pool=pool_items(scanned, divided, with_val=blind or folds > 0)
+        if method.reads_pool or blind
+        else None,
+        source=_source_items(sources[0]) if method.reads_source or blind else None,
+        source_held=_source_items(sources[0], held=True) if blind else None,
         features=features,
     )
 
 
-def _source_items(source: Source) -> SourceItems | None:
+def _pool(target: Target) -> PoolItems:
+    assert target.pool is not None
+    return target.pool
+
+
+def _source_items(source: Source, *, held: bool = False) -> SourceItems | None:
     if source.items is None:
         return None
     scanned, divided = source.items.scan.path, source.items.split.path
-    return SourceItems.of(labelled_items(scanned, divided), Manifest.load(scanned).class_names)
+    normal = normalisation(labelled_items(scanned, divided))
+    items = (validation_items if held else labelled_items)(scanned, divided)
+    return SourceItems(items, Manifest.load(scanned).class_names, normal)

@@ -43,10 +43,12 @@ def load_choice(ref: Ref) -> Choice:
     told = json.loads((ref.path / "choice.json").read_text())
     return Choice(
         _mix(told["best"]),
+        _mix(told["baseline"]),
         told["scores"],
         _mix(told["source"]),
         {name: _mix(one) for name, one in told["by_source"].items()},
-        {name: _mix(one) for name, one in told["without"].items()},
+        {name: _mix(one) if one else None for name, one in told["without"].items()},
+        told["collapsed"],
     )
 
 
@@ -59,18 +61,20 @@ def _plain(mix: Mix) -> dict[str, Any]:
 
 
 @step("choose", tags=["select"])
-def choose(arms: list[ArmRef]) -> Ref:
+def choose(arms: list[ArmRef], settings: Settings) -> Ref:
     """Store what validation says: the choice, and what stands for each source and for its lack."""
 
     def compute(out: Path) -> None:
-        found = library.choose(files(arms))
+        found = library.choose(files(arms), settings.adapt.validator)
         told = {
             "arms": [arm.name for arm in arms],
             "best": _plain(found.best),
             "scores": found.scores,
             "source": _plain(found.source),
             "by_source": {name: _plain(mix) for name, mix in found.by_source.items()},
-            "without": {name: _plain(mix) for name, mix in found.without.items()},
+            "without": {n: _plain(mix) if mix else None for n, mix in found.without.items()},
+            "baseline": _plain(found.baseline),
+            "collapsed": found.collapsed,
         }
         (out / "choice.json").write_text(json.dumps(told, indent=1))
 
@@ -78,7 +82,10 @@ def choose(arms: list[ArmRef]) -> Ref:
         "choose",
         compute,
         inputs=digests(arms),
-        settings={"sources": {arm.name: arm.plan.sources for arm in arms}},
+        settings={
+            "sources": {arm.name: arm.plan.sources for arm in arms},
+            "validator": settings.adapt.validator,
+        },
         code=["transfer.choice"],
     )
 

@@ -23,6 +23,7 @@ def evaluate(arms: list[ArmRef], choice: Ref, target: Divided, settings: Setting
         "evaluate": settings.evaluate.model_dump(mode="json"),
         "sources": {arm.name: arm.plan.sources for arm in arms},
         "labels_per_class": settings.target.labels_per_class,
+        "validator": settings.adapt.validator,
     }
 
     def compute(out: Path) -> None:
@@ -37,6 +38,7 @@ def evaluate(arms: list[ArmRef], choice: Ref, target: Divided, settings: Setting
             target=manifest.name,
             class_names=manifest.class_names,
             labels_per_class=settings.target.labels_per_class,
+            validator=settings.adapt.validator,
             settings=settings.evaluate,
         )
         np.savez(

@@ -140,18 +140,25 @@ def arms(result: Evaluation) -> "Figure":
     figure = figure_of(10.4, 1.2 + 0.28 * (len(result.arms) + 1), "Arms")
     axes = bare(figure.add_subplot())
     axes.axvspan(result.scratch.low, result.scratch.high, color=GREY, alpha=0.14, lw=0)
-    axes.axvline(result.scratch.accuracy, color=GREY, lw=1, ls="--", label="scratch ensemble, test")
+    axes.axvline(
+        result.scratch.accuracy,
+        color=GREY,
+        lw=1,
+        ls="--",
+        label=f"{result.scratch.method} ensemble, test",
+    )
     chosen = result.chosen
     _interval(axes, 0, (chosen.low, chosen.accuracy, chosen.high), CHOSEN, filled=True)
     for row, arm in enumerate(result.arms, 1):
-        validation = arm.validation_low, arm.validation, arm.validation_high
-        _interval(axes, row - 0.15, validation, _look(arm), filled=False)
+        if arm.validation is not None:
+            low, high = arm.validation_low or 0.0, arm.validation_high or 0.0
+            _interval(axes, row - 0.15, (low, arm.validation, high), _look(arm), filled=False)
         _interval(
             axes, row + 0.15, (arm.test_low, arm.test, arm.test_high), _look(arm), filled=True
         )
     axes.plot([], [], "o", color=MUTED, mfc=SURFACE, ms=4.5, label="validation")
     axes.plot([], [], "o", color=MUTED, ms=4.5, label="test")
-    name_ticks(axes, "y", ["chosen model", *(f"{a.method} / {a.seed}" for a in result.arms)])
+    name_ticks(axes, "y", ["chosen model", *(f"{a.group} / {a.seed}" for a in result.arms)])
     axes.set_ylim(len(result.arms) + 0.6, -0.6)
     axes.grid(axis="y", visible=False)
     shares(axes, "x")

@@ -13,10 +13,13 @@ from transfer.settings import Settings
 
 def plans(settings: Settings, sources: Sequence[Source]) -> list[Plan]:
     """The groups of arms of these sources; those that use none where there is no source."""
+    labelled = settings.target.labels_per_class != 0
+    offers = [one.offer for one in sources if labelled or one.items is not None]
     found = portfolio.plan(
-        settings.adapt.methods,
-        [one.offer for one in sources],
+        settings.adapt.methods if labelled else settings.adapt.unlabelled_methods,
+        offers,
         tune_packages=settings.adapt.tune_packages,
+        baseline="scratch" if labelled else "source_only",
     )
     return [one for one in found if bool(one.sources) == bool(sources)]
 

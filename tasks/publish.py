@@ -50,7 +50,7 @@ def log_run(
                 **getattr(settings.methods, arm.plan.method).model_dump(mode="json"),
             },
             metrics={
-                "validation_accuracy": found.validation,
+                **({} if found.validation is None else {"validation_accuracy": found.validation}),
                 "test_accuracy": found.test,
                 "temperature": found.temperature,
                 "weight": found.weight,

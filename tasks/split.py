@@ -18,6 +18,8 @@ def folds_for(scanned: Ref, settings: Settings) -> int:
     """Folds within the labelled items of the target; 0 selects on its validation split."""
     manifest, cap = Manifest.load(scanned.path), settings.target.labels_per_class
     labelled = round(len(manifest) * (1 - settings.split.test))
+    if cap == 0:
+        return 0
     if cap is not None:
         labelled = min(labelled, cap * len(manifest.class_names))
     return settings.adapt.folds_for(labelled)
@@ -27,7 +29,8 @@ def folds_for(scanned: Ref, settings: Settings) -> int:
 def split_target(scanned: Ref, settings: Settings, folds: int) -> Ref:
     """Divide the target, refuse a class that a split lacks, and look for near-duplicates."""
     near = settings.validate_.near_duplicate_rms
-    cap, merge = settings.target.labels_per_class, folds > 0
+    cap = settings.target.labels_per_class
+    merge = folds > 0 or cap == 0
 
     def compute(out: Path) -> None:
         manifest = Manifest.load(scanned.path)

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from transfer.result import Result
 
 
-def percent(share: float, unit: str = "%") -> str:
-    """A share in 0..1 as per cent with one digit."""
-    return f"{100 * share:.1f}{unit}"
+def percent(share: float | None, unit: str = "%") -> str:
+    """A share in 0..1 as per cent with one digit; a dash where there is none."""
+    return "-" if share is None else f"{100 * share:.1f}{unit}"
 
 
 def between(low: float, high: float) -> str:

@@ -15,14 +15,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from transfer import calibrate, checkpoint, folds
-from transfer.arrays import TrainItems
+from transfer import calibrate, checkpoint, folds, label_free, registry, validators
+from transfer.arrays import PoolItems, TrainItems
 from transfer.checkpoint import Keeper
 from transfer.feed import logits
 from transfer.fit import History
+from transfer.label_free import Arrays
 from transfer.method import Method, known
 from transfer.network import Network
 from transfer.normal import Normalisation
@@ -45,6 +47,10 @@ class AdaptSettings(Section):
     null lets all go on. Scratch always does."""
     tune_packages: bool = False
     """Also train the bodies of pretrained packages, which are large: slow without a GPU."""
+    unlabelled_methods: tuple[str, ...] = ("adabn", "coral", "mmd", "pseudo_label", "shot")
+    """Run instead of `methods` where the target has no label; source_only is always run."""
+    validator: str = "agreement"
+    """A file of transfer/validators/: chooses where the target has no label."""
     folds: int | None = Field(None, ge=0, le=20)
     """Folds within the labelled items; 0 selects on the validation split; null decides:
     3 folds below `few` labelled items, else the validation split."""
@@ -62,6 +68,21 @@ class AdaptSettings(Section):
         if not any(methods[name].uses_source for name in names):
             raise ValueError("expected at least one method that uses the source")
         return names
+
+    @field_validator("unlabelled_methods")
+    @classmethod
+    def _need_no_labels(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        free = [name for name, kind in known().items() if not kind.needs_labels]
+        if strange := [name for name in names if name not in free]:
+            raise ValueError(f"{strange[0]!r} needs labels; expected some of {', '.join(free)}")
+        return names
+
+    @field_validator("validator")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name not in (names := registry.names(validators)):
+            raise ValueError(f"there is no {name!r}; expected one of {', '.join(names)}")
+        return name
 
     @field_validator("folds")
     @classmethod
@@ -92,12 +113,14 @@ class Arm:
     seed: int
     networks: tuple[Network, ...]
     scores: Tensor  # N x K, out of fold or of the validation items
-    judged: TrainItems
+    judged: TrainItems | PoolItems
     histories: tuple[History, ...]
     transfers: tuple[Transfer, ...]
     normal: Normalisation
     notes: tuple[dict[str, float | str], ...] = ()
     """What the method has to say of each network."""
+    seen: Arrays | None = None
+    """What validators may read, where no item of the target is labelled."""
 
 
 def adapt(
@@ -128,7 +151,7 @@ def adapt(
     fold_of = np.full(len(items), -1)
     if target.folds:
         fold_of = folds.assign(items.labels.numpy(), items.groups.tolist(), n_folds, seed)
-    judged = items if target.validation is None else target.validation
+    judged = _judged(target)
     scores = torch.zeros(len(judged), len(target.class_names))
     trainers, made = [], []
     for fold in range(n_folds):
@@ -158,7 +181,28 @@ def adapt(
         tuple(made[-1].transfers),
         trainers[-1].seen_by(made[-1]).normal,
         tuple(one.notes for one in made),
+        _seen(made[-1].network, trainers[-1].seen_by(made[-1]), target),
     )
+
+
+def _seen(network: Network, recipe: Recipe, target: Target) -> Arrays | None:
+    if len(target.labelled) or not (target.pool and target.source and target.source_held):
+        return None
+    network.to(recipe.machine.device)
+    found = label_free.observe(
+        network, recipe, target.pool, target.source, target.source_held, target.class_names
+    )
+    network.cpu()
+    return found
+
+
+def _judged(target: Target) -> TrainItems | PoolItems:
+    """The items whose scores choose among arms; pictures without labels where there are none."""
+    if target.validation is not None:
+        return target.validation
+    if len(target.labelled) or target.pool is None:
+        return target.labelled
+    return target.pool
 
 
 def merged(networks: Sequence[Network]) -> tuple[Network, ...]:
@@ -188,10 +232,9 @@ def _shifted(
 
 def save(arm: Arm, target: Target, out: Path) -> None:
     """Write an arm into an existing folder: a model that `transfer.predict` loads, out-of-fold
-    scores (``oof.npz``), curves (``history.json``), the transfer map (``transfers.json``) and what
-    the method notes (``notes.json``)."""
-    labels = arm.judged.labels.numpy()
-    temperature = calibrate.fit_temperature(arm.scores.numpy(), labels)
+    scores (``oof.npz``) or what validators read (``label_free.npz``), curves (``history.json``),
+    the transfer map (``transfers.json``) and what the method notes (``notes.json``)."""
+    temperature = calibrate.fit_temperature(*_keep_scores(arm, out))
     member = Member(
         arm=f"{arm.method}/{arm.seed}",
         weight=1.0,
@@ -213,12 +256,23 @@ def save(arm: Arm, target: Target, out: Path) -> None:
         for key, tensor in network.state_dict().items()
     }
     checkpoint.save_model(out, card, state)
-    np.savez(out / "oof.npz", logits=arm.scores.numpy(), labels=labels, ids=arm.judged.ids)
     (out / "history.json").write_text(json.dumps([vars(h) for h in arm.histories]))
     (out / "notes.json").write_text(json.dumps(arm.notes, indent=1))
     (out / "transfers.json").write_text(
         json.dumps([t.model_dump() for t in arm.transfers], indent=1)
     )
+
+
+def _keep_scores(arm: Arm, out: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Write what chooses among arms; return scores and labels to calibrate on. Where no item of
+    the target is labelled, these are the source's."""
+    if arm.seen is not None:
+        label_free.save(arm.seen, out)
+        return arm.seen["source_logits"], arm.seen["source_labels"]
+    assert isinstance(arm.judged, TrainItems)
+    scores, labels = arm.scores.numpy(), arm.judged.labels.numpy()
+    np.savez(out / "oof.npz", logits=scores, labels=labels, ids=arm.judged.ids)
+    return scores, labels
 
 
 def compose(

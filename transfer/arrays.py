@@ -109,7 +109,7 @@ class TestItems:
     __test__ = False  # not a test case, whatever a test runner thinks of the name
 
 
-def normalisation(items: TrainItems) -> Normalisation:
+def normalisation(items: TrainItems | PoolItems) -> Normalisation:
     """Measure the items; a constant channel gets a standard deviation of 1/255."""
     channels = items.images.transpose(0, 1)  # C x N x H x W
     counts = torch.stack([torch.bincount(c.flatten(), minlength=256) for c in channels]).double()
@@ -144,14 +144,14 @@ def _groups(items: pd.DataFrame) -> NDArray[np.str_]:
     return own.groupby(linked_sets(items)).transform("min").to_numpy(str)
 
 
-def _rows(scanned: Path, divided: Path, column: str, value: object) -> _Rows:
+def _rows(scanned: Path, divided: Path, column: str, *values: object) -> _Rows:
     manifest, table = Manifest.load(scanned), split.load(divided)
     if list(table["id"]) != list(manifest.items["id"]):
         raise DataRefusedError(
             f"the split in {divided} lists other items than the manifest in {scanned}; "
             "split the dataset again"
         )
-    rows = (table[column] == value).to_numpy(bool)
+    rows = table[column].isin(values).to_numpy(bool)
     images = torch.from_numpy(np.ascontiguousarray(load_images(scanned)[rows]))
     return _Rows(images, manifest.items[rows], _groups(manifest.items)[rows])
 
@@ -174,13 +174,15 @@ def validation_items(scanned: Path, divided: Path) -> TrainItems:
     return _rows(scanned, divided, "split", "val").to_train()
 
 
-def pool_items(scanned: Path, divided: Path) -> PoolItems:
+def pool_items(scanned: Path, divided: Path, *, with_val: bool) -> PoolItems:
     """Pictures of the training split, without their labels.
+
+    ``with_val`` adds those of the validation split, where nothing is chosen on it.
 
     Raises:
         DataRefusedError: the split does not belong to the scan.
     """
-    rows = _rows(scanned, divided, "split", "train")
+    rows = _rows(scanned, divided, "split", "train", *(["val"] if with_val else []))
     return PoolItems(rows.images, rows.ids, rows.groups)
 
 

@@ -3,18 +3,24 @@
 Shapes: A arms, N items, K classes.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transfer import calibrate, checkpoint, ensemble, metrics
+from transfer import calibrate, checkpoint, ensemble, label_free, metrics
+from transfer import validator as validators
 from transfer.errors import CrosstrainError
 from transfer.predict import Card
+from transfer.validator import Seen
 
 Floats = NDArray[np.float64]
+
+BASELINES = ("scratch", "source_only")
+"""Methods that gains are measured against: with labels of the target, and without."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +64,20 @@ class Choice:
 
     best: Mix
     """Among all arms."""
+    baseline: Mix
+    """What every gain is measured against: all arms from scratch, or where the target has no
+    label all that use the source's network as it is."""
     scores: dict[str, float]
-    """Cross-fitted mean log loss of each scheme, among all arms."""
+    """Cross-fitted mean log loss of each scheme, among all arms; or where the target has no label
+    the validator's score of each method, higher is better."""
     source: Mix
     """Among the arms that use any source."""
     by_source: dict[str, Mix]
     """Among the arms that use this source alone, or with others where none uses it alone."""
-    without: dict[str, Mix]
-    """Among the arms that do without this source."""
+    without: dict[str, Mix | None]
+    """Among the arms that do without this source; None where none does."""
+    collapsed: dict[str, str] = field(default_factory=dict)
+    """Why, by name of the arms that were barred for putting nearly all items in few classes."""
 
 
 def validation_probabilities(arms: Sequence[ArmFiles]) -> tuple[Floats, NDArray[np.int64]]:
@@ -91,57 +103,102 @@ def temperature(folder: Path) -> float:
     return checkpoint.load_card(folder, Card).members[0].temperature
 
 
-def choose(arms: Sequence[ArmFiles]) -> Choice:
+def choose(arms: Sequence[ArmFiles], validator: str) -> Choice:
     """Choose the best model, and what stands for each source and for the lack of it.
 
+    On validation or out-of-fold predictions; by a label-free validator where the arms had no
+    label of the target.
+
     Raises:
-        CrosstrainError: no arm uses a source, or every arm does.
+        CrosstrainError: no arm uses a source, or none is a baseline.
     """
-    probabilities, labels = validation_probabilities(arms)
+    judge = judge_of(arms, validator)
     names = list(dict.fromkeys(name for arm in arms for name in arm.sources))
-    if not names or all(arm.sources for arm in arms):
-        raise CrosstrainError("expected arms that use a source, and arms that use none")
-    best, scores = _among(arms, arms, probabilities, labels)
+    baseline = np.array([arm.method in BASELINES for arm in arms], float)
+    if not names or not baseline.any():
+        raise CrosstrainError(f"expected arms that use a source, and one of {list(BASELINES)}")
+    everything = [True] * len(arms)
+    best, scores = judge(everything)
     return Choice(
         best,
+        Mix("baseline", baseline / baseline.sum()),
         scores,
-        _among(arms, [a for a in arms if a.sources], probabilities, labels)[0],
-        {name: _among(arms, _users(arms, name), probabilities, labels)[0] for name in names},
-        {name: without(arms, [name], probabilities, labels) for name in names},
+        judge([bool(arm.sources) for arm in arms])[0],
+        {name: judge(_users(arms, name))[0] for name in names},
+        {name: without(arms, [name], judge) for name in names},
+        {arms[i].name: why for i, why in _collapsed(arms).items()},
     )
 
 
-def without(
-    arms: Sequence[ArmFiles],
-    sources: Iterable[str],
-    probabilities: Floats,
-    labels: NDArray[np.int64],
-) -> Mix:
-    """Choose among the arms that use none of these sources, on validation (A, N, K) and (N,)."""
+Judge = Callable[[Sequence[bool]], tuple[Mix, dict[str, float]]]
+"""Chooses among the arms that are allowed, and gives the scores of what it chose from."""
+
+
+def judge_of(arms: Sequence[ArmFiles], validator: str) -> Judge:
+    """What chooses among these arms: predictions on labelled items, or a label-free validator."""
+    if is_label_free(arms):
+        candidates = label_free.load([arm.folder for arm in arms])
+        return partial(_blind, arms, candidates, validator)
+    return partial(_among, arms, *validation_probabilities(arms))
+
+
+def without(arms: Sequence[ArmFiles], sources: Iterable[str], judge: Judge) -> Mix | None:
+    """Choose among the arms that use none of these sources; None where there is none."""
     barred = set(sources)
-    allowed = [arm for arm in arms if not barred.intersection(arm.sources)]
-    return _among(arms, allowed, probabilities, labels)[0]
+    allowed = [not barred.intersection(arm.sources) for arm in arms]
+    return judge(allowed)[0] if any(allowed) else None
 
 
-def _users(arms: Sequence[ArmFiles], name: str) -> list[ArmFiles]:
-    alone = [arm for arm in arms if arm.sources == (name,) and arm.finalist]
-    return alone or [arm for arm in arms if name in arm.sources]
+def is_label_free(arms: Sequence[ArmFiles]) -> bool:
+    """Whether the arms had no label of the target."""
+    return (arms[0].folder / label_free.FILE).exists()
+
+
+def _collapsed(arms: Sequence[ArmFiles]) -> dict[int, str]:
+    if not is_label_free(arms):
+        return {}
+    return validators.find_collapsed(label_free.load([arm.folder for arm in arms]))
+
+
+def _users(arms: Sequence[ArmFiles], name: str) -> list[bool]:
+    alone = [arm.sources == (name,) and arm.finalist for arm in arms]
+    return alone if any(alone) else [name in arm.sources for arm in arms]
+
+
+def _finalists(arms: Sequence[ArmFiles], allowed: Sequence[bool]) -> NDArray[np.int64]:
+    """Numbers of the allowed arms that were not stopped early, or of all where all were."""
+    rows = np.flatnonzero(allowed)
+    kept = [i for i in rows.tolist() if arms[i].finalist]
+    return np.array(kept or rows, np.int64)
 
 
 def _among(
     arms: Sequence[ArmFiles],
-    allowed: Sequence[ArmFiles],
     probabilities: Floats,
     labels: NDArray[np.int64],
+    allowed: Sequence[bool],
 ) -> tuple[Mix, dict[str, float]]:
-    """Choose among some of the arms: those that were not stopped early, where there are any."""
-    finalists = [arm for arm in allowed if arm.finalist] or list(allowed)
-    names = {arm.name for arm in finalists}
-    rows = np.array([arm.name in names for arm in arms])
-    found = ensemble.choose(probabilities[rows], labels, [arm.group for arm in finalists])
-    weights = np.zeros(len(arms))
-    weights[rows] = found.weights
-    return Mix(found.scheme, weights), found.scores
+    rows = _finalists(arms, allowed)
+    found = ensemble.choose(probabilities[rows], labels, [arms[i].group for i in rows])
+    return Mix(found.scheme, _spread(found.weights, rows, len(arms))), found.scores
+
+
+def _blind(
+    arms: Sequence[ArmFiles],
+    candidates: Sequence[Seen],
+    validator: str,
+    allowed: Sequence[bool],
+) -> tuple[Mix, dict[str, float]]:
+    rows = _finalists(arms, allowed)
+    found = label_free.rank([candidates[i] for i in rows], [arms[i].group for i in rows], validator)
+    return Mix(validator, _spread(found.weights, rows, len(arms))), found.scores
+
+
+def _spread(weights: Floats, rows: NDArray[np.int64], count: int) -> Floats:
+    """Weights of some rows among ``count``."""
+    spread = np.zeros(count)
+    spread[rows] = weights
+    return spread
 
 
 def validation_losses(arms: Sequence[ArmFiles]) -> Floats:

@@ -118,19 +118,35 @@ _CLAIMS: dict[Verdict, tuple[str, str]] = {
 }
 
 
-def sentence(source: str, gain: Gain, verdict: Verdict, items: int, seeds: int) -> str:
+BASELINES = {
+    "scratch": "training from scratch",
+    "source_only": "the source's network as it is",
+}
+
+
+def sentence(
+    source: str,
+    gain: Gain,
+    verdict: Verdict,
+    items: int,
+    seeds: int,
+    *,
+    baseline: str = "scratch",
+) -> str:
     """Say what transfer from a source is worth, with the figures.
 
     Args:
         source: its name.
-        gain: of the model that uses it, over training from scratch.
+        gain: of the model that uses it, over the baseline.
         verdict: of that gain.
         items: of the test split.
         seeds: how many were trained.
+        baseline: a key of `BASELINES`.
     """
     claim, against = _CLAIMS[verdict]
+    what = "Transfer" if baseline == "scratch" else "Adaptation"
     return (
-        f"Transfer from {source} {claim}: {points(gain)} {against} training from scratch "
+        f"{what} from {source} {claim}: {points(gain)} {against} {BASELINES[baseline]} "
         f"({items} test item{'s' * (items != 1)}, {seeds} seed{'s' * (seeds != 1)}), "
         f"verdict {verdict}."
     )

@@ -33,8 +33,13 @@ def table(manifest: Manifest, frame: pd.DataFrame) -> pd.DataFrame:
     return counts.set_axis(pd.Index(manifest.class_names), axis=0)
 
 
-def lacking(counts: pd.DataFrame, folds: int) -> pd.DataFrame:
-    """Give the rows of `table` that are too small to train on, choose by and judge."""
+def lacking(counts: pd.DataFrame, folds: int, *, unlabelled: bool = False) -> pd.DataFrame:
+    """Give the rows of `table` that are too small to train on, choose by and judge.
+
+    A target that is used without labels is only judged.
+    """
+    if unlabelled:
+        return counts[counts["test"] < 1]
     short = (counts["test"] < 1) | (counts["independent"] < max(folds, 1))
     if not folds:
         short |= counts["val"] < 1

@@ -103,6 +103,7 @@ def evaluate(
     target: str,
     class_names: Sequence[str],
     labels_per_class: int | None,
+    validator: str,
     settings: EvaluateSettings,
 ) -> Evaluation:
     """Put every figure of the result together.
@@ -118,19 +119,24 @@ def evaluate(
         target: name of the target.
         class_names: K names.
         labels_per_class: the cap on labels, for the record.
+        validator: what chooses where the target has no label.
         settings: metric and intervals.
     """
     tested = _Tested(arms, probabilities, labels, settings)
-    scratch = np.array([arm.method == "scratch" for arm in arms], float)
-    scratch /= scratch.sum()
-    sources = _sources(tested, chosen, scratch)
+    baseline = chosen.baseline.weights
+    sources = _sources(tested, chosen)
     harmful = [source.name for source in sources if source.verdict == "negative"]
-    final = _without_harm(tested, chosen, harmful)
+    final = _without_harm(tested, chosen, harmful, validator)
     mixed = ensemble.combine(probabilities, final.weights)
-    bound = tested.gain(chosen.source.weights, scratch)
+    bound = tested.gain(chosen.source.weights, baseline)
     verdict, seeds = compare.verdict(bound), sorted({arm.seed for arm in arms})
     said = compare.sentence(
-        _named(arms, chosen.source.weights), bound, verdict, len(labels), len(seeds)
+        _named(arms, chosen.source.weights),
+        bound,
+        verdict,
+        len(labels),
+        len(seeds),
+        baseline=_baseline(tested, chosen),
     )
     return Evaluation(
         target=target,
@@ -141,10 +147,10 @@ def evaluate(
         labels_per_class=labels_per_class,
         verdict=verdict,
         sentence=said,
-        gain=tested.gain(final.weights, scratch),
+        gain=tested.gain(final.weights, baseline),
         sources=sources,
         left_out=[name for name in harmful if _uses(arms, chosen.best.weights, name)],
-        scratch=_scratch(tested, scratch),
+        scratch=_scratch(tested, chosen),
         chosen=_chosen(tested, final, mixed),
         oracle=_oracle(tested, mixed),
         arms=_arms(tested, final),
@@ -152,29 +158,37 @@ def evaluate(
         confusion=metrics.confusion(mixed, labels).tolist(),
         reliability=metrics.reliability_bins(mixed, labels, bins=settings.bins),
         schemes=chosen.scores,
+        collapsed=chosen.collapsed,
     )
 
 
-def _sources(tested: _Tested, chosen: Choice, scratch: Floats) -> list[SourceGain]:
+def _sources(tested: _Tested, chosen: Choice) -> list[SourceGain]:
     rows = []
     for name, mix in chosen.by_source.items():
-        gain = tested.gain(mix.weights, scratch)
+        gain = tested.gain(mix.weights, chosen.baseline.weights)
+        other = chosen.without[name]
         rows.append(
             SourceGain(
                 name=name,
                 gain=gain,
                 verdict=compare.verdict(gain),
                 members=tested.members(mix.weights),
-                adds=tested.gain(chosen.best.weights, chosen.without[name].weights),
+                adds=tested.gain(chosen.best.weights, other.weights) if other else None,
             )
         )
     return rows
 
 
-def _without_harm(tested: _Tested, chosen: Choice, harmful: Sequence[str]) -> Mix:
+def _without_harm(tested: _Tested, chosen: Choice, harmful: Sequence[str], validator: str) -> Mix:
     if not any(_uses(tested.arms, chosen.best.weights, name) for name in harmful):
         return chosen.best
-    return choice.without(tested.arms, harmful, *choice.validation_probabilities(tested.arms))
+    judge = choice.judge_of(tested.arms, validator)
+    return choice.without(tested.arms, harmful, judge) or chosen.baseline
+
+
+def _baseline(tested: _Tested, chosen: Choice) -> str:
+    """Name of the method that gains are measured against."""
+    return tested.arms[int(chosen.baseline.weights.argmax())].method
 
 
 def _uses(arms: Sequence[ArmFiles], weights: Floats, source: str) -> bool:
@@ -207,11 +221,13 @@ def _interval(
     return compare.proportion_interval(right, len(labels), level=settings.level)
 
 
-def _scratch(tested: _Tested, weights: Floats) -> Scratch:
+def _scratch(tested: _Tested, chosen: Choice) -> Scratch:
+    weights = chosen.baseline.weights
     mixed = ensemble.combine(tested.probabilities, weights)
     low, high = tested.interval(mixed)
     singles = [metrics.accuracy(p, tested.labels) for p in tested.probabilities[weights > 0]]
     return Scratch(
+        method=_baseline(tested, chosen),
         accuracy=metrics.accuracy(mixed, tested.labels),
         low=low,
         high=high,
@@ -241,12 +257,11 @@ def _chosen(tested: _Tested, mix: Mix, mixed: Floats) -> Chosen:
 
 
 def _arms(tested: _Tested, mix: Mix) -> list[ArmResult]:
-    judged, judged_labels = choice.validation_probabilities(tested.arms)
+    validation = _validation(tested)
     rows = []
-    for arm, weight, test, validation in zip(
-        tested.arms, mix.weights, tested.probabilities, judged, strict=True
+    for arm, weight, test, judged in zip(
+        tested.arms, mix.weights, tested.probabilities, validation, strict=True
     ):
-        validation_low, validation_high = _interval(validation, judged_labels, tested.settings)
         low, high = tested.interval(test)
         rows.append(
             ArmResult(
@@ -256,9 +271,9 @@ def _arms(tested: _Tested, mix: Mix) -> list[ArmResult]:
                 sources=list(arm.sources),
                 uses_source=bool(arm.sources),
                 finalist=arm.finalist,
-                validation=metrics.accuracy(validation, judged_labels),
-                validation_low=validation_low,
-                validation_high=validation_high,
+                validation=judged[0],
+                validation_low=judged[1],
+                validation_high=judged[2],
                 test=metrics.accuracy(test, tested.labels),
                 test_low=low,
                 test_high=high,
@@ -269,6 +284,14 @@ def _arms(tested: _Tested, mix: Mix) -> list[ArmResult]:
             )
         )
     return rows
+
+
+def _validation(tested: _Tested) -> list[tuple[float | None, float | None, float | None]]:
+    """Accuracy of each arm on the labelled items it was judged on, with its interval."""
+    if choice.is_label_free(tested.arms):
+        return [(None, None, None)] * len(tested.arms)
+    judged, labels = choice.validation_probabilities(tested.arms)
+    return [(metrics.accuracy(p, labels), *_interval(p, labels, tested.settings)) for p in judged]
 
 
 def _classes(

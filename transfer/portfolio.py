@@ -35,15 +35,21 @@ class Plan:
     """What its arms are called: the method, and the source where several could be meant."""
 
 
-def plan(methods: Sequence[str], offers: Sequence[Offer], *, tune_packages: bool) -> list[Plan]:
-    """Cross methods with knowledge sources.
+def plan(
+    methods: Sequence[str],
+    offers: Sequence[Offer],
+    *,
+    tune_packages: bool,
+    baseline: str = "scratch",
+) -> list[Plan]:
+    """Cross methods, and the baseline, with knowledge sources.
 
     A method that uses none stands once, first. A method that combines sources gets all of them at
     once. Every other one gets each source that has what it reads. The body of a package is large:
     it stays frozen unless ``tune_packages``, so that methods that train the body pass it by.
     """
     kinds = known()
-    order = dict.fromkeys(["scratch", *methods])
+    order = dict.fromkeys([baseline, *methods])
     plans = [Plan(name, (), name) for name in order if not kinds[name].uses_source]
     for name in order:
         kind = kinds[name]

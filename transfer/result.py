@@ -27,9 +27,9 @@ class SourceGain(Section):
     verdict: Verdict
     members: list[str]
     """Arms of that model, by name."""
-    adds: Gain
+    adds: Gain | None
     """What validation chose among all arms, minus what it chose among those that do without this
-    source: leave one source out."""
+    source: leave one source out. None where no arm does without it."""
 
 
 class Oracle(Section):
@@ -43,8 +43,10 @@ class Oracle(Section):
 
 
 class Scratch(Section):
-    """Training from scratch: the uniform ensemble of its seeds, on the test split."""
+    """What gains are measured against: the uniform ensemble of its seeds, on the test split."""
 
+    method: str
+    """scratch; or source_only, the source's network as it is, where the target has no label."""
     accuracy: float
     low: float
     high: float
@@ -84,9 +86,10 @@ class ArmResult(Section):
     uses_source: bool
     finalist: bool
     """False where it was stopped after its first seed."""
-    validation: float
-    validation_low: float
-    validation_high: float
+    validation: float | None
+    """None where the target has no label to validate on."""
+    validation_low: float | None
+    validation_high: float | None
     test: float
     test_low: float
     test_high: float
@@ -187,7 +190,10 @@ class Evaluation(Section):
     """Rows are true classes, columns predicted ones, in the order of ``classes``."""
     reliability: list[ReliabilityBin]
     schemes: dict[str, float]
-    """Cross-fitted validation log loss of each ensemble scheme that was tried."""
+    """Cross-fitted validation log loss of each ensemble scheme that was tried; or, where the target
+    has no label, the validator's score of each method, higher is better."""
+    collapsed: dict[str, str]
+    """Why, by name of the arms that were barred for putting nearly all items in few classes."""
 
 
 class Result(Evaluation):

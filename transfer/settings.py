@@ -77,9 +77,9 @@ class TargetSettings(DatasetSettings):
 
     path: Path = Path("data/digits")
     """Relative to the project, or absolute."""
-    labels_per_class: int | None = Field(None, ge=1)
+    labels_per_class: int | None = Field(None, ge=0)
     """Labelled items a class that may be trained on; the rest of the training split counts as
-    unlabelled. Null uses every label."""
+    unlabelled. Null uses every label; 0 adapts without any, to classes that the source has."""
 
 
 class ImageSettings(Section):

@@ -64,10 +64,10 @@ def split(
 
     Raises:
         DataRefusedError: a given split is not one of train, val, test.
-        SettingsError: labels_per_class is below 1.
+        SettingsError: labels_per_class is below 0.
     """
-    if labels_per_class is not None and labels_per_class < 1:
-        raise SettingsError(f"labels_per_class is {labels_per_class}; expected 1 or more, or null")
+    if labels_per_class is not None and labels_per_class < 0:
+        raise SettingsError(f"labels_per_class is {labels_per_class}; expected 0 or more, or null")
     items = manifest.items
     if unknown := sorted(set(items["given_split"]) - {"", *SIDES}):
         raise DataRefusedError(
@@ -174,13 +174,14 @@ def check_coverage(
         DataRefusedError: a class lacks a test item, or labelled items for each fold, or a
             validation item when folds is 0. It names each class and what would help.
     """
-    short = coverage.lacking(coverage.table(manifest, frame), folds)
+    unlabelled = labels_per_class == 0
+    short = coverage.lacking(coverage.table(manifest, frame), folds, unlabelled=unlabelled)
     if short.empty:
         return
     ways = ["Add items of these classes", "give a `split` column"]
     if folds > 1:
         ways.append(f"lower adapt.folds (now {folds})")
-    if labels_per_class is not None and labels_per_class < folds:
+    if labels_per_class is not None and 0 < labels_per_class < folds:
         ways.append(f"raise labels_per_class (now {labels_per_class}) to {folds}")
     drawn = {"test": settings.test} if folds else {"test": settings.test, "val": settings.val}
     if nought := [name for name, share in drawn.items() if not share and (short[name] < 1).any()]:
@@ -201,7 +202,8 @@ def _covering_seed(
     def proven(seed: int) -> bool:
         tried = settings.model_copy(update={"seed": seed})
         frame = split(manifest, tried, labels_per_class=cap, merge_val=merge_val)
-        return coverage.lacking(coverage.table(manifest, frame), folds).empty
+        table = coverage.table(manifest, frame)
+        return coverage.lacking(table, folds, unlabelled=cap == 0).empty
 
     if cap is not None and cap < folds:
         return None

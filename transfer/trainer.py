@@ -15,6 +15,7 @@ from transfer.fit import Beside, History, fit
 from transfer.method import Job, Method, Prepared, Trained
 from transfer.modalities.image.spec import ImageLimits, ImageSpec
 from transfer.network import Body, Network
+from transfer.normal import Normalisation
 from transfer.recipe import Recipe
 from transfer.weights import Knowledge
 
@@ -37,6 +38,8 @@ class Target:
     """Pictures of the training split, for methods that read unlabelled items."""
     source: SourceItems | None = None
     """For methods that read the source's items."""
+    source_held: SourceItems | None = None
+    """Of the source's validation split: what label-free validators read."""
     features: Features = field(default_factory=Features)
     """Of frozen bodies; shared by the arms of a run."""
 
@@ -56,7 +59,7 @@ class Trainer:
         on_step: Callable[[int, int], None] | None,
     ) -> None:
         given = knowledge[0] if method.uses_source and knowledge else None
-        if given and given.fixed_normal:
+        if given and given.fixed_normal and not method.combines:
             recipe = replace(recipe, normal=given.normal)
         self.method, self.target, self.recipe, self.seed = method, target, recipe, seed
         self.keeper, self.on_step = keeper, on_step
@@ -122,15 +125,23 @@ class Trainer:
         tell, before, steps = self.on_step, self.steps, self.recipe.budget.steps
         return (lambda done, _: tell(before + done, steps)) if tell else None
 
-    def embed(self, network: Network, views: int = 0, *, pool: bool = False) -> Tensor:
+    def embed(
+        self,
+        network: Network,
+        views: int = 0,
+        *,
+        pool: bool = False,
+        normal: Normalisation | None = None,
+    ) -> Tensor:
         """Compute features of all items once; see `transfer.method.Embed`."""
         network.to(self.recipe.machine.device)
-        target = self.target
+        target, taken = self.target, normal or network.backbone.normal or self.recipe.normal
+        recipe = replace(self.recipe, normal=taken)
         if not pool:
-            found = target.features.of(network, target.labelled.images, views, self.recipe)
+            found = target.features.of(network, target.labelled.images, views, recipe)
             return found[:, self.rows]
         if self.job.pool is None or target.pool is None:
             raise ValueError("this method reads unlabelled items and was given none")
         kept = np.isin(target.pool.ids, self.job.pool.ids)
-        found = target.features.of(network, target.pool.images, views, self.recipe)
+        found = target.features.of(network, target.pool.images, views, recipe)
         return found[:, torch.from_numpy(kept)]
