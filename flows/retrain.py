@@ -43,9 +43,9 @@ def retrain(settings: Settings, promote: bool = True) -> Result:
         ]
         previewed = preview(target, settings.augment)
         named = {one.label: part for one, part in zip(settings.sources, sources, strict=True)}
-        known, arms = train(named, target, spec, folds, settings, machine)
+        known, advised, arms = train(named, target, spec, folds, settings, machine)
         choice = choose(arms, settings)
-        evaluated = evaluate(arms, choice, target, settings)
+        evaluated = evaluate(arms, choice, advised, target, settings)
         model = compose(arms, evaluated, datasets, settings)
         pictures = draw(evaluated, sources[0], target, previewed, known, arms)
         data = reports.describe(datasets, [*sources, target])

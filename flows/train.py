@@ -9,10 +9,11 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from tasks import machine as machines
 from tasks.adapt import adapt
+from tasks.advise import advise, promising
 from tasks.package import unpack
 from tasks.plan import finalists, plans
 from tasks.pretrain import pretrain
-from tasks.refs import ArmRef, Divided, Source
+from tasks.refs import ArmRef, Divided, Ref, Source
 from transfer.features import Features
 from transfer.modalities.image.spec import ImageSpec
 from transfer.portfolio import Plan
@@ -27,21 +28,23 @@ def train(
     folds: int,
     settings: Settings,
     machine: Machine,
-) -> tuple[list[Source], list[ArmRef]]:
-    """Pretrain on every source and train the arms: those from nothing beside the pretraining, then
-    the first seed of all others, then the other seeds of the promising ones."""
+) -> tuple[list[Source], Ref, list[ArmRef]]:
+    """Pretrain on every source, ask the advisor, and train the arms: those from nothing beside the
+    pretraining, then the first seed of all others, then the other seeds of the promising ones."""
     at_once, (first, *more) = machines.workers(settings.run, machine), settings.adapt.seeds
     with ThreadPoolTaskRunner[Any](max_workers=at_once) as runner:
         crew = _Crew(runner, target, spec, folds, settings, machine, at_once)
         bodies = crew.pretrain(_parts(sources, settings), min(1 + len(more), at_once - 1))
         alone = crew.adapt(plans(settings, []), [first, *more], [])
         known = [*crew.done(bodies), *(unpack(name, spec) for name in settings.pretrained)]
+        advised = advise(known, target, settings, machine)
+        known = promising(known, advised, settings.adapt.best_sources)
         helped = plans(settings, known)
         if settings.adapt.finalists is None:
-            return known, crew.done([*alone, *crew.adapt(helped, [first, *more], known)])
+            return known, advised, crew.done([*alone, *crew.adapt(helped, [first, *more], known)])
         tried = crew.done([*alone, *crew.adapt(helped, [first], known)])
         going_on, arms = finalists(tried, settings)
-        return known, [*arms, *crew.done(crew.adapt(going_on, more, known))]
+        return known, advised, [*arms, *crew.done(crew.adapt(going_on, more, known))]
 
 
 def _parts(sources: dict[str, Divided], settings: Settings) -> dict[str, list[Divided]]:

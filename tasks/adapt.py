@@ -166,8 +166,8 @@ def _target(
         pool=pool_items(scanned, divided, with_val=blind or folds > 0)
         if method.reads_pool or blind
         else None,
-        source=_source_items(sources[0]) if method.reads_source or blind else None,
-        source_held=_source_items(sources[0], held=True) if blind else None,
+        source=source_items(sources[0]) if method.reads_source or blind else None,
+        source_held=source_items(sources[0], held=True) if blind else None,
         features=features,
     )
 
@@ -177,7 +177,8 @@ def _pool(target: Target) -> PoolItems:
     return target.pool
 
 
-def _source_items(source: Source, *, held: bool = False) -> SourceItems | None:
+def source_items(source: Source, *, held: bool = False) -> SourceItems | None:
+    """Items of a source's training split, or of its validation split; None where it has none."""
     if source.items is None:
         return None
     scanned, divided = source.items.scan.path, source.items.split.path

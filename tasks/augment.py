@@ -7,7 +7,7 @@ import numpy as np
 from tasks import store
 from tasks.refs import Divided, Ref
 from tasks.step import step
-from transfer.arrays import labelled_items
+from transfer.arrays import labelled_items, pool_items
 from transfer.modalities.image.augment import AugmentPolicy
 from transfer.modalities.image.augment import preview as vary
 
@@ -18,6 +18,8 @@ def preview(target: Divided, policy: AugmentPolicy, items: int = 8) -> Ref:
 
     def compute(out: Path) -> None:
         images = labelled_items(target.scan.path, target.split.path).images
+        if not len(images):
+            images = pool_items(target.scan.path, target.split.path, with_val=True).images
         chosen = images[:: max(1, len(images) // items)][:items]
         varied = vary(chosen, policy, copies=7)
         np.savez(out / "preview.npz", originals=chosen.numpy(), varied=varied.numpy())

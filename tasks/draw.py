@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from tasks import evaluate, pictures, store
 from tasks.canvas import svg
 from tasks.pictures import Curve
 from tasks.refs import ArmRef, Divided, Ref, Source
 from tasks.step import step
-from transfer.arrays import labelled_items
+from transfer.arrays import labelled_items, pool_items
 from transfer.sample import Manifest
 
 SAMPLES = ("source_samples", "target_samples", "augmentation")
@@ -81,12 +82,12 @@ def draw(
 def _sheet(divided: Divided) -> bytes:
     manifest = Manifest.load(divided.scan.path)
     items = labelled_items(divided.scan.path, divided.split.path)
+    images, labels, names = items.images, items.labels, manifest.class_names
+    if not len(items):
+        images = pool_items(divided.scan.path, divided.split.path, with_val=True).images
+        labels, names = torch.zeros(len(images), dtype=torch.long), ("no label",)
     title = f"{manifest.name}: {len(manifest)} items, training split"
-    return svg(
-        pictures.sample_sheet(
-            items.images.numpy(), items.labels.numpy(), manifest.class_names, title=title
-        )
-    )
+    return svg(pictures.sample_sheet(images.numpy(), labels.numpy(), names, title=title))
 
 
 def load(ref: Ref) -> dict[str, bytes]:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tasks import advise, store
 from tasks import machine as machines
-from tasks import store
 from tasks.ensemble import digests, files, load_choice
 from tasks.refs import ArmRef, Divided, Ref
 from tasks.step import step
@@ -17,7 +17,9 @@ from transfer.settings import Settings
 
 
 @step("evaluate", tags=["evaluate"])
-def evaluate(arms: list[ArmRef], choice: Ref, target: Divided, settings: Settings) -> Ref:
+def evaluate(
+    arms: list[ArmRef], choice: Ref, advised: Ref, target: Divided, settings: Settings
+) -> Ref:
     """Store ``evaluation.json`` and every arm's test predictions."""
     told = {
         "evaluate": settings.evaluate.model_dump(mode="json"),
@@ -40,6 +42,7 @@ def evaluate(arms: list[ArmRef], choice: Ref, target: Divided, settings: Setting
             labels_per_class=settings.target.labels_per_class,
             validator=settings.adapt.validator,
             settings=settings.evaluate,
+            advice=advise.load(advised),
         )
         np.savez(
             out / "predictions.npz",
@@ -49,7 +52,7 @@ def evaluate(arms: list[ArmRef], choice: Ref, target: Divided, settings: Setting
         )
         (out / "evaluation.json").write_text(evaluation.model_dump_json(indent=1))
 
-    inputs = target.inputs() | {"choice": choice.digest}
+    inputs = target.inputs() | {"choice": choice.digest, "advice": advised.digest}
     return store.result(
         "evaluate",
         compute,

@@ -132,8 +132,22 @@ def metrics(result: Evaluation) -> dict[str, float | int | str]:
         "gain_low": gain.low,
         "gain_high": gain.high,
     }
+    figures |= _foresight(result)
     rounded = {name: round(value, 6) for name, value in figures.items()}
     return {**rounded, "test_items": result.test_items, "verdict": result.verdict}
+
+
+def _foresight(result: Evaluation) -> dict[str, float]:
+    """Predictions of the advisor beside what came of them, and their rank correlations."""
+    told: dict[str, float | None] = {}
+    for advice in result.foresight.advice:
+        measures = advice.model_dump(exclude={"name", "relation"})
+        told |= {f"advice.{advice.name}.{key}": value for key, value in measures.items()}
+    told |= {f"gain.{source.name}": source.gain.point for source in result.sources}
+    for what in ("sources", "methods"):
+        found = getattr(result.foresight, what).model_dump()
+        told |= {f"foresight.{what}.{key}": value for key, value in found.items()}
+    return {name: float(value) for name, value in told.items() if value is not None}
 
 
 def plots(

@@ -44,7 +44,8 @@ def _section(
         if isinstance(preset, BaseModel):
             told = field.description or type(preset).__doc__ or ""
             inner = _section(preset, plain[key], value, depth + 1)
-            lines += [*_comment(told, depth), f"{'  ' * depth}{key}:", *inner]
+            head = f"{'  ' * depth}{key}:" if inner else f"{'  ' * depth}{key}: {{}}"
+            lines += [*_comment(told, depth), head, *inner]
         else:
             lines += _leaf(key, value, field.description or "", depth)
         lines += [""] if depth == 0 else []

@@ -45,6 +45,8 @@ class AdaptSettings(Section):
     finalists: int | None = Field(None, ge=1)
     """Methods that go on after their first seed: so many of the best, and those level with them;
     null lets all go on. Scratch always does."""
+    best_sources: int | None = Field(None, ge=1)
+    """Sources that arms are trained on: so many of the advisor's best; null takes all."""
     tune_packages: bool = False
     """Also train the bodies of pretrained packages, which are large: slow without a GPU."""
     unlabelled_methods: tuple[str, ...] = ("adabn", "coral", "mmd", "pseudo_label", "shot")

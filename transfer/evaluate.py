@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from transfer import calibrate, choice, compare, ensemble, metrics, predict
+from transfer.advise import Advice, agreement
 from transfer.arrays import TestItems
 from transfer.choice import ArmFiles, Choice, Mix
 from transfer.result import (
@@ -21,6 +22,7 @@ from transfer.result import (
     Chosen,
     ClassFigures,
     Evaluation,
+    Foresight,
     Gain,
     Oracle,
     Scratch,
@@ -105,6 +107,7 @@ def evaluate(
     labels_per_class: int | None,
     validator: str,
     settings: EvaluateSettings,
+    advice: Sequence[Advice] = (),
 ) -> Evaluation:
     """Put every figure of the result together.
 
@@ -121,6 +124,7 @@ def evaluate(
         labels_per_class: the cap on labels, for the record.
         validator: what chooses where the target has no label.
         settings: metric and intervals.
+        advice: what was predicted of the sources.
     """
     tested = _Tested(arms, probabilities, labels, settings)
     baseline = chosen.baseline.weights
@@ -149,6 +153,7 @@ def evaluate(
         sentence=said,
         gain=tested.gain(final.weights, baseline),
         sources=sources,
+        foresight=_foresight(tested, sources, advice),
         left_out=[name for name in harmful if _uses(arms, chosen.best.weights, name)],
         scratch=_scratch(tested, chosen),
         chosen=_chosen(tested, final, mixed),
@@ -179,6 +184,29 @@ def _sources(tested: _Tested, chosen: Choice) -> list[SourceGain]:
     return rows
 
 
+def _foresight(
+    tested: _Tested, sources: Sequence[SourceGain], advice: Sequence[Advice]
+) -> Foresight:
+    rank = {one.name: -one.rank for one in advice}
+    firsts = [i for i, arm in enumerate(tested.arms) if arm.seed == tested.arms[0].seed]
+    predicted: list[float | None] = [None] * len(firsts)
+    if not choice.is_label_free(tested.arms):
+        losses = choice.validation_losses([tested.arms[i] for i in firsts])
+        predicted = (-losses.mean(1)).tolist()
+    groups = [tested.arms[i].group for i in firsts]
+    return Foresight(
+        advice=list(advice),
+        sources=agreement([rank.get(s.name) for s in sources], [s.gain.point for s in sources]),
+        methods=agreement(predicted, [_accuracy(tested, group) for group in groups]),
+    )
+
+
+def _accuracy(tested: _Tested, group: str) -> float:
+    """Test accuracy of the uniform mix of a group's arms."""
+    rows = np.array([arm.group == group for arm in tested.arms])
+    return metrics.accuracy(tested.probabilities[rows].mean(0), tested.labels)
+
+
 def _without_harm(tested: _Tested, chosen: Choice, harmful: Sequence[str], validator: str) -> Mix:
     if not any(_uses(tested.arms, chosen.best.weights, name) for name in harmful):
         return chosen.best
@@ -205,10 +233,8 @@ def _named(arms: Sequence[ArmFiles], weights: Floats) -> str:
 
 def _oracle(tested: _Tested, mixed: Floats) -> Oracle:
     """The method that is best on the test split itself: all its seeds, uniformly."""
-    found = {}
-    for group in dict.fromkeys(arm.group for arm in tested.arms):
-        rows = np.array([arm.group == group for arm in tested.arms])
-        found[group] = metrics.accuracy(tested.probabilities[rows].mean(0), tested.labels)
+    groups = dict.fromkeys(arm.group for arm in tested.arms)
+    found = {group: _accuracy(tested, group) for group in groups}
     best = max(found, key=found.__getitem__)
     gap = found[best] - metrics.accuracy(mixed, tested.labels)
     return Oracle(group=best, accuracy=found[best], gap=gap)

@@ -5,6 +5,7 @@ Shares and scores are fractions in 0..1; intervals are at the level in ``level``
 
 from typing import Literal
 
+from transfer.advise import Advice, Agreement
 from transfer.section import Section
 
 Verdict = Literal["positive", "none", "negative"]
@@ -152,6 +153,17 @@ class Data(Section):
     target: DatasetRecord
 
 
+class Foresight(Section):
+    """What was predicted before the arms were trained, and how well it ranks what came of them."""
+
+    advice: list[Advice]
+    """Measures of each source on its features of the labelled items, best first."""
+    sources: Agreement
+    """Of the advisor's rank of a source with its transfer gain on the test split."""
+    methods: Agreement
+    """Of a method's validation log loss with its first seed, and its test accuracy."""
+
+
 class Seconds(Section):
     """Wall time of this run; a step that was reused costs milliseconds."""
 
@@ -179,6 +191,7 @@ class Evaluation(Section):
     gain: Gain
     """Chosen model minus training from scratch."""
     sources: list[SourceGain]
+    foresight: Foresight
     left_out: list[str]
     """Sources that validation would have used and the test showed to hurt."""
     scratch: Scratch

@@ -1,0 +1,78 @@
+"""Ask, before any arm is trained, which sources are worth the budget."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasks import store
+from tasks.adapt import source_items
+from tasks.refs import Divided, Ref, Source
+from tasks.step import log, step
+from transfer import advise as library
+from transfer import pretrain
+from transfer.advise import Advice
+from transfer.arrays import labelled_items, normalisation
+from transfer.candidate import candidate
+from transfer.recipe import Machine, Recipe
+from transfer.sample import Manifest
+from transfer.settings import Settings
+
+
+@step("advise", tags=["select"])
+def advise(sources: Sequence[Source], target: Divided, settings: Settings, machine: Machine) -> Ref:
+    """Store the measures of every source, best first; none where the target has no label."""
+    inputs = {f"knowledge {one.name}": one.knowledge.digest for one in sources}
+    inputs |= {
+        f"{one.name} {key}": digest
+        for one in sources
+        if one.items
+        for key, digest in one.items.inputs().items()
+    }
+
+    def compute(out: Path) -> None:
+        found = _advise(sources, target, settings, machine)
+        rows = [one.model_dump(mode="json") for one in found]
+        (out / "advice.json").write_text(json.dumps(rows, indent=1))
+
+    ref = store.result(
+        "advise",
+        compute,
+        inputs=target.inputs() | inputs,
+        settings={"machine": vars(machine)},
+        code=["transfer.advise", "transfer.candidate", "transfer.pretrain"],
+    )
+    if len(sources) > 1 and (ranked := load(ref)):
+        log.info("most promising first: %s", ", ".join(one.name for one in ranked))
+    return ref
+
+
+def _advise(
+    sources: Sequence[Source], target: Divided, settings: Settings, machine: Machine
+) -> list[Advice]:
+    items = labelled_items(target.scan.path, target.split.path)
+    if not len(items) or not sources:
+        return []
+    names = Manifest.load(target.scan.path).class_names
+    recipe = Recipe(
+        settings.adapt.budget, settings.augment, normalisation(items), len(names), machine
+    )
+    candidates = [
+        candidate(pretrain.load(one.knowledge.path), items, source_items(one), recipe)
+        for one in sources
+    ]
+    return library.advise(candidates, items.labels.numpy(), names, items.groups.tolist())
+
+
+def load(ref: Ref) -> list[Advice]:
+    """Read what `advise` stored."""
+    return [
+        Advice.model_validate(row) for row in json.loads((ref.path / "advice.json").read_text())
+    ]
+
+
+def promising(sources: Sequence[Source], advised: Ref, keep: int | None) -> list[Source]:
+    """The sources that arms are trained on: the first ``keep`` by rank, or all."""
+    if keep is None or not (ranked := load(advised)):
+        return list(sources)
+    best = {one.name for one in ranked[:keep]}
+    return [one for one in sources if one.name in best]

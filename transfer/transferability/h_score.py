@@ -1,0 +1,69 @@
+"""H-score: how far the class means of the features lie apart, in units of their spread."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transfer.transferability import Floats, Labels, check_features, decompose, ledoit_wolf
+
+
+def h_score(features: NDArray[np.floating], labels: Labels, *, shrink: bool = True) -> float:
+    """tr(cov(f)^-1 cov(E[f | y])), from 0 to K - 1 for labels of K classes.
+
+    Bao et al., "An information-theoretic approach to transferability in task transfer learning",
+    ICIP 2019. The covariance is shrunk as by Ibrahim et al., "Newer is not always better:
+    rethinking transferability metrics, their peculiarities, stability and performance", ECML PKDD
+    2022: (1 - a) tr(((1 - a) cov(f) + a tr(cov(f)) / D I)^-1 cov(E[f | y])), a from
+    `transfer.transferability.ledoit_wolf`. That takes the score to 0 where the variance is equal in
+    all directions, as of whitened features.
+
+    It grows with D whatever the features mean: without shrinkage it is K - 1 for all features of
+    full rank with D >= N - 1, and shrinkage only softens that. So it compares sources of one D; for
+    others there is `adjusted_h_score`.
+
+    Args:
+        features: (N, D) of the target's items.
+        labels: (N,) of them.
+        shrink: False gives the plain score, on the pseudo-inverse where the covariance has none.
+
+    Raises:
+        CrosstrainError: see `transfer.transferability.check_features`.
+    """
+    kept, between = _directions(features, labels, shrink)
+    return float(kept @ between)
+
+
+def adjusted_h_score(features: NDArray[np.floating], labels: Labels) -> float:
+    """Shrunk H-score corrected for chance, (H - E) / (K - 1 - E): at most 1, and 0 on average
+    where the features say nothing, whatever D is.
+
+    E is the mean of H over all permutations of the labels. A direction of the features with a
+    variance of 1 has (K - 1) / (N - 1) of it between classes by chance, so E is that times the
+    trace of the covariance over the shrunk covariance. Where E is K - 1, as with D >= N - 1 and no
+    shrinkage, nothing can be told and the score is 0.
+
+    Args:
+        features: (N, D) of the target's items.
+        labels: (N,) of them.
+
+    Raises:
+        CrosstrainError: see `transfer.transferability.check_features`.
+    """
+    kept, between = _directions(features, labels, True)
+    most = len(np.unique(labels)) - 1
+    by_chance = most * kept.sum() / (len(labels) - 1)
+    room = most - by_chance
+    return float((kept @ between - by_chance) / room) if room > 1e-9 * most else 0.0
+
+
+def _directions(
+    features: NDArray[np.floating], labels: Labels, shrink: bool
+) -> tuple[Floats, Floats]:
+    """Principal directions (R,): what shrinkage keeps of each, and its share between classes."""
+    check_features(features, labels)
+    left, singular = decompose(features, centre=True)
+    variances, width = singular**2 / len(labels), features.shape[1]
+    share = ledoit_wolf(left**2 @ singular**2, (variances**2).sum(), width) if shrink else 0.0
+    ridge = share * variances.sum() / width
+    kept = (1 - share) * variances / ((1 - share) * variances + ridge)
+    told = np.equal.outer(np.unique(labels), labels).astype(np.float64)  # K x N
+    return kept, ((told @ left) ** 2 / told.sum(1)[:, None]).sum(0)
