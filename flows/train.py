@@ -35,11 +35,11 @@ def train(
     with ThreadPoolTaskRunner[Any](max_workers=at_once) as runner:
         crew = _Crew(runner, target, spec, folds, settings, machine, at_once)
         bodies = crew.pretrain(_parts(sources, settings), min(1 + len(more), at_once - 1))
-        alone = crew.adapt(plans(settings, []), [first, *more], [])
+        alone = crew.adapt(plans(settings, target, []), [first, *more], [])
         known = [*crew.done(bodies), *(unpack(name, spec) for name in settings.pretrained)]
         advised = advise(known, target, settings, machine)
         known = promising(known, advised, settings.adapt.best_sources)
-        helped = plans(settings, known)
+        helped = plans(settings, target, known)
         if settings.adapt.finalists is None:
             return known, advised, crew.done([*alone, *crew.adapt(helped, [first, *more], known)])
         tried = crew.done([*alone, *crew.adapt(helped, [first], known)])

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from transfer.portfolio import Offer, Plan
+from transfer.portfolio import Plan
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,6 @@ class Source:
     items: Divided | None
     trained_here: bool = True
     """False for weights that came with an installed package."""
-
-    @property
-    def offer(self) -> Offer:
-        """What a plan needs to know of it."""
-        return Offer(self.name, self.items is not None, self.trained_here)
 
 
 @dataclass(frozen=True)

@@ -174,6 +174,8 @@ class Method(Section):
     """False for a method that leaves the body as it is and learns from its features."""
     combines: ClassVar[bool] = False
     """True for a method that takes all knowledge sources of the run at once."""
+    new_classes: ClassVar[bool] = True
+    """False for a method that can only tell apart classes that the source knows."""
     needs_labels: ClassVar[bool] = True
     """False for a method that also works without a single labelled target item."""
 

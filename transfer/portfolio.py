@@ -22,6 +22,8 @@ class Offer:
     """Whether its labelled items are there, or weights alone."""
     trained_here: bool
     """Whether its body was trained by this run; else it came with a package, and is large."""
+    covers: bool
+    """Whether its classes include all of the target's."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +42,20 @@ def plan(
     offers: Sequence[Offer],
     *,
     tune_packages: bool,
-    baseline: str = "scratch",
+    labelled: bool = True,
 ) -> list[Plan]:
     """Cross methods, and the baseline, with knowledge sources.
 
     A method that uses none stands once, first. A method that combines sources gets all of them at
     once. Every other one gets each source that has what it reads. The body of a package is large:
     it stays frozen unless ``tune_packages``, so that methods that train the body pass it by.
+
+    Where the target is not ``labelled``, only sources that know all of its classes are of use, and
+    the baseline is the source's network as it is instead of training from scratch.
     """
     kinds = known()
-    order = dict.fromkeys([baseline, *methods])
+    order = dict.fromkeys(["scratch" if labelled else "source_only", *methods])
+    offers = [one for one in offers if labelled or (one.covers and one.has_items)]
     plans = [Plan(name, (), name) for name in order if not kinds[name].uses_source]
     for name in order:
         kind = kinds[name]
@@ -65,7 +71,7 @@ def plan(
 
 
 def _fits(kind: type[Method], offer: Offer, tune_packages: bool) -> bool:
-    if kind.reads_source and not offer.has_items:
+    if (kind.reads_source and not offer.has_items) or not (kind.new_classes or offer.covers):
         return False
     return offer.trained_here or not kind.trains_body or tune_packages
 

@@ -109,11 +109,20 @@ def load(folder: Path) -> Knowledge:
     Raises:
         ModelFileError: a file is missing, damaged or of another version.
     """
-    card = checkpoint.load_card(folder, KnowledgeCard)
+    card = load_card(folder)
     state = checkpoint.load_state(folder)
     return Knowledge(
         card.source, card.class_names, state, card.body, card.normal, card.fixed_normal
     )
+
+
+def load_card(folder: Path) -> KnowledgeCard:
+    """Read the card of what `pretrain` or `keep` wrote.
+
+    Raises:
+        ModelFileError: the card is missing, damaged or of another version.
+    """
+    return checkpoint.load_card(folder, KnowledgeCard)
 
 
 def keep(knowledge: Knowledge, out: Path) -> None:

@@ -1,5 +1,7 @@
 """A small residual network for 28 to 64 px, after He et al., CVPR 2016 (basic blocks)."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -11,13 +13,15 @@ def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
 
 
 class Block(nn.Module):
-    """relu(x + f(x)), f two 3x3 convolutions with batch normalisation."""
+    """relu(x + f(x)), f two 3x3 convolutions with batch normalisation, and ``inner`` channels
+    between them: those can be fewer than the outputs without touching the sum."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, inner: int | None = None) -> None:
         super().__init__()
-        self.first = _convolution(inputs, outputs, stride)
-        self.first_norm = nn.BatchNorm2d(outputs)
-        self.second = _convolution(outputs, outputs)
+        inner = outputs if inner is None else inner
+        self.first = _convolution(inputs, inner, stride)
+        self.first_norm = nn.BatchNorm2d(inner)
+        self.second = _convolution(inner, outputs)
         self.second_norm = nn.BatchNorm2d(outputs)
         self.shortcut: nn.Module = nn.Identity()
         if inputs != outputs or stride != 1:
@@ -33,8 +37,11 @@ class ResNet(Backbone):
     """Stem at full size, pooled by two if wanted, then three blocks of 2, 4 and 8 times the stem's
     width; 300k parameters at width 16."""
 
-    def __init__(self, channels: int, width: int, pool: bool) -> None:
+    def __init__(
+        self, channels: int, width: int, pool: bool, widths: Sequence[int] | None = None
+    ) -> None:
         super().__init__()
+        inner = _inner(widths, width)
         self.out_features = 8 * width
         self.stem = nn.Sequential(
             _convolution(channels, width),
@@ -42,9 +49,9 @@ class ResNet(Backbone):
             nn.ReLU(),
             nn.MaxPool2d(2) if pool else nn.Identity(),
         )
-        self.block1 = Block(width, 2 * width, 1)
-        self.block2 = Block(2 * width, 4 * width, 2)
-        self.block3 = Block(4 * width, 8 * width, 2)
+        self.block1 = Block(width, 2 * width, 1, inner[0])
+        self.block2 = Block(2 * width, 4 * width, 2, inner[1])
+        self.block3 = Block(4 * width, 8 * width, 2, inner[2])
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.stem(images)  # N x w x H x W, or half of H and W
@@ -54,7 +61,30 @@ class ResNet(Backbone):
     def stages(self) -> list[nn.Module]:
         return [self.stem, self.block1, self.block2, self.block3]
 
+    def prunable(self) -> list[tuple[nn.Conv2d, nn.BatchNorm2d, nn.Conv2d]]:
+        """Layers around the channels that the option ``widths`` counts: the convolution that makes
+        them, their normalisation, and the convolution that reads them."""
+        blocks = (self.block1, self.block2, self.block3)
+        return [(block.first, block.first_norm, block.second) for block in blocks]
 
-def build(*, channels: int, width: int, pool: bool) -> Backbone:
-    """Make the network with fresh weights."""
-    return ResNet(channels, width, pool)
+
+def _inner(widths: Sequence[int] | None, width: int) -> Sequence[int]:
+    if widths is None:
+        return (2 * width, 4 * width, 8 * width)
+    if len(widths) != 3 or min(widths) < 1:
+        raise ValueError(f"found widths {list(widths)}; expected 3 numbers of 1 or more, a block's")
+    return widths
+
+
+def build(
+    *, channels: int, width: int = 16, pool: bool = True, widths: Sequence[int] | None = None
+) -> Backbone:
+    """Make the network with fresh weights.
+
+    ``widths`` are the channels between the two convolutions of each of the three blocks; by default
+    as many as the block puts out.
+
+    Raises:
+        ValueError: there are not three widths of 1 or more.
+    """
+    return ResNet(channels, width, pool, widths)

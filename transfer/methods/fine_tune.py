@@ -1,8 +1,9 @@
 """Fine-tuning: start from the source's weights and train everything, gently near the input."""
 
 from pydantic import Field
+from torch import Tensor
 
-from transfer.method import Method, Prepared, receive, stage_rates
+from transfer.method import Batch, Method, Prepared, receive, stage_rates
 from transfer.network import Network
 from transfer.weights import Knowledge
 
@@ -12,6 +13,10 @@ class FineTune(Method):
 
     Yosinski et al., NeurIPS 2014 (fine-tuning transferred features); the rates after Howard and
     Ruder, ACL 2018: stage i of S trains at ``learning_rate * body_rate * decay ** (S - 1 - i)``.
+    Their gradual unfreezing is the setting ``unfreeze``: stage i joins when a share
+    ``unfreeze * (S - i) / S`` of the steps is done, and until then its parameters do not move.
+    Only parameters are frozen: batch normalisation takes each batch's statistics from the first
+    step on in all stages, so that the features do not jump when a stage joins.
     """
 
     learning_rate: float = Field(3e-3, gt=0)
@@ -20,6 +25,9 @@ class FineTune(Method):
     """Rate of the last stage, as a share of the head's."""
     decay: float = Field(0.8, gt=0, le=1)
     """Rate of a stage, as a share of that of the next one towards the output."""
+    unfreeze: float = Field(0.0, ge=0, lt=1)
+    """Share of the steps over which the stages join the head, the last stage first; 0 trains all
+    of them from the first step."""
 
     def prepare(
         self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
@@ -27,6 +35,13 @@ class FineTune(Method):
         transfers = receive(network, knowledge, class_names)
         rates = stage_rates(network, self.learning_rate, self.body_rate, self.decay)
         return Prepared(network, rates, transfers)
+
+    def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
+        stages = prepared.network.backbone.stages()
+        for i, stage in enumerate(stages):
+            joins = self.unfreeze * (len(stages) - i) / len(stages)
+            stage.requires_grad_(progress > joins - 1e-9)  # for rounding
+        return super().loss(prepared, batch, progress)
 
 
 METHOD = FineTune

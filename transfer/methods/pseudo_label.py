@@ -1,0 +1,143 @@
+"""Self-training: the network labels the pool, and learns from what it is most sure of."""
+
+import math
+from typing import ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from transfer.feed import logits
+from transfer.method import Batch, Job, Method, Prepared, Trained, receive, stage_rates
+from transfer.modalities.image.augment import AugmentPolicy
+from transfer.network import Network
+from transfer.unlabelled import begin, end, pool_of, supervised, together, views_of
+from transfer.weights import Knowledge
+
+
+class PseudoLabel(Method):
+    """Class-balanced self-training (Zou et al., ECCV 2018) with a noisy student (Xie et al., CVPR
+    2020), after Lee's pseudo-labels (ICML workshop 2013).
+
+    First the source's network is fine-tuned on the labelled items; where there are none it stays
+    as it is. Then, in each round, it labels the pool, and training goes on with
+
+    loss = cross_entropy + weight * mean_u CE(strong x_u, y_u)
+
+    over the chosen items u of the batch: of each predicted class the most confident share, which
+    grows from ``first_share`` to ``last_share``. Labelled items get no pseudo-label.
+    """
+
+    reads_pool: ClassVar[bool] = True
+    needs_labels: ClassVar[bool] = False
+
+    learning_rate: float = Field(3e-3, gt=0)
+    """Peak learning rate of the head."""
+    body_rate: float = Field(0.5, gt=0, le=1)
+    """Rate of the last stage, as a share of the head's."""
+    decay: float = Field(0.8, gt=0, le=1)
+    """Rate of a stage, as a share of that of the next one towards the output."""
+    labelled_steps: float = Field(0.4, gt=0, lt=1)
+    """Share of the steps on labelled items alone."""
+    rounds: int = Field(2, ge=1)
+    """How many times the pool is labelled."""
+    first_share: float = Field(0.5, gt=0, le=1)
+    """Share of each predicted class that is learned from in the first round."""
+    last_share: float = Field(0.8, gt=0, le=1)
+    """The same in the last round."""
+    threshold: float = Field(0.4, ge=0, le=1)
+    """Least probability of a pseudo-label that is learned from."""
+    soft: bool = False
+    """Learn the predicted probabilities instead of the most probable class."""
+    weight: float = Field(1.0, ge=0)
+    """Weight of the pseudo-labels."""
+    ratio: int = Field(2, ge=1)
+    """Unlabelled images a labelled one in each step."""
+    strong: AugmentPolicy = AugmentPolicy(
+        rotate=20, scale=0.2, stretch=0.15, translate=0.12, shear=12, contrast=0.3, cutout=0.3
+    )
+    """How pseudo-labelled images are varied."""
+
+    def prepare(
+        self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
+    ) -> Prepared:
+        transfers = receive(network, knowledge, class_names)
+        rates = stage_rates(network, self.learning_rate, self.body_rate, self.decay)
+        return Prepared(network, rates, transfers, strong=self.strong)
+
+    def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
+        views = views_of(batch)
+        labelled, strong = together(prepared.network, batch.inputs, views.strong)
+        targets, chosen = prepared.helpers["pseudo"](views.rows)
+        each = functional.cross_entropy(strong, targets, reduction="none")
+        pseudo = (each * chosen).sum() / chosen.sum().clamp_min(1)
+        return {
+            **supervised(labelled, batch.targets),
+            "pseudo_labels": torch.mul(pseudo, self.weight),
+        }
+
+    def train(self, job: Job) -> Trained:
+        prepared = begin(self, job, self.ratio)
+        left, network = 1.0, prepared.network.to(job.recipe.machine.device)
+        if len(job.labelled):
+            network = job.fit(Method(), prepared, share=self.labelled_steps)
+            left -= self.labelled_steps
+        for number in range(self.rounds):
+            prepared.helpers["pseudo"] = self._label(network, job, number)
+            network.requires_grad_(True)
+            network = job.fit(self, prepared, share=left / self.rounds)
+        return end(network, prepared.transfers, job, **_told(prepared))
+
+    def _label(self, network: Network, job: Job, number: int) -> "PseudoLabels":
+        pool = pool_of(job)
+        chances = logits(network, pool.images, job.recipe).softmax(1)
+        grown = number / max(self.rounds - 1, 1)
+        share = self.first_share + grown * (self.last_share - self.first_share)
+        new = torch.from_numpy(~np.isin(pool.ids, job.labelled.ids))
+        chosen = torch.zeros(len(pool), dtype=torch.bool)
+        chosen[new] = most_confident(chances[new], share, self.threshold)
+        hard = functional.one_hot(chances.argmax(1), chances.shape[1]).float()
+        return PseudoLabels(chances if self.soft else hard, chosen)
+
+
+def most_confident(chances: Tensor, share: float, least: float) -> Tensor:
+    """Which items (U bool) of each predicted class are its most confident ones.
+
+    The share of each class is rounded up; of equals the first are taken. Items whose largest
+    probability is below ``least`` are left out.
+    """
+    sure, labels = chances.max(1)
+    chosen = torch.zeros(len(chances), dtype=torch.bool)
+    for label in labels.unique():
+        rows = (labels == label).nonzero().squeeze(1)
+        order = sure[rows].argsort(descending=True, stable=True)
+        chosen[rows[order[: math.ceil(share * len(rows))]]] = True
+    return chosen & (sure >= least)
+
+
+class PseudoLabels(nn.Module):
+    """What the pool is taken for: class probabilities, and which items to learn from."""
+
+    targets: Tensor
+    chosen: Tensor
+
+    def __init__(self, targets: Tensor, chosen: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("targets", targets)
+        self.register_buffer("chosen", chosen)
+
+    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Targets (U, K) of items, and 1 for each that is chosen, 0 for the others (U)."""
+        rows = rows.to(self.targets.device)
+        return self.targets[rows], self.chosen[rows].float()
+
+
+def _told(prepared: Prepared) -> dict[str, float | str]:
+    pseudo = prepared.helpers["pseudo"]
+    assert isinstance(pseudo, PseudoLabels)
+    return {"pseudo-labelled items": float(pseudo.chosen.sum())}
+
+
+METHOD = PseudoLabel
