@@ -19,8 +19,18 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from transfer.errors import SettingsError
-from transfer.method import Batch, Prepared, given, receive, stage_rates
+from transfer.method import (
+    Batch,
+    Job,
+    Method,
+    Prepared,
+    Trained,
+    given,
+    receive,
+    stage_rates,
+)
 from transfer.network import Network
+from transfer.unlabelled import begin, end
 from transfer.weights import Knowledge
 
 
@@ -34,7 +44,6 @@ class SourceHead(nn.Module):
         own = [name for name in source if name not in target]
         places = {name: i for i, name in enumerate([*target, *own])}
         self.shared = [places[name] for name in target if name in source]
-        """Places among the target's classes of those that the source has too."""
         self.register_buffer("order", torch.tensor([places[name] for name in source]))
         self.weight = nn.Parameter(torch.zeros(len(own), features))
         self.bias = nn.Parameter(torch.zeros(len(own)))
@@ -86,6 +95,13 @@ def joined(
     head = source_head(network, given(knowledge), class_names)
     rates = [*stage_rates(network, peak, body, decay), (list(head.parameters()), peak)]
     return Prepared(network, rates, transfers, helpers=nn.ModuleDict({"source_head": head}))
+
+
+def shared_classes(prepared: Prepared) -> list[int]:
+    """Places among the target's classes (S of K) of those that the source has too."""
+    head = prepared.helpers["source_head"]
+    assert isinstance(head, SourceHead)
+    return head.shared
 
 
 @contextmanager
@@ -141,21 +157,24 @@ def supervised(
 
     ``prepared.helpers["source_head"]`` scores the source's classes. ``weights`` (M), all 1 where
     they are not given, multiply the losses of the source's items before their mean is taken.
-
-    Raises:
-        SettingsError: no item is labelled and no class is shared, so nothing teaches any class.
     """
     head, joint = prepared.network.head, prepared.helpers["source_head"]
     assert batch.source is not None
     terms = {}
     if features.target is not None:
         terms["cross_entropy"] = functional.cross_entropy(head(features.target), batch.targets)
-    elif not joint.shared:
-        raise SettingsError(
-            "found no labelled item and no class that source and target share; expected one or "
-            "the other: label some items of the target, or name a source with its classes"
-        )
     scores = joint(features.source, head)
     losses = functional.cross_entropy(scores, batch.source.targets, reduction="none")
     terms["source"] = losses.mean() if weights is None else (weights * losses).mean()
     return terms
+
+
+def aligned(method: Method, job: Job) -> Trained:
+    """Train by a method that aligns the pool with the source's items, labelled items or none.
+
+    Raises:
+        CrosstrainError: nothing is labelled, and the source lacks classes of the target.
+        ValueError: there is no source, or no unlabelled item.
+    """
+    prepared = begin(method, job, 1)
+    return end(job.fit(method, prepared), prepared.transfers, job)

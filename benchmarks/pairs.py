@@ -1,0 +1,224 @@
+"""Transfer on pairs of datasets and numbers of labels, selected honestly, beside what an oracle
+would have claimed.
+
+    python benchmarks/pairs.py DATA_FOLDER [--pairs 'digits;silhouettes'] [--labels 5,10,20,100]
+
+DATA_FOLDER holds animal_silhouettes.npz, animals10.npz and plants20.npz; the digits are the
+demo's own. Each seed is another division of the target and another draw of its labels. Nothing is
+chosen on the test split. Writes pairs.json to benchmarks/results/ and the table into
+docs/results.md; rows that were measured before are kept.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks import demo_data, environment, paths
+
+environment.prepare(Path.cwd())
+
+from flows.run import run  # noqa: E402
+from transfer import settings as typed  # noqa: E402
+from transfer.result import Result  # noqa: E402
+
+RESULTS = Path("benchmarks/results/pairs.json")
+PAGE = Path("docs/results.md")
+START, END = "<!-- table of results -->", "<!-- end of the table of results -->"
+SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A target, what it may learn from, and what is set for it."""
+
+    overrides: tuple[str, ...]
+    labels: tuple[int | None, ...]
+    seeds: tuple[int, ...] = SEEDS
+
+
+DIGITS = (
+    "split.test=0.4",
+    "adapt.methods=[linear_probe,fine_tune,lp_ft,multi_task,fixmatch]",
+)
+PAIRS = {
+    "digits": Pair(DIGITS, (5, 10, 20, 100)),
+    "digits without labels": Pair(
+        (
+            "split.test=0.4",
+            "adapt.budget.steps=300",
+            "adapt.unlabelled_methods=[adabn,entropy,coral,mmd,dann,shot,pseudo_label,fixmatch]",
+        ),
+        (0,),
+    ),
+    "silhouettes": Pair(
+        (
+            "target.path={data}/animal_silhouettes.npz",
+            "split.test=0.4",
+            "augment.flip_horizontal=true",
+            "augment.rotate=7",
+            "augment.scale=0.1",
+            "augment.translate=0.05",
+            "augment.shear=5",
+            "backbone.pool=false",
+            "adapt.budget.steps=500",
+            "adapt.seeds=[0,1]",
+            "adapt.methods=[fine_tune,fixmatch]",
+            "adapt.finalists=1",
+            "methods.fine_tune.body_rate=1",
+            "methods.fine_tune.decay=1",
+            "methods.fine_tune.learning_rate=0.005",
+            "methods.fixmatch.body_rate=1",
+            "methods.fixmatch.decay=1",
+            "methods.fixmatch.learning_rate=0.005",
+        ),
+        (5, 10, 20, 100),
+    ),
+    "animals and ImageNet to plants": Pair(
+        (
+            "source.path={data}/animals10.npz",
+            "target.path={data}/plants20.npz",
+            "pretrained=[efficientnet_lite0]",
+            "image.size=64",
+            "augment.flip_horizontal=true",
+            "augment.rotate=10",
+            "pretrain.augment.flip_horizontal=true",
+            "pretrain.budget.steps=400",
+            "adapt.budget.steps=200",
+            "adapt.seeds=[0,1]",
+            "adapt.methods=[linear_probe,logistic,fine_tune,fusion]",
+            "split.test=0.4",
+            "split.val=0",
+            "validate.min_items_per_class=4",
+        ),
+        (None,),
+        (0, 2, 8),
+    ),
+}
+
+
+def settings_of(pair: Pair, data: str, labels: int | None, seed: int) -> typed.Settings:
+    """Settings of one run."""
+    told = [text.replace("{data}", data) for text in pair.overrides]
+    cap = "null" if labels is None else labels
+    return typed.load(paths.PARAMS, [*told, f"target.labels_per_class={cap}", f"split.seed={seed}"])
+
+
+def measure(name: str, data: str, labels: int | None, seed: int) -> dict[str, Any]:
+    """One run, as a row."""
+    started = time.perf_counter()
+    result: Result = run(settings_of(PAIRS[name], data, labels, seed), promote=False)
+    groups = dict.fromkeys(arm.group for arm in result.arms)
+    row = {
+        "pair": name,
+        "labels": labels,
+        "seed": seed,
+        "test_items": result.test_items,
+        "baseline": result.scratch.accuracy,
+        "chosen": result.chosen.accuracy,
+        "members": result.chosen.members,
+        "oracle": result.oracle.model_dump(),
+        "gain": result.gain.model_dump(),
+        "sources": [one.model_dump() for one in result.sources],
+        "foresight": result.foresight.model_dump(),
+        "collapsed": result.collapsed,
+        "left_out": result.left_out,
+        "verdict": result.verdict,
+        "methods": {
+            group: [arm.test for arm in result.arms if arm.group == group] for group in groups
+        },
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    told = ("pair", "labels", "seed", "baseline", "chosen", "oracle", "verdict", "seconds")
+    print(json.dumps({key: row[key] for key in told}), flush=True)
+    return row
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: a line a pair and number of labels, mean and standard deviation over divisions."""
+    lines = [
+        "| pair | labels a class | divisions | baseline | chosen | oracle | gain [95 %] "
+        "| verdicts |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, labels in dict.fromkeys((row["pair"], row["labels"]) for row in rows):
+        own = [row for row in rows if (row["pair"], row["labels"]) == (name, labels)]
+        bounds = ("point", "low", "high")
+        gains = "; ".join(
+            "{:+.1f} [{:.1f}, {:.1f}]".format(*(100 * row["gain"][key] for key in bounds))
+            for row in own
+        )
+        cells = [name, "all" if labels is None else str(labels), str(len(own))]
+        cells += [_spread(row["baseline"] for row in own), _spread(row["chosen"] for row in own)]
+        cells += [_spread(row["oracle"]["accuracy"] for row in own), gains]
+        lines.append(f"| {' | '.join([*cells, ', '.join(row['verdict'] for row in own)])} |")
+    return "\n".join(lines)
+
+
+def methods_table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: test accuracy of every method, mean over its seeds and the divisions."""
+    columns = list(dict.fromkeys((row["pair"], row["labels"]) for row in rows))
+    heads = [f"{name}, {'all' if n is None else n}" for name, n in columns]
+    lines = [f"| method | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for group in sorted({group for row in rows for group in row["methods"]}):
+        cells = []
+        for column in columns:
+            own = [row for row in rows if (row["pair"], row["labels"]) == column]
+            values = [v for row in own for v in row["methods"].get(group, [])]
+            cells.append(_spread(values) if values else "")
+        lines.append(f"| {group} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _spread(values: Any) -> str:
+    shares = [100 * value for value in values]
+    return f"{statistics.mean(shares):.1f} ± {statistics.stdev(shares) if shares[1:] else 0:.1f}"
+
+
+def stored() -> list[dict[str, Any]]:
+    """Rows of earlier runs."""
+    rows: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    return rows
+
+
+def keep(row: dict[str, Any]) -> None:
+    """Replace a row in the results, and rewrite the page."""
+    same = ("pair", "labels", "seed")
+    rows = [old for old in stored() if any(old[key] != row[key] for key in same)] + [row]
+    rows.sort(key=lambda r: (list(PAIRS).index(r["pair"]), r["labels"] or 0, r["seed"]))
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+    publish(rows)
+
+
+def publish(rows: list[dict[str, Any]]) -> None:
+    """Write both tables into the page."""
+    before, rest = PAGE.read_text().split(START)
+    text = f"{table(rows)}\n\nEvery method, its single arms:\n\n{methods_table(rows)}"
+    PAGE.write_text(f"{before}{START}\n{text}\n{END}{rest.split(END)[1]}")
+
+
+def main() -> None:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", help="folder of the .npz files")
+    parser.add_argument("--pairs", default=";".join(PAIRS), help="names, separated by ';'")
+    parser.add_argument("--labels", default="", help="numbers of labels a class; empty for all")
+    parser.add_argument("--seeds", default="", help="divisions; empty for all of the pair")
+    asked = parser.parse_args()
+    demo_data.write(paths.DATA)
+    wanted = [int(n) for n in asked.labels.split(",") if n]
+    seeds = [int(n) for n in asked.seeds.split(",") if n]
+    for name in (name for name in PAIRS if name in asked.pairs.split(";")):
+        for labels in PAIRS[name].labels:
+            if not wanted or labels in wanted:
+                for seed in seeds or PAIRS[name].seeds:
+                    keep(measure(name, asked.data, labels, seed))
+    publish(stored())
+
+
+if __name__ == "__main__":
+    main()

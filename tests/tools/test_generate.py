@@ -1,0 +1,37 @@
+"""What is generated stands in the repository as it would be generated now."""
+
+import importlib.util
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+SPEC = importlib.util.spec_from_file_location("generate", ROOT / "tools" / "generate.py")
+generate = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(generate)
+
+
+def test_params_yaml_is_as_generated_from_its_own_values():
+    text = (ROOT / "params.yaml").read_text()
+    assert generate.params(yaml.safe_load(text)) == text
+
+
+def test_the_table_of_methods_is_as_generated():
+    assert generate.table() in (ROOT / "docs" / "methods.md").read_text()
+
+
+def test_a_value_that_was_changed_is_kept_and_one_that_is_missing_gets_its_default():
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values["adapt"]["seeds"] = [7]
+    del values["adapt"]["few"]
+    found = yaml.safe_load(generate.params(values))
+    assert found["adapt"]["seeds"] == [7]
+    assert found["adapt"]["few"] == 1000
+
+
+def test_the_table_lists_every_method_with_its_paper():
+    lines = generate.table().splitlines()[2:]
+    for line in lines:
+        name, purpose, reads, paper = (cell.strip() for cell in line.strip("|").split("|"))
+        assert name and purpose and reads
+        assert paper or name == "`scratch`"

@@ -1,0 +1,60 @@
+"""Deep CORAL: features of source and target with the same covariance."""
+
+from typing import ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from transfer.alignment import coral, ramp
+from transfer.joint import DomainFeatures, aligned, joined, supervised
+from transfer.method import Batch, Job, Method, Prepared, Trained
+from transfer.network import Network
+from transfer.weights import Knowledge
+
+
+class Coral(Method):
+    """Correlation alignment (Sun and Saenko, ECCV workshops 2016).
+
+    loss = cross-entropies of the labelled items of both domains
+    + strength * ramp(progress) * ||C_s - C_t||_F^2 / (4 D^2), with C_s and C_t the covariances
+    (D, D) of the features of the source's items and of all items of the target. Without target
+    labels it learns from the source's. Where no class is shared the features alone are aligned.
+    """
+
+    reads_source: ClassVar[bool] = True
+    reads_pool: ClassVar[bool] = True
+    needs_labels: ClassVar[bool] = False
+
+    learning_rate: float = Field(3e-3, gt=0)
+    """Peak learning rate of the head."""
+    body_rate: float = Field(0.5, gt=0, le=1)
+    """Rate of the last stage, as a share of the head's."""
+    decay: float = Field(0.8, gt=0, le=1)
+    """Rate of a stage, as a share of that of the next one towards the output."""
+    strength: float = Field(100.0, ge=0)
+    """Weight of the distance in the end. The distance is divided by 4 D^2: a wider body bears more;
+    too much shrinks the features until classes are lost."""
+
+    def prepare(
+        self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
+    ) -> Prepared:
+        return joined(
+            network,
+            knowledge,
+            class_names,
+            peak=self.learning_rate,
+            body=self.body_rate,
+            decay=self.decay,
+        )
+
+    def train(self, job: Job) -> Trained:
+        return aligned(self, job)
+
+    def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
+        features = DomainFeatures(prepared.network, batch)
+        distance = coral(*features.domains())
+        strength = self.strength * ramp(progress)
+        return {**supervised(prepared, batch, features), "coral": strength * distance}
+
+
+METHOD = Coral

@@ -1,0 +1,65 @@
+"""Domain-adversarial training: features from which the domain cannot be told."""
+
+from typing import ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from transfer.alignment import Discriminator, domain_loss, ramp, reverse
+from transfer.joint import DomainFeatures, aligned, joined, supervised
+from transfer.method import Batch, Job, Method, Prepared, Trained
+from transfer.network import Network
+from transfer.weights import Knowledge
+
+
+class Dann(Method):
+    """DANN (Ganin et al., JMLR 2016).
+
+    loss = cross-entropies of the labelled items of both domains + cross-entropy of a
+    discriminator that tells source from target by the features. Between features and
+    discriminator the gradient is reversed and multiplied by strength * lambda, with
+    lambda = 2 / (1 + exp(-10 progress)) - 1. Without target labels it learns from the source's.
+    """
+
+    reads_source: ClassVar[bool] = True
+    reads_pool: ClassVar[bool] = True
+    needs_labels: ClassVar[bool] = False
+
+    learning_rate: float = Field(3e-3, gt=0)
+    """Peak learning rate of the head."""
+    body_rate: float = Field(0.5, gt=0, le=1)
+    """Rate of the last stage, as a share of the head's."""
+    decay: float = Field(0.8, gt=0, le=1)
+    """Rate of a stage, as a share of that of the next one towards the output."""
+    strength: float = Field(1.0, ge=0)
+    """Weight of the reversed gradient in the end."""
+    hidden: int = Field(64, ge=1)
+    """Units of the discriminator's hidden layer."""
+
+    def prepare(
+        self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
+    ) -> Prepared:
+        prepared = joined(
+            network,
+            knowledge,
+            class_names,
+            peak=self.learning_rate,
+            body=self.body_rate,
+            decay=self.decay,
+        )
+        discriminator = Discriminator(network.head.in_features, self.hidden)
+        prepared.helpers["discriminator"] = discriminator
+        prepared.rates.append((list(discriminator.parameters()), self.learning_rate))
+        return prepared
+
+    def train(self, job: Job) -> Trained:
+        return aligned(self, job)
+
+    def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
+        features = DomainFeatures(prepared.network, batch)
+        discriminator, strength = prepared.helpers["discriminator"], self.strength * ramp(progress)
+        source, target = (discriminator(reverse(x, strength)) for x in features.domains())
+        return {**supervised(prepared, batch, features), "domain": domain_loss(source, target)}
+
+
+METHOD = Dann

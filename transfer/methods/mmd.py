@@ -1,0 +1,68 @@
+"""Deep adaptation: features of source and target with the same mean in a kernel's space."""
+
+from typing import ClassVar
+
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from transfer.alignment import mk_mmd, ramp
+from transfer.joint import DomainFeatures, aligned, joined, supervised
+from transfer.method import Batch, Job, Method, Prepared, Trained
+from transfer.network import Network
+from transfer.weights import Knowledge
+
+
+class Mmd(Method):
+    """Maximum mean discrepancy over several kernels (DAN: Long et al., ICML 2015).
+
+    loss = cross-entropies of the labelled items of both domains
+    + strength * ramp(progress) * MMD^2(source, target), the unbiased estimate of
+    `transfer.alignment.mk_mmd` on features, with the kernels weighted alike. Without target labels
+    it learns from the source's. Where no class is shared the features alone are aligned.
+    """
+
+    reads_source: ClassVar[bool] = True
+    reads_pool: ClassVar[bool] = True
+    needs_labels: ClassVar[bool] = False
+
+    learning_rate: float = Field(3e-3, gt=0)
+    """Peak learning rate of the head."""
+    body_rate: float = Field(0.5, gt=0, le=1)
+    """Rate of the last stage, as a share of the head's."""
+    decay: float = Field(0.8, gt=0, le=1)
+    """Rate of a stage, as a share of that of the next one towards the output."""
+    strength: float = Field(1.0, ge=0)
+    """Weight of the squared discrepancy in the end."""
+    multiples: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
+    """Widths of the Gaussian kernels, as multiples of the mean squared distance of a batch."""
+
+    @field_validator("multiples")
+    @classmethod
+    def _widths(cls, multiples: tuple[float, ...]) -> tuple[float, ...]:
+        if not multiples or min(multiples) <= 0:
+            raise ValueError("expected one width or more, all above 0")
+        return multiples
+
+    def prepare(
+        self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
+    ) -> Prepared:
+        return joined(
+            network,
+            knowledge,
+            class_names,
+            peak=self.learning_rate,
+            body=self.body_rate,
+            decay=self.decay,
+        )
+
+    def train(self, job: Job) -> Trained:
+        return aligned(self, job)
+
+    def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
+        features = DomainFeatures(prepared.network, batch)
+        distance = mk_mmd(*features.domains(), self.multiples)
+        strength = self.strength * ramp(progress)
+        return {**supervised(prepared, batch, features), "mmd": strength * distance}
+
+
+METHOD = Mmd

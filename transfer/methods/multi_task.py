@@ -1,0 +1,79 @@
+"""Multi-task learning: one body for the source's classes and the target's, trained at once."""
+
+import math
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from transfer.joint import DomainFeatures, joined, supervised
+from transfer.method import Batch, Method, Prepared
+from transfer.network import Network
+from transfer.weights import Knowledge
+
+
+class Balance(nn.Module):
+    """Log variances of two tasks, learned: the target's first, then the source's."""
+
+    def __init__(self, source_weight: float) -> None:
+        super().__init__()
+        self.log_variance = nn.Parameter(torch.tensor([0.0, -math.log(source_weight)]))
+
+
+class MultiTask(Method):
+    """Hard parameter sharing (Caruana, Machine Learning 1997): a shared body, a head a domain.
+
+    Classes of the same name share their row of the head. Balance of the cross-entropies:
+    fixed: L = L_target + source_weight * L_source;
+    uncertainty (Kendall, Gal and Cipolla, CVPR 2018): L = sum_i exp(-s_i) L_i + s_i / 2, with
+    s_i = log sigma_i^2 learned for each domain.
+    """
+
+    reads_source: ClassVar[bool] = True
+
+    learning_rate: float = Field(3e-3, gt=0)
+    """Peak learning rate of the head."""
+    body_rate: float = Field(0.5, gt=0, le=1)
+    """Rate of the last stage, as a share of the head's."""
+    decay: float = Field(0.8, gt=0, le=1)
+    """Rate of a stage, as a share of that of the next one towards the output."""
+    balance: Literal["fixed", "uncertainty"] = "fixed"
+    """How the two losses are weighed."""
+    source_weight: float = Field(1.0, gt=0)
+    """Weight of the source's loss; where it starts, if the balance is learned."""
+    balance_rate: float = Field(3e-2, gt=0)
+    """Peak learning rate of a learned balance."""
+
+    def prepare(
+        self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
+    ) -> Prepared:
+        prepared = joined(
+            network,
+            knowledge,
+            class_names,
+            peak=self.learning_rate,
+            body=self.body_rate,
+            decay=self.decay,
+        )
+        if self.balance == "uncertainty":
+            balance = Balance(self.source_weight)
+            prepared.helpers["balance"] = balance
+            prepared.rates.append(([balance.log_variance], self.balance_rate))
+        return prepared
+
+    def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
+        terms = supervised(prepared, batch, DomainFeatures(prepared.network, batch))
+        target, source = terms["cross_entropy"], terms["source"]
+        if self.balance == "fixed":
+            return {"cross_entropy": target, "source": self.source_weight * source}
+        log_variance = prepared.helpers["balance"].get_parameter("log_variance")
+        weight = torch.exp(-log_variance)
+        return {
+            "cross_entropy": weight[0] * target,
+            "source": weight[1] * source,
+            "balance": log_variance.sum() / 2,
+        }
+
+
+METHOD = MultiTask
