@@ -102,7 +102,7 @@ def adapt(
             "machine": vars(machine),
             **_told(name, method, settings),
         },
-        code=_code(name, settings),
+        code=_code(plan, settings, sources),
     )
     for kept in store.partial(ref.path).parent.glob(f"{store.partial(ref.path).name}.*"):
         kept.unlink()
@@ -130,11 +130,14 @@ def _told(name: str, method: Method, settings: Settings) -> dict[str, Any]:
     return told
 
 
-def _code(name: str, settings: Settings) -> list[str]:
+def _code(plan: Plan, settings: Settings, sources: Sequence[Source]) -> list[str]:
+    """Modules that are loaded by name, which the import of others does not lead to."""
+    bodies = {pretrained.load_card(one.knowledge.path).body.name for one in sources}
+    bodies |= {settings.backbone.name} | ({"fused"} if len(sources) > 1 else set())
     return [
         "transfer.adapt",
-        f"transfer.methods.{name}",
-        f"transfer.backbones.{settings.backbone.name}",
+        f"transfer.methods.{plan.method}",
+        *(f"transfer.backbones.{name}" for name in sorted(bodies)),
     ]
 
 

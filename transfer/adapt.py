@@ -49,7 +49,7 @@ class AdaptSettings(Section):
     """Sources that arms are trained on: so many of the advisor's best; null takes all."""
     tune_packages: bool = False
     """Also train the bodies of pretrained packages, which are large: slow without a GPU."""
-    unlabelled_methods: tuple[str, ...] = ("adabn", "coral", "mmd", "pseudo_label", "shot")
+    unlabelled_methods: tuple[str, ...] = ("adabn", "mmd", "entropy", "shot", "fixmatch")
     """Run instead of `methods` where the target has no label; source_only is always run."""
     validator: str = "agreement"
     """A file of transfer/validators/: chooses where the target has no label."""

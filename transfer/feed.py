@@ -93,7 +93,7 @@ def pool_batch(
 
 
 def embed(
-    network: Network, images: Tensor, views: int, recipe: Recipe, seed: int, size: int = 512
+    network: Network, images: Tensor, views: int, recipe: Recipe, seed: int
 ) -> Tensor:
     """Features (V, N, D) by the frozen body of uint8 images (N, C, H, W).
 
@@ -109,13 +109,16 @@ def embed(
         return network.backbone(_standardised(pixels, recipe.normal)).float()
 
     with torch.inference_mode(), recipe.machine.autocast():
-        rounds = [torch.cat([view(p) for p in images.split(size)]) for _ in range(max(1, views))]
+        rounds = [torch.cat([view(p) for p in images.split(network.backbone.chunk)]) for _ in range(max(1, views))]
     return torch.stack(rounds).clone()
 
 
-def logits(network: Network, images: Tensor, recipe: Recipe, size: int = 512) -> Tensor:
+def logits(network: Network, images: Tensor, recipe: Recipe) -> Tensor:
     """Class scores (N, K) float32 on the CPU of uint8 images (N, C, H, W), unaugmented."""
     network.eval()
     with torch.inference_mode(), recipe.machine.autocast():
-        parts = [network(to_input(part, recipe)).float().cpu() for part in images.split(size)]
+        parts = [
+            network(to_input(part, recipe)).float().cpu()
+            for part in images.split(network.backbone.chunk)
+        ]
     return torch.cat(parts)

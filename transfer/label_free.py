@@ -99,7 +99,7 @@ def load(folders: Sequence[Path]) -> list[Seen]:
 class Ranking:
     """What a validator says of groups of arms (those that differ by their seed alone)."""
 
-    weights: NDArray[np.float64]  # A: uniform over the sound arms of the best group
+    weights: NDArray[np.float64]  # A: uniform over the sound arms of the better half of the groups
     scores: dict[str, float]
     """Mean score of each group that has a sound arm, higher is better."""
     collapsed: dict[int, str]
@@ -107,7 +107,10 @@ class Ranking:
 
 
 def rank(candidates: Sequence[Seen], groups: Sequence[str], name: str) -> Ranking:
-    """Choose the group whose sound arms have the highest mean score.
+    """Choose the better half of the groups, by the mean score of their sound arms.
+
+    Half and not one, because without a label nothing can tell how much better the first is, and
+    the mean of several sound models is seldom worse than one of them.
 
     Args:
         candidates: the arms.
@@ -124,6 +127,7 @@ def rank(candidates: Sequence[Seen], groups: Sequence[str], name: str) -> Rankin
         group: float(np.mean([found.scores[i] for i in sound if groups[i] == group]))
         for group in dict.fromkeys(groups[i] for i in sound)
     }
-    best = max(scores, key=scores.__getitem__)
-    weights = np.array([float(groups[i] == best and i in sound) for i in range(len(groups))])
+    ranked = sorted(scores, key=scores.__getitem__, reverse=True)
+    best = ranked[: (len(ranked) + 1) // 2]
+    weights = np.array([float(groups[i] in best and i in sound) for i in range(len(groups))])
     return Ranking(weights / weights.sum(), scores, found.collapsed)

@@ -2,7 +2,7 @@
 
 from inspect import signature
 from threading import Lock
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import Field, field_validator
 from torch import Tensor, nn, random
@@ -17,8 +17,10 @@ _DICE = Lock()
 class Backbone(nn.Module):
     """Turns images (N, C, H, W) into features (N, D)."""
 
-    normal: ClassVar[Normalisation | None] = None
+    normal: Normalisation | None = None
     """How its inputs must be standardised; None takes the statistics of the data."""
+    chunk: int = 512
+    """Images that pass at once where nothing is learned: fewer where pictures are enlarged."""
     out_features: int
     """D."""
 

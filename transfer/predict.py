@@ -119,12 +119,12 @@ class Predictor:
 
 
 def committee_logits(
-    networks: Sequence[Network], images: Tensor, normal: Normalisation, size: int = 512
+    networks: Sequence[Network], images: Tensor, normal: Normalisation
 ) -> Tensor:
     """Mean class scores (N, K) of networks on images (N, C, H, W) uint8, on the CPU."""
     parts = []
     with torch.inference_mode():
-        for part in images.split(size):
+        for part in images.split(networks[0].backbone.chunk):
             inputs = normal.apply(part.float().div(255))
             inputs = inputs.contiguous(memory_format=torch.channels_last)
             parts.append(torch.stack([network(inputs) for network in networks]).mean(0))

@@ -59,7 +59,8 @@ class Trainer:
         on_step: Callable[[int, int], None] | None,
     ) -> None:
         given = knowledge[0] if method.uses_source and knowledge else None
-        if given and given.fixed_normal and not method.combines:
+        as_it_is = given and (given.fixed_normal or not len(target.labelled))
+        if given and as_it_is and not method.combines:  # without labels nothing else could learn
             recipe = replace(recipe, normal=given.normal)
         self.method, self.target, self.recipe, self.seed = method, target, recipe, seed
         self.keeper, self.on_step = keeper, on_step

@@ -128,7 +128,8 @@ def test_many_items_are_cut_into_chunks(tmp_path):
     net = tiny.network().eval()
     images = torch.from_numpy(tensors(pixels(1, 7)))
     whole = predict.committee_logits([net], images, NORMAL[1])
-    parts = predict.committee_logits([net], images, NORMAL[1], size=3)
+    net.backbone.chunk = 3
+    parts = predict.committee_logits([net], images, NORMAL[1])
     torch.testing.assert_close(whole, parts, rtol=1e-4, atol=1e-5)
 
 

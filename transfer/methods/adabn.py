@@ -30,6 +30,7 @@ class AdaBN(Method):
     is trained on the adapted features; else the source's head is kept.
     """
 
+    paper: ClassVar[str] = "Li et al., 2017"
     reads_pool: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = False
 

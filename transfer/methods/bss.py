@@ -1,5 +1,7 @@
 """Fine-tuning that shrinks the directions of feature space that transfer badly."""
 
+from typing import ClassVar
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -30,6 +32,7 @@ class BatchSpectralShrinkage(Method):
     slope, where F has a rank below min(N, D) by k or more.
     """
 
+    paper: ClassVar[str] = "Chen et al., 2019"
     learning_rate: float = Field(3e-3, gt=0)
     """Peak learning rate of the head."""
     body_rate: float = Field(0.5, gt=0, le=1)

@@ -22,6 +22,7 @@ class Cdan(Method):
     shared classes a prediction says nothing, and this is DANN.
     """
 
+    paper: ClassVar[str] = "Long et al., 2018"
     reads_source: ClassVar[bool] = True
     reads_pool: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = False

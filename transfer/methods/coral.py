@@ -21,6 +21,7 @@ class Coral(Method):
     labels it learns from the source's. Where no class is shared the features alone are aligned.
     """
 
+    paper: ClassVar[str] = "Sun and Saenko, 2016"
     reads_source: ClassVar[bool] = True
     reads_pool: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = False

@@ -21,6 +21,7 @@ class Dann(Method):
     lambda = 2 / (1 + exp(-10 progress)) - 1. Without target labels it learns from the source's.
     """
 
+    paper: ClassVar[str] = "Ganin et al., 2016"
     reads_source: ClassVar[bool] = True
     reads_pool: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = False

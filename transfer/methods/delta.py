@@ -7,7 +7,7 @@ with the items first.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -41,6 +41,7 @@ class Delta(Method):
     has weights of its own.) The paper's pull of new weights to zero is the loop's weight decay.
     """
 
+    paper: ClassVar[str] = "Li et al., 2019"
     learning_rate: float = Field(3e-3, gt=0)
     """Peak learning rate of the head."""
     body_rate: float = Field(0.5, gt=0, le=1)

@@ -30,6 +30,7 @@ class Entropy(Method):
     first from giving every item the same class; it supposes classes of about equal size.
     """
 
+    paper: ClassVar[str] = "Grandvalet and Bengio, 2004"
     reads_pool: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = False
 

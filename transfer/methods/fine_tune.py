@@ -1,5 +1,7 @@
 """Fine-tuning: start from the source's weights and train everything, gently near the input."""
 
+from typing import ClassVar
+
 from pydantic import Field
 from torch import Tensor
 
@@ -19,6 +21,7 @@ class FineTune(Method):
     step on in all stages, so that the features do not jump when a stage joins.
     """
 
+    paper: ClassVar[str] = "Yosinski et al., 2014; Howard and Ruder, 2018"
     learning_rate: float = Field(3e-3, gt=0)
     """Peak learning rate of the head."""
     body_rate: float = Field(0.5, gt=0, le=1)

@@ -26,6 +26,7 @@ class FixMatch(Method):
     the classes' shares among the labelled items (ReMixMatch, Berthelot et al., ICLR 2020).
     """
 
+    paper: ClassVar[str] = "Sohn et al., 2020; Zhang et al., 2021"
     reads_pool: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = False
 

@@ -38,6 +38,7 @@ class InstanceTransfer(Method):
     TrAdaBoost (Dai et al., ICML 2007) has the same aim and re-weighs while it trains.
     """
 
+    paper: ClassVar[str] = "Sugiyama et al., 2007; Dai et al., 2007"
     reads_source: ClassVar[bool] = True
     reads_pool: ClassVar[bool] = True
 

@@ -1,5 +1,7 @@
 """Fine-tuning that is pulled back to the source's weights instead of to zero."""
 
+from typing import ClassVar
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -17,6 +19,7 @@ class L2SP(Method):
     taken from the source (w0 their values there) and v those that are new.
     """
 
+    paper: ClassVar[str] = "Li, Grandvalet and Davoine, 2018"
     learning_rate: float = Field(3e-3, gt=0)
     """Peak learning rate of the head."""
     body_rate: float = Field(0.5, gt=0, le=1)

@@ -18,6 +18,7 @@ class LinearProbe(Method):
     so that a step costs one small matrix product.
     """
 
+    paper: ClassVar[str] = "Alain and Bengio, 2017"
     trains_body: ClassVar[bool] = False
 
     learning_rate: float = Field(1e-2, gt=0)

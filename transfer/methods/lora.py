@@ -1,6 +1,7 @@
 """Low-rank adaptation: the source's weights stay, and a small correction to each is learned."""
 
 from operator import attrgetter
+from typing import ClassVar
 from zlib import crc32
 
 import torch
@@ -47,6 +48,7 @@ class LoRA(Method):
     in the end B A is added to the weights, and a plain network remains.
     """
 
+    paper: ClassVar[str] = "Hu et al., 2022"
     learning_rate: float = Field(3e-3, gt=0)
     """Peak learning rate of the head."""
     body_rate: float = Field(1.0, gt=0, le=1)

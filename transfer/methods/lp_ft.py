@@ -1,5 +1,7 @@
 """Linear probe, then fine-tuning: the head is good before the body starts to move."""
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from transfer.method import Job, Method, Prepared, Trained, receive, stage_rates
@@ -18,6 +20,7 @@ class LinearProbeThenFineTune(Method):
     budget; each has a course of the learning rate and a moving average of its own.
     """
 
+    paper: ClassVar[str] = "Kumar et al., 2022"
     probe_share: float = Field(0.3, gt=0, lt=1)
     """Share of the steps that train the head alone."""
     probe_rate: float = Field(1e-2, gt=0)

@@ -23,6 +23,7 @@ class MeanTeacher(Method):
     follows the weak views. The teacher is the network that is kept.
     """
 
+    paper: ClassVar[str] = "Tarvainen and Valpola, 2017"
     reads_pool: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = False
 

@@ -21,6 +21,7 @@ class Mmd(Method):
     it learns from the source's. Where no class is shared the features alone are aligned.
     """
 
+    paper: ClassVar[str] = "Long et al., 2015"
     reads_source: ClassVar[bool] = True
     reads_pool: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = False

@@ -30,6 +30,7 @@ class MultiTask(Method):
     s_i = log sigma_i^2 learned for each domain.
     """
 
+    paper: ClassVar[str] = "Caruana, 1997; Kendall, Gal and Cipolla, 2018"
     reads_source: ClassVar[bool] = True
 
     learning_rate: float = Field(3e-3, gt=0)

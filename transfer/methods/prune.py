@@ -5,7 +5,7 @@ Shapes: L prunable layers of the body, C channels of one of them.
 """
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from pydantic import Field
@@ -41,6 +41,7 @@ class Prune(Method):
     In a residual network the channels within a block are prunable; those of the sum stay.
     """
 
+    paper: ClassVar[str] = "Liu et al., 2017"
     learning_rate: float = Field(3e-3, gt=0)
     """Peak learning rate of the head."""
     body_rate: float = Field(0.5, gt=0, le=1)

@@ -30,6 +30,7 @@ class PseudoLabel(Method):
     grows from ``first_share`` to ``last_share``. Labelled items get no pseudo-label.
     """
 
+    paper: ClassVar[str] = "Lee, 2013; Zou et al., 2018; Xie et al., 2020"
     reads_pool: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = False
 

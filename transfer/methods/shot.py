@@ -34,6 +34,7 @@ class Shot(Method):
     the source's where it knows every class; else it learns, for the rows of new classes.
     """
 
+    paper: ClassVar[str] = "Liang, Hu and Feng, 2020"
     reads_pool: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = False
 

@@ -14,6 +14,7 @@ class SourceOnly(Method):
     read; the pool only serves to notice a collapse.
     """
 
+    paper: ClassVar[str] = "Ben-David et al., 2010"
     reads_pool: ClassVar[bool] = True
     new_classes: ClassVar[bool] = False
     needs_labels: ClassVar[bool] = False

@@ -1,0 +1,59 @@
+"""Stochastic weight averaging: the mean of several places that training passes through."""
+
+from dataclasses import replace
+from typing import ClassVar
+
+from pydantic import Field
+
+from transfer.averaging import copied, mean, reestimate
+from transfer.method import Job, Method, Prepared, Trained, receive, stage_rates
+from transfer.network import Network
+from transfer.weights import Knowledge
+
+
+class SWA(Method):
+    """Fine-tuning, then short cycles of the learning rate whose ends are averaged.
+
+    Izmailov et al., UAI 2018, with their cyclical rate: after ``1 - tail`` of the steps, the
+    weights w_0 and those at the end of each of n cycles, w_1 .. w_n, give
+    ``w = (w_0 + ... + w_n) / (n + 1)``. Batch-normalisation statistics are measured anew on the
+    labelled items. A cycle rises to ``cycle_rate`` times fine-tuning's rates and falls to zero.
+    """
+
+    paper: ClassVar[str] = "Izmailov et al., 2018"
+    learning_rate: float = Field(3e-3, gt=0)
+    """Peak learning rate of the head."""
+    body_rate: float = Field(0.5, gt=0, le=1)
+    """Rate of the last stage, as a share of the head's."""
+    decay: float = Field(0.8, gt=0, le=1)
+    """Rate of a stage, as a share of that of the next one towards the output."""
+    tail: float = Field(0.5, gt=0, lt=1)
+    """Share of the steps that cycles take."""
+    cycles: int = Field(4, ge=1)
+    """Cycles; fewer where there are not as many steps."""
+    cycle_rate: float = Field(0.5, gt=0)
+    """Peak rate of a cycle, as a share of fine-tuning's."""
+
+    def prepare(
+        self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
+    ) -> Prepared:
+        transfers = receive(network, knowledge, class_names)
+        rates = stage_rates(network, self.learning_rate, self.body_rate, self.decay)
+        return Prepared(network, rates, transfers)
+
+    def train(self, job: Job) -> Trained:
+        prepared = self.prepare(job.network(), job.knowledge, job.class_names)
+        network = job.fit(self, prepared, share=1 - self.tail)
+        lower = [(parameters, rate * self.cycle_rate) for parameters, rate in prepared.rates]
+        cycle = replace(prepared, rates=lower)
+        n = max(1, min(self.cycles, round(self.tail * job.recipe.budget.steps)))
+        states = [copied(network)]
+        for _ in range(n):
+            network.requires_grad_(True)
+            states.append(copied(job.fit(self, cycle, share=self.tail / n)))
+        network.load_state_dict(mean(states))
+        reestimate(network, job.labelled, job.recipe, job.seed)
+        return Trained(network, prepared.transfers, notes={"averaged": float(len(states))})
+
+
+METHOD = SWA

@@ -1,0 +1,67 @@
+"""WiSE-FT: between the source's network with a new head and the one fine-tuned from it."""
+
+from typing import ClassVar
+
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from transfer.averaging import copied, mixed
+from transfer.method import Batch, Job, Method, Prepared, Trained, receive, stage_rates
+from transfer.network import Network
+from transfer.weights import Knowledge
+
+
+class _Probe(Method):
+    """Trains a head on features of a frozen body."""
+
+    def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
+        scores = prepared.network.head(batch.inputs)
+        return {"cross_entropy": functional.cross_entropy(scores, batch.targets)}
+
+
+class WiseFT(Method):
+    """A linear probe, fine-tuning from there, and a step back: ``(1 - alpha) w_0 + alpha w_1``.
+
+    Wortsman et al., CVPR 2022 (robust fine-tuning of zero-shot models). Their zero-shot network is
+    here w_0, the source's body with a head that is trained first, on cached features; w_1 is what
+    fine-tuning makes of w_0.
+    """
+
+    paper: ClassVar[str] = "Wortsman et al., 2022"
+    learning_rate: float = Field(3e-3, gt=0)
+    """Peak learning rate of the head while everything is fine-tuned."""
+    body_rate: float = Field(0.5, gt=0, le=1)
+    """Rate of the last stage, as a share of the head's."""
+    decay: float = Field(0.8, gt=0, le=1)
+    """Rate of a stage, as a share of that of the next one towards the output."""
+    alpha: float = Field(0.5, ge=0, le=1)
+    """Share of the fine-tuned network: 0 is the linear probe, 1 fine-tuning."""
+    probe: float = Field(0.3, gt=0, lt=1)
+    """Share of the steps that the linear probe takes."""
+    probe_rate: float = Field(1e-2, gt=0)
+    """Peak learning rate of the linear probe."""
+    views: int = Field(8, ge=1)
+    """Augmented views of each training image that the linear probe learns from."""
+
+    def prepare(
+        self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
+    ) -> Prepared:
+        transfers = receive(network, knowledge, class_names)
+        rates = stage_rates(network, self.learning_rate, self.body_rate, self.decay)
+        return Prepared(network, rates, transfers)
+
+    def train(self, job: Job) -> Trained:
+        prepared = self.prepare(job.network(), job.knowledge, job.class_names)
+        network = prepared.network
+        network.backbone.requires_grad_(False)
+        head = [(list(network.head.parameters()), self.probe_rate)]
+        probing = Prepared(network, head, prepared.transfers, views=self.views)
+        start = copied(job.fit(_Probe(), probing, share=self.probe))
+        network.requires_grad_(True)
+        end = copied(job.fit(self, prepared, share=1 - self.probe))
+        network.load_state_dict(mixed([start, end], [1 - self.alpha, self.alpha]))
+        return Trained(network, prepared.transfers, notes={"alpha": self.alpha})
+
+
+METHOD = WiseFT
