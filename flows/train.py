@@ -14,6 +14,7 @@ from tasks.package import unpack
 from tasks.plan import finalists, plans
 from tasks.pretrain import pretrain
 from tasks.refs import ArmRef, Divided, Ref, Source
+from tasks.search import search
 from transfer.features import Features
 from transfer.modalities.image.spec import ImageSpec
 from transfer.portfolio import Plan
@@ -40,11 +41,13 @@ def train(
         advised = advise(known, target, settings, machine)
         known = promising(known, advised, settings.adapt.best_sources)
         helped = plans(settings, target, known)
-        if settings.adapt.finalists is None:
-            return known, advised, crew.done([*alone, *crew.adapt(helped, [first, *more], known)])
-        tried = crew.done([*alone, *crew.adapt(helped, [first], known)])
-        going_on, arms = finalists(tried, settings)
-        return known, advised, [*arms, *crew.done(crew.adapt(going_on, more, known))]
+        stopped: list[ArmRef] = []
+        if settings.adapt.finalists is not None:
+            helped, stopped = finalists(crew.done(crew.adapt(helped, [first], known)), settings)
+        if settings.adapt.trials and settings.target.labels_per_class != 0:
+            helped = crew.done(crew.search(helped, first, known))
+        arms = crew.done([*alone, *crew.adapt(helped, [first, *more], known)])
+        return known, advised, [*arms, *stopped]
 
 
 def _parts(sources: dict[str, Divided], settings: Settings) -> dict[str, list[Divided]]:
@@ -98,6 +101,13 @@ class _Crew:
             for plan in planned
             for seed in seeds
         ]
+
+    def search(self, planned: Sequence[Plan], seed: int, sources: list[Source]) -> list[Any]:
+        """Start the search for the settings of some plans."""
+        arm = {"sources": sources, **self.shared}
+        settings = arm.pop("settings")
+        told = {"seed": seed, "settings": settings, "arm": arm}
+        return [self.runner.submit(search, {"plan": plan, **told}) for plan in planned]
 
     def done(self, futures: Sequence[Any]) -> list[Any]:
         """Wait for trainings; when one fails the others stop at their next step."""

@@ -65,7 +65,7 @@ def adapt(
         KeyboardInterrupt: ``stop`` was set; the training continues from here when it is run again.
     """
     machines.share_cores(at_once)
-    name, method = plan.method, getattr(settings.methods, plan.method)
+    name, method = plan.method, plan.tuned or getattr(settings.methods, plan.method)
     sources = [one for wanted in plan.sources for one in sources if one.name == wanted]
     arm_name = f"{plan.label}/{seed}"
 

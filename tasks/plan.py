@@ -44,16 +44,17 @@ def _offer(source: Source, classes: Sequence[str]) -> Offer:
 
 
 def finalists(arms: Sequence[ArmRef], settings: Settings) -> tuple[list[Plan], list[ArmRef]]:
-    """The plans that go on to all seeds, and the arms with their part in the choice."""
+    """The plans that go on to all seeds, and the arms that were stopped after their first one.
+
+    Without a label of the target nothing is known of an arm yet, and all go on.
+    """
     keep = settings.adapt.finalists
     if keep is None or settings.target.labels_per_class == 0:
-        return [arm.plan for arm in arms if arm.plan.sources], list(arms)
-    rivals = [arm for arm in arms if arm.plan.sources]
-    losses = choice.validation_losses(files(rivals))
+        return [arm.plan for arm in arms], []
+    losses = choice.validation_losses(files(list(arms)))
     best = portfolio.survivors(
-        {arm.plan.label: loss for arm, loss in zip(rivals, losses, strict=True)}, keep
+        {arm.plan.label: loss for arm, loss in zip(arms, losses, strict=True)}, keep
     )
-    log.info("going on with %s of %d: %s", len(best), len(rivals), ", ".join(best))
-    going_on = [arm.plan for arm in rivals if arm.plan.label in best]
-    judged = [replace(arm, finalist=not arm.plan.sources or arm.plan.label in best) for arm in arms]
-    return going_on, judged
+    log.info("going on with %d of %d: %s", len(best), len(arms), ", ".join(best))
+    going_on = [arm.plan for arm in arms if arm.plan.label in best]
+    return going_on, [replace(arm, finalist=False) for arm in arms if arm.plan.label not in best]

@@ -14,6 +14,7 @@ from tasks.store import key
 from transfer import ensemble as mixing
 from transfer import split
 from transfer.files import write_atomic
+from transfer.method import Method
 from transfer.result import Data, DatasetRecord, Evaluation, Result, Seconds
 from transfer.sample import Manifest
 from transfer.settings import Settings
@@ -47,7 +48,7 @@ def log_run(
                 "method": arm.plan.method,
                 "sources": list(arm.plan.sources),
                 "seed": arm.seed,
-                **getattr(settings.methods, arm.plan.method).model_dump(mode="json"),
+                **_method(arm, settings).model_dump(mode="json"),
             },
             metrics={
                 **({} if found.validation is None else {"validation_accuracy": found.validation}),
@@ -87,6 +88,11 @@ def log_run(
             seconds=sum(arm.ref.seconds for arm in arms),
         )
     )
+
+
+def _method(arm: ArmRef, settings: Settings) -> Method:
+    found: Method = arm.plan.tuned or getattr(settings.methods, arm.plan.method)
+    return found
 
 
 def _told(settings: Settings, data: Data) -> dict[str, str]:

@@ -45,6 +45,9 @@ class AdaptSettings(Section):
     finalists: int | None = Field(None, ge=1)
     """Methods that go on after their first seed: so many of the best, and those level with them;
     null lets all go on. Scratch always does."""
+    trials: int = Field(0, ge=0)
+    """Settings of each method (of each finalist) that a search tries beside its own, on the first
+    seed's validation loss; needs the extra `search`."""
     best_sources: int | None = Field(None, ge=1)
     """Sources that arms are trained on: so many of the advisor's best; null takes all."""
     tune_packages: bool = False

@@ -92,9 +92,7 @@ def pool_batch(
     return PoolBatch(weak, _standardised(augment(pixels, strong, dice), recipe.normal), rows)
 
 
-def embed(
-    network: Network, images: Tensor, views: int, recipe: Recipe, seed: int
-) -> Tensor:
+def embed(network: Network, images: Tensor, views: int, recipe: Recipe, seed: int) -> Tensor:
     """Features (V, N, D) by the frozen body of uint8 images (N, C, H, W).
 
     ``views`` augmented views of every image; 0 for the images as they are (V = 1). Images are not
@@ -109,7 +107,10 @@ def embed(
         return network.backbone(_standardised(pixels, recipe.normal)).float()
 
     with torch.inference_mode(), recipe.machine.autocast():
-        rounds = [torch.cat([view(p) for p in images.split(network.backbone.chunk)]) for _ in range(max(1, views))]
+        rounds = [
+            torch.cat([view(p) for p in images.split(network.backbone.chunk)])
+            for _ in range(max(1, views))
+        ]
     return torch.stack(rounds).clone()
 
 

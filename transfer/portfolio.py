@@ -35,6 +35,8 @@ class Plan:
     """Names of what it transfers from."""
     label: str
     """What its arms are called: the method, and the source where several could be meant."""
+    tuned: Method | None = None
+    """The method with settings that a search found; None takes those of params.yaml."""
 
 
 def plan(

@@ -118,9 +118,7 @@ class Predictor:
         return self.predict_tensors(np.stack(tensors))
 
 
-def committee_logits(
-    networks: Sequence[Network], images: Tensor, normal: Normalisation
-) -> Tensor:
+def committee_logits(networks: Sequence[Network], images: Tensor, normal: Normalisation) -> Tensor:
     """Mean class scores (N, K) of networks on images (N, C, H, W) uint8, on the CPU."""
     parts = []
     with torch.inference_mode():

@@ -1,0 +1,49 @@
+"""Search the settings of a method on its first seed's validation loss."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from tasks.adapt import adapt
+from tasks.ensemble import files
+from tasks.step import log, step
+from transfer import choice
+from transfer import search as library
+from transfer.method import Method
+from transfer.portfolio import Plan
+from transfer.settings import Settings
+
+
+@step("search", tags=["train"])
+def search(plan: Plan, seed: int, settings: Settings, arm: dict[str, Any]) -> Plan:
+    """Return the plan with the settings of lowest out-of-fold log loss.
+
+    Every trial is an arm of its own, stored as such.
+
+    Args:
+        plan: the group of arms.
+        seed: of the arms that are tried.
+        settings: how many trials, and where they begin.
+        arm: the other arguments of an arm.
+    """
+    begin: Method = getattr(settings.methods, plan.method)
+    found = library.search(begin, _loss(plan, seed, settings, arm), trials=settings.adapt.trials)
+    told = ", ".join(f"{name} {getattr(found.method, name):.3g}" for name in library.space(begin))
+    log.info(
+        "%s: validation loss %.4f to %.4f with %s",
+        plan.label,
+        found.default_loss,
+        found.loss,
+        told,
+    )
+    return replace(plan, tuned=found.method)
+
+
+def _loss(
+    plan: Plan, seed: int, settings: Settings, arm: dict[str, Any]
+) -> Callable[[Method], float]:
+    def loss(method: Method) -> float:
+        tried = adapt.fn(replace(plan, tuned=method), seed, settings=settings, **arm)
+        return float(choice.validation_losses(files([tried])).mean())
+
+    return loss
