@@ -42,7 +42,8 @@ class Pair:
 
 DIGITS = (
     "split.test=0.4",
-    "adapt.methods=[linear_probe,fine_tune,lp_ft,multi_task,fixmatch]",
+    "adapt.budget.steps=150",
+    "adapt.methods=[fine_tune,entropy,shot]",
 )
 PAIRS = {
     "digits": Pair(DIGITS, (5, 10, 20, 100)),
@@ -50,7 +51,6 @@ PAIRS = {
         (
             "split.test=0.4",
             "adapt.budget.steps=300",
-            "adapt.unlabelled_methods=[adabn,entropy,coral,mmd,dann,shot,pseudo_label,fixmatch]",
         ),
         (0,),
     ),

@@ -53,7 +53,7 @@ def _section(
 
 
 def _comment(text: str, depth: int) -> list[str]:
-    first = " ".join(text.split("\n\n")[0].split())
+    first = " ".join(text.split("\n\n", maxsplit=1)[0].split())
     mark = f"{'  ' * depth}# "
     return textwrap.wrap(first, WIDTH - 4, initial_indent=mark, subsequent_indent=mark)
 
@@ -73,7 +73,8 @@ def _is_table(value: Any) -> bool:
 
 
 def _yaml(value: Any) -> str:
-    return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("...\n").strip()
+    text = yaml.safe_dump(value, default_flow_style=True, width=10_000)
+    return text.removesuffix("...\n").strip()
 
 
 def table() -> str:

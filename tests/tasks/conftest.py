@@ -43,10 +43,10 @@ def make_model(tmp_path_factory):
     """Write a model folder of two members with random weights, told apart by its seed."""
 
     def make(seed: int) -> Path:
-        from transfer.normal import Normalisation
         from transfer.checkpoint import save_model
         from transfer.modalities.image.spec import ImageLimits, ImageSpec
         from transfer.network import Body, build
+        from transfer.normal import Normalisation
         from transfer.predict import Card, Member, tensor_name
 
         body = Body(name="resnet", options={"width": 4, "pool": True})
