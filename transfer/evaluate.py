@@ -3,6 +3,7 @@
 Shapes: A arms, N items, K classes.
 """
 
+import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from transfer import calibrate, choice, compare, ensemble, metrics, predict
+from transfer import calibrate, checkpoint, choice, compare, ensemble, metrics, predict
 from transfer.advise import Advice, agreement
 from transfer.arrays import TestItems
 from transfer.choice import ArmFiles, Choice, Mix
@@ -306,10 +307,18 @@ def _arms(tested: _Tested, mix: Mix) -> list[ArmResult]:
                 steps=arm.steps,
                 seconds=arm.seconds,
                 temperature=choice.temperature(arm.folder),
+                parameters=_parameters(arm),
+                notes=json.loads((arm.folder / "notes.json").read_text()),
                 weight=float(weight),
             )
         )
     return rows
+
+
+def _parameters(arm: ArmFiles) -> int:
+    state = checkpoint.load_state(arm.folder)
+    own = predict.tensor_name(0, 0, "")
+    return sum(tensor.numel() for name, tensor in state.items() if name.startswith(own))
 
 
 def _validation(tested: _Tested) -> list[tuple[float | None, float | None, float | None]]:

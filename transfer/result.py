@@ -98,6 +98,10 @@ class ArmResult(Section):
     """Optimiser steps of the final model, the same for every arm that trains a body."""
     seconds: float
     temperature: float
+    parameters: int
+    """Numbers in one of its networks, statistics of normalisation among them."""
+    notes: list[dict[str, float | str]]
+    """What its method has to say of each network it made."""
     weight: float
     """Its weight in the chosen model; 0 when it is not a member."""
 
@@ -212,7 +216,7 @@ class Evaluation(Section):
 class Result(Evaluation):
     """The whole run, as written to ``reports/retrain.json``."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     promoted: bool
     """True when this run's model is the champion after it."""
     reasons: list[str]

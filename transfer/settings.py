@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, create_model, model_validator
+from pydantic import Field, ValidationError, create_model, field_validator, model_validator
 
 from transfer import method
 from transfer.adapt import AdaptSettings
@@ -20,6 +20,7 @@ from transfer.modalities.image.augment import AugmentPolicy
 from transfer.modalities.image.spec import ImageLimits
 from transfer.network import BackboneSettings
 from transfer.pretrain import PretrainSettings
+from transfer.pretrained import PACKAGES
 from transfer.quality import QualitySettings
 from transfer.section import Section
 from transfer.split import SplitSettings
@@ -128,6 +129,15 @@ class Settings(Section):
     evaluate: EvaluateSettings = EvaluateSettings()
     promote: PromoteSettings = PromoteSettings()
     run: RunSettings = RunSettings()
+
+    @field_validator("pretrained")
+    @classmethod
+    def _come_with_weights(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if strange := [name for name in names if name not in PACKAGES]:
+            raise ValueError(
+                f"{strange[0]!r} comes without weights; expected some of {', '.join(PACKAGES)}"
+            )
+        return names
 
     @property
     def sources(self) -> tuple[SourceSettings, ...]:
