@@ -51,6 +51,7 @@ PAIRS = {
         (
             "split.test=0.4",
             "adapt.budget.steps=300",
+            "adapt.seeds=[0,1]",
         ),
         (0,),
     ),

@@ -11,7 +11,7 @@ from tasks import machine as machines
 from tasks.adapt import adapt
 from tasks.advise import advise, promising
 from tasks.package import unpack
-from tasks.plan import finalists, plans
+from tasks.plan import check, finalists, plans
 from tasks.pretrain import pretrain
 from tasks.refs import ArmRef, Divided, Ref, Source
 from tasks.search import search
@@ -31,23 +31,36 @@ def train(
     machine: Machine,
 ) -> tuple[list[Source], Ref, list[ArmRef]]:
     """Pretrain on every source, ask the advisor, and train the arms: those from nothing beside the
-    pretraining, then the first seed of all others, then the other seeds of the promising ones."""
-    at_once, (first, *more) = machines.workers(settings.run, machine), settings.adapt.seeds
+    pretraining, then the first seed of all others, then the other seeds of the promising ones.
+
+    When one training fails or the run is interrupted, the others stop at their next step.
+    """
+    check(settings, sources, target)
+    at_once = machines.workers(settings.run, machine)
     with ThreadPoolTaskRunner[Any](max_workers=at_once) as runner:
         crew = _Crew(runner, target, spec, folds, settings, machine, at_once)
-        bodies = crew.pretrain(_parts(sources, settings), min(1 + len(more), at_once - 1))
-        alone = crew.adapt(plans(settings, target, []), [first, *more], [])
-        known = [*crew.done(bodies), *(unpack(name, spec) for name in settings.pretrained)]
-        advised = advise(known, target, settings, machine)
-        known = promising(known, advised, settings.adapt.best_sources)
-        helped = plans(settings, target, known)
-        stopped: list[ArmRef] = []
-        if settings.adapt.finalists is not None:
-            helped, stopped = finalists(crew.done(crew.adapt(helped, [first], known)), settings)
-        if settings.adapt.trials and settings.target.labels_per_class != 0:
-            helped = crew.done(crew.search(helped, first, known))
-        arms = crew.done([*alone, *crew.adapt(helped, [first, *more], known)])
-        return known, advised, [*arms, *stopped]
+        try:
+            known = [*crew.pretrain(_parts(sources, settings)), *crew.unpack(settings.pretrained)]
+            advised = advise(known, target, settings, machine)
+            known = promising(known, advised, settings.adapt.best_sources)
+            return known, advised, _arms(crew, known, target, settings)
+        except BaseException:
+            crew.stop.set()
+            raise
+
+
+def _arms(crew: "_Crew", known: list[Source], target: Divided, settings: Settings) -> list[ArmRef]:
+    helped, stopped = plans(settings, target, known), list[ArmRef]()
+    first, *more = settings.adapt.seeds
+    if settings.adapt.finalists is not None:
+        tried = crew.done(crew.adapt(helped, [first], known))
+        helped, stopped = finalists(tried, settings)
+    if crew.searches:
+        searched = crew.search(plans(settings, target, []), []), crew.search(helped, known)
+        own, helped = (crew.done(futures) for futures in searched)
+        crew.alone = crew.adapt(own, [first, *more], [])
+    arms = [*crew.alone, *crew.adapt(helped, [first, *more], known)]
+    return [*crew.done(arms), *stopped]
 
 
 def _parts(sources: dict[str, Divided], settings: Settings) -> dict[str, list[Divided]]:
@@ -59,7 +72,7 @@ def _parts(sources: dict[str, Divided], settings: Settings) -> dict[str, list[Di
 
 
 class _Crew:
-    """Submits trainings, and stops all of them when one fails or the run is interrupted."""
+    """Submits trainings; when its ``stop`` is set, all of them stop."""
 
     def __init__(
         self,
@@ -71,9 +84,10 @@ class _Crew:
         machine: Machine,
         at_once: int,
     ) -> None:
-        self.runner, self.stop = runner, Event()
+        self.runner, self.settings, self.at_once, self.stop = runner, settings, at_once, Event()
+        self.alone: list[Any] = []
         self.told = {"settings": settings, "machine": machine, "stop": self.stop}
-        self.shared = {
+        self.shared: dict[str, Any] = {
             "target": target,
             "spec": spec,
             "folds": folds,
@@ -82,14 +96,27 @@ class _Crew:
             **self.told,
         }
 
-    def pretrain(self, parts: dict[str, list[Divided]], beside: int) -> list[Any]:
-        """Start the pretraining of every body, beside so many arms."""
-        return [
-            self.runner.submit(
-                pretrain, {"name": name, "parts": part, "beside": beside, **self.told}
-            )
+    @property
+    def searches(self) -> bool:
+        """Whether settings are searched; of a target without labels nothing could be."""
+        return self.settings.adapt.trials > 0 and self.settings.target.labels_per_class != 0
+
+    def pretrain(self, parts: dict[str, list[Divided]]) -> list[Source]:
+        """Pretrain every body, beside the arms that need none, unless those wait for a search."""
+        own = [] if self.searches else plans(self.settings, self.shared["target"], [])
+        seeds = self.settings.adapt.seeds
+        told = {"beside": min(len(own) * len(seeds), self.at_once - 1), **self.told}
+        bodies = [
+            self.runner.submit(pretrain, {"name": name, "parts": part, **told})
             for name, part in parts.items()
         ]
+        self.alone = self.adapt(own, seeds, [])
+        found: list[Source] = self.done(bodies)
+        return found
+
+    def unpack(self, names: Sequence[str]) -> list[Source]:
+        """Take the weights of installed packages."""
+        return [unpack(name, self.shared["spec"]) for name in names]
 
     def adapt(
         self, planned: Sequence[Plan], seeds: Sequence[int], sources: list[Source]
@@ -102,19 +129,18 @@ class _Crew:
             for seed in seeds
         ]
 
-    def search(self, planned: Sequence[Plan], seed: int, sources: list[Source]) -> list[Any]:
-        """Start the search for the settings of some plans."""
-        arm = {"sources": sources, **self.shared}
-        settings = arm.pop("settings")
-        told = {"seed": seed, "settings": settings, "arm": arm}
+    def search(self, planned: Sequence[Plan], sources: list[Source]) -> list[Any]:
+        """Start the search for the settings of some plans, on a seed that no arm has."""
+        arm = {name: told for name, told in self.shared.items() if name != "settings"}
+        told = {
+            "seed": max(self.settings.adapt.seeds) + 1,
+            "settings": self.settings,
+            "arm": {"sources": sources, **arm},
+        }
         return [self.runner.submit(search, {"plan": plan, **told}) for plan in planned]
 
     def done(self, futures: Sequence[Any]) -> list[Any]:
-        """Wait for trainings; when one fails the others stop at their next step."""
-        try:
-            for future in as_completed(list(futures)):
-                future.result()
-        except BaseException:
-            self.stop.set()
-            raise
+        """Wait for trainings, and raise what the first one that fails raises."""
+        for future in as_completed(list(futures)):
+            future.result()
         return [future.result() for future in futures]

@@ -8,6 +8,7 @@ from typing import Any
 
 from tasks import machine as machines
 from tasks import store
+from tasks.items import bodies, source_items
 from tasks.refs import ArmRef, Divided, Source
 from tasks.step import blamed, progress, step
 from tasks.stoppable import Stoppable
@@ -15,17 +16,17 @@ from transfer import adapt as library
 from transfer import pretrain as pretrained
 from transfer.arrays import (
     PoolItems,
-    SourceItems,
     labelled_items,
     normalisation,
     pool_items,
     validation_items,
 )
-from transfer.checkpoint import Keeper
+from transfer.checkpoint import Keeper, load_card
 from transfer.features import Features
 from transfer.method import Method
 from transfer.modalities.image.spec import ImageSpec
 from transfer.portfolio import Plan
+from transfer.predict import Card
 from transfer.recipe import Machine, Recipe
 from transfer.sample import Manifest
 from transfer.settings import Settings
@@ -81,7 +82,7 @@ def adapt(
         )
         with blamed(f"adapt {arm_name}"):
             arm = library.adapt(
-                plan.label,
+                name,
                 method,
                 [pretrained.load(one.knowledge.path) for one in sources],
                 shared,
@@ -106,7 +107,7 @@ def adapt(
     )
     for kept in store.partial(ref.path).parent.glob(f"{store.partial(ref.path).name}.*"):
         kept.unlink()
-    return ArmRef(plan, seed, settings.adapt.budget.steps, ref)
+    return ArmRef(plan, seed, load_card(ref.path, Card).members[0].steps, ref)
 
 
 def _read(method: Method, sources: Sequence[Source], blind: bool) -> dict[str, str]:
@@ -131,13 +132,12 @@ def _told(name: str, method: Method, settings: Settings) -> dict[str, Any]:
 
 
 def _code(plan: Plan, settings: Settings, sources: Sequence[Source]) -> list[str]:
-    """Modules that are loaded by name, which the import of others does not lead to."""
-    bodies = {pretrained.load_card(one.knowledge.path).body.name for one in sources}
-    bodies |= {settings.backbone.name} | ({"fused"} if len(sources) > 1 else set())
+    own = f"transfer.backbones.{settings.backbone.name}"
     return [
         "transfer.adapt",
+        "tasks.items",
         f"transfer.methods.{plan.method}",
-        *(f"transfer.backbones.{name}" for name in sorted(bodies)),
+        *sorted({own, *bodies(sources)}),
     ]
 
 
@@ -178,13 +178,3 @@ def _target(
 def _pool(target: Target) -> PoolItems:
     assert target.pool is not None
     return target.pool
-
-
-def source_items(source: Source, *, held: bool = False) -> SourceItems | None:
-    """Items of a source's training split, or of its validation split; None where it has none."""
-    if source.items is None:
-        return None
-    scanned, divided = source.items.scan.path, source.items.split.path
-    normal = normalisation(labelled_items(scanned, divided))
-    items = (validation_items if held else labelled_items)(scanned, divided)
-    return SourceItems(items, Manifest.load(scanned).class_names, normal)

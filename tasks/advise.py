@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tasks import store
-from tasks.adapt import source_items
+from tasks.items import bodies, source_items
 from tasks.refs import Divided, Ref, Source
 from tasks.step import log, step
 from transfer import advise as library
@@ -39,7 +40,7 @@ def advise(sources: Sequence[Source], target: Divided, settings: Settings, machi
         compute,
         inputs=target.inputs() | inputs,
         settings={"machine": vars(machine)},
-        code=["transfer.advise", "transfer.candidate", "transfer.pretrain"],
+        code=["transfer.advise", "transfer.candidate", "tasks.items", *bodies(sources)],
     )
     if len(sources) > 1 and (ranked := load(ref)):
         log.info("most promising first: %s", ", ".join(one.name for one in ranked))
@@ -57,7 +58,10 @@ def _advise(
         settings.adapt.budget, settings.augment, normalisation(items), len(names), machine
     )
     candidates = [
-        candidate(pretrain.load(one.knowledge.path), items, source_items(one), recipe)
+        replace(
+            candidate(pretrain.load(one.knowledge.path), items, source_items(one), recipe),
+            name=one.name,
+        )
         for one in sources
     ]
     return library.advise(candidates, items.labels.numpy(), names, items.groups.tolist())

@@ -24,7 +24,6 @@ def files(arms: list[ArmRef]) -> list[ArmFiles]:
             a.seed,
             a.ref.path,
             a.steps,
-            a.ref.seconds,
             a.plan.sources,
             a.plan.label,
             a.finalist,
@@ -83,10 +82,10 @@ def choose(arms: list[ArmRef], settings: Settings) -> Ref:
         compute,
         inputs=digests(arms),
         settings={
-            "sources": {arm.name: arm.plan.sources for arm in arms},
+            "arms": [[arm.name, arm.plan.sources] for arm in arms],  # weights are by position
             "validator": settings.adapt.validator,
         },
-        code=["transfer.choice"],
+        code=["transfer.choice", f"transfer.validators.{settings.adapt.validator}"],
     )
 
 
@@ -103,6 +102,7 @@ def compose(arms: list[ArmRef], evaluated: Ref, datasets: list[Dataset], setting
             [arm.ref.path for arm in arms],
             weights,
             out / "model",
+            names=[arm.name for arm in arms],
             data=data,
             settings_digest=settings.digest(),
         )
@@ -111,6 +111,10 @@ def compose(arms: list[ArmRef], evaluated: Ref, datasets: list[Dataset], setting
         "compose",
         compute,
         inputs={"evaluation": evaluated.digest, **digests(arms)},
-        settings={"data": data, "settings": settings.digest()},
+        settings={
+            "data": data,
+            "settings": settings.digest(),
+            "arms": [arm.name for arm in arms],  # weights are by position
+        },
         code=["transfer.adapt", "transfer.result"],
     )

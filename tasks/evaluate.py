@@ -23,7 +23,7 @@ def evaluate(
     """Store ``evaluation.json`` and every arm's test predictions."""
     told = {
         "evaluate": settings.evaluate.model_dump(mode="json"),
-        "sources": {arm.name: arm.plan.sources for arm in arms},
+        "arms": [[arm.name, arm.plan.sources] for arm in arms],  # predictions are by position
         "labels_per_class": settings.target.labels_per_class,
         "validator": settings.adapt.validator,
     }
@@ -58,7 +58,7 @@ def evaluate(
         compute,
         inputs=inputs | digests(arms),
         settings=told,
-        code=["transfer.evaluate"],
+        code=["transfer.evaluate", f"transfer.validators.{settings.adapt.validator}"],
     )
 
 

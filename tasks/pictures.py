@@ -101,7 +101,8 @@ def learning_curves(histories: Sequence[Curve]) -> "Figure":
     """Training and validation loss of every run: the source left, the target's methods right."""
     panels: dict[str, list[Curve]] = {}
     for run in histories:
-        panels.setdefault("source" if run["name"] == "pretrain" else "target", []).append(run)
+        data = "source" if run["name"].partition(" ")[0] == "pretrain" else "target"
+        panels.setdefault(data, []).append(run)
     figure = figure_of(10.4 if len(panels) > 1 else 5.6, 3.5, "Learning curves")
     hues = _hues(histories)
     for number, data in enumerate(sorted(panels), 1):
@@ -156,7 +157,8 @@ def arms(result: Evaluation) -> "Figure":
         _interval(
             axes, row + 0.15, (arm.test_low, arm.test, arm.test_high), _look(arm), filled=True
         )
-    axes.plot([], [], "o", color=MUTED, mfc=SURFACE, ms=4.5, label="validation")
+    if any(arm.validation is not None for arm in result.arms):
+        axes.plot([], [], "o", color=MUTED, mfc=SURFACE, ms=4.5, label="validation")
     axes.plot([], [], "o", color=MUTED, ms=4.5, label="test")
     name_ticks(axes, "y", ["chosen model", *(f"{a.group} / {a.seed}" for a in result.arms)])
     axes.set_ylim(len(result.arms) + 0.6, -0.6)

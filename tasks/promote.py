@@ -122,6 +122,7 @@ def _evidence(
         labels=tested.labels,
         chosen=tested.chosen,
         scratch_gain=evaluation.gain,
+        baseline=evaluation.scratch.method,
         champion=champion,
         champion_state=state,
         loaded_back=_loaded_back(name, version, tested, target),

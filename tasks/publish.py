@@ -139,8 +139,13 @@ def publish(
 ) -> Result:
     """Write reports/: the page for people, JSON for machines, figures and curves for DVC."""
     evaluation = evaluate.load(evaluated)
+    seconds = {arm.name: arm.ref.seconds for arm in arms}
+    timed = [
+        found.model_copy(update={"seconds": seconds[f"{found.group}/{found.seed}"]})
+        for found in evaluation.arms
+    ]
     result = Result(
-        **evaluation.model_dump(),
+        **evaluation.model_copy(update={"arms": timed}).model_dump(),
         promoted=outcome.promoted,
         reasons=outcome.reasons,
         rules=outcome.rules,

@@ -1,5 +1,6 @@
-"""Search the settings of a method on its first seed's validation loss."""
+"""Search the settings of a method on the validation loss of a seed of its own."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -9,6 +10,7 @@ from tasks.ensemble import files
 from tasks.step import log, step
 from transfer import choice
 from transfer import search as library
+from transfer.errors import CrosstrainError
 from transfer.method import Method
 from transfer.portfolio import Plan
 from transfer.settings import Settings
@@ -43,7 +45,11 @@ def _loss(
     plan: Plan, seed: int, settings: Settings, arm: dict[str, Any]
 ) -> Callable[[Method], float]:
     def loss(method: Method) -> float:
-        tried = adapt.fn(replace(plan, tuned=method), seed, settings=settings, **arm)
+        try:
+            tried = adapt.fn(replace(plan, tuned=method), seed, settings=settings, **arm)
+        except CrosstrainError as error:  # such settings are no better than any
+            log.info("%s: %s", plan.label, error)
+            return math.inf
         return float(choice.validation_losses(files([tried])).mean())
 
     return loss

@@ -44,11 +44,15 @@ def _key_figures(result: Result) -> list[str]:
     return [
         f"| chosen model ({_plain(chosen.scheme)} of {len(chosen.members)}), accuracy "
         f"| {percent(chosen.accuracy)} | {between(chosen.low, chosen.high)} |",
-        f"| from scratch ({len(result.seeds)} seeds), accuracy "
+        f"| {_baseline(result)} ({len(result.seeds)} seeds), accuracy "
         f"| {percent(scratch.accuracy)} | {between(scratch.low, scratch.high)} |",
         f"| gain in {_plain(gain.metric)}, points "
         f"| {points(gain.point)} | [{points(gain.low)}, {points(gain.high)}] |",
     ]
+
+
+def _baseline(result: Result) -> str:
+    return "from scratch" if result.scratch.method == "scratch" else "source as it is"
 
 
 def _plain(text: str) -> str:
@@ -114,7 +118,8 @@ def _rows(result: Result) -> list[tuple[list[str], str]]:
             weight,
         ]
         rows.append((cells, "cyan" if a.weight > 0 else "" if a.uses_source else "dim"))
-    for name, it in (("scratch ensemble", result.scratch), ("chosen model", result.chosen)):
+    baseline = f"{result.scratch.method} ensemble"
+    for name, it in ((baseline, result.scratch), ("chosen model", result.chosen)):
         test = f"{percent(it.accuracy, '')} {between(it.low, it.high)}"
         rows.append(([name, "", "", test, "", ""], "bold"))
     return rows

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from tasks import demo_data, version
+from tasks.code import _closure
 from transfer.errors import DataRefusedError
 
 ROOT = Path(__file__).parents[1]
@@ -82,9 +83,10 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """This project's DVC files, small stand-ins for the rest, data accepted and committed."""
     project = tmp_path_factory.mktemp("recorded")
     _copy_dvc_files(project)
-    for name in ("transfer/a.py", "tasks/a.py", "flows/retrain.py", "constraints.txt"):
-        (project / name).parent.mkdir(exist_ok=True)
-        (project / name).write_text("1\n")
+    for name in _deps():
+        path = project / name if "." in name else project / name / "a.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("1\n")
     for row in range(20):
         path = project / f"data/{('mnist', 'digits')[row % 2]}/{row % 5}/{row}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,6 +109,12 @@ def _copy_dvc_files(project: Path) -> None:
     for name in (".dvcignore", ".gitignore", "data.dvc", "dvc.yaml"):
         shutil.copy(ROOT / name, project)
     shutil.copytree(ROOT / ".dvc", project / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
+
+
+def _deps() -> set[str]:
+    """What the stage depends on, besides what another stage makes."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    return set(stages["retrain"]["deps"]) - {"reports/data.json"}
 
 
 def _params() -> dict[str, dict[str, Any]]:
@@ -136,6 +144,12 @@ def test_every_section_of_the_settings_but_promote_is_a_parameter() -> None:
     settings = yaml.safe_load((ROOT / "params.yaml").read_text())
     assert settings.keys() - _params().keys() == {"promote"}
     assert settings.keys() >= _params().keys()
+
+
+def test_the_stage_depends_on_every_module_of_the_flow() -> None:
+    modules = _closure("flows.retrain") - {"flows"}
+    assert "flows.retrain" in modules
+    assert {f"{name.replace('.', '/')}.py" for name in modules} <= _deps()
 
 
 def test_repro_runs_once_then_again_only_for_what_changed(project: None) -> None:

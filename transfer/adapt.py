@@ -44,12 +44,13 @@ class AdaptSettings(Section):
     """One arm a method and seed."""
     finalists: int | None = Field(None, ge=1)
     """Methods that go on after their first seed: so many of the best, and those level with them;
-    null lets all go on. Scratch always does."""
+    null lets all go on. Scratch always does, and so do all where the target has no label."""
     trials: int = Field(0, ge=0)
-    """Settings of each method (of each finalist) that a search tries beside its own, on the first
-    seed's validation loss; needs the extra `search`."""
+    """Settings of scratch and of each method (of each finalist) that a search tries, by the
+    validation loss; needs the extra `search`. None are tried where the target has no label."""
     best_sources: int | None = Field(None, ge=1)
-    """Sources that arms are trained on: so many of the advisor's best; null takes all."""
+    """Sources that arms are trained on: so many of the advisor's best; null takes all, and so
+    does a target without labels, of which the advisor cannot say anything."""
     tune_packages: bool = False
     """Also train the bodies of pretrained packages, which are large: slow without a GPU."""
     unlabelled_methods: tuple[str, ...] = ("adabn", "mmd", "entropy", "shot", "fixmatch")
@@ -122,6 +123,8 @@ class Arm:
     histories: tuple[History, ...]
     transfers: tuple[Transfer, ...]
     normal: Normalisation
+    steps: int
+    """Optimiser steps that each network took."""
     notes: tuple[dict[str, float | str], ...] = ()
     """What the method has to say of each network."""
     seen: Arrays | None = None
@@ -185,6 +188,7 @@ def adapt(
         tuple(trainer.history for trainer in trainers),
         tuple(made[-1].transfers),
         trainers[-1].seen_by(made[-1]).normal,
+        trainers[-1].steps,
         tuple(one.notes for one in made),
         _seen(made[-1].network, trainers[-1].seen_by(made[-1]), target),
     )
@@ -245,6 +249,7 @@ def save(arm: Arm, target: Target, out: Path) -> None:
         weight=1.0,
         temperature=temperature,
         networks=len(arm.networks),
+        steps=arm.steps,
         body=arm.networks[0].body,
         normal=arm.normal,
     )
@@ -285,25 +290,29 @@ def compose(
     weights: Sequence[float],
     out: Path,
     *,
+    names: Sequence[str],
     data: dict[str, str],
     settings_digest: str,
 ) -> Card:
     """Write the weighted sum of arms as one model folder; arms of weight zero are left out.
 
-    ``data`` (name to md5 of each dataset) and ``settings_digest`` say where the model came from.
+    ``names`` are what the arms are called in this run: a stored arm may be older than the sources
+    that its name must tell apart now. ``data`` (name to md5 of each dataset) and
+    ``settings_digest`` say where the model came from.
 
     Raises:
         ModelFileError: an arm cannot be read.
     """
     state: dict[str, Tensor] = {}
     members: list[Member] = []
-    for folder, weight in zip(arms, weights, strict=True):
+    for folder, weight, name in zip(arms, weights, names, strict=True):
         card = checkpoint.load_card(folder, Card)
         if weight <= 0:
             continue
         for key, tensor in checkpoint.load_state(folder).items():
             state[f"{len(members)}.{key.split('.', 1)[1]}"] = tensor
-        members.append(card.members[0].model_copy(update={"weight": float(weight)}))
+        told = {"arm": name, "weight": float(weight)}
+        members.append(card.members[0].model_copy(update=told))
     origin = {"data": data, "settings_digest": settings_digest}
     composed = card.model_copy(update={"members": tuple(members), **origin})
     checkpoint.save_model(out, composed, state)

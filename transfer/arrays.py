@@ -5,6 +5,7 @@ different types on purpose: nothing that trains or chooses accepts `TestItems`.
 Shapes: N items, C channels, H x W pixels.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,12 @@ class SourceItems:
     def of(cls, items: TrainItems, class_names: tuple[str, ...]) -> "SourceItems":
         """Items with their own statistics."""
         return cls(items, class_names, normalisation(items))
+
+
+def spread(labels: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Rows of so many items or fewer, in order: of each class alike, whatever their order."""
+    by_class = np.argsort(labels, kind="stable")
+    return np.sort(by_class[:: max(1, math.ceil(len(labels) / most))])
 
 
 def union(parts: Sequence[SourceItems]) -> SourceItems:

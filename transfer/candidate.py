@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from transfer.advise import Candidate
-from transfer.arrays import SourceItems, TrainItems
+from transfer.arrays import SourceItems, TrainItems, spread
 from transfer.feed import embed
 from transfer.network import Network, build
 from transfer.recipe import Recipe
@@ -42,10 +42,10 @@ def candidate(
         head = network.head(features.to(recipe.machine.device)).softmax(1).cpu()
     told = None
     if source is not None:
-        step = max(1, len(source.items) // MOST)
+        rows = torch.from_numpy(spread(source.items.labels.numpy(), MOST))
         own = knowledge.normal if knowledge.fixed_normal else source.normal
         at_source = replace(recipe, normal=own)
-        told = _features(network, source.items.images[::step], at_source).numpy()
+        told = _features(network, source.items.images[rows], at_source).numpy()
     probabilities = head.numpy() if names else None
     return Candidate(knowledge.source, features.numpy(), told, probabilities, names)
 

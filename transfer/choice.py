@@ -19,9 +19,6 @@ from transfer.validator import Seen
 
 Floats = NDArray[np.float64]
 
-BASELINES = ("scratch", "source_only")
-"""Methods that gains are measured against: with labels of the target, and without."""
-
 
 @dataclass(frozen=True)
 class ArmFiles:
@@ -31,7 +28,6 @@ class ArmFiles:
     seed: int
     folder: Path
     steps: int
-    seconds: float
     sources: tuple[str, ...] = ()
     """Names of the knowledge sources it takes anything from."""
     label: str = ""
@@ -114,9 +110,10 @@ def choose(arms: Sequence[ArmFiles], validator: str) -> Choice:
     """
     judge = judge_of(arms, validator)
     names = list(dict.fromkeys(name for arm in arms for name in arm.sources))
-    baseline = np.array([arm.method in BASELINES for arm in arms], float)
+    method = "source_only" if is_label_free(arms) else "scratch"
+    baseline = np.array([arm.method == method for arm in arms], float)
     if not names or not baseline.any():
-        raise CrosstrainError(f"expected arms that use a source, and one of {list(BASELINES)}")
+        raise CrosstrainError(f"expected arms that use a source, and {method} to compare them with")
     everything = [True] * len(arms)
     best, scores = judge(everything)
     return Choice(
@@ -161,7 +158,7 @@ def _collapsed(arms: Sequence[ArmFiles]) -> dict[int, str]:
 
 
 def _users(arms: Sequence[ArmFiles], name: str) -> list[bool]:
-    alone = [arm.sources == (name,) and arm.finalist for arm in arms]
+    alone = [arm.sources == (name,) for arm in arms]
     return alone if any(alone) else [name in arm.sources for arm in arms]
 
 

@@ -28,6 +28,7 @@ from transfer.result import (
     Oracle,
     Scratch,
     SourceGain,
+    Verdict,
 )
 from transfer.section import Section
 
@@ -87,6 +88,20 @@ class _Tested:
             replicates=self.settings.replicates,
             seed=self.settings.seed,
         )
+
+    def worth(self, weights: Floats, baseline: Floats) -> tuple[Gain, Verdict]:
+        """Gain of a mix, and its verdict; of arms that were stopped early, on their seeds alone
+        and without a verdict: one seed says nothing of the others."""
+        members = [arm for arm, weight in zip(self.arms, weights, strict=True) if weight > 0]
+        if all(arm.finalist for arm in members):
+            gain = self.gain(weights, baseline)
+            return gain, compare.verdict(gain)
+        seeds = {arm.seed for arm in members}
+        rows = np.array([arm.seed in seeds for arm in self.arms])
+        some = [arm for arm in self.arms if arm.seed in seeds]
+        alone = _Tested(some, self.probabilities[rows], self.labels, self.settings)
+        part = baseline[rows]
+        return alone.gain(weights[rows], part / part.sum()), "none"
 
     def interval(self, probabilities: Floats) -> tuple[float, float]:
         """Wilson interval of the accuracy of probabilities (N, K)."""
@@ -171,13 +186,13 @@ def evaluate(
 def _sources(tested: _Tested, chosen: Choice) -> list[SourceGain]:
     rows = []
     for name, mix in chosen.by_source.items():
-        gain = tested.gain(mix.weights, chosen.baseline.weights)
+        gain, verdict = tested.worth(mix.weights, chosen.baseline.weights)
         other = chosen.without[name]
         rows.append(
             SourceGain(
                 name=name,
                 gain=gain,
-                verdict=compare.verdict(gain),
+                verdict=verdict,
                 members=tested.members(mix.weights),
                 adds=tested.gain(chosen.best.weights, other.weights) if other else None,
             )
@@ -194,11 +209,13 @@ def _foresight(
     if not choice.is_label_free(tested.arms):
         losses = choice.validation_losses([tested.arms[i] for i in firsts])
         predicted = (-losses.mean(1)).tolist()
-    groups = [tested.arms[i].group for i in firsts]
     return Foresight(
         advice=list(advice),
         sources=agreement([rank.get(s.name) for s in sources], [s.gain.point for s in sources]),
-        methods=agreement(predicted, [_accuracy(tested, group) for group in groups]),
+        methods=agreement(
+            predicted,
+            [metrics.accuracy(tested.probabilities[i], tested.labels) for i in firsts],
+        ),
     )
 
 
@@ -234,7 +251,7 @@ def _named(arms: Sequence[ArmFiles], weights: Floats) -> str:
 
 def _oracle(tested: _Tested, mixed: Floats) -> Oracle:
     """The method that is best on the test split itself: all its seeds, uniformly."""
-    groups = dict.fromkeys(arm.group for arm in tested.arms)
+    groups = dict.fromkeys(arm.group for arm in tested.arms if arm.finalist)
     found = {group: _accuracy(tested, group) for group in groups}
     best = max(found, key=found.__getitem__)
     gap = found[best] - metrics.accuracy(mixed, tested.labels)
@@ -305,7 +322,7 @@ def _arms(tested: _Tested, mix: Mix) -> list[ArmResult]:
                 test_low=low,
                 test_high=high,
                 steps=arm.steps,
-                seconds=arm.seconds,
+                seconds=0.0,
                 temperature=choice.temperature(arm.folder),
                 parameters=_parameters(arm),
                 notes=json.loads((arm.folder / "notes.json").read_text()),

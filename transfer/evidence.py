@@ -28,7 +28,7 @@ class Evidence:
     chosen: NDArray[np.floating]
     """(N, K) probabilities of the challenger."""
     scratch_gain: Gain
-    """Challenger minus training from scratch."""
+    """Challenger minus the baseline."""
     champion: NDArray[np.floating] | None
     """(N, K) probabilities of the champion, on the same items and in the same order of classes."""
     champion_state: ChampionState
@@ -36,6 +36,8 @@ class Evidence:
     loaded_back: float | None
     """Largest absolute difference of a probability between the challenger and the copy that was
     loaded back from the registry; None when that was not done."""
+    baseline: str = "scratch"
+    """What the gain is over: a key of `transfer.compare.BASELINES`."""
     class_names: Sequence[str] = ()
     """K names; empty: classes are called by number."""
     level: float = 0.95

@@ -38,7 +38,7 @@ class Features:
 
 
 def _digest(network: Network) -> str:
-    found = hashlib.sha256()
+    found = hashlib.sha256(network.body.model_dump_json().encode())
     for name, tensor in network.backbone.state_dict().items():
         found.update(name.encode())
         found.update(tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from itertools import repeat
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from transfer.arrays import PoolItems, SourceItems, TrainItems
@@ -69,13 +69,14 @@ def _optimiser(prepared: Prepared, decay: float) -> torch.optim.AdamW:
 
 
 class _Average:
-    """Exponential moving average of every tensor of a network, started late."""
+    """Exponential moving average of every tensor of a network and of what is trained beside it,
+    started late."""
 
     def __init__(self, decay: float, state: dict[str, Tensor] | None = None) -> None:
         self.decay, self.state = decay, state or {}
 
-    def update(self, network: nn.Module) -> None:
-        for name, tensor in network.state_dict().items():
+    def update(self, tensors: dict[str, Tensor]) -> None:
+        for name, tensor in tensors.items():
             if not tensor.is_floating_point() or name not in self.state:
                 self.state[name] = tensor.detach().clone()
             else:
@@ -141,7 +142,7 @@ def fit(
     loop = _Loop(method, prepared, items, recipe, seed, beside, features)
     if keeper and (state := keeper.load()):
         loop.restore(state)
-    budget = recipe.budget
+    budget, saved = recipe.budget, loop.step
     for rows in loop.rows():
         loop.advance(rows)
         if watch and (loop.step % watch.every == 0 or loop.step == budget.steps):
@@ -150,8 +151,11 @@ def fit(
                 break
         if keeper and keeper.due():
             keeper.save(loop.snapshot())
+            saved = loop.step
         if on_step and loop.step % 50 == 0:
             on_step(loop.step, budget.steps)
+    if keeper and saved != loop.step:  # a later phase may die: this one is not made again
+        keeper.save(loop.snapshot())
     return loop.close(), loop.history
 
 
@@ -187,7 +191,8 @@ class _Loop:
         self.network = prepared.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         prepared.helpers.to(device)
         prepared.reference = {name: t.to(device) for name, t in prepared.reference.items()}
-        self.optimiser = _optimiser(prepared, recipe.budget.weight_decay)
+        decay = recipe.budget.weight_decay if prepared.decays else 0.0
+        self.optimiser = _optimiser(prepared, decay)
         self.average = _Average(recipe.budget.average)
         self.best: dict[str, Tensor] = {}
         self.history = History()
@@ -261,7 +266,7 @@ class _Loop:
         self.method.after_step(self.prepared, progress)
         self.step += 1
         if budget.average and progress >= budget.average_from:
-            self.average.update(self.network)
+            self.average.update(self._kept())
         self._record(loss.detach(), sum(len(part) for part in vars(rows).values()))
 
     def _record(self, loss: Tensor, n: int) -> None:
@@ -284,7 +289,7 @@ class _Loop:
         _finite(loss, "validation loss", self.step)
         right = float((scores.argmax(1) == watch.items.labels).float().mean())
         if loss < min(self.history.validation_loss, default=math.inf):
-            self.best = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+            self.best = {k: v.detach().clone() for k, v in self._kept().items()}
         self._swap_in(kept)
         self.history.validation_step.append(self.step)
         self.history.validation_loss.append(loss)
@@ -297,10 +302,19 @@ class _Loop:
 
     def _swap_in(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Load tensors if there are any, and return those that were there before."""
-        before = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+        before = {k: v.detach().clone() for k, v in self._kept().items()}
         if state:
-            self.network.load_state_dict(state)
+            with torch.no_grad():
+                for name, tensor in self._kept().items():
+                    tensor.copy_(state[name])
         return before
+
+    def _kept(self) -> dict[str, Tensor]:
+        """Tensors of the network, and parameters that are trained beside it."""
+        trained = {id(p) for parameters, _ in self.prepared.rates for p in parameters}
+        helpers = self.prepared.helpers.named_parameters()
+        beside = {f"helpers.{name}": p for name, p in helpers if id(p) in trained}
+        return {**self.network.state_dict(), **beside}
 
     def snapshot(self) -> dict[str, object]:
         """Everything that the next step depends on."""

@@ -29,6 +29,7 @@ def _points(share: float) -> str:
 class NotWorseThanScratch(Section):
     """Training from scratch is not shown to be better, nor measured better by more than a margin.
 
+    Where the target has no label, the source's network as it is stands for training from scratch.
     Milder than non-inferiority, which no small test split could show: a target's first champion
     has nothing else to be compared with.
     """
@@ -44,7 +45,7 @@ class NotWorseThanScratch(Section):
         return RuleOutcome(
             rule=self.rule,
             held=gain.high >= 0 and gain.point >= -self.margin,
-            found=f"{compare.points(gain)} over training from scratch",
+            found=f"{compare.points(gain)} over {compare.BASELINES[evidence.baseline]}",
             expected=f"at least {_points(-self.margin)}, interval reaching 0",
         )
 

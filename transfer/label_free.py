@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transfer import calibrate, validator
-from transfer.arrays import PoolItems, SourceItems
+from transfer.arrays import PoolItems, SourceItems, spread
 from transfer.feed import embed
 from transfer.network import Network
 from transfer.recipe import Recipe
@@ -74,7 +74,7 @@ def _shared(source: SourceItems, class_names: Sequence[str]) -> tuple[NDArray[np
     rows = {i: class_names.index(n) for i, n in enumerate(source.class_names) if n in class_names}
     labels = source.items.labels.numpy()
     kept = np.flatnonzero(np.isin(labels, list(rows)))
-    kept = kept[:: max(1, len(kept) // MOST)]
+    kept = kept[spread(labels[kept], MOST)]
     told = np.array([rows[label] for label in labels[kept].tolist()], np.int64)
     return told, source.items.images[torch.from_numpy(kept)]
 

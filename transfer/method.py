@@ -9,7 +9,7 @@ there as often as it needs. What it reads beyond the target's labels it declares
 Shapes: N labelled items of a batch, M of the source's, U unlabelled, K classes, Ks of the source.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
@@ -68,6 +68,8 @@ class Prepared:
     helpers: nn.ModuleDict = field(default_factory=nn.ModuleDict)
     """Nets and buffers that training needs and the model does not: teachers, discriminators, a
     source's head. They are kept in checkpoints."""
+    decays: bool = True
+    """False for a method that pulls its weights by itself: the optimiser's decay is then off."""
     views: int = 0
     """Above 0 the body is frozen: features of that many augmented views of each training image
     are computed once, and only the head is trained."""
@@ -131,6 +133,8 @@ class Job:
 
     body: Body
     """The backbone to build: the knowledge's, or that of the settings where none is given."""
+    own: Body
+    """That of the settings."""
     channels: int
     class_names: tuple[str, ...]
     """K names."""
@@ -153,10 +157,6 @@ class Job:
             classes=len(self.class_names),
             seed=self.seed,
         )
-
-    def with_seed(self, seed: int) -> "Job":
-        """The same job with other fresh weights."""
-        return replace(self, seed=seed)
 
 
 class Method(Section):

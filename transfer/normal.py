@@ -7,7 +7,11 @@ from transfer.section import Section
 
 
 class Normalisation(Section):
-    """Mean and standard deviation a channel, of pixels scaled to 0..1, from training data only."""
+    """Mean and standard deviation a channel, of pixels scaled to 0..1, from training data only.
+
+    Those of a target are measured on all its labelled items: the items that a fold holds out are
+    among them, with two numbers a channel and no label.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]

@@ -61,9 +61,9 @@ def plan(
     plans = [Plan(name, (), name) for name in order if not kinds[name].uses_source]
     for name in order:
         kind = kinds[name]
-        if kind.combines:
+        if kind.combines and offers:
             plans.append(Plan(name, tuple(offer.name for offer in offers), name))
-        elif kind.uses_source:
+        elif kind.uses_source and not kind.combines:
             plans += [
                 Plan(name, (offer.name,), f"{name}/{offer.name}" if len(offers) > 1 else name)
                 for offer in offers

@@ -31,6 +31,8 @@ class Member(Section):
     weight: float
     temperature: float
     networks: int
+    steps: int = 0
+    """Optimiser steps that each network took."""
     body: Body
     """The backbone of its networks."""
     normal: Normalisation

@@ -97,6 +97,7 @@ class ArmResult(Section):
     steps: int
     """Optimiser steps of the final model, the same for every arm that trains a body."""
     seconds: float
+    """Wall time of its training; 0 in an evaluation, which knows no clock."""
     temperature: float
     parameters: int
     """Numbers in one of its networks, statistics of normalisation among them."""

@@ -6,6 +6,7 @@ each number log-uniformly around its default. The default is always tried first,
 never ends with worse validation than it began.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -38,19 +39,23 @@ def space(method: Method) -> dict[str, tuple[float, float]]:
         if isinstance(value, float) and value > 0:
             low, high = value / REACH, value * REACH
             for bound in field.metadata:
-                low, high = _within(bound, low, high)
+                low, high = _within(bound, value, low, high)
             found[name] = (low, high)
     return found
 
 
-def _within(bound: Any, low: float, high: float) -> tuple[float, float]:
+def _within(bound: Any, value: float, low: float, high: float) -> tuple[float, float]:
+    """Cut an interval at a bound; an open one is not reached."""
     if isinstance(bound, Le):
         return low, min(high, float(bound.le))  # type: ignore[arg-type]
     if isinstance(bound, Lt):
-        return low, min(high, 0.99 * float(bound.lt))  # type: ignore[arg-type]
-    if isinstance(bound, Ge | Gt):
-        edge = float(bound.ge if isinstance(bound, Ge) else bound.gt)  # type: ignore[arg-type]
-        return max(low, edge), high
+        edge = float(bound.lt)  # type: ignore[arg-type]
+        return low, min(high, edge - (edge - value) / REACH)
+    if isinstance(bound, Ge):
+        return max(low, float(bound.ge)), high  # type: ignore[arg-type]
+    if isinstance(bound, Gt):
+        edge = float(bound.gt)  # type: ignore[arg-type]
+        return max(low, edge + (value - edge) / REACH), high
     return low, high
 
 
@@ -59,7 +64,8 @@ def search(method: Method, loss: Callable[[Method], float], *, trials: int, seed
 
     Args:
         method: with the settings to begin from.
-        loss: validation loss of an arm with these settings; never of the test split.
+        loss: validation loss of an arm with these settings, infinite where training diverged;
+            never of the test split.
         trials: how many settings are tried beside the default.
         seed: of the sampler.
 
@@ -85,9 +91,10 @@ def search(method: Method, loss: Callable[[Method], float], *, trials: int, seed
         drawn = {
             n: trial.suggest_float(n, low, high, log=True) for n, (low, high) in bounds.items()
         }
-        tried = method.model_copy(update=drawn)
+        tried = type(method)(**{**method.model_dump(), **drawn})
         found = loss(tried)
-        study.tell(trial, found)
+        failed = optuna.trial.TrialState.FAIL if not math.isfinite(found) else None
+        study.tell(trial, None if failed else found, state=failed)
         if found < lowest:
             best, lowest = tried, found
     return Found(best, lowest, trials, default)

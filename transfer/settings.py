@@ -146,7 +146,9 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
-        names = [*(one.label for one in self.sources), *self.pretrained]
+        labels = [one.label for one in self.sources]
+        joint = [" and ".join(labels)] if self.pretrain.jointly and len(labels) > 1 else []
+        names = [*labels, *joint, *self.pretrained]
         if self.target.label in names:
             raise ValueError(
                 f"source and target are both named {self.target.label!r}; set source.name or "

@@ -64,11 +64,12 @@ class Trainer:
             recipe = replace(recipe, normal=given.normal)
         self.method, self.target, self.recipe, self.seed = method, target, recipe, seed
         self.keeper, self.on_step = keeper, on_step
-        self.history, self.phases, self.steps = History(), 0, 0
+        self.history, self.phases, self.steps, self.shared = History(), 0, 0, 0.0
         self.rows = torch.from_numpy(np.flatnonzero(seen))
         held = target.labelled.groups[~seen]
         self.job = Job(
             body=given.body if given else target.body,
+            own=target.body,
             channels=target.spec.channels,
             class_names=target.class_names,
             knowledge=given,
@@ -99,7 +100,8 @@ class Trainer:
         share: float = 1.0,
     ) -> Network:
         """Run the loop for one phase; see `transfer.method.Fit`."""
-        steps = max(1, round(share * self.recipe.budget.steps))
+        self.shared += share
+        steps = max(1, round(self.shared * self.recipe.budget.steps) - self.steps)
         budget = self.recipe.budget.model_copy(update={"steps": steps})
         items = self.job.labelled if items is None else items
         network, history = fit(

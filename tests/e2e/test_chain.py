@@ -32,7 +32,7 @@ FIELDS = {
     "scratch": {"accuracy", "low", "high"},
     "chosen": {"accuracy", "macro_f1", "low", "high", "members", "weights"},
     "seconds": {"total", "between", "steps"},
-    "data": {"source", "target"},
+    "data": {"sources", "target"},
 }
 
 
@@ -105,9 +105,16 @@ def test_report_has_the_documented_fields(trained: Project, told: dict[str, Any]
         ("fine_tune", 0),
     ]
     assert all({"validation", "test", "seconds"} <= set(arm) for arm in told["arms"])
+    assert [(arm["group"], arm["sources"]) for arm in told["arms"]] == [
+        ("scratch", []),
+        ("fine_tune", ["large"]),
+    ]
+    assert [source["name"] for source in told["sources"]] == ["large"]
+    assert told["left_out"] == []
     assert told["promoted"] is True
     assert told["reasons"]
-    for name, dataset in (("large", told["data"]["source"]), ("small", told["data"]["target"])):
+    (source,), target = told["data"]["sources"], told["data"]["target"]
+    for name, dataset in (("large", source), ("small", target)):
         found = sum(path.is_file() for path in (trained.folder / "data" / name).rglob("*"))
         assert (dataset["path"], dataset["items"], dataset["rejects"]) == (f"data/{name}", found, 0)
     assert re.fullmatch("[0-9a-f]{40}", told["code_revision"])
@@ -178,8 +185,9 @@ def test_data_revisions_are_in_run_version_and_blessing(
     run = store.get_run(told["mlflow_run"])
     inputs = {i.dataset.name: i.dataset.digest for i in run.inputs.dataset_inputs}
     assert inputs == {name: digest[:36] for name, digest in md5.items()} == md5
-    assert run.data.tags["md5.source"] == md5["large"] == told["data"]["source"]["md5"]
-    assert run.data.tags["md5.target"] == md5["small"] == told["data"]["target"]["md5"]
+    (source,), target = told["data"]["sources"], told["data"]["target"]
+    assert run.data.tags["md5.large"] == md5["large"] == source["md5"]
+    assert run.data.tags["md5.small"] == md5["small"] == target["md5"]
     version = store.get_model_version_by_alias(NAME, "champion")
     assert {name: version.tags[f"data.{name}"] for name in md5} == md5
     blessing = json.loads(version.tags["blessing"])
@@ -299,7 +307,7 @@ def test_named_server_has_the_run_its_verdict_and_its_logs(again: Any, api: str)
         assert verdict["data"].startswith("## Positive: ")
         logs = ask("logs", logs=of_run)
         told = {log["message"].split("  ")[0]: log for log in logs}
-        assert {"pretrain", "adapt scratch/0", "adapt fine_tune/0", "report"} <= set(told)
+        assert {"pretrain large", "adapt scratch/0", "adapt fine_tune/0", "report"} <= set(told)
         assert all(log["task_run_id"] for log in told.values())
         logged = {log["task_run_id"] for log in told.values()}
         own = {"flow_runs": {"id": {"any_": [run["id"]]}}}

@@ -119,6 +119,38 @@ def test_curves_of_a_method_share_a_colour_and_scratch_is_grey():
     assert [t.get_text() for t in target.get_legend().get_texts()] == ["scratch", "l2_sp"]
 
 
+def test_the_pretraining_of_each_of_several_sources_is_drawn_on_the_panel_of_the_source():
+    one, *arms = curves()
+    bodies = [{**one, "name": f"pretrain {name}"} for name in ("oaks", "elms", "oaks and elms")]
+    source, target = pictures.learning_curves([*bodies, *arms]).axes
+    told = [t.get_text() for t in source.get_legend().get_texts()]
+    assert told == [*(body["name"] for body in bodies), "validation"]
+    assert len([line for line in source.lines if line.get_linestyle() == "--"]) >= 3
+    assert [t.get_text() for t in target.get_legend().get_texts()] == ["scratch", "l2_sp"]
+
+
+def test_arms_of_a_method_on_several_sources_are_rows_of_their_own(result):
+    rows = [
+        arm.model_copy(update={"group": f"{arm.method}/{source}"})
+        for arm in result.arms[-2:]
+        for source in ("oaks", "elms")
+    ]
+    axes = pictures.arms(result.model_copy(update={"arms": rows})).axes[0]
+    assert ticks(axes.yaxis) == ["chosen model", *(f"{a.group} / {a.seed}" for a in rows)]
+
+
+def test_an_arm_that_no_label_validated_is_drawn_on_the_test_alone(result):
+    nothing = {"validation": None, "validation_low": None, "validation_high": None}
+    blind = result.model_copy(
+        update={"arms": [arm.model_copy(update=nothing) for arm in result.arms]}
+    )
+    axes = pictures.arms(blind).axes[0]
+    bars = [c for c in axes.collections if hasattr(c, "get_segments")]
+    drawn = {tuple(round(float(x), 9) for x in bar.get_segments()[0][:, 0]) for bar in bars}
+    tested = {(arm.test_low, arm.test_high) for arm in result.arms}
+    assert drawn == tested | {(result.chosen.low, result.chosen.high)}
+
+
 def test_curves_without_a_pretraining_are_one_panel():
     assert len(pictures.learning_curves(curves()[1:]).axes) == 1
 

@@ -24,6 +24,7 @@ CURVES = [
         "validation": [],
     }
 ]
+NASTY = "<script>alert('\"&')</script>"
 DOT = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
@@ -104,13 +105,13 @@ def test_everything_is_said_in_order(result, drawn):
         "91.8% 89.8–93.4%",
         "+4.3 points +2.7 to +6.0",
         "899 items 3 seeds: 0, 1, 2",
-        "linear_probe 2 88.2% 85.8–90.1 88.1% 86.5–89.4 400 3.1 s 1.20",
+        "linear_probe 2 88.2% 85.8–90.1 88.1% 86.5–89.4 400 45 318 3.1 s 1.20",
         "Blue diamonds are members",
         "Blue is right, orange is wrong",
         "4 3 90 96.6% 94.4% 95.5%",
         "stacked 0.1511 chosen uniform 0.1527",
         "l2_sp/0 0.250",
-        result.data.source.md5,
+        result.data.sources[0].md5,
         "Rejected 0 0",
         result.mlflow_run,
         result.settings_digest,
@@ -128,10 +129,69 @@ def test_everything_is_said_in_order(result, drawn):
         assert f"{arm.method} {arm.seed} {100 * arm.validation:.1f}%" in text
 
 
-NASTY = "<script>alert('\"&')</script>"
+def of_two_sources(told):
+    """The result of a run of two sources, of which one is left out, and one method was stopped."""
+    mnist, (other,) = told["sources"][0], told["data"]["sources"]
+    gain = {"metric": "accuracy", "point": -0.051, "low": -0.07, "high": -0.03}
+    adds = {"metric": "accuracy", "point": 0.012, "low": 0.001, "high": 0.02}
+    noise = {"name": "noise", "verdict": "negative", "members": ["l2_sp/noise/0"], "gain": gain}
+    arms = [
+        {**arm, "group": f"{arm['method']}/{'noise' if arm['seed'] else 'mnist'}"}
+        for arm in told["arms"]
+    ]
+    arms[-1]["finalist"] = False
+    changes = {
+        "sources": [{**mnist, "adds": adds}, {**noise, "adds": None}],
+        "arms": arms,
+        "left_out": ["noise"],
+        "data": {**told["data"], "sources": [other, {**other, "name": "noise", "md5": "n" * 32}]},
+    }
+    return Result.model_validate({**told, **changes})
+
+
+def test_every_source_is_told_with_what_it_is_worth_and_what_it_adds(told):
+    result = of_two_sources(told)
+    text = Page(report.render(result, {})).text
+    adds = r"\+1\.2 \+0\.1 to \+2\.0"
+    assert re.search(rf"mnist \+4\.3 \+2\.7 to \+6\.0 fine_tune/0, .* {adds} positive", text)
+    assert re.search(r"noise −5\.1 −7\.0 to −3\.0 l2_sp/noise/0 – negative", text)
+    assert "Left out of the model, because the test shows that it hurts: noise." in text
+    assert "would have claimed 96.3% (l2_sp): a gap of +0.2 points" in text
+    for record in result.data.sources:
+        assert record.md5 in text
+    for arm in result.arms[:-1]:
+        assert f"{arm.group} {arm.seed} {100 * arm.validation:.1f}%" in text
+    assert f"{result.arms[-1].group} stopped {result.arms[-1].seed} " in text
+    assert "Methods marked “stopped” did not go on after their first seed." in text
+
+
+def test_arms_are_named_by_their_source_wherever_they_are_listed(told):
+    result = of_two_sources(told)
+    stopped = result.arms[-1]
+    rows = list(csv.DictReader(io.StringIO(report.plots(result, [0], [0], [])["arms.csv"])))
+    assert [row["arm"] for row in rows] == [f"{arm.group}/{arm.seed}" for arm in result.arms]
+    assert "| scratch/mnist | 0 |" in report.markdown(result)
+    text = printed(result, width=100)
+    assert re.search(rf"{stopped.group} \(stopped\) +\| +{stopped.seed} ", text)
+
+
+def test_what_methods_note_is_told_once_a_method_and_as_text(told):
+    arms = [dict(arm) for arm in told["arms"]]
+    arms[3]["notes"] = [{"share": 0.123456, NASTY: NASTY}, {"share": 0.9}]
+    page = Page(report.render(Result.model_validate({**told, "arms": arms}), {}))
+    assert f"linear_probe: share 0.1235; {NASTY} {NASTY}" in page.text
+    assert page.text.count("linear_probe: ") == 1 and "fine_tune: " not in page.text
+    assert "script" not in {tag for tag, _ in page.tags}
+
+
+def test_nothing_is_said_of_stopping_and_leaving_out_where_none_was(result):
+    text = Page(report.render(result, {})).text
+    for words in ("Left out", "stopped", "Barred"):
+        assert words not in text
 
 
 def test_what_users_wrote_is_text(told, drawn):
+    nasty_data = {"name": NASTY, "path": NASTY, "classes": [NASTY]}
     changes = {
         "target": NASTY,
         "sentence": f"Transfer to {NASTY}",
@@ -142,9 +202,13 @@ def test_what_users_wrote_is_text(told, drawn):
         "classes": [{**c, "name": f"{NASTY} {i}"} for i, c in enumerate(told["classes"])],
         "sources": [{**told["sources"][0], "name": NASTY}],
         "schemes": {NASTY: 0.1},
+        "left_out": [NASTY],
+        "oracle": {**told["oracle"], "group": NASTY},
+        "collapsed": {NASTY: NASTY},
+        "arms": [{**arm, "group": f"l2_sp/{NASTY}"} for arm in told["arms"]],
         "data": {
-            side: {**record, "name": NASTY, "path": NASTY, "classes": [NASTY]}
-            for side, record in told["data"].items()
+            "sources": [{**told["data"]["sources"][0], **nasty_data}] * 2,
+            "target": {**told["data"]["target"], **nasty_data},
         },
     }
     nasty = Result.model_validate(told | changes)
@@ -152,7 +216,7 @@ def test_what_users_wrote_is_text(told, drawn):
     parsed = Page(page)
     assert "script" not in {tag for tag, _ in parsed.tags}
     assert "<script" not in page.lower()
-    assert parsed.text.count(NASTY) >= 20 + len(told["classes"])
+    assert parsed.text.count(NASTY) >= 29 + len(told["classes"]) + len(told["arms"])
 
 
 @pytest.mark.parametrize(
@@ -189,6 +253,7 @@ def test_the_gauge_lies_where_the_gains_lie(told):
             "verdict": "none",
             "members": [],
             "gain": {"metric": "accuracy", "point": p, "low": low, "high": high},
+            "adds": None,
         }
         for i, (p, low, high) in enumerate(gains)
     ]

@@ -8,13 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.refs import ArmRef, Dataset, Ref
+from tasks.refs import ArmRef, Dataset, Ref, Source
 from tasks.step import Stopwatch, blamed, step, timed
 from transfer.errors import DataRefusedError
+from transfer.portfolio import Plan
 
 SPANS = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)), min_size=1, max_size=12)
 STORED = Ref(Path("build/x"), "d" * 64, 3.0, reused=True)
 FRESH = Ref(Path("build/y"), "e" * 64, 3.0, reused=False)
+PLAN = Plan("l2_sp", ("oaks",), "l2_sp/oaks")
 
 
 @given(SPANS)
@@ -56,8 +58,11 @@ def called(result, *args, name="adapt"):
     return function.fn(*args)
 
 
+WRAPS = [lambda r: r, lambda r: ArmRef(PLAN, 0, 9, r), lambda r: Source("oaks", r, None)]
+
+
 @pytest.mark.parametrize(("ref", "reused"), [(STORED, ["adapt"]), (FRESH, [])])
-@pytest.mark.parametrize("wrap", [lambda r: r, lambda r: ArmRef("scratch", 0, 9, r)])
+@pytest.mark.parametrize("wrap", WRAPS)
 def test_calls_are_timed_and_results_handed_on(ref, reused, wrap):
     with timed() as watch:
         assert called(wrap(ref)) == wrap(ref)
@@ -94,7 +99,8 @@ def test_a_run_that_fails_ends_its_timing():
     [
         (FRESH, None, "adapt"),
         (STORED, None, "adapt (stored)"),
-        (ArmRef("l2_sp", 2, 9, STORED), None, "adapt l2_sp/2 (stored)"),
+        (ArmRef(PLAN, 2, 9, STORED), None, "adapt l2_sp/oaks/2 (stored)"),
+        (Source("oaks", STORED, None), None, "adapt oaks (stored)"),
         (FRESH, Dataset("plants", Path("p"), "m"), "adapt plants"),
     ],
 )

@@ -1,5 +1,7 @@
 """Who may see which items, measured on real scans and splits."""
 
+from dataclasses import fields, replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +11,9 @@ from hypothesis.extra.numpy import arrays as drawn
 
 from tests.transfer import tiny
 from transfer import arrays, scan, split
-from transfer.arrays import TestItems, TrainItems, normalisation
+from transfer.arrays import PoolItems, SourceItems, TestItems, TrainItems, normalisation, union
 from transfer.errors import DataRefusedError
 from transfer.modalities.image.spec import ImageLimits, ImageSpec
-from transfer.normal import Normalisation
 from transfer.sample import Manifest
 from transfer.split import SplitSettings
 
@@ -111,9 +112,129 @@ def test_a_split_of_another_scan_is_refused(hedge, tmp_path):
     *_, scanned, divided = hedge
     frame, manifest = split.load(divided), Manifest.load(scanned)
     split.save(divided, manifest, frame.iloc[::-1].reset_index(drop=True), [])
-    for read in (arrays.labelled_items, arrays.validation_items, arrays.test_items):
+    readers = (arrays.labelled_items, arrays.validation_items, arrays.test_items, pool)
+    for read in readers:
         with pytest.raises(DataRefusedError, match="split the dataset again"):
             read(scanned, divided)
+
+
+# the pool
+
+
+def pool(scanned, divided, with_val=False):
+    return arrays.pool_items(scanned, divided, with_val=with_val)
+
+
+def sides(*names):
+    return [i for i, side in enumerate(SPLITS) if side in names]
+
+
+def test_a_pool_has_the_pictures_of_the_training_split_and_no_label(hedge):
+    images, _, scanned, divided = hedge
+    found = pool(scanned, divided)
+    assert rows(found) == sides("train")
+    assert np.array_equal(found.images.numpy(), images[sides("train")])
+    assert {field.name for field in fields(found)} == {"images", "ids", "groups"}
+    assert not isinstance(found, TrainItems) and not hasattr(found, "labels")
+
+
+def test_a_pool_may_take_validation_pictures_and_never_one_of_the_test_split(hedge):
+    images, _, scanned, divided = hedge
+    found = pool(scanned, divided, with_val=True)
+    assert rows(found) == sides("train", "val")
+    assert np.array_equal(found.images.numpy(), images[sides("train", "val")])
+    tested = set(arrays.test_items(scanned, divided).ids)
+    assert tested and not tested & set(found.ids)
+
+
+def test_a_pool_has_the_pictures_beyond_the_cap_too_and_the_groups_of_the_labelled_ones(tmp_path):
+    images, labels = tiny.pictures(24)
+    folders = stored(tmp_path, images[:, 0], labels, cap=2, merge_val=True)
+    found, labelled = pool(*folders, with_val=True), arrays.labelled_items(*folders)
+    assert len(found) == 18 > len(labelled) == 6
+    groups = dict(zip(found.ids, found.groups, strict=True))
+    assert [groups[name] for name in labelled.ids] == labelled.groups.tolist()
+
+
+@pytest.mark.parametrize("make", [lambda one: one, tiny.pool_of], ids=["labelled", "pool"])
+def test_items_without_some_groups_are_all_others_in_their_order(make):
+    items = make(tiny.items(6, groups=list("aabbca")))
+    kept = items.without(np.array(["a", "z"]))
+    assert type(kept) is type(items)
+    assert kept.groups.tolist() == ["b", "b", "c"]
+    assert kept.ids.tolist() == items.ids[[2, 3, 4]].tolist()
+    assert torch.equal(kept.images, items.images[[2, 3, 4]])
+    if isinstance(items, TrainItems):
+        assert torch.equal(kept.labels, items.labels[[2, 3, 4]])
+    assert len(items.without(np.array(list("abc")))) == 0
+    assert items.without(np.array([], dtype=str)).ids.tolist() == items.ids.tolist()
+
+
+def test_a_pool_can_be_measured():
+    items = tiny.items(12)
+    assert normalisation(tiny.pool_of(items)) == normalisation(items)
+    assert isinstance(tiny.pool_of(items), PoolItems)
+
+
+# several datasets as one
+
+
+def trees(names, seed, n=6):
+    """Items of a dataset with these classes."""
+    return SourceItems.of(tiny.items(n, len(names), seed=seed), names)
+
+
+def told(source):
+    """Name of the class of each item."""
+    return [source.class_names[k] for k in source.items.labels.tolist()]
+
+
+def test_classes_of_one_name_are_one_class_wherever_they_stand():
+    one, other = trees(("acer", "betula"), 1), trees(("corylus", "betula", "fagus"), 2)
+    found = union([one, other])
+    assert found.class_names == ("acer", "betula", "corylus", "fagus")
+    assert told(found) == told(one) + told(other)
+    assert torch.equal(found.items.images, torch.cat([one.items.images, other.items.images]))
+    assert found.items.labels.dtype == torch.int64
+
+
+def test_a_union_has_the_statistics_of_all_its_pictures():
+    parts = [trees(("acer", "betula"), 1, 6), trees(("acer", "betula"), 2, 20)]
+    parts[1] = replace(parts[1], items=replace(parts[1].items, images=parts[1].items.images // 3))
+    pixels = np.concatenate([part.items.images.numpy() for part in parts]) / 255
+    found = union(parts).normal
+    np.testing.assert_allclose(found.mean, pixels.mean((0, 2, 3)))
+    np.testing.assert_allclose(found.std, pixels.std((0, 2, 3)))
+
+
+def test_items_of_the_same_key_in_two_datasets_stay_two_and_their_groups_apart():
+    part = SourceItems.of(tiny.items(4, 2, groups=list("aabb")), ("acer", "betula"))
+    found = union([part, part]).items
+    assert len(set(found.ids.tolist())) == 8
+    assert len(set(found.groups.tolist())) == 4
+    assert found.groups[0] == found.groups[1] != found.groups[4] == found.groups[5]
+
+
+def test_a_union_of_one_is_that_one():
+    part = trees(("acer", "betula"), 1)
+    assert union([part]) is part
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(
+        st.permutations(tiny.CLASSES).flatmap(
+            lambda names: st.integers(1, 3).map(lambda k: tuple(names[:k]))
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_no_label_changes_its_name_in_a_union(drawn_names):
+    parts = [trees(names, seed, n=3) for seed, names in enumerate(drawn_names)]
+    found = union(parts)
+    assert told(found) == [name for part in parts for name in told(part)]
+    assert sorted(found.class_names) == sorted({n for names in drawn_names for n in names})
 
 
 def test_taking_items_keeps_their_parts_together():
@@ -138,14 +259,6 @@ def test_statistics_are_those_of_numpy(images):
     np.testing.assert_allclose(found.mean, scaled.mean((0, 2, 3)), atol=1e-12)
     expected = np.maximum(scaled.std((0, 2, 3)), 1 / 255)
     np.testing.assert_allclose(found.std, expected, atol=1e-9)
-
-
-def test_a_standardised_batch_is_that_of_numpy():
-    normal = Normalisation(mean=(0.2, 0.5, 0.9), std=(0.1, 0.2, 0.4))
-    pixels = np.random.default_rng(0).random((4, 3, 5, 5))
-    expected = (pixels - np.reshape(normal.mean, (3, 1, 1))) / np.reshape(normal.std, (3, 1, 1))
-    found = normal.apply(torch.from_numpy(pixels).float()).numpy()
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_standardised_training_items_have_mean_0_and_standard_deviation_1():

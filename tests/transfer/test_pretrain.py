@@ -1,6 +1,7 @@
 """Pretraining stops at its best and hands over what an arm needs."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -104,6 +105,35 @@ def test_the_test_split_is_refused(tmp_path):
     held_out = TestItems(SEEN.images, SEEN.labels, SEEN.ids)
     with pytest.raises(TypeError, match="TestItems"):
         run(tmp_path, items=held_out)
+
+
+# knowledge that was not trained here
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_knowledge_that_is_kept_comes_back_as_it_was(tmp_path, fixed):
+    given = replace(tiny.knowledge(), class_names=(), fixed_normal=fixed)
+    pretrain.keep(given, tmp_path)
+    found = pretrain.load(tmp_path)
+    assert replace(found, state={}) == replace(given, state={})
+    assert tiny.same(found.state, dict(given.state))
+
+
+def test_keeping_knowledge_twice_gives_the_same_bytes_and_no_curve(tmp_path):
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+        pretrain.keep(tiny.knowledge(), folder)
+    for path in folders[0].iterdir():
+        assert path.read_bytes() == (folders[1] / path.name).read_bytes()
+    card = json.loads((folders[0] / "card.json").read_text())
+    assert (card["steps"], card["history"], card["validation_accuracy"]) == (0, {}, None)
+
+
+def test_what_was_trained_here_is_standardised_by_the_statistics_of_each_dataset(made):
+    card, folder = made
+    assert card.fixed_normal is False and pretrain.load(folder).fixed_normal is False
+    assert pretrain.load(folder).normal == card.normal
 
 
 def test_damaged_knowledge_is_a_named_error(made, tmp_path):

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from transfer import settings
 from transfer.errors import SettingsError
+from transfer.method import known
 from transfer.settings import Settings
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -143,6 +144,47 @@ def test_two_datasets_of_one_name_are_refused():
     assert settings.load(PARAMS, told).source.label == "a"
 
 
+# several sources
+
+
+def test_further_sources_follow_the_main_one_with_the_same_split_unless_told():
+    told = "more_sources=[{path: data/oaks.npz}, {path: data/elms, name: big, split: {val: 0.2}}]"
+    found = settings.load(PARAMS, [told])
+    assert [one.label for one in found.sources] == ["mnist", "oaks", "big"]
+    assert [one.split.val for one in found.sources] == [0.1, 0.1, 0.2]
+    assert settings.load(PARAMS).sources == (found.source,)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "part"),
+    [
+        (["more_sources=[{name: oaks}]"], "more_sources.0.path"),
+        (["more_sources=[{path: data/oaks, pth: x}]"], "more_sources.0.pth: there is no such"),
+        (["more_sources=[{path: other/mnist}]"], "two sources are named 'mnist'"),
+        (["more_sources=[{path: a/oaks}, {path: b/oaks}]"], "two sources are named 'oaks'"),
+        (["more_sources=[{path: other/digits}]"], "both named 'digits'"),
+        (["pretrained=[mobilenet_v2, mobilenet_v2]"], "two sources are named 'mobilenet_v2'"),
+        (["pretrained=[mobilenet_v2]", "source.name=mobilenet_v2"], "two sources are named"),
+        (["pretrained=[mobilenet_v2]", "target.name=mobilenet_v2"], "both named 'mobilenet_v2'"),
+        (["pretrained=[vgg]"], "efficientnet_lite0"),
+        (["pretrained=[resnet]"], "efficientnet_lite0"),
+        (["adapt.finalists=0"], "greater than or equal to 1"),
+        (["adapt.best_sources=0"], "greater than or equal to 1"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else value[-1],
+)
+def test_sources_that_cannot_be_told_apart_or_found_are_refused(overrides, part):
+    assert part in refused(*overrides)
+
+
+def test_the_body_of_all_datasets_together_has_a_name_that_no_other_source_has():
+    told = ["more_sources=[{path: data/oaks}, {path: data/elms, name: mnist and oaks and elms}]"]
+    settings.load(PARAMS, told)
+    told = ["more_sources=[{path: data/oaks}]", "pretrain.jointly=true"]
+    settings.load(PARAMS, told)
+    assert "both named 'mnist and oaks'" in refused(*told, "target.name=mnist and oaks")
+
+
 def test_an_override_inside_a_value_is_refused():
     message = refused("adapt.budget.steps.more=3")
     assert "'steps' is a value, not a section" in message
@@ -187,7 +229,7 @@ def test_an_unknown_key_in_a_rule_is_refused_without_an_empty_list():
         ("image.size=4", ["image.size = 4", "greater than or equal to 8"]),
         ("image.channels=2", ["image.channels = 2", "'auto', 1 or 3"]),
         ("split.test=0.95", ["val + test is 1.05", "less than 1"]),
-        ("adapt.methods=[scrach]", ["no 'scrach'", "fine_tune, l2_sp, linear_probe, scratch"]),
+        ("adapt.methods=[scrach]", ["no 'scrach'", ", ".join(known())]),
         ("adapt.methods=[scratch]", ["at least one method that uses the source"]),
         ("adapt.seeds=[]", ["one seed or more"]),
         ("backbone.name=vgg", ["backbone.name = 'vgg'", "resnet"]),

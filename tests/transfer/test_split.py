@@ -248,9 +248,15 @@ def test_every_setting_is_described():
     assert all(field.description for field in SplitSettings.model_fields.values())
 
 
-def test_a_cap_below_one_is_refused():
-    with pytest.raises(SettingsError, match="labels_per_class is 0"):
-        divide(many(3), cap=0)
+def test_a_cap_below_nought_is_refused():
+    with pytest.raises(SettingsError, match="labels_per_class is -1"):
+        divide(many(3), cap=-1)
+
+
+def test_a_cap_of_nought_labels_nothing_and_moves_nothing():
+    none, some = divide(many(60), cap=0), divide(many(60), cap=2)
+    assert not none["labelled"].any() and some["labelled"].any()
+    assert list(none["split"]) == list(some["split"])
 
 
 def test_leave_out_marks_what_equals_a_held_out_target_item():

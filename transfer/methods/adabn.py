@@ -19,8 +19,6 @@ from transfer.recipe import Recipe
 from transfer.unlabelled import check_classes, end, pool_of
 from transfer.weights import Transfer
 
-CHUNK = 512  # images a forward pass
-
 
 class AdaBN(Method):
     """Adaptive batch normalisation (Li, Wang, Shi, Hou and Liu, Pattern Recognition 2018).
@@ -55,7 +53,10 @@ class AdaBN(Method):
         transfers = receive(network, job.knowledge, job.class_names)
         network.to(job.recipe.machine.device)
         with job.recipe.machine.autocast():
-            measure(network.backbone, inputs(pool_of(job), job.recipe, self.pool_views, job.seed))
+            batches = inputs(
+                pool_of(job), job.recipe, self.pool_views, job.seed, network.backbone.chunk
+            )
+            measure(network.backbone, batches)
         if len(job.labelled):
             network.backbone.requires_grad_(False)
             rates = [(list(network.head.parameters()), self.learning_rate)]
@@ -71,9 +72,9 @@ class _Probe(Method):
         return {"cross_entropy": functional.cross_entropy(scores, batch.targets)}
 
 
-def inputs(pool: PoolItems, recipe: Recipe, views: int, seed: int) -> Iterator[Tensor]:
+def inputs(pool: PoolItems, recipe: Recipe, views: int, seed: int, size: int) -> Iterator[Tensor]:
     """Batches of the pool's images as they are, each followed by so many augmented views of it."""
-    parts = torch.arange(len(pool)).tensor_split(math.ceil(len(pool) / CHUNK))
+    parts = torch.arange(len(pool)).tensor_split(math.ceil(len(pool) / size))
     for part, rows in enumerate(parts):
         yield to_input(pool.images[rows], recipe)
         for view in range(views):

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from transfer.linear import Affine, Rows, logistic
 from transfer.method import Batch, Job, Method, Prepared, Trained, given, stage_rates
-from transfer.network import BackboneSettings, Network, trainable
+from transfer.network import Network, trainable
 from transfer.weights import Knowledge, transplant, untouched
 
 
@@ -82,7 +82,7 @@ class Distill(Method):
         given(job.knowledge)
         soft = self._teach(job)
         start = next((one for one in job.several if one.body.name in trainable()), None)
-        body = start.body if start else BackboneSettings().body
+        body = start.body if start else job.own
         prepared = self.prepare(job.network(body), start, job.class_names)
         prepared.helpers["teachers"] = Soft(soft)
         notes: dict[str, float | str] = {

@@ -16,7 +16,8 @@ class L2SP(Method):
     """L2-SP (Li, Grandvalet and Davoine, ICML 2018).
 
     loss = cross_entropy + alpha / 2 * ||w - w0||^2 + beta / 2 * ||v||^2, with w the parameters
-    taken from the source (w0 their values there) and v those that are new.
+    taken whole from the source (w0 their values there) and v all others. The optimiser's own decay
+    is off.
     """
 
     paper: ClassVar[str] = "Li, Grandvalet and Davoine, 2018"
@@ -38,7 +39,7 @@ class L2SP(Method):
         kept = {t.tensor for t in transfers if t.action == "copied"}
         reference = {n: p.detach().clone() for n, p in network.named_parameters() if n in kept}
         rates = stage_rates(network, self.learning_rate, self.body_rate, self.decay)
-        return Prepared(network, rates, transfers, reference)
+        return Prepared(network, rates, transfers, reference, decays=False)
 
     def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
         scores = prepared.network(batch.inputs)

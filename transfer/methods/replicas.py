@@ -211,7 +211,7 @@ def best_beside(right: NDArray[np.bool_], part: NDArray[np.int64]) -> tuple[int,
     return max(replicas, key=lambda k: share(k, k)), counted / len(part)
 
 
-def measure(network: Network, images: Tensor, recipe: Recipe, size: int = 512) -> None:
+def measure(network: Network, images: Tensor, recipe: Recipe) -> None:
     """Measure batch normalisation's running statistics anew, in place: means over batches.
 
     Averaged weights need it (Izmailov et al., UAI 2018). The images, (N, C, H, W) uint8, are not
@@ -224,7 +224,7 @@ def measure(network: Network, images: Tensor, recipe: Recipe, size: int = 512) -
         layer.momentum = None
         layer.train()
     with torch.no_grad(), recipe.machine.autocast():
-        for part in images.split(size) if layers else ():
+        for part in images.split(network.backbone.chunk) if layers else ():
             network(to_input(part, recipe))
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum

@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from transfer.averaging import copied, mixed
+from transfer.averaging import copied, mixed, reestimate
 from transfer.method import Batch, Job, Method, Prepared, Trained, receive, stage_rates
 from transfer.network import Network
 from transfer.weights import Knowledge
@@ -61,6 +61,8 @@ class WiseFT(Method):
         network.requires_grad_(True)
         end = copied(job.fit(self, prepared, share=1 - self.probe))
         network.load_state_dict(mixed([start, end], [1 - self.alpha, self.alpha]))
+        if 0 < self.alpha < 1:
+            reestimate(network, job.labelled, job.recipe, job.seed)
         return Trained(network, prepared.transfers, notes={"alpha": self.alpha})
 
 

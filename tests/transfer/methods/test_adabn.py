@@ -7,7 +7,6 @@ from torch import nn
 
 from tests.transfer import tiny
 from transfer.errors import CrosstrainError
-from transfer.methods import adabn
 from transfer.methods.adabn import AdaBN, inputs, measure
 from transfer.network import Network
 from transfer.unlabelled import SPREAD
@@ -87,13 +86,12 @@ def test_the_map_says_that_statistics_are_the_targets():
     assert all("target" in t.detail for t in own)
 
 
-def test_each_image_is_measured_once_and_in_as_many_views_as_asked(monkeypatch):
-    monkeypatch.setattr(adabn, "CHUNK", 8)
+def test_each_image_is_measured_once_and_in_as_many_views_as_asked():
     pool, recipe = tiny.pool(20), tiny.recipe(tiny.items())
-    batches = list(inputs(pool, recipe, 0, seed=0))
+    batches = list(inputs(pool, recipe, 0, seed=0, size=8))
     expected = (pool.images.numpy() / 255 - recipe.normal.mean[0]) / recipe.normal.std[0]
     np.testing.assert_allclose(torch.cat(batches), expected, rtol=1e-4, atol=1e-5)
-    assert sum(len(b) for b in inputs(pool, recipe, 2, seed=0)) == 60
+    assert sum(len(b) for b in inputs(pool, recipe, 2, seed=0, size=8)) == 60
 
 
 def test_measuring_leaves_no_hook_and_the_evaluation_mode():

@@ -13,7 +13,7 @@ from transfer.feed import logits
 from transfer.method import Batch, PoolBatch
 from transfer.methods.distill import METHOD as DISTILL
 from transfer.methods.distill import Soft, classifier, divergence, mean_log
-from transfer.network import BackboneSettings, Body
+from transfer.network import Body
 from transfer.normal import Normalisation
 
 FIXED = Normalisation(mean=(0.2,), std=(0.5,))
@@ -101,7 +101,7 @@ def test_the_student_starts_from_the_first_source_of_a_kind_that_is_trained_here
 
 def test_a_large_source_alone_teaches_a_small_student_with_fresh_weights():
     result = trainer([LARGE], steps=1).train()
-    assert result.network.body == BackboneSettings().body
+    assert result.network.body == tiny.BODY
     assert result.notes["student starts from"] == "fresh weights"
     assert {t.action for t in result.transfers} == {"reinitialised"}
 

@@ -109,9 +109,9 @@ def test_the_gate_turns_to_the_source_that_tells_the_classes_apart():
         for kind in ("weight", "bias"):
             state[name + kind] = torch.zeros_like(state[name + kind])
     blind = replace(FIRST, state=state)
-    notes = fused([blind, SECOND], steps=60)[2].notes
+    notes = fused([blind, SECOND], steps=150)[2].notes
     assert notes["gate of source 2 (trees)"] > 0.51
-    assert fused([SECOND, blind], steps=60)[2].notes["gate of source 1 (trees)"] > 0.51
+    assert fused([SECOND, blind], steps=150)[2].notes["gate of source 1 (trees)"] > 0.51
 
 
 def test_one_source_makes_a_linear_probe():

@@ -186,7 +186,8 @@ def test_statistics_are_those_of_the_items():
 def test_statistics_of_parts_are_averaged():
     seen = tiny.items(20)
     net, recipe = tiny.network(), tiny.recipe(seen)
-    measure(net, seen.images, recipe, size=10)
+    net.backbone.chunk = 10
+    measure(net, seen.images, recipe)
     with torch.no_grad():
         outputs = net.backbone.stem[0](to_input(seen.images, recipe)).double().numpy()
     halves = [half.var(axis=(0, 2, 3), ddof=1) for half in (outputs[:10], outputs[10:])]

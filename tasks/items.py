@@ -1,0 +1,25 @@
+"""What a knowledge source brings along: its items, and the code of its body."""
+
+from collections.abc import Sequence
+
+from tasks.refs import Source
+from transfer import pretrain
+from transfer.arrays import SourceItems, labelled_items, normalisation, validation_items
+from transfer.sample import Manifest
+
+
+def source_items(source: Source, *, held: bool = False) -> SourceItems | None:
+    """Items of a source's training split, or of its validation split; None where it has none."""
+    if source.items is None:
+        return None
+    scanned, divided = source.items.scan.path, source.items.split.path
+    normal = normalisation(labelled_items(scanned, divided))
+    items = (validation_items if held else labelled_items)(scanned, divided)
+    return SourceItems(items, Manifest.load(scanned).class_names, normal)
+
+
+def bodies(sources: Sequence[Source]) -> list[str]:
+    """Modules of the sources' backbones, which are loaded by name: imports do not lead to them."""
+    names = {pretrain.load_card(one.knowledge.path).body.name for one in sources}
+    names |= {"fused"} if len(sources) > 1 else set()
+    return [f"transfer.backbones.{name}" for name in sorted(names)]

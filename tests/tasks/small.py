@@ -1,0 +1,78 @@
+"""Small datasets taken through the real first steps of a run: scanned, split, pretrained on."""
+
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+
+from tasks.adapt import adapt
+from tasks.pretrain import pretrain
+from tasks.refs import Dataset, Divided
+from tasks.scan import scan
+from tasks.split import folds_for, split_source, split_target
+from tests.transfer import tiny
+from transfer.features import Features
+from transfer.modalities.image.spec import ImageSpec
+from transfer.recipe import Machine
+from transfer.settings import Settings
+
+SPEC = ImageSpec(size=tiny.SIDE, channels=1)
+MACHINE = Machine()
+MANY = 64  # arms at once, which leaves each of them one numeric thread
+
+
+def settings(**changes):
+    """Settings of a run that takes a second; ``changes`` by section, such as ``adapt``."""
+    budget = {"steps": 8, "batch_size": 8}
+    told = {
+        "image": {"size": tiny.SIDE},
+        "backbone": {"width": 4},
+        "split": {"test": 0.3},
+        "pretrain": {"budget": {"steps": 60, "batch_size": 16}, "look_every": 30},
+        "adapt": {"methods": ["fine_tune"], "seeds": [0], "folds": 2, "budget": budget},
+    }
+    for section, fields in changes.items():
+        told[section] = {**told.get(section, {}), **fields}
+    return Settings.model_validate(told)
+
+
+def scanned(name, n, seed, *, noise=False):
+    """The bands of `tiny` as an .npz file, scanned; with ``noise`` its labels say nothing."""
+    images, labels = tiny.pictures(n, seed=seed)
+    if noise:
+        images = np.random.default_rng(seed).integers(0, 256, images.shape, np.uint8)
+    path = Path(f"{name}.npz").absolute()
+    np.savez(path, images=images[:, 0], labels=labels, class_names=np.array(tiny.CLASSES))
+    return scan.fn(Dataset(name, path, f"{name}-{n}-{seed}"), SPEC, settings().image)
+
+
+def target(told, n=60):
+    """The target, divided as these settings say."""
+    found = scanned("small", n, seed=1)
+    return Divided(found, split_target.fn(found, told, folds_for(found, told)))
+
+
+def source(name, into, told, *, n=90, seed=2, noise=False):
+    """A source that was pretrained on."""
+    found = scanned(name, n, seed, noise=noise)
+    divided = Divided(found, split_source.fn(found, into, told.source, 2))
+    return pretrain.fn(name, [divided], told, MACHINE, MANY, Event())
+
+
+def shared(into, told, sources):
+    """What all arms of a run share, but the settings."""
+    return {
+        "target": into,
+        "spec": SPEC,
+        "machine": MACHINE,
+        "folds": folds_for(into.scan, told),
+        "at_once": MANY,
+        "stop": Event(),
+        "features": Features(),
+        "sources": sources,
+    }
+
+
+def arm(plan, into, told, sources, seed=0):
+    """Train an arm, or take the one that is stored."""
+    return adapt.fn(plan, seed, settings=told, **shared(into, told, sources))
