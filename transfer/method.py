@@ -12,6 +12,7 @@ Shapes: N labelled items of a batch, M of the source's, U unlabelled, K classes,
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -239,6 +240,28 @@ def stage_rates(
         groups.append((list(stage.parameters()), rate))
         rate *= decay
     return groups
+
+
+class FineTuning(Method):
+    """A method that starts from the source's weights and trains all of them, gently near the input.
+
+    Yosinski et al., NeurIPS 2014 (fine-tuning transferred features); the rates after Howard and
+    Ruder, ACL 2018: stage i of S trains at ``learning_rate * body_rate * decay ** (S - 1 - i)``.
+    """
+
+    learning_rate: float = Field(3e-3, gt=0)
+    """Peak learning rate of the head."""
+    body_rate: float = Field(0.5, gt=0, le=1)
+    """Rate of the last stage, as a share of the head's."""
+    decay: float = Field(0.8, gt=0, le=1)
+    """Rate of a stage, as a share of that of the next one towards the output."""
+
+    def prepare(
+        self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
+    ) -> Prepared:
+        transfers = receive(network, knowledge, class_names)
+        rates = stage_rates(network, self.learning_rate, self.body_rate, self.decay)
+        return Prepared(network, rates, transfers)
 
 
 def known() -> dict[str, type[Method]]:

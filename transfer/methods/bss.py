@@ -7,9 +7,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from transfer.method import Batch, Method, Prepared, receive, stage_rates
-from transfer.network import Network
-from transfer.weights import Knowledge
+from transfer.method import Batch, FineTuning, Prepared
 
 
 def smallest_squares(features: Tensor, k: int) -> Tensor:
@@ -23,7 +21,7 @@ def smallest_squares(features: Tensor, k: int) -> Tensor:
     return torch.linalg.svdvals(features.float())[-k:].square().sum()
 
 
-class BatchSpectralShrinkage(Method):
+class BatchSpectralShrinkage(FineTuning):
     """BSS (Chen, Wang, Fu, Long and Wang, NeurIPS 2019), on all parameters from the source.
 
     loss = cross_entropy + eta * sum over i = 1..k of sigma_{-i}^2, with sigma_{-i} the i-th
@@ -33,23 +31,10 @@ class BatchSpectralShrinkage(Method):
     """
 
     paper: ClassVar[str] = "Chen et al., 2019"
-    learning_rate: float = Field(3e-3, gt=0)
-    """Peak learning rate of the head."""
-    body_rate: float = Field(0.5, gt=0, le=1)
-    """Rate of the last stage, as a share of the head's."""
-    decay: float = Field(0.8, gt=0, le=1)
-    """Rate of a stage, as a share of that of the next one towards the output."""
     eta: float = Field(1e-3, ge=0)
     """Strength of the shrinkage."""
     k: int = Field(1, ge=1)
     """How many of the smallest singular values are shrunk."""
-
-    def prepare(
-        self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
-    ) -> Prepared:
-        transfers = receive(network, knowledge, class_names)
-        rates = stage_rates(network, self.learning_rate, self.body_rate, self.decay)
-        return Prepared(network, rates, transfers)
 
     def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
         features = prepared.network.backbone(batch.inputs)  # N x D

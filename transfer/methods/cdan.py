@@ -7,12 +7,12 @@ from torch import Tensor
 
 from transfer.alignment import Discriminator, certainty, domain_loss, outer, ramp, reverse
 from transfer.joint import DomainFeatures, aligned, joined, shared_classes, supervised
-from transfer.method import Batch, Job, Method, Prepared, Trained
+from transfer.method import Batch, FineTuning, Job, Prepared, Trained
 from transfer.network import Network
 from transfer.weights import Knowledge
 
 
-class Cdan(Method):
+class Cdan(FineTuning):
     """CDAN, and with entropy conditioning CDAN+E (Long et al., NeurIPS 2018).
 
     As DANN, with the outer product of features (D) and predictions (S) in place of the features:
@@ -27,12 +27,6 @@ class Cdan(Method):
     reads_pool: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = False
 
-    learning_rate: float = Field(3e-3, gt=0)
-    """Peak learning rate of the head."""
-    body_rate: float = Field(0.5, gt=0, le=1)
-    """Rate of the last stage, as a share of the head's."""
-    decay: float = Field(0.8, gt=0, le=1)
-    """Rate of a stage, as a share of that of the next one towards the output."""
     strength: float = Field(1.0, ge=0)
     """Weight of the reversed gradient in the end."""
     hidden: int = Field(64, ge=1)

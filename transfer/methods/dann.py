@@ -7,12 +7,12 @@ from torch import Tensor
 
 from transfer.alignment import Discriminator, domain_loss, ramp, reverse
 from transfer.joint import DomainFeatures, aligned, joined, supervised
-from transfer.method import Batch, Job, Method, Prepared, Trained
+from transfer.method import Batch, FineTuning, Job, Prepared, Trained
 from transfer.network import Network
 from transfer.weights import Knowledge
 
 
-class Dann(Method):
+class Dann(FineTuning):
     """DANN (Ganin et al., JMLR 2016).
 
     loss = cross-entropies of the labelled items of both domains + cross-entropy of a
@@ -26,12 +26,6 @@ class Dann(Method):
     reads_pool: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = False
 
-    learning_rate: float = Field(3e-3, gt=0)
-    """Peak learning rate of the head."""
-    body_rate: float = Field(0.5, gt=0, le=1)
-    """Rate of the last stage, as a share of the head's."""
-    decay: float = Field(0.8, gt=0, le=1)
-    """Rate of a stage, as a share of that of the next one towards the output."""
     strength: float = Field(1.0, ge=0)
     """Weight of the reversed gradient in the end."""
     hidden: int = Field(64, ge=1)

@@ -17,14 +17,14 @@ from torch.nn import functional
 from transfer.arrays import TrainItems
 from transfer.errors import SettingsError
 from transfer.feed import logits
-from transfer.method import Batch, Job, Method, Prepared, Trained, receive, stage_rates
+from transfer.method import Batch, FineTuning, Job, Prepared, Trained, receive, stage_rates
 from transfer.network import Backbone, Network
 from transfer.probe import probe
 from transfer.recipe import Recipe
 from transfer.weights import Knowledge
 
 
-class Delta(Method):
+class Delta(FineTuning):
     """DELTA (Li, Xiong, Wang, Rao, Liu, Chen and Huan, ICLR 2019), on all parameters from the
     source.
 
@@ -42,12 +42,6 @@ class Delta(Method):
     """
 
     paper: ClassVar[str] = "Li et al., 2019"
-    learning_rate: float = Field(3e-3, gt=0)
-    """Peak learning rate of the head."""
-    body_rate: float = Field(0.5, gt=0, le=1)
-    """Rate of the last stage, as a share of the head's."""
-    decay: float = Field(0.8, gt=0, le=1)
-    """Rate of a stage, as a share of that of the next one towards the output."""
     alpha: float = Field(0.1, ge=0)
     """Strength of the pull towards the source's feature maps."""
     attention: float = Field(0.0, ge=0, lt=1)

@@ -5,12 +5,10 @@ from typing import ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from transfer.method import Batch, Method, Prepared, receive, stage_rates
-from transfer.network import Network
-from transfer.weights import Knowledge
+from transfer.method import Batch, FineTuning, Prepared
 
 
-class FineTune(Method):
+class FineTune(FineTuning):
     """All parameters from the source, discriminative learning rates, cross-entropy.
 
     Yosinski et al., NeurIPS 2014 (fine-tuning transferred features); the rates after Howard and
@@ -22,22 +20,9 @@ class FineTune(Method):
     """
 
     paper: ClassVar[str] = "Yosinski et al., 2014; Howard and Ruder, 2018"
-    learning_rate: float = Field(3e-3, gt=0)
-    """Peak learning rate of the head."""
-    body_rate: float = Field(0.5, gt=0, le=1)
-    """Rate of the last stage, as a share of the head's."""
-    decay: float = Field(0.8, gt=0, le=1)
-    """Rate of a stage, as a share of that of the next one towards the output."""
     unfreeze: float = Field(0.0, ge=0, lt=1)
     """Share of the steps over which the stages join the head, the last stage first; 0 trains all
     of them from the first step."""
-
-    def prepare(
-        self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
-    ) -> Prepared:
-        transfers = receive(network, knowledge, class_names)
-        rates = stage_rates(network, self.learning_rate, self.body_rate, self.decay)
-        return Prepared(network, rates, transfers)
 
     def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
         stages = prepared.network.backbone.stages()

@@ -7,14 +7,14 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from transfer.method import Batch, Job, Method, Prepared, Trained, receive, stage_rates
+from transfer.method import Batch, FineTuning, Job, Prepared, Trained, receive, stage_rates
 from transfer.modalities.image.augment import AugmentPolicy
 from transfer.network import Network
 from transfer.unlabelled import begin, end, pool_of, ramp, supervised, together, views_of
 from transfer.weights import Knowledge
 
 
-class FixMatch(Method):
+class FixMatch(FineTuning):
     """FixMatch (Sohn et al., NeurIPS 2020) from the source's weights.
 
     loss = cross_entropy + w(t) * mean_u [max p_u >= T(c_u)] * CE(strong x_u, c_u), where p_u are
@@ -30,12 +30,6 @@ class FixMatch(Method):
     reads_pool: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = False
 
-    learning_rate: float = Field(3e-3, gt=0)
-    """Peak learning rate of the head."""
-    body_rate: float = Field(0.5, gt=0, le=1)
-    """Rate of the last stage, as a share of the head's."""
-    decay: float = Field(0.8, gt=0, le=1)
-    """Rate of a stage, as a share of that of the next one towards the output."""
     threshold: float = Field(0.8, ge=0, le=1)
     """Probability from which on a pseudo-label is learned. Label smoothing limits how sure a
     network can get: with 0.1 of it, to about 0.9."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from transfer.feed import embed
 from transfer.joint import DomainFeatures, joined, supervised
-from transfer.method import Batch, Job, Method, Prepared, Trained
+from transfer.method import Batch, FineTuning, Job, Prepared, Trained
 from transfer.network import Network
 from transfer.weights import Knowledge
 
@@ -26,7 +26,7 @@ class Weights(nn.Module):
         self.register_buffer("of_item", of_item)
 
 
-class InstanceTransfer(Method):
+class InstanceTransfer(FineTuning):
     """Importance weighting of the source's items (Sugiyama, Krauledat and Mueller, JMLR 2007).
 
     A logistic regression on features of the source's body tells the source's items from the
@@ -42,12 +42,6 @@ class InstanceTransfer(Method):
     reads_source: ClassVar[bool] = True
     reads_pool: ClassVar[bool] = True
 
-    learning_rate: float = Field(3e-3, gt=0)
-    """Peak learning rate of the head."""
-    body_rate: float = Field(0.5, gt=0, le=1)
-    """Rate of the last stage, as a share of the head's."""
-    decay: float = Field(0.8, gt=0, le=1)
-    """Rate of a stage, as a share of that of the next one towards the output."""
     source_weight: float = Field(1.0, ge=0)
     """Weight of the source's loss."""
     flatten: float = Field(0.5, ge=0, le=1)

@@ -7,12 +7,12 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from transfer.method import Batch, Method, Prepared, receive, stage_rates
+from transfer.method import Batch, FineTuning, Prepared, receive, stage_rates
 from transfer.network import Network
 from transfer.weights import Knowledge
 
 
-class L2SP(Method):
+class L2SP(FineTuning):
     """L2-SP (Li, Grandvalet and Davoine, ICML 2018).
 
     loss = cross_entropy + alpha / 2 * ||w - w0||^2 + beta / 2 * ||v||^2, with w the parameters
@@ -21,12 +21,6 @@ class L2SP(Method):
     """
 
     paper: ClassVar[str] = "Li, Grandvalet and Davoine, 2018"
-    learning_rate: float = Field(3e-3, gt=0)
-    """Peak learning rate of the head."""
-    body_rate: float = Field(0.5, gt=0, le=1)
-    """Rate of the last stage, as a share of the head's."""
-    decay: float = Field(0.8, gt=0, le=1)
-    """Rate of a stage, as a share of that of the next one towards the output."""
     alpha: float = Field(0.01, ge=0)
     """Strength of the pull towards the source's weights."""
     beta: float = Field(0.01, ge=0)

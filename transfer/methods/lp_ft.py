@@ -4,13 +4,11 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from transfer.method import Job, Method, Prepared, Trained, receive, stage_rates
-from transfer.network import Network
+from transfer.method import FineTuning, Job, Trained
 from transfer.probe import probe
-from transfer.weights import Knowledge
 
 
-class LinearProbeThenFineTune(Method):
+class LinearProbeThenFineTune(FineTuning):
     """LP-FT (Kumar, Raghunathan, Jones, Ma and Liang, ICLR 2022).
 
     A random head sends large gradients into the body and distorts its features. So the head is
@@ -29,17 +27,6 @@ class LinearProbeThenFineTune(Method):
     """Augmented views of each training image whose features the first phase sees."""
     learning_rate: float = Field(3e-3, gt=0)
     """Peak learning rate of the head in the second phase."""
-    body_rate: float = Field(0.5, gt=0, le=1)
-    """Rate of the last stage, as a share of the head's."""
-    decay: float = Field(0.8, gt=0, le=1)
-    """Rate of a stage, as a share of that of the next one towards the output."""
-
-    def prepare(
-        self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
-    ) -> Prepared:
-        transfers = receive(network, knowledge, class_names)
-        rates = stage_rates(network, self.learning_rate, self.body_rate, self.decay)
-        return Prepared(network, rates, transfers)
 
     def train(self, job: Job) -> Trained:
         prepared = self.prepare(job.network(), job.knowledge, job.class_names)

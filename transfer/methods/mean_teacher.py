@@ -7,14 +7,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from transfer.method import Batch, Job, Method, Prepared, Trained, receive, stage_rates
+from transfer.method import Batch, FineTuning, Job, Prepared, Trained, receive, stage_rates
 from transfer.modalities.image.augment import AugmentPolicy
 from transfer.network import Network
 from transfer.unlabelled import begin, end, ramp, supervised, together, views_of
 from transfer.weights import Knowledge
 
 
-class MeanTeacher(Method):
+class MeanTeacher(FineTuning):
     """Tarvainen and Valpola, NeurIPS 2017, from the source's weights.
 
     loss = cross_entropy + w(t) * mean_u ||p_student(strong x_u) - p_teacher(weak x_u)||^2, p the
@@ -27,12 +27,6 @@ class MeanTeacher(Method):
     reads_pool: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = False
 
-    learning_rate: float = Field(3e-3, gt=0)
-    """Peak learning rate of the head."""
-    body_rate: float = Field(0.5, gt=0, le=1)
-    """Rate of the last stage, as a share of the head's."""
-    decay: float = Field(0.8, gt=0, le=1)
-    """Rate of a stage, as a share of that of the next one towards the output."""
     keep: float = Field(0.97, ge=0, lt=1)
     """Share of the teacher's weights that a step keeps, once enough steps are done."""
     weight: float = Field(3.0, ge=0)

@@ -7,12 +7,12 @@ from torch import Tensor
 
 from transfer.alignment import mk_mmd, ramp
 from transfer.joint import DomainFeatures, aligned, joined, supervised
-from transfer.method import Batch, Job, Method, Prepared, Trained
+from transfer.method import Batch, FineTuning, Job, Prepared, Trained
 from transfer.network import Network
 from transfer.weights import Knowledge
 
 
-class Mmd(Method):
+class Mmd(FineTuning):
     """Maximum mean discrepancy over several kernels (DAN: Long et al., ICML 2015).
 
     loss = cross-entropies of the labelled items of both domains
@@ -26,12 +26,6 @@ class Mmd(Method):
     reads_pool: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = False
 
-    learning_rate: float = Field(3e-3, gt=0)
-    """Peak learning rate of the head."""
-    body_rate: float = Field(0.5, gt=0, le=1)
-    """Rate of the last stage, as a share of the head's."""
-    decay: float = Field(0.8, gt=0, le=1)
-    """Rate of a stage, as a share of that of the next one towards the output."""
     strength: float = Field(1.0, ge=0)
     """Weight of the squared discrepancy in the end."""
     multiples: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)

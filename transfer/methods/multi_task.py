@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from transfer.joint import DomainFeatures, joined, supervised
-from transfer.method import Batch, Method, Prepared
+from transfer.method import Batch, FineTuning, Prepared
 from transfer.network import Network
 from transfer.weights import Knowledge
 
@@ -21,7 +21,7 @@ class Balance(nn.Module):
         self.log_variance = nn.Parameter(torch.tensor([0.0, -math.log(source_weight)]))
 
 
-class MultiTask(Method):
+class MultiTask(FineTuning):
     """Hard parameter sharing (Caruana, Machine Learning 1997): a shared body, a head a domain.
 
     Classes of the same name share their row of the head. Balance of the cross-entropies:
@@ -33,12 +33,6 @@ class MultiTask(Method):
     paper: ClassVar[str] = "Caruana, 1997; Kendall, Gal and Cipolla, 2018"
     reads_source: ClassVar[bool] = True
 
-    learning_rate: float = Field(3e-3, gt=0)
-    """Peak learning rate of the head."""
-    body_rate: float = Field(0.5, gt=0, le=1)
-    """Rate of the last stage, as a share of the head's."""
-    decay: float = Field(0.8, gt=0, le=1)
-    """Rate of a stage, as a share of that of the next one towards the output."""
     balance: Literal["fixed", "uncertainty"] = "fixed"
     """How the two losses are weighed."""
     source_weight: float = Field(1.0, gt=0)

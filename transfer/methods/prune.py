@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from transfer.errors import SettingsError
-from transfer.method import Batch, Job, Method, Prepared, Trained, receive, stage_rates
+from transfer.method import Batch, FineTuning, Job, Method, Prepared, Trained, receive, stage_rates
 from transfer.network import Body, Network
 from transfer.weights import Knowledge, Transfer
 
@@ -28,7 +28,7 @@ class Prunable(Protocol):
         that reads them."""
 
 
-class Prune(Method):
+class Prune(FineTuning):
     """Network slimming (Liu et al., ICCV 2017) of the source's network, on the target's items.
 
     First, with a share of the steps, all parameters are trained from the source with
@@ -42,12 +42,6 @@ class Prune(Method):
     """
 
     paper: ClassVar[str] = "Liu et al., 2017"
-    learning_rate: float = Field(3e-3, gt=0)
-    """Peak learning rate of the head."""
-    body_rate: float = Field(0.5, gt=0, le=1)
-    """Rate of the last stage, as a share of the head's."""
-    decay: float = Field(0.8, gt=0, le=1)
-    """Rate of a stage, as a share of that of the next one towards the output."""
     sparsity: float = Field(1e-2, ge=0)
     """Strength of the pull of scales towards zero."""
     pruned: float = Field(0.5, gt=0, lt=1)

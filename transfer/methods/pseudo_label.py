@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from transfer.feed import logits
-from transfer.method import Batch, Job, Method, Prepared, Trained, receive, stage_rates
+from transfer.method import Batch, FineTuning, Job, Method, Prepared, Trained, receive, stage_rates
 from transfer.modalities.image.augment import AugmentPolicy
 from transfer.network import Network
 from transfer.unlabelled import begin, end, pool_of, supervised, together, views_of
 from transfer.weights import Knowledge
 
 
-class PseudoLabel(Method):
+class PseudoLabel(FineTuning):
     """Class-balanced self-training (Zou et al., ECCV 2018) with a noisy student (Xie et al., CVPR
     2020), after Lee's pseudo-labels (ICML workshop 2013).
 
@@ -34,12 +34,6 @@ class PseudoLabel(Method):
     reads_pool: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = False
 
-    learning_rate: float = Field(3e-3, gt=0)
-    """Peak learning rate of the head."""
-    body_rate: float = Field(0.5, gt=0, le=1)
-    """Rate of the last stage, as a share of the head's."""
-    decay: float = Field(0.8, gt=0, le=1)
-    """Rate of a stage, as a share of that of the next one towards the output."""
     labelled_steps: float = Field(0.4, gt=0, lt=1)
     """Share of the steps on labelled items alone."""
     rounds: int = Field(2, ge=1)

@@ -21,10 +21,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from transfer import folds, merge
 from transfer.arrays import TrainItems
 from transfer.feed import logits, to_input
-from transfer.method import Job, Method, Prepared, Trained, given, receive, stage_rates
+from transfer.method import FineTuning, Job, Trained, given
 from transfer.network import Network
 from transfer.recipe import Recipe
-from transfer.weights import Knowledge
 
 LEAST = 5  # steps of a phase: a shorter one ends before its learning rate has risen and fallen
 
@@ -49,7 +48,7 @@ class _Cut:
         return self.trained.take(self.part == k)
 
 
-class Replicas(Method):
+class Replicas(FineTuning):
     """k networks, each fine-tuned on a part of its own, merged after every one of R rounds.
 
     The labelled items are cut into k parts of like classes. In each round every replica starts
@@ -66,10 +65,6 @@ class Replicas(Method):
     learning_rate: float = Field(1e-2, gt=0)
     """Peak learning rate of the head in the first round: above that of one long run, since each
     replica makes few steps and the mean of several is less noisy (Goyal et al., 2017)."""
-    body_rate: float = Field(0.5, gt=0, le=1)
-    """Rate of the last stage, as a share of the head's."""
-    decay: float = Field(0.8, gt=0, le=1)
-    """Rate of a stage, as a share of that of the next one towards the output."""
     replicas: int = Field(4, ge=2)
     """Parts of the labelled items; fewer where there are fewer groups of items or steps."""
     rounds: int = Field(4, ge=1)
@@ -87,13 +82,6 @@ class Replicas(Method):
     merge of all but one on the part of that one, which tells little of fewer than three."""
     few: int = Field(500, ge=0)
     """Labelled items below which none is held."""
-
-    def prepare(
-        self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
-    ) -> Prepared:
-        transfers = receive(network, knowledge, class_names)
-        rates = stage_rates(network, self.learning_rate, self.body_rate, self.decay)
-        return Prepared(network, rates, transfers)
 
     def train(self, job: Job) -> Trained:
         given(job.knowledge)

@@ -3,16 +3,12 @@
 from dataclasses import replace
 from typing import ClassVar
 
-from pydantic import Field
-
 from transfer.arrays import SourceItems
 from transfer.meta import MEMORY, Plan
-from transfer.method import Job, Method, Prepared, Trained, given, receive, stage_rates
-from transfer.network import Network
-from transfer.weights import Knowledge
+from transfer.method import FineTuning, Job, Method, Trained, given
 
 
-class Reptile(Method):
+class Reptile(FineTuning):
     """First-order meta-learning (Nichol, Achiam and Schulman, 2018), then fine-tuning.
 
     See `transfer.meta` for the formula. The episodes are further pretraining on the source: they
@@ -22,21 +18,8 @@ class Reptile(Method):
     paper: ClassVar[str] = "Nichol, Achiam and Schulman, 2018"
     reads_source: ClassVar[bool] = True
 
-    learning_rate: float = Field(3e-3, gt=0)
-    """Peak learning rate of the head."""
-    body_rate: float = Field(0.5, gt=0, le=1)
-    """Rate of the last stage, as a share of the head's."""
-    decay: float = Field(0.8, gt=0, le=1)
-    """Rate of a stage, as a share of that of the next one towards the output."""
     meta: Plan = Plan()
     """The episodes before fine-tuning."""
-
-    def prepare(
-        self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
-    ) -> Prepared:
-        transfers = receive(network, knowledge, class_names)
-        rates = stage_rates(network, self.learning_rate, self.body_rate, self.decay)
-        return Prepared(network, rates, transfers)
 
     def train(self, job: Job) -> Trained:
         ready = self.prepare(job.network(), job.knowledge, job.class_names)

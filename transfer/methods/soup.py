@@ -8,12 +8,11 @@ from transfer.averaging import copied, greedy, held_out, mean, reestimate
 from transfer.calibrate import fit_temperature
 from transfer.feed import logits
 from transfer.linear import losses
-from transfer.method import Job, Method, Prepared, Trained, receive, stage_rates
+from transfer.method import FineTuning, Job, Trained
 from transfer.network import Network
-from transfer.weights import Knowledge
 
 
-class Soup(Method):
+class Soup(FineTuning):
     """Greedy model soup of fine-tunings that differ in learning rate and in the order of items.
 
     Wortsman et al., ICML 2022. All start from the same weights, the head's too, and share the
@@ -29,21 +28,10 @@ class Soup(Method):
     paper: ClassVar[str] = "Wortsman et al., 2022"
     learning_rate: float = Field(3e-3, gt=0)
     """Peak learning rate of the head, before it is multiplied by one of `rates`."""
-    body_rate: float = Field(0.5, gt=0, le=1)
-    """Rate of the last stage, as a share of the head's."""
-    decay: float = Field(0.8, gt=0, le=1)
-    """Rate of a stage, as a share of that of the next one towards the output."""
     rates: tuple[Annotated[float, Field(gt=0)], ...] = Field((1.5, 3.0), min_length=1)
     """One ingredient each: a factor of the learning rate. Equal ones differ in order and views."""
     parts: int = Field(6, ge=2)
     """One in so many labelled items is held out to choose ingredients by."""
-
-    def prepare(
-        self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
-    ) -> Prepared:
-        transfers = receive(network, knowledge, class_names)
-        rates = stage_rates(network, self.learning_rate, self.body_rate, self.decay)
-        return Prepared(network, rates, transfers)
 
     def train(self, job: Job) -> Trained:
         held = held_out(job.labelled, self.parts, job.seed)

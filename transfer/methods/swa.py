@@ -6,12 +6,10 @@ from typing import ClassVar
 from pydantic import Field
 
 from transfer.averaging import copied, mean, reestimate
-from transfer.method import Job, Method, Prepared, Trained, receive, stage_rates
-from transfer.network import Network
-from transfer.weights import Knowledge
+from transfer.method import FineTuning, Job, Trained
 
 
-class SWA(Method):
+class SWA(FineTuning):
     """Fine-tuning, then short cycles of the learning rate whose ends are averaged.
 
     Izmailov et al., UAI 2018, with their cyclical rate: after ``1 - tail`` of the steps, the
@@ -21,25 +19,12 @@ class SWA(Method):
     """
 
     paper: ClassVar[str] = "Izmailov et al., 2018"
-    learning_rate: float = Field(3e-3, gt=0)
-    """Peak learning rate of the head."""
-    body_rate: float = Field(0.5, gt=0, le=1)
-    """Rate of the last stage, as a share of the head's."""
-    decay: float = Field(0.8, gt=0, le=1)
-    """Rate of a stage, as a share of that of the next one towards the output."""
     tail: float = Field(0.5, gt=0, lt=1)
     """Share of the steps that cycles take."""
     cycles: int = Field(4, ge=1)
     """Cycles; fewer where there are not as many steps."""
     cycle_rate: float = Field(0.5, gt=0)
     """Peak rate of a cycle, as a share of fine-tuning's."""
-
-    def prepare(
-        self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
-    ) -> Prepared:
-        transfers = receive(network, knowledge, class_names)
-        rates = stage_rates(network, self.learning_rate, self.body_rate, self.decay)
-        return Prepared(network, rates, transfers)
 
     def train(self, job: Job) -> Trained:
         prepared = self.prepare(job.network(), job.knowledge, job.class_names)

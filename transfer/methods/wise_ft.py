@@ -7,9 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from transfer.averaging import copied, mixed, reestimate
-from transfer.method import Batch, Job, Method, Prepared, Trained, receive, stage_rates
-from transfer.network import Network
-from transfer.weights import Knowledge
+from transfer.method import Batch, FineTuning, Job, Method, Prepared, Trained
 
 
 class _Probe(Method):
@@ -20,7 +18,7 @@ class _Probe(Method):
         return {"cross_entropy": functional.cross_entropy(scores, batch.targets)}
 
 
-class WiseFT(Method):
+class WiseFT(FineTuning):
     """A linear probe, fine-tuning from there, and a step back: ``(1 - alpha) w_0 + alpha w_1``.
 
     Wortsman et al., CVPR 2022 (robust fine-tuning of zero-shot models). Their zero-shot network is
@@ -31,10 +29,6 @@ class WiseFT(Method):
     paper: ClassVar[str] = "Wortsman et al., 2022"
     learning_rate: float = Field(3e-3, gt=0)
     """Peak learning rate of the head while everything is fine-tuned."""
-    body_rate: float = Field(0.5, gt=0, le=1)
-    """Rate of the last stage, as a share of the head's."""
-    decay: float = Field(0.8, gt=0, le=1)
-    """Rate of a stage, as a share of that of the next one towards the output."""
     alpha: float = Field(0.5, ge=0, le=1)
     """Share of the fine-tuned network: 0 is the linear probe, 1 fine-tuning."""
     probe: float = Field(0.3, gt=0, lt=1)
@@ -43,13 +37,6 @@ class WiseFT(Method):
     """Peak learning rate of the linear probe."""
     views: int = Field(8, ge=1)
     """Augmented views of each training image that the linear probe learns from."""
-
-    def prepare(
-        self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
-    ) -> Prepared:
-        transfers = receive(network, knowledge, class_names)
-        rates = stage_rates(network, self.learning_rate, self.body_rate, self.decay)
-        return Prepared(network, rates, transfers)
 
     def train(self, job: Job) -> Trained:
         prepared = self.prepare(job.network(), job.knowledge, job.class_names)
