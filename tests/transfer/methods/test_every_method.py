@@ -192,7 +192,7 @@ def test_held_out_items_leave_no_trace(name):
 
 
 @every_method
-@pytest.mark.parametrize("when", [0.3, 0.8])
+@pytest.mark.parametrize("when", [pytest.param(0.3, marks=pytest.mark.slow), 0.8])
 def test_an_arm_cut_off_anywhere_gives_the_same_bits(name, when, tmp_path):
     seen = tiny.items()
     recipe = tiny.recipe(seen, AugmentPolicy(), steps=6)
