@@ -12,6 +12,7 @@ Shapes: N labelled items, M of the source, U unlabelled, D features, K classes, 
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from transfer.errors import SettingsError
 from transfer.method import (
     Batch,
+    FineTuning,
     Job,
     Method,
     Prepared,
@@ -178,3 +180,32 @@ def aligned(method: Method, job: Job) -> Trained:
     """
     prepared = begin(method, job, 1)
     return end(job.fit(method, prepared), prepared.transfers, job)
+
+
+class Joint(FineTuning):
+    """A method that fine-tunes on labelled items of both domains, each with its own classes."""
+
+    reads_source: ClassVar[bool] = True
+
+    def prepare(
+        self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
+    ) -> Prepared:
+        return joined(
+            network,
+            knowledge,
+            class_names,
+            peak=self.learning_rate,
+            body=self.body_rate,
+            decay=self.decay,
+        )
+
+
+class Aligned(Joint):
+    """A method that also brings the features of both domains together, with or without a label of
+    the target."""
+
+    reads_pool: ClassVar[bool] = True
+    needs_labels: ClassVar[bool] = False
+
+    def train(self, job: Job) -> Trained:
+        return aligned(self, job)

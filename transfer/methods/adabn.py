@@ -7,14 +7,14 @@ from typing import ClassVar
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from transfer.arrays import PoolItems
 from transfer.errors import CrosstrainError
 from transfer.feed import pool_batch, to_input
-from transfer.method import Batch, Job, Method, Prepared, Trained, receive
+from transfer.method import Job, Method, Prepared, Trained, receive
 from transfer.network import Network
+from transfer.probe import HeadAlone
 from transfer.recipe import Recipe
 from transfer.unlabelled import check_classes, end, pool_of
 from transfer.weights import Transfer
@@ -60,16 +60,8 @@ class AdaBN(Method):
         if len(job.labelled):
             network.backbone.requires_grad_(False)
             rates = [(list(network.head.parameters()), self.learning_rate)]
-            network = job.fit(_Probe(), Prepared(network, rates, transfers, views=self.views))
+            network = job.fit(HeadAlone(), Prepared(network, rates, transfers, views=self.views))
         return end(network, _measured(network, transfers), job)
-
-
-class _Probe(Method):
-    """A linear head on features that are computed once."""
-
-    def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
-        scores = prepared.network.head(batch.inputs)
-        return {"cross_entropy": functional.cross_entropy(scores, batch.targets)}
 
 
 def inputs(pool: PoolItems, recipe: Recipe, views: int, seed: int, size: int) -> Iterator[Tensor]:

@@ -6,13 +6,13 @@ from pydantic import Field
 from torch import Tensor
 
 from transfer.alignment import Discriminator, certainty, domain_loss, outer, ramp, reverse
-from transfer.joint import DomainFeatures, aligned, joined, shared_classes, supervised
-from transfer.method import Batch, FineTuning, Job, Prepared, Trained
+from transfer.joint import Aligned, DomainFeatures, shared_classes, supervised
+from transfer.method import Batch, Prepared
 from transfer.network import Network
 from transfer.weights import Knowledge
 
 
-class Cdan(FineTuning):
+class Cdan(Aligned):
     """CDAN, and with entropy conditioning CDAN+E (Long et al., NeurIPS 2018).
 
     As DANN, with the outer product of features (D) and predictions (S) in place of the features:
@@ -23,9 +23,6 @@ class Cdan(FineTuning):
     """
 
     paper: ClassVar[str] = "Long et al., 2018"
-    reads_source: ClassVar[bool] = True
-    reads_pool: ClassVar[bool] = True
-    needs_labels: ClassVar[bool] = False
 
     strength: float = Field(1.0, ge=0)
     """Weight of the reversed gradient in the end."""
@@ -37,22 +34,12 @@ class Cdan(FineTuning):
     def prepare(
         self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
     ) -> Prepared:
-        prepared = joined(
-            network,
-            knowledge,
-            class_names,
-            peak=self.learning_rate,
-            body=self.body_rate,
-            decay=self.decay,
-        )
+        prepared = super().prepare(network, knowledge, class_names)
         shared = len(shared_classes(prepared))
         discriminator = Discriminator(network.head.in_features * max(1, shared), self.hidden)
         prepared.helpers["discriminator"] = discriminator
         prepared.rates.append((list(discriminator.parameters()), self.learning_rate))
         return prepared
-
-    def train(self, job: Job) -> Trained:
-        return aligned(self, job)
 
     def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
         features = DomainFeatures(prepared.network, batch)

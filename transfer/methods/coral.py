@@ -6,13 +6,11 @@ from pydantic import Field
 from torch import Tensor
 
 from transfer.alignment import coral, ramp
-from transfer.joint import DomainFeatures, aligned, joined, supervised
-from transfer.method import Batch, FineTuning, Job, Prepared, Trained
-from transfer.network import Network
-from transfer.weights import Knowledge
+from transfer.joint import Aligned, DomainFeatures, supervised
+from transfer.method import Batch, Prepared
 
 
-class Coral(FineTuning):
+class Coral(Aligned):
     """Correlation alignment (Sun and Saenko, ECCV workshops 2016).
 
     loss = cross-entropies of the labelled items of both domains
@@ -22,28 +20,10 @@ class Coral(FineTuning):
     """
 
     paper: ClassVar[str] = "Sun and Saenko, 2016"
-    reads_source: ClassVar[bool] = True
-    reads_pool: ClassVar[bool] = True
-    needs_labels: ClassVar[bool] = False
 
     strength: float = Field(100.0, ge=0)
     """Weight of the distance in the end. The distance is divided by 4 D^2: a wider body bears more;
     too much shrinks the features until classes are lost."""
-
-    def prepare(
-        self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
-    ) -> Prepared:
-        return joined(
-            network,
-            knowledge,
-            class_names,
-            peak=self.learning_rate,
-            body=self.body_rate,
-            decay=self.decay,
-        )
-
-    def train(self, job: Job) -> Trained:
-        return aligned(self, job)
 
     def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
         features = DomainFeatures(prepared.network, batch)

@@ -6,13 +6,13 @@ from pydantic import Field
 from torch import Tensor
 
 from transfer.alignment import Discriminator, domain_loss, ramp, reverse
-from transfer.joint import DomainFeatures, aligned, joined, supervised
-from transfer.method import Batch, FineTuning, Job, Prepared, Trained
+from transfer.joint import Aligned, DomainFeatures, supervised
+from transfer.method import Batch, Prepared
 from transfer.network import Network
 from transfer.weights import Knowledge
 
 
-class Dann(FineTuning):
+class Dann(Aligned):
     """DANN (Ganin et al., JMLR 2016).
 
     loss = cross-entropies of the labelled items of both domains + cross-entropy of a
@@ -22,9 +22,6 @@ class Dann(FineTuning):
     """
 
     paper: ClassVar[str] = "Ganin et al., 2016"
-    reads_source: ClassVar[bool] = True
-    reads_pool: ClassVar[bool] = True
-    needs_labels: ClassVar[bool] = False
 
     strength: float = Field(1.0, ge=0)
     """Weight of the reversed gradient in the end."""
@@ -34,21 +31,11 @@ class Dann(FineTuning):
     def prepare(
         self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
     ) -> Prepared:
-        prepared = joined(
-            network,
-            knowledge,
-            class_names,
-            peak=self.learning_rate,
-            body=self.body_rate,
-            decay=self.decay,
-        )
+        prepared = super().prepare(network, knowledge, class_names)
         discriminator = Discriminator(network.head.in_features, self.hidden)
         prepared.helpers["discriminator"] = discriminator
         prepared.rates.append((list(discriminator.parameters()), self.learning_rate))
         return prepared
-
-    def train(self, job: Job) -> Trained:
-        return aligned(self, job)
 
     def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
         features = DomainFeatures(prepared.network, batch)

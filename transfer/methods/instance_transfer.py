@@ -10,10 +10,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from transfer.feed import embed
-from transfer.joint import DomainFeatures, joined, supervised
-from transfer.method import Batch, FineTuning, Job, Prepared, Trained
+from transfer.joint import DomainFeatures, Joint, supervised
+from transfer.method import Batch, Job, Prepared, Trained
 from transfer.network import Network
-from transfer.weights import Knowledge
 
 
 class Weights(nn.Module):
@@ -26,7 +25,7 @@ class Weights(nn.Module):
         self.register_buffer("of_item", of_item)
 
 
-class InstanceTransfer(FineTuning):
+class InstanceTransfer(Joint):
     """Importance weighting of the source's items (Sugiyama, Krauledat and Mueller, JMLR 2007).
 
     A logistic regression on features of the source's body tells the source's items from the
@@ -39,7 +38,6 @@ class InstanceTransfer(FineTuning):
     """
 
     paper: ClassVar[str] = "Sugiyama et al., 2007; Dai et al., 2007"
-    reads_source: ClassVar[bool] = True
     reads_pool: ClassVar[bool] = True
 
     source_weight: float = Field(1.0, ge=0)
@@ -51,18 +49,6 @@ class InstanceTransfer(FineTuning):
     """Largest weight, as a multiple of the mean."""
     regularisation: float = Field(0.01, gt=0)
     """Inverse strength C of the logistic regression's L2 penalty."""
-
-    def prepare(
-        self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
-    ) -> Prepared:
-        return joined(
-            network,
-            knowledge,
-            class_names,
-            peak=self.learning_rate,
-            body=self.body_rate,
-            decay=self.decay,
-        )
 
     def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
         assert batch.source is not None

@@ -6,13 +6,11 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from transfer.alignment import mk_mmd, ramp
-from transfer.joint import DomainFeatures, aligned, joined, supervised
-from transfer.method import Batch, FineTuning, Job, Prepared, Trained
-from transfer.network import Network
-from transfer.weights import Knowledge
+from transfer.joint import Aligned, DomainFeatures, supervised
+from transfer.method import Batch, Prepared
 
 
-class Mmd(FineTuning):
+class Mmd(Aligned):
     """Maximum mean discrepancy over several kernels (DAN: Long et al., ICML 2015).
 
     loss = cross-entropies of the labelled items of both domains
@@ -22,9 +20,6 @@ class Mmd(FineTuning):
     """
 
     paper: ClassVar[str] = "Long et al., 2015"
-    reads_source: ClassVar[bool] = True
-    reads_pool: ClassVar[bool] = True
-    needs_labels: ClassVar[bool] = False
 
     strength: float = Field(1.0, ge=0)
     """Weight of the squared discrepancy in the end."""
@@ -37,21 +32,6 @@ class Mmd(FineTuning):
         if not multiples or min(multiples) <= 0:
             raise ValueError("expected one width or more, all above 0")
         return multiples
-
-    def prepare(
-        self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
-    ) -> Prepared:
-        return joined(
-            network,
-            knowledge,
-            class_names,
-            peak=self.learning_rate,
-            body=self.body_rate,
-            decay=self.decay,
-        )
-
-    def train(self, job: Job) -> Trained:
-        return aligned(self, job)
 
     def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
         features = DomainFeatures(prepared.network, batch)

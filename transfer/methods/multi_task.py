@@ -7,8 +7,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from transfer.joint import DomainFeatures, joined, supervised
-from transfer.method import Batch, FineTuning, Prepared
+from transfer.joint import DomainFeatures, Joint, supervised
+from transfer.method import Batch, Prepared
 from transfer.network import Network
 from transfer.weights import Knowledge
 
@@ -21,7 +21,7 @@ class Balance(nn.Module):
         self.log_variance = nn.Parameter(torch.tensor([0.0, -math.log(source_weight)]))
 
 
-class MultiTask(FineTuning):
+class MultiTask(Joint):
     """Hard parameter sharing (Caruana, Machine Learning 1997): a shared body, a head a domain.
 
     Classes of the same name share their row of the head. Balance of the cross-entropies:
@@ -31,7 +31,6 @@ class MultiTask(FineTuning):
     """
 
     paper: ClassVar[str] = "Caruana, 1997; Kendall, Gal and Cipolla, 2018"
-    reads_source: ClassVar[bool] = True
 
     balance: Literal["fixed", "uncertainty"] = "fixed"
     """How the two losses are weighed."""
@@ -43,14 +42,7 @@ class MultiTask(FineTuning):
     def prepare(
         self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
     ) -> Prepared:
-        prepared = joined(
-            network,
-            knowledge,
-            class_names,
-            peak=self.learning_rate,
-            body=self.body_rate,
-            decay=self.decay,
-        )
+        prepared = super().prepare(network, knowledge, class_names)
         if self.balance == "uncertainty":
             balance = Balance(self.source_weight)
             prepared.helpers["balance"] = balance

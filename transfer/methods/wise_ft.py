@@ -3,19 +3,10 @@
 from typing import ClassVar
 
 from pydantic import Field
-from torch import Tensor
-from torch.nn import functional
 
 from transfer.averaging import copied, mixed, reestimate
-from transfer.method import Batch, FineTuning, Job, Method, Prepared, Trained
-
-
-class _Probe(Method):
-    """Trains a head on features of a frozen body."""
-
-    def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
-        scores = prepared.network.head(batch.inputs)
-        return {"cross_entropy": functional.cross_entropy(scores, batch.targets)}
+from transfer.method import FineTuning, Job, Trained
+from transfer.probe import probe
 
 
 class WiseFT(FineTuning):
@@ -41,11 +32,8 @@ class WiseFT(FineTuning):
     def train(self, job: Job) -> Trained:
         prepared = self.prepare(job.network(), job.knowledge, job.class_names)
         network = prepared.network
-        network.backbone.requires_grad_(False)
-        head = [(list(network.head.parameters()), self.probe_rate)]
-        probing = Prepared(network, head, prepared.transfers, views=self.views)
-        start = copied(job.fit(_Probe(), probing, share=self.probe))
-        network.requires_grad_(True)
+        probe(job, prepared, rate=self.probe_rate, views=self.views, share=self.probe)
+        start = copied(network)
         end = copied(job.fit(self, prepared, share=1 - self.probe))
         network.load_state_dict(mixed([start, end], [1 - self.alpha, self.alpha]))
         if 0 < self.alpha < 1:
