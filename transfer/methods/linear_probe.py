@@ -3,15 +3,14 @@
 from typing import ClassVar
 
 from pydantic import Field
-from torch import Tensor
-from torch.nn import functional
 
-from transfer.method import Batch, Method, Prepared, receive
+from transfer.method import Prepared, receive
 from transfer.network import Network
+from transfer.probe import HeadAlone
 from transfer.weights import Knowledge
 
 
-class LinearProbe(Method):
+class LinearProbe(HeadAlone):
     """A frozen body; only the head is trained (Alain and Bengio, ICLR workshop 2017).
 
     Features of the training images, each in a few augmented views, are computed once and kept,
@@ -33,10 +32,6 @@ class LinearProbe(Method):
         network.backbone.requires_grad_(False)
         rates = [(list(network.head.parameters()), self.learning_rate)]
         return Prepared(network, rates, transfers, views=self.views)
-
-    def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
-        scores = prepared.network.head(batch.inputs)
-        return {"cross_entropy": functional.cross_entropy(scores, batch.targets)}
 
 
 METHOD = LinearProbe
