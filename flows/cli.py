@@ -206,10 +206,13 @@ def ui(
     serve(prefect_port, mlflow_port)
 
 
-@data_app.command(epilog="Example: crosstrain data verify data/mnist data/digits")
+@data_app.command(epilog="Example: crosstrain data verify --used-by params.yaml")
 def verify(
     datasets: Annotated[
-        list[Path] | None, typer.Argument(help="Datasets, besides all that are recorded.")
+        list[Path] | None, typer.Argument(help="Datasets, instead of all that are recorded.")
+    ] = None,
+    used_by: Annotated[
+        Path | None, typer.Option(help="Verify the datasets that this settings file names.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the md5 of each as JSON here.")] = None,
 ) -> None:
@@ -218,11 +221,20 @@ def verify(
     environment.prepare(Path.cwd())
     from tasks import version
 
-    told = json.dumps(version.verify_all(paths.DATA_DVC, datasets or []), indent=1)
+    named = [*(datasets or []), *(_datasets(used_by) if used_by else [])]
+    told = json.dumps(version.verify_all(paths.DATA_DVC, named), indent=1)
     if out is None:
         print(told)
         return
     write_atomic(out, (told + "\n").encode())
+
+
+def _datasets(params: Path) -> list[Path]:
+    """Every dataset that a settings file names, sources first."""
+    from transfer import settings
+
+    found = settings.load(params)
+    return [Path(one.path) for one in (*found.sources, found.target)]
 
 
 @data_app.command(epilog="Example: crosstrain data write")

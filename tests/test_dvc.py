@@ -31,10 +31,11 @@ def table(name, text):
     path.write_text(text)
 
 if sys.argv[1:3] == ["data", "verify"]:
-    *used, flag, out = sys.argv[3:]
-    assert flag == "--out"
+    settings = yaml.safe_load(Path(sys.argv[sys.argv.index("--used-by") + 1]).read_text())
+    used = [settings["source"], *settings["more_sources"], settings["target"]]
+    out = sys.argv[sys.argv.index("--out") + 1]
     try:
-        found = version.verify_all(Path("data.dvc"), [Path(path) for path in used])
+        found = version.verify_all(Path("data.dvc"), [Path(one["path"]) for one in used])
     except DataRefusedError as error:
         sys.exit(str(error))
     Path(out).parent.mkdir(exist_ok=True)
@@ -117,10 +118,11 @@ def _deps() -> set[str]:
     return set(stages["retrain"]["deps"]) - {"reports/data.json"}
 
 
-def _params() -> dict[str, dict[str, Any]]:
+def _params() -> dict[str, Any]:
     sections = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["retrain"]["params"]
     return {name: {"value": 1} for name in sections} | {
         "source": {"path": "data/mnist"},
+        "more_sources": [],
         "target": {"path": "data/digits"},
         "adapt": {"steps": 300},
     }
@@ -162,7 +164,7 @@ def test_repro_runs_once_then_again_only_for_what_changed(project: None) -> None
     assert "Running stage 'verify'" in second
     assert "Stage 'retrain' didn't change, skipping" in second
     params = yaml.safe_load(Path("params.yaml").read_text())
-    params["target"]["path"] = "data/threes"
+    params["more_sources"] = [{"path": "data/threes"}]
     Path("params.yaml").write_text(yaml.safe_dump(params))
     shutil.copytree("data/digits/3", "data/threes/3")
     assert "Running stage 'retrain'" in run("dvc", "repro").stdout
