@@ -165,6 +165,22 @@ def test_every_source_is_told_with_what_it_is_worth_and_what_it_adds(told):
     assert "Methods marked “stopped” did not go on after their first seed." in text
 
 
+def test_what_was_predicted_stands_beside_how_well_it_ranked_what_came(told):
+    (first,) = told["foresight"]["advice"]
+    other = {**first, "name": NASTY, "rank": 2, "leep": None, "a_distance": None, "knn": 0.5}
+    methods = {"spearman": 0.8, "kendall": 0.6, "n": 4}
+    unknown = {"spearman": None, "kendall": None, "n": 2}
+    foresight = {"advice": [first, other], "sources": unknown, "methods": methods}
+    page = Page(report.render(Result.model_validate({**told, "foresight": foresight}), {}))
+    assert f"{first['name']} 1 {first['logme']:.2f} {first['h_score']:.2f}" in page.text
+    assert re.search(rf"{re.escape(NASTY)} 2 \S+ \S+ – \S+ 50\.0% – ", page.text)
+    assert "test accuracy: Spearman's rank correlation 0.80, 4 pairs." in page.text
+    assert "order of the sources" not in page.text
+    silent = {**foresight, "advice": [], "methods": unknown}
+    page = Page(report.render(Result.model_validate({**told, "foresight": silent}), {}))
+    assert "predicted before training" not in page.text and "Spearman" not in page.text
+
+
 def test_arms_are_named_by_their_source_wherever_they_are_listed(told):
     result = of_two_sources(told)
     stopped = result.arms[-1]
