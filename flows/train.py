@@ -63,11 +63,11 @@ def _arms(crew: "_Crew", known: list[Source], target: Divided, settings: Setting
     return [*crew.done(arms), *stopped]
 
 
-def _parts(sources: dict[str, Divided], settings: Settings) -> dict[str, list[Divided]]:
+def _parts(sources: dict[str, Divided], settings: Settings) -> dict[str, dict[str, Divided]]:
     """What each body is trained on."""
-    parts = {name: [divided] for name, divided in sources.items()}
+    parts = {name: {name: divided} for name, divided in sources.items()}
     if settings.pretrain.jointly and len(sources) > 1:
-        parts[" and ".join(sources)] = list(sources.values())
+        parts[" and ".join(sources)] = sources
     return parts
 
 
@@ -101,7 +101,7 @@ class _Crew:
         """Whether settings are searched; of a target without labels nothing could be."""
         return self.settings.adapt.trials > 0 and self.settings.target.labels_per_class != 0
 
-    def pretrain(self, parts: dict[str, list[Divided]]) -> list[Source]:
+    def pretrain(self, parts: dict[str, dict[str, Divided]]) -> list[Source]:
         """Pretrain every body, beside the arms that need none, unless those wait for a search."""
         own = [] if self.searches else plans(self.settings, self.shared["target"], [])
         seeds = self.settings.adapt.seeds

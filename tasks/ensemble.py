@@ -27,6 +27,7 @@ def files(arms: list[ArmRef]) -> list[ArmFiles]:
             a.plan.sources,
             a.plan.label,
             a.finalist,
+            a.plan.parts,
         )
         for a in arms
     ]

@@ -81,7 +81,7 @@ def _tell(asked: Sequence[str], found: Sequence[Plan], sources: Sequence[Source]
 def _offer(source: Source, classes: Sequence[str]) -> Offer:
     known = pretrain.load_card(source.knowledge.path).class_names
     covers = set(classes) <= set(known)
-    return Offer(source.name, source.items is not None, source.trained_here, covers)
+    return Offer(source.name, source.items is not None, source.trained_here, covers, source.parts)
 
 
 def finalists(arms: Sequence[ArmRef], settings: Settings) -> tuple[list[Plan], list[ArmRef]]:

@@ -1,6 +1,6 @@
 """Train a body on a source, or take the one that is stored."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from threading import Event
 
@@ -19,7 +19,7 @@ from transfer.settings import Settings
 @step("pretrain", tags=["train"])
 def pretrain(
     name: str,
-    parts: Sequence[Divided],
+    parts: Mapping[str, Divided],
     settings: Settings,
     machine: Machine,
     beside: int,
@@ -29,7 +29,7 @@ def pretrain(
 
     Args:
         name: of the knowledge source.
-        parts: the datasets; classes of one name are one class.
+        parts: the datasets by name; classes of one name are one class.
         settings: of the pretraining and the backbone.
         machine: where to compute.
         beside: how many arms are trained at the same time.
@@ -41,7 +41,7 @@ def pretrain(
     machines.leave_cores(beside)
     inputs = {
         f"{key} {i}": digest
-        for i, part in enumerate(parts)
+        for i, part in enumerate(parts.values())
         for key, digest in part.inputs().items()
     }
     told = {
@@ -53,8 +53,8 @@ def pretrain(
     code = ["transfer.pretrain", f"transfer.backbones.{settings.backbone.name}"]
 
     def compute(out: Path) -> None:
-        items = union([_items(part, "train") for part in parts])
-        validation = union([_items(part, "val") for part in parts])
+        items = union([_items(part, "train") for part in parts.values()])
+        validation = union([_items(part, "val") for part in parts.values()])
         with blamed(f"pretrain {name}"):
             library.pretrain(
                 name,
@@ -71,7 +71,10 @@ def pretrain(
 
     ref = store.result("pretrain", compute, inputs=inputs, settings=told, code=code)
     Stoppable(store.partial(ref.path)).forget()
-    return Source(name, ref, parts[0] if len(parts) == 1 else None)
+    if len(parts) > 1:
+        return Source(name, ref, None, parts=tuple(parts))
+    (items,) = parts.values()
+    return Source(name, ref, items)
 
 
 def _items(part: Divided, side: str) -> SourceItems:

@@ -39,6 +39,8 @@ class Source:
     items: Divided | None
     trained_here: bool = True
     """False for weights that came with an installed package."""
+    parts: tuple[str, ...] = ()
+    """Names of the datasets, where it was trained on several."""
 
 
 @dataclass(frozen=True)

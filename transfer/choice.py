@@ -34,6 +34,12 @@ class ArmFiles:
     """What the arms that differ by their seed alone share; empty takes the method."""
     finalist: bool = True
     """False for an arm that was stopped early, and so cannot be chosen."""
+    parts: tuple[str, ...] = ()
+    """Names of the datasets within its sources, where a body was trained on several."""
+
+    def uses(self, source: str) -> bool:
+        """Whether anything in it was learned from a source, be it through a joint body."""
+        return source in self.sources or source in self.parts
 
     @property
     def group(self) -> str:
@@ -141,8 +147,8 @@ def judge_of(arms: Sequence[ArmFiles], validator: str) -> Judge:
 
 def without(arms: Sequence[ArmFiles], sources: Iterable[str], judge: Judge) -> Mix | None:
     """Choose among the arms that use none of these sources; None where there is none."""
-    barred = set(sources)
-    allowed = [not barred.intersection(arm.sources) for arm in arms]
+    barred = list(sources)
+    allowed = [not any(arm.uses(name) for name in barred) for arm in arms]
     return judge(allowed)[0] if any(allowed) else None
 
 

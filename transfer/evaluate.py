@@ -238,14 +238,14 @@ def _baseline(tested: _Tested, chosen: Choice) -> str:
 
 
 def _uses(arms: Sequence[ArmFiles], weights: Floats, source: str) -> bool:
-    return any(w > 0 and source in arm.sources for arm, w in zip(arms, weights, strict=True))
+    return any(w > 0 and arm.uses(source) for arm, w in zip(arms, weights, strict=True))
 
 
 def _named(arms: Sequence[ArmFiles], weights: Floats) -> str:
-    """The sources of a mix, as a person would say them."""
+    """The sources of a mix, as a person would say them; a name of several words in quotes."""
     used = zip(arms, weights, strict=True)
     names = dict.fromkeys(name for arm, weight in used if weight > 0 for name in arm.sources)
-    *others, last = names
+    *others, last = (f"'{name}'" if " " in name else name for name in names)
     return f"{', '.join(others)} and {last}" if others else last
 
 

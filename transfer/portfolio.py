@@ -24,6 +24,8 @@ class Offer:
     """Whether its body was trained by this run; else it came with a package, and is large."""
     covers: bool
     """Whether its classes include all of the target's."""
+    parts: tuple[str, ...] = ()
+    """The datasets, where one body was trained on several; they are sources themselves."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Plan:
     """Names of what it transfers from."""
     label: str
     """What its arms are called: the method, and the source where several could be meant."""
+    parts: tuple[str, ...] = ()
+    """Names of the datasets within its sources, where a body was trained on several."""
     tuned: Method | None = None
     """The method with settings that a search found; None takes those of params.yaml."""
 
@@ -62,14 +66,19 @@ def plan(
     for name in order:
         kind = kinds[name]
         if kind.combines and offers:
-            plans.append(Plan(name, tuple(offer.name for offer in offers), name))
+            plans.append(_planned(name, offers, name))
         elif kind.uses_source and not kind.combines:
             plans += [
-                Plan(name, (offer.name,), f"{name}/{offer.name}" if len(offers) > 1 else name)
+                _planned(name, [offer], f"{name}/{offer.name}" if len(offers) > 1 else name)
                 for offer in offers
                 if _fits(kind, offer, tune_packages)
             ]
     return plans
+
+
+def _planned(method: str, offers: Sequence[Offer], label: str) -> Plan:
+    parts = dict.fromkeys(part for offer in offers for part in offer.parts)
+    return Plan(method, tuple(offer.name for offer in offers), label, tuple(parts))
 
 
 def _fits(kind: type[Method], offer: Offer, tune_packages: bool) -> bool:

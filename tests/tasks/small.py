@@ -56,7 +56,7 @@ def source(name, into, told, *, n=90, seed=2, noise=False):
     """A source that was pretrained on."""
     found = scanned(name, n, seed, noise=noise)
     divided = Divided(found, split_source.fn(found, into, told.source, 2))
-    return pretrain.fn(name, [divided], told, MACHINE, MANY, Event())
+    return pretrain.fn(name, {name: divided}, told, MACHINE, MANY, Event())
 
 
 def shared(into, told, sources):

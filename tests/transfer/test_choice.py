@@ -226,6 +226,16 @@ def test_what_does_without_all_sources_is_scratch(two):
     assert members(files, choice.without(files, ["oaks", "noise"], judge)) == {"scratch"}
 
 
+def test_what_does_without_a_source_holds_no_body_that_learned_from_it_jointly(tmp_path):
+    files = arms(tmp_path, TWO | {"l2_sp": (0.99, ("both",))})
+    files = [replace(f, parts=("oaks", "noise")) if f.sources == ("both",) else f for f in files]
+    found = choose(files, ANY)
+    assert members(files, found.best) == {"l2_sp"}
+    for name in ("oaks", "noise", "both"):
+        assert "l2_sp" not in members(files, found.without[name])
+    assert members(files, found.by_source["both"]) == {"l2_sp"}
+
+
 def test_where_no_arm_does_without_a_source_nothing_stands_for_its_lack(tmp_path):
     files = arms(tmp_path, TWO)[2:]
     judge = choice.judge_of(files, ANY)

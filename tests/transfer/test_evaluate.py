@@ -1,6 +1,7 @@
 """The figures of an evaluation against scikit-learn, on arms that were trained for it."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -321,6 +322,12 @@ def test_the_sentence_names_the_sources_that_were_used(several):
     _, _, found = several(HELP | {"fusion": (0.99, 0.9)})
     assert found.sentence.startswith("Transfer from oaks and noise helps: ")
     assert found.sentence.endswith("(300 test items, 2 seeds), verdict positive.")
+
+
+def test_the_sentence_quotes_a_name_of_several_words():
+    told = {"sources": ("oaks", "oaks and elms")}
+    arms = [ArmFiles("fine_tune", 0, Path(), 5, **told), ArmFiles("l2_sp", 0, Path(), 5)]
+    assert evaluate._named(arms, np.array([1.0, 0.0])) == "oaks and 'oaks and elms'"
 
 
 def test_the_oracle_is_the_group_that_is_best_on_the_test_itself(several):

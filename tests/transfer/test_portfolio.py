@@ -1,5 +1,6 @@
 """Methods crossed with sources, and who goes on after the first seed."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -113,6 +114,13 @@ def test_a_method_that_combines_gets_all_sources_at_once_and_stands_once():
     found = plan(["join", "tune"], OAKS, ELMS, PACKAGE)
     assert found[1] == Plan("join", ("oaks", "elms", "imagenet"), "join")
     assert [one.method for one in found].count("join") == 1
+
+
+def test_a_plan_says_which_datasets_a_joint_body_learned_from():
+    both = replace(BOTH, parts=("oaks", "elms"))
+    (tune, join) = plan(["tune", "join"], OAKS, both)[-2:]
+    assert (tune.sources, tune.parts) == (("oaks and elms",), ("oaks", "elms"))
+    assert (join.sources, join.parts) == (("oaks", "oaks and elms"), ("oaks", "elms"))
 
 
 def test_a_method_that_combines_is_not_planned_where_there_is_nothing_to_combine():
