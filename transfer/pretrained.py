@@ -72,7 +72,7 @@ def available() -> dict[str, str | None]:
     }
 
 
-def knowledge(name: str, channels: int, size: int = 128) -> Knowledge:
+def knowledge(name: str, channels: int, size: int) -> Knowledge:
     """A network trained on ImageNet, from its installed package.
 
     Args:

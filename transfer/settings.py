@@ -117,6 +117,9 @@ class Settings(Section):
     """Further datasets, each with a `path`, to take knowledge from; each is judged by itself."""
     pretrained: tuple[str, ...] = ()
     """Backbones whose weights come with an installed package, such as efficientnet_lite0."""
+    pretrained_size: int = Field(128, ge=32, le=1024)
+    """Side in pixels to which those resize pictures: they were trained at 224 or more, and the
+    time grows with its square."""
     target: TargetSettings = TargetSettings()
     image: ImageSettings = ImageSettings()
     validate_: QualitySettings = Field(QualitySettings(), alias="validate")

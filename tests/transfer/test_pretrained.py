@@ -88,7 +88,7 @@ def test_every_tensor_of_the_body_comes_from_the_package(name):
 
 def test_a_name_without_weights_is_refused():
     with pytest.raises(SettingsError, match="'resnet' comes without weights; expected one of eff"):
-        pretrained.knowledge("resnet", 3)
+        pretrained.knowledge("resnet", 3, 64)
 
 
 @every_package
