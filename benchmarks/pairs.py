@@ -45,6 +45,26 @@ DIGITS = (
     "adapt.budget.steps=150",
     "adapt.methods=[fine_tune,entropy,shot]",
 )
+SILHOUETTES = (
+    "target.path={data}/animal_silhouettes.npz",
+    "split.test=0.4",
+    "augment.flip_horizontal=true",
+    "augment.rotate=7",
+    "augment.scale=0.1",
+    "augment.translate=0.05",
+    "augment.shear=5",
+    "augment.mixup=0",
+    "backbone.width=16",
+    "adapt.budget.steps=1400",
+    "adapt.methods=[noisy_student]",
+    "methods.noisy_student.learning_rate=0.005",
+    "methods.noisy_student.body_rate=1",
+    "methods.noisy_student.decay=1",
+    "methods.noisy_student.teaching=0.43",
+    "methods.noisy_student.rounds=2",
+    "methods.noisy_student.align=true",
+    "methods.noisy_student.strong.flip_horizontal=true",
+)
 PAIRS = {
     "digits": Pair(DIGITS, (5, 10, 20, 100)),
     "digits without labels": Pair(
@@ -55,29 +75,8 @@ PAIRS = {
         ),
         (0,),
     ),
-    "silhouettes": Pair(
-        (
-            "target.path={data}/animal_silhouettes.npz",
-            "split.test=0.4",
-            "augment.flip_horizontal=true",
-            "augment.rotate=7",
-            "augment.scale=0.1",
-            "augment.translate=0.05",
-            "augment.shear=5",
-            "backbone.pool=false",
-            "adapt.budget.steps=500",
-            "adapt.seeds=[0,1]",
-            "adapt.methods=[fine_tune,fixmatch]",
-            "adapt.finalists=1",
-            "methods.fine_tune.body_rate=1",
-            "methods.fine_tune.decay=1",
-            "methods.fine_tune.learning_rate=0.005",
-            "methods.fixmatch.body_rate=1",
-            "methods.fixmatch.decay=1",
-            "methods.fixmatch.learning_rate=0.005",
-        ),
-        (5, 10, 20, 100),
-    ),
+    "silhouettes": Pair((*SILHOUETTES, "adapt.folds=5", "adapt.seeds=[0]"), (5, 10, 20)),
+    "silhouettes, many labels": Pair((*SILHOUETTES, "adapt.budget.steps=2800"), (100,)),
     "animals and ImageNet to plants": Pair(
         (
             "source.path={data}/animals10.npz",

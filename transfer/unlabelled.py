@@ -6,7 +6,7 @@ Shapes: N labelled items of a batch, U unlabelled, K classes.
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from transfer.arrays import PoolItems
@@ -100,6 +100,23 @@ def together(network: Network, *parts: Tensor) -> tuple[Tensor, ...]:
     """
     scores: Tensor = network(torch.cat(parts)).float()
     return scores.split([len(part) for part in parts])
+
+
+class PseudoLabels(nn.Module):
+    """What the pool is taken for: class probabilities, and which items to learn from."""
+
+    targets: Tensor
+    chosen: Tensor
+
+    def __init__(self, targets: Tensor, chosen: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("targets", targets)
+        self.register_buffer("chosen", chosen)
+
+    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Targets (U, K) of items, and 1 for each that is chosen, 0 for the others (U)."""
+        rows = rows.to(self.targets.device)
+        return self.targets[rows], self.chosen[rows].float()
 
 
 def supervised(scores: Tensor, targets: Tensor) -> dict[str, Tensor]:

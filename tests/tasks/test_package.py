@@ -18,7 +18,7 @@ GREY, COLOUR = (ImageSpec(size=28, channels=channels) for channels in (1, 3))
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
-    """The package, unpacked twice for grey pictures, for colour and at another size, in one store."""
+    """The package, unpacked twice for grey pictures, for colour, and at another size."""
     if why := pretrained.available()[NAME]:
         pytest.skip(why)
     folder = tmp_path_factory.mktemp("packages")

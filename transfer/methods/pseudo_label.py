@@ -6,14 +6,14 @@ from typing import ClassVar
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from transfer.feed import logits
 from transfer.method import Batch, FineTuning, Job, Method, Prepared, Trained, receive, stage_rates
 from transfer.modalities.image.augment import AugmentPolicy
 from transfer.network import Network
-from transfer.unlabelled import begin, end, pool_of, supervised, together, views_of
+from transfer.unlabelled import PseudoLabels, begin, end, pool_of, supervised, together, views_of
 from transfer.weights import Knowledge
 
 
@@ -85,7 +85,7 @@ class PseudoLabel(FineTuning):
             network = job.fit(self, prepared, share=left / self.rounds)
         return end(network, prepared.transfers, job, **_told(prepared))
 
-    def _label(self, network: Network, job: Job, number: int) -> "PseudoLabels":
+    def _label(self, network: Network, job: Job, number: int) -> PseudoLabels:
         pool = pool_of(job)
         chances = logits(network, pool.images, job.recipe).softmax(1)
         grown = number / max(self.rounds - 1, 1)
@@ -110,23 +110,6 @@ def most_confident(chances: Tensor, share: float, least: float) -> Tensor:
         order = sure[rows].argsort(descending=True, stable=True)
         chosen[rows[order[: math.ceil(share * len(rows))]]] = True
     return chosen & (sure >= least)
-
-
-class PseudoLabels(nn.Module):
-    """What the pool is taken for: class probabilities, and which items to learn from."""
-
-    targets: Tensor
-    chosen: Tensor
-
-    def __init__(self, targets: Tensor, chosen: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("targets", targets)
-        self.register_buffer("chosen", chosen)
-
-    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Targets (U, K) of items, and 1 for each that is chosen, 0 for the others (U)."""
-        rows = rows.to(self.targets.device)
-        return self.targets[rows], self.chosen[rows].float()
 
 
 def _told(prepared: Prepared) -> dict[str, float | str]:

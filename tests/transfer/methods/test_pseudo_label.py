@@ -11,8 +11,8 @@ from torch import nn
 
 from tests.transfer import tiny
 from transfer.feed import logits, pool_batch, training_batch
-from transfer.methods.pseudo_label import PseudoLabel, PseudoLabels, most_confident
-from transfer.unlabelled import SPREAD
+from transfer.methods.pseudo_label import PseudoLabel, most_confident
+from transfer.unlabelled import SPREAD, PseudoLabels
 
 SAME = tiny.knowledge(tiny.CLASSES)
 
