@@ -67,6 +67,9 @@ SILHOUETTES = (
 )
 PAIRS = {
     "digits": Pair(DIGITS, (5, 10, 20, 100)),
+    "digits, replicas": Pair(
+        ("split.test=0.4", "adapt.budget.steps=150", "adapt.methods=[fine_tune,replicas]"), (100,)
+    ),
     "digits without labels": Pair(
         (
             "split.test=0.4",
@@ -88,7 +91,6 @@ PAIRS = {
             "pretrain.augment.flip_horizontal=true",
             "pretrain.budget.steps=400",
             "adapt.budget.steps=200",
-            "adapt.seeds=[0,1]",
             "adapt.methods=[linear_probe,logistic,fine_tune,fusion]",
             "split.test=0.4",
             "split.val=0",
@@ -127,6 +129,7 @@ def measure(name: str, data: str, labels: int | None, seed: int) -> dict[str, An
         "collapsed": result.collapsed,
         "left_out": result.left_out,
         "verdict": result.verdict,
+        "merges": [note["merge"] for arm in result.arms for note in arm.notes if "merge" in note],
         "methods": {
             group: [arm.test for arm in result.arms if arm.group == group] for group in groups
         },
@@ -146,11 +149,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     ]
     for name, labels in dict.fromkeys((row["pair"], row["labels"]) for row in rows):
         own = [row for row in rows if (row["pair"], row["labels"]) == (name, labels)]
-        bounds = ("point", "low", "high")
-        gains = "; ".join(
-            "{:+.1f} [{:.1f}, {:.1f}]".format(*(100 * row["gain"][key] for key in bounds))
-            for row in own
-        )
+        gains = "; ".join(_gain(row["gain"]) for row in own)
         cells = [name, "all" if labels is None else str(labels), str(len(own))]
         cells += [_spread(row["baseline"] for row in own), _spread(row["chosen"] for row in own)]
         cells += [_spread(row["oracle"]["accuracy"] for row in own), gains]
@@ -171,6 +170,41 @@ def methods_table(rows: list[dict[str, Any]]) -> str:
             cells.append(_spread(values) if values else "")
         lines.append(f"| {group} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def sources_table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: what each of several sources gains alone, and what the choice loses without it."""
+    lines = [
+        "| pair | division | source | gain alone [95 %] | verdict | adds to the others [95 %] |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        for source in row["sources"] if len(row["sources"]) > 1 else ():
+            adds = _gain(source["adds"]) if source["adds"] else ""
+            cells = [row["pair"], str(row["seed"]), source["name"], _gain(source["gain"])]
+            lines.append(f"| {' | '.join([*cells, source['verdict'], adds])} |")
+    return "\n".join(lines)
+
+
+def merges_table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: what each merge of replicas was judged to be worth before it was kept."""
+    lines = ["| pair | division | merge |", "|---|---|---|"]
+    lines += [f"| {row['pair']} | {row['seed']} | {m} |" for row in rows for m in row["merges"]]
+    return "\n".join(lines)
+
+
+def harm(rows: list[dict[str, Any]]) -> str:
+    """Say on how many rows the chosen model is worse than the baseline, beyond noise."""
+    worse = [row for row in rows if row["gain"]["high"] < 0]
+    points = [100 * row["gain"]["point"] for row in rows]
+    return (
+        f"The chosen model is worse than its baseline beyond noise in {len(worse)} of {len(rows)} "
+        f"runs; the smallest difference of all is {min(points):+.1f} points."
+    )
+
+
+def _gain(gain: dict[str, float]) -> str:
+    return "{:+.1f} [{:.1f}, {:.1f}]".format(*(100 * gain[k] for k in ("point", "low", "high")))
 
 
 def _spread(values: Any) -> str:
@@ -195,9 +229,20 @@ def keep(row: dict[str, Any]) -> None:
 
 
 def publish(rows: list[dict[str, Any]]) -> None:
-    """Write both tables into the page."""
+    """Write the tables into the page."""
     before, rest = PAGE.read_text().split(START)
-    text = f"{table(rows)}\n\nEvery method, its single arms:\n\n{methods_table(rows)}"
+    text = "\n\n".join(
+        [
+            table(rows),
+            harm(rows),
+            "Every method, its single arms:",
+            methods_table(rows),
+            "What each of several sources is worth:",
+            sources_table(rows),
+            "What the merges of replicas were judged to be worth, in their arms:",
+            merges_table(rows),
+        ]
+    )
     PAGE.write_text(f"{before}{START}\n{text}\n{END}{rest.split(END)[1]}")
 
 

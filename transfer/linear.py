@@ -160,13 +160,14 @@ def logistic(rows: Rows, strengths: Sequence[float]) -> list[Affine]:
     """Multinomial logistic regressions with an L2 penalty, one for each inverse strength C.
 
     Minimises |w|^2 / 2 + C / V * (sum of the rows' log losses): an item counts once, however many
-    views it has. Each fit starts where the one before it ended.
+    views it has. Each fit starts where the one before it ended. By Newton's method with conjugate
+    gradients: on 1,280 features of few items it takes a tenth of L-BFGS's time or less.
     """
     from sklearn.linear_model import LogisticRegression
 
     if len(np.unique(rows.labels)) == 1:
         return [constant(rows)] * len(strengths)
-    model = LogisticRegression(max_iter=2000, warm_start=True)
+    model = LogisticRegression(solver="newton-cg", tol=1e-6, max_iter=2000, warm_start=True)
     found = []
     for strength in strengths:
         model.set_params(C=strength / rows.views).fit(rows.features, rows.labels)

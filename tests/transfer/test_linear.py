@@ -118,7 +118,7 @@ def test_a_folded_head_decides_as_scikit_learn_does(classes, model):
 def test_probabilities_of_two_classes_are_those_of_scikit_learn():
     rows = blobs(classes=2)
     (scores,) = logistic(rows, [0.3])
-    expected = LogisticRegression(C=0.3, max_iter=2000).fit(rows.features, rows.labels)
+    expected = LogisticRegression(C=0.3, tol=1e-8, max_iter=2000).fit(rows.features, rows.labels)
     odds = np.exp(scores(rows.features))
     np.testing.assert_allclose(
         odds / odds.sum(1, keepdims=True), expected.predict_proba(rows.features), atol=1e-6

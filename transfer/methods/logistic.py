@@ -13,7 +13,7 @@ class Logistic(Method):
     """A frozen body and multinomial logistic regression on its standardised features.
 
     Kornblith, Shlens and Le, CVPR 2019 (linear evaluation of ImageNet features by L2-regularised
-    logistic regression, its strength chosen by validation). Fitted to its optimum by L-BFGS
+    logistic regression, its strength chosen by validation). Fitted to its optimum
     instead of for a budget of steps: minimises ``|w|^2 / 2 + C * (sum of the items' log losses)``,
     an item's loss being the mean of its views'.
     """

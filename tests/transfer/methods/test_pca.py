@@ -30,7 +30,7 @@ def odds(network, features):
 def test_its_probabilities_are_those_of_a_pipeline(explained):
     method = PrincipalComponents(views=2, explained=explained, strengths=(0.2,))
     result, rows = trained(method, tiny.items())
-    parts = StandardScaler(), PCA(explained), LogisticRegression(C=0.1, max_iter=2000)
+    parts = StandardScaler(), PCA(explained), LogisticRegression(C=0.1, tol=1e-8, max_iter=2000)
     pipeline = make_pipeline(*parts).fit(rows.features, rows.labels)
     expected = pipeline.predict_proba(rows.features)
     np.testing.assert_allclose(odds(result.network, rows.features), expected, atol=1e-4)
