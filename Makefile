@@ -9,7 +9,7 @@ demo: .venv/installed
 	$(BIN)/crosstrain demo
 
 test: .venv/installed
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses=auto --dist=loadscope
 
 test-slow: .venv/installed
 	$(BIN)/python -m pytest -m slow

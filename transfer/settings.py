@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, create_model, field_validator, mode
 from transfer import method
 from transfer.adapt import AdaptSettings
 from transfer.errors import SettingsError
-from transfer.evaluate import EvaluateSettings
+from transfer.figures import EvaluateSettings
 from transfer.gate import PromoteSettings
 from transfer.modalities.image.augment import AugmentPolicy
 from transfer.modalities.image.spec import ImageLimits

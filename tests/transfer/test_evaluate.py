@@ -11,8 +11,8 @@ from tests.transfer import stored, tiny
 from transfer import adapt, calibrate, choice, evaluate
 from transfer.arrays import TestItems
 from transfer.choice import ArmFiles, Choice, Mix
-from transfer.evaluate import EvaluateSettings
 from transfer.feed import logits
+from transfer.figures import EvaluateSettings
 from transfer.method import known
 
 SEEN = tiny.items(30)
