@@ -66,9 +66,9 @@ SILHOUETTES = (
     "methods.noisy_student.strong.flip_horizontal=true",
 )
 PAIRS = {
-    "digits": Pair(DIGITS, (5, 10, 20, 100)),
-    "digits, replicas": Pair(
-        ("split.test=0.4", "adapt.budget.steps=150", "adapt.methods=[fine_tune,replicas]"), (100,)
+    "digits": Pair(DIGITS, (5, 10, 20)),
+    "digits, many labels": Pair(
+        (*DIGITS, "adapt.methods=[fine_tune,entropy,shot,replicas]"), (100,)
     ),
     "digits without labels": Pair(
         (
