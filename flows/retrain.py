@@ -47,7 +47,7 @@ def retrain(settings: Settings, promote: bool = True) -> Result:
         choice = choose(arms, settings)
         evaluated = evaluate(arms, choice, advised, target, settings)
         model = compose(arms, evaluated, datasets, settings)
-        pictures = draw(evaluated, sources[0], target, previewed, known, arms)
+        pictures = draw(evaluated, sources, target, previewed, known, arms)
         data = reports.describe(datasets, [*sources, target])
         run_id, outcome = "", gate.Outcome(None, False, ["promotion was not asked for"], [])
         if promote:

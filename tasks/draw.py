@@ -1,6 +1,7 @@
 """Draw what people look at: samples, augmentation, curves, arms, confusion, reliability."""
 
 import json
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,6 @@ from tasks.refs import ArmRef, Divided, Ref, Source
 from tasks.step import step
 from transfer.arrays import labelled_items, pool_items
 from transfer.sample import Manifest
-
-SAMPLES = ("source_samples", "target_samples", "augmentation")
 
 
 def curves(sources: list[Source], arms: list[ArmRef]) -> list[Curve]:
@@ -45,17 +44,27 @@ def _curve(name: str, history: dict[str, Any]) -> Curve:
 @step("draw", tags=["report"])
 def draw(
     evaluated: Ref,
-    source: Divided,
+    datasets: Sequence[Divided],
     target: Divided,
     previewed: Ref,
     sources: list[Source],
     arms: list[ArmRef],
 ) -> Ref:
-    """Store every picture of the report."""
+    """Store every picture of the report.
+
+    Args:
+        evaluated: the figures.
+        datasets: those that were pretrained on.
+        target: the dataset that the model is for.
+        previewed: pictures beside augmented copies.
+        sources: what knowledge was taken from, for its curves.
+        arms: for their curves.
+    """
 
     def compute(out: Path) -> None:
-        for name, divided in zip(SAMPLES[:2], (source, target), strict=True):
-            (out / f"{name}.svg").write_bytes(_sheet(divided))
+        (out / "target_samples.svg").write_bytes(_sheet(target))
+        for number, dataset in enumerate(datasets, 1):
+            (out / f"source_samples_{number}.svg").write_bytes(_sheet(dataset))
         with np.load(previewed.path / "preview.npz", allow_pickle=False) as stored:
             figure = pictures.augmentation_preview(stored["originals"], stored["varied"])
         (out / "augmentation.svg").write_bytes(svg(figure))
@@ -67,7 +76,11 @@ def draw(
         "evaluation": evaluated.digest,
         "preview": previewed.digest,
         **{f"knowledge {one.name}": one.knowledge.digest for one in sources},
-        **{f"source {name}": digest for name, digest in source.inputs().items()},
+        **{
+            f"source {number} {name}": digest
+            for number, dataset in enumerate(datasets)
+            for name, digest in dataset.inputs().items()
+        },
         **target.inputs(),
     }
     return store.result(

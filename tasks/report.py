@@ -3,6 +3,7 @@
 import base64
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["PICTURES", "markdown", "metrics", "plots", "render", "terminal"]
 
 PICTURES = (
-    "source_samples",
     "target_samples",
     "augmentation",
     "learning_curves",
@@ -31,7 +31,7 @@ PICTURES = (
     "reliability",
     "class_recall",
 )
-"""Names of the pictures that the page has a place for."""
+"""Names of the pictures that the page has a place for, beside `source_samples_1` and so on."""
 
 
 def render(
@@ -41,18 +41,21 @@ def render(
 
     Args:
         result: everything that is told.
-        pictures: PNG or SVG bytes by name; a name of `PICTURES` that is absent leaves no gap.
+        pictures: PNG or SVG bytes by name; a name that is absent leaves no gap.
         links: address by text, put at the end, such as of the validation report.
 
     Raises:
         ValueError: the page has no place for a picture of that name, or it is neither PNG nor SVG.
     """
-    if unknown := set(pictures) - set(PICTURES):
+    samples = [name for name in pictures if re.fullmatch(r"source_samples_\d+", name)]
+    samples.sort(key=lambda name: int(name.rpartition("_")[2]))
+    if unknown := set(pictures) - {*PICTURES, *samples}:
         raise ValueError(f"found pictures {sorted(unknown)}; expected some of {list(PICTURES)}")
     members = zip(result.chosen.members, result.chosen.weights, strict=True)
     tabled = tuple(f"{rule.rule}: " for rule in result.rules)
     return _template().render(
         r=result,
+        samples=samples,
         pictures={name: _element(name, content) for name, content in pictures.items()},
         links=links or {},
         gauge=_gauge(result),

@@ -44,7 +44,13 @@ def result(told):
 @pytest.fixture(scope="module")
 def drawn(result):
     svgs = {name: canvas.svg(f) for name, f in pictures.of_result(result, CURVES).items()}
-    return {**svgs, "source_samples": DOT, "target_samples": DOT, "augmentation": DOT}
+    return {
+        **svgs,
+        "source_samples_1": DOT,
+        "source_samples_2": DOT,
+        "target_samples": DOT,
+        "augmentation": DOT,
+    }
 
 
 class Page(HTMLParser):
@@ -80,7 +86,7 @@ def test_nothing_is_loaded_from_anywhere(result, drawn):
         if name in ("src", "srcset", "href", "xlink:href", "data", "poster", "action", "background")
     ]
     assert sum(tag == "image" for tag, *_ in loads) >= 1  # the confusion matrix
-    assert sum(tag == "img" for tag, *_ in loads) == 3
+    assert sum(tag == "img" for tag, *_ in loads) == 4  # two sources, target, augmentation
     for tag, _, value in loads:
         if tag == "a":
             assert value.startswith("#") or value == "validation/index.html"
@@ -284,7 +290,7 @@ def test_the_gauge_lies_where_the_gains_lie(told):
 
 
 def test_pictures_are_kept_as_they_are(result):
-    page = Page(report.render(result, {"source_samples": DOT}))
+    page = Page(report.render(result, {"source_samples_1": DOT}))
     source = next(a["src"] for t, a in page.tags if t == "img")
     assert base64.b64decode(source.removeprefix("data:image/png;base64,")) == DOT
 
