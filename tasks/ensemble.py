@@ -83,7 +83,8 @@ def choose(arms: list[ArmRef], settings: Settings) -> Ref:
         compute,
         inputs=digests(arms),
         settings={
-            "arms": [[arm.name, arm.plan.sources] for arm in arms],  # weights are by position
+            # in order: weights are by position
+            "arms": [[arm.name, arm.plan.sources, arm.plan.parts] for arm in arms],
             "validator": settings.adapt.validator,
         },
         code=["transfer.choice", f"transfer.validators.{settings.adapt.validator}"],

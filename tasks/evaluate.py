@@ -23,7 +23,8 @@ def evaluate(
     """Store ``evaluation.json`` and every arm's test predictions."""
     told = {
         "evaluate": settings.evaluate.model_dump(mode="json"),
-        "arms": [[arm.name, arm.plan.sources] for arm in arms],  # predictions are by position
+        # in order: predictions are by position
+        "arms": [[arm.name, arm.plan.sources, arm.plan.parts] for arm in arms],
         "labels_per_class": settings.target.labels_per_class,
         "validator": settings.adapt.validator,
     }

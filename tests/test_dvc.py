@@ -142,6 +142,23 @@ def test_demo_data_is_what_data_dvc_records_with_an_empty_cache(
     assert "uncommitted" not in status
 
 
+def test_every_dataset_that_the_settings_name_is_verified(
+    project: None, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    told = {"source": {"path": "data/mnist"}, "more_sources": [{"path": "data/digits"}]}
+    shutil.copytree("data/mnist", "data/oaks")
+    told["target"] = {"path": "data/oaks"}
+    Path("params.yaml").write_text(yaml.safe_dump(told))
+    real = str(Path(sys.executable).with_name("crosstrain"))
+    run(real, "data", "verify", "--used-by", "params.yaml", "--out", "reports/data.json")
+    found = json.loads(Path("reports/data.json").read_text())
+    assert list(found) == ["data/mnist", "data/digits", "data/oaks"]
+    next(Path("data/digits/3").iterdir()).write_bytes(b"!")
+    refused = run(real, "data", "verify", "--used-by", "params.yaml", ok=False)
+    assert refused.returncode == 3
+    assert "data/digits is not the version that data.dvc records" in refused.stderr
+
+
 def test_every_section_of_the_settings_but_promote_is_a_parameter() -> None:
     settings = yaml.safe_load((ROOT / "params.yaml").read_text())
     assert settings.keys() - _params().keys() == {"promote"}

@@ -3,7 +3,7 @@
 Shapes: A arms, N items, K classes.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -77,7 +77,8 @@ class Choice:
     by_source: dict[str, Mix]
     """Among the arms that use this source alone, or with others where none uses it alone."""
     without: dict[str, Mix | None]
-    """Among the arms that do without this source; None where none does."""
+    """Among the arms that learned nothing from this source, be it through a joint body; None where
+    there is none."""
     collapsed: dict[str, str] = field(default_factory=dict)
     """Why, by name of the arms that were barred for putting nearly all items in few classes."""
 
@@ -128,7 +129,7 @@ def choose(arms: Sequence[ArmFiles], validator: str) -> Choice:
         scores,
         judge([bool(arm.sources) for arm in arms])[0],
         {name: judge(_users(arms, name))[0] for name in names},
-        {name: without(arms, [name], judge) for name in names},
+        {name: among([not arm.uses(name) for arm in arms], judge) for name in names},
         {arms[i].name: why for i, why in _collapsed(arms).items()},
     )
 
@@ -145,10 +146,8 @@ def judge_of(arms: Sequence[ArmFiles], validator: str) -> Judge:
     return partial(_among, arms, *validation_probabilities(arms))
 
 
-def without(arms: Sequence[ArmFiles], sources: Iterable[str], judge: Judge) -> Mix | None:
-    """Choose among the arms that use none of these sources; None where there is none."""
-    barred = list(sources)
-    allowed = [not any(arm.uses(name) for name in barred) for arm in arms]
+def among(allowed: Sequence[bool], judge: Judge) -> Mix | None:
+    """Choose among the arms that are allowed; None where there is none."""
     return judge(allowed)[0] if any(allowed) else None
 
 

@@ -51,7 +51,8 @@ def evaluate(
     """Put every figure of the result together.
 
     A source that the test shows to hurt is left out: the model is then the one that validation
-    chooses among the arms that do without it.
+    chooses among the arms that do without it. A body that was trained on several datasets is a
+    source of its own, and is left out for its own harm alone.
 
     Args:
         arms: the arms, in the order of ``probabilities``.
@@ -145,12 +146,12 @@ def _foresight(
 def _without_harm(tested: Tested, chosen: Choice, harmful: Sequence[str], validator: str) -> Mix:
     if not any(_uses(tested.arms, chosen.best.weights, name) for name in harmful):
         return chosen.best
-    judge = choice.judge_of(tested.arms, validator)
-    return choice.without(tested.arms, harmful, judge) or chosen.baseline
+    allowed = [not set(harmful) & set(arm.sources) for arm in tested.arms]
+    return choice.among(allowed, choice.judge_of(tested.arms, validator)) or chosen.baseline
 
 
 def _uses(arms: Sequence[ArmFiles], weights: Floats, source: str) -> bool:
-    return any(w > 0 and arm.uses(source) for arm, w in zip(arms, weights, strict=True))
+    return any(w > 0 and source in arm.sources for arm, w in zip(arms, weights, strict=True))
 
 
 def _named(arms: Sequence[ArmFiles], weights: Floats) -> str:

@@ -1,5 +1,6 @@
 """Small projects with real data, and one Prefect server for those that need none of their own."""
 
+import os
 import shutil
 import signal
 import socket
@@ -129,17 +130,30 @@ def ahead(
     digit_project: Project,
     server: Callable[[], str],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[dict[str, Future[Any]]]:
-    """The longest scenarios, begun with the first test, as far as the tests that run need them."""
-    needed = {name for item in request.session.items for name in item.fixturenames}
+) -> Iterator[Callable[[str], Future[Any]]]:
+    """The longest scenarios, begun with the first test, as far as the tests that run need them.
+
+    A worker of pytest-xdist cannot know which tests it will get: there each begins when it is
+    asked for.
+    """
     folder = tmp_path_factory.mktemp("ahead")
+    scenarios: dict[str, Callable[[], Any]] = {
+        "first_run": lambda: _run_first(digit_project, folder / "first"),
+        "crash": lambda: _crash(digit_project, folder / "crash", server),
+    }
+    begun: dict[str, Future[Any]] = {}
     with ThreadPoolExecutor(1) as pool:
-        begun: dict[str, Future[Any]] = {}
-        if "first_run" in needed:
-            begun["first_run"] = pool.submit(_run_first, digit_project, folder / "first")
-        if "crash" in needed:
-            begun["crash"] = pool.submit(_crash, digit_project, folder / "crash", server)
-        yield begun
+
+        def begin(name: str) -> Future[Any]:
+            if name not in begun:
+                begun[name] = pool.submit(scenarios[name])
+            return begun[name]
+
+        if "PYTEST_XDIST_WORKER" not in os.environ:
+            needed = {name for item in request.session.items for name in item.fixturenames}
+            for name in (name for name in scenarios if name in needed):
+                begin(name)
+        yield begin
 
 
 def _run_first(
@@ -171,17 +185,17 @@ def _crash(digit_project: Project, folder: Path, server: Callable[[], str]) -> C
 
 @pytest.fixture(scope="session")
 def first_run(
-    ahead: dict[str, Future[Any]],
+    ahead: Callable[[str], Future[Any]],
 ) -> tuple[Project, "subprocess.CompletedProcess[str]"]:
     """The digits' first run, as a new user has it: with a Prefect server of the run's own."""
-    done: tuple[Project, subprocess.CompletedProcess[str]] = ahead["first_run"].result()
+    done: tuple[Project, subprocess.CompletedProcess[str]] = ahead("first_run").result()
     return done
 
 
 @pytest.fixture(scope="session")
-def crash(ahead: dict[str, Future[Any]]) -> Crash:
+def crash(ahead: Callable[[str], Future[Any]]) -> Crash:
     """What became of a run that was interrupted, killed and resumed."""
-    done: Crash = ahead["crash"].result()
+    done: Crash = ahead("crash").result()
     return done
 
 

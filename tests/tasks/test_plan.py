@@ -1,6 +1,7 @@
 """Which arms a run trains of its settings and sources, and which go on after their first seed."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 
 from tasks import plan
+from tasks.ensemble import files
 from tasks.refs import ArmRef, Divided, Ref, Source
 from tests.transfer import stored, tiny
 from transfer import pretrain
@@ -138,6 +140,18 @@ def test_a_package_that_is_not_there_is_refused_before_anything_is_trained(targe
     asked = settings().model_copy(update={"pretrained": ("mobilenet_v2",)})
     with pytest.raises(SettingsError, match="mobilenet_v2: pip install it"):
         plan.check(asked, {}, target)
+
+
+def test_a_body_of_several_datasets_is_planned_with_their_names(target, source):
+    joint = replace(source("both", tiny.CLASSES, items=False), parts=("oaks", "elms"))
+    found = plan.plans(settings(["fine_tune"]), target, [source("oaks", tiny.CLASSES), joint])
+    assert [(one.label, one.parts) for one in found] == [
+        ("fine_tune/oaks", ()),
+        ("fine_tune/both", ("oaks", "elms")),
+    ]
+    told = ArmRef(found[1], 0, 5, Ref(Path("arm"), "digest", 0.0, False))
+    (file,) = files([told])
+    assert file.uses("elms") and file.uses("both") and not file.uses("ash")
 
 
 # who goes on

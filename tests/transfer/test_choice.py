@@ -223,7 +223,7 @@ def test_what_does_without_a_source_holds_no_arm_of_it(tmp_path):
 def test_what_does_without_all_sources_is_scratch(two):
     files, _ = two
     judge = choice.judge_of(files, ANY)
-    assert members(files, choice.without(files, ["oaks", "noise"], judge)) == {"scratch"}
+    assert members(files, choice.among([not f.sources for f in files], judge)) == {"scratch"}
 
 
 def test_what_does_without_a_source_holds_no_body_that_learned_from_it_jointly(tmp_path):
@@ -239,8 +239,8 @@ def test_what_does_without_a_source_holds_no_body_that_learned_from_it_jointly(t
 def test_where_no_arm_does_without_a_source_nothing_stands_for_its_lack(tmp_path):
     files = arms(tmp_path, TWO)[2:]
     judge = choice.judge_of(files, ANY)
-    assert choice.without(files, ["oaks", "noise"], judge) is None
-    kept = choice.without(files, ["noise"], judge)
+    assert choice.among([not file.sources for file in files], judge) is None
+    kept = choice.among([not file.uses("noise") for file in files], judge)
     assert members(files, kept) <= {"fine_tune/oaks", "linear_probe/oaks"}
 
 

@@ -195,6 +195,7 @@ GROUPS = {
     "fine_tune/oaks": ("oaks",),
     "fine_tune/noise": ("noise",),
     "fusion": ("oaks", "noise"),
+    "fine_tune/both": ("both",),  # one body, trained on oaks and noise
 }
 
 
@@ -212,6 +213,7 @@ def several(tmp_path):
                 seed=seed,
                 sources=sources,
                 label=group,
+                parts=("oaks", "noise") if sources == ("both",) else (),
             )
             for i, (group, sources) in enumerate(GROUPS.items())
             for seed in (0, 1)
@@ -256,6 +258,16 @@ def test_an_arm_that_takes_from_a_source_that_hurts_among_others_is_left_out_too
     _, _, found = several(HELP | FOOLS | {"fusion": (0.95, 0.9)})
     assert found.left_out == ["noise"]
     assert {arm.group for arm in found.arms if arm.weight > 0} <= {"scratch", "fine_tune/oaks"}
+
+
+def test_a_joint_body_is_left_out_for_its_own_harm_alone(several):
+    chosen, _, found = several(HELP | FOOLS | {"fine_tune/both": (0.95, 0.9)})
+    assert found.left_out == (["noise"] if chosen.best.weights[4:6].any() else [])
+    assert {arm.group for arm in found.arms if arm.weight > 0} >= {"fine_tune/both"}
+    assert chosen.without["noise"].weights[6:].sum() == 0  # though it learned from noise as well
+    _, _, found = several(HELP | {"fine_tune/both": (0.95, 0.1)})
+    assert found.left_out == ["both"]
+    assert not [arm for arm in found.arms if arm.weight > 0 and "both" in arm.sources]
 
 
 def test_where_all_sources_hurt_the_model_is_from_scratch(several):

@@ -72,13 +72,13 @@ class NoisyStudent(FineTuning):
 
     def train(self, job: Job) -> Trained:
         share = self.teaching / self.teachers
-        said = [self._said(self._teacher(job, share), job) for _ in range(self.teachers)]
+        teachers = [self._teacher(job, share) for _ in range(self.teachers)]
         for _ in range(self.rounds):
+            said = torch.stack([self._said(network, job) for network in teachers]).mean(0)
             student = begin(self, job, self.ratio)
-            student.helpers["pseudo"] = self._lesson(torch.stack(said).mean(0), job)
-            network = job.fit(self, student, share=(1 - self.teaching) / self.rounds)
-            said = [self._said(network, job)]
-        return end(network, student.transfers, job)
+            student.helpers["pseudo"] = self._lesson(said, job)
+            teachers = [job.fit(self, student, share=(1 - self.teaching) / self.rounds)]
+        return end(teachers[0], student.transfers, job)
 
     def _teacher(self, job: Job, share: float) -> Network:
         prepared = self.prepare(job.network(), job.knowledge, job.class_names)
