@@ -265,6 +265,9 @@ def test_a_joint_body_is_left_out_for_its_own_harm_alone(several):
     assert found.left_out == (["noise"] if chosen.best.weights[4:6].any() else [])
     assert {arm.group for arm in found.arms if arm.weight > 0} >= {"fine_tune/both"}
     assert chosen.without["noise"].weights[6:].sum() == 0  # though it learned from noise as well
+
+
+def test_a_joint_body_that_hurts_is_left_out(several):
     _, _, found = several(HELP | {"fine_tune/both": (0.95, 0.1)})
     assert found.left_out == ["both"]
     assert not [arm for arm in found.arms if arm.weight > 0 and "both" in arm.sources]
