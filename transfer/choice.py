@@ -143,7 +143,7 @@ def judge_of(arms: Sequence[ArmFiles], validator: str) -> Judge:
     if is_label_free(arms):
         candidates = label_free.load([arm.folder for arm in arms])
         return partial(_blind, arms, candidates, validator)
-    return partial(_among, arms, *validation_probabilities(arms))
+    return partial(_by_labels, arms, *validation_probabilities(arms))
 
 
 def among(allowed: Sequence[bool], judge: Judge) -> Mix | None:
@@ -174,7 +174,7 @@ def _finalists(arms: Sequence[ArmFiles], allowed: Sequence[bool]) -> NDArray[np.
     return np.array(kept or rows, np.int64)
 
 
-def _among(
+def _by_labels(
     arms: Sequence[ArmFiles],
     probabilities: Floats,
     labels: NDArray[np.int64],

@@ -13,9 +13,14 @@ from transfer.arrays import PoolItems
 from transfer.errors import CrosstrainError
 from transfer.feed import logits
 from transfer.method import Batch, Job, Method, PoolBatch, Prepared, Trained, given
+from transfer.modalities.image.augment import AugmentPolicy
 from transfer.network import Network
 from transfer.weights import Transfer
 
+STRONG = AugmentPolicy(
+    rotate=20, scale=0.2, stretch=0.15, translate=0.12, shear=12, contrast=0.3, cutout=0.3
+)
+"""How the strong view of unlabelled images is varied where a method knows no better."""
 NO_POOL = "this method reads unlabelled items and was given none"
 SPREAD = "classes predicted on the pool"
 """Name of the note by which a collapse shows; see `predicted_classes`."""
@@ -61,8 +66,10 @@ def check_classes(job: Job) -> None:
         )
 
 
-def begin(method: Method, job: Job, ratio: int) -> Prepared:
+def begin(method: Method, job: Job, ratio: int, strong: AugmentPolicy | None = None) -> Prepared:
     """Prepare a method's network, with ``ratio`` unlabelled items a labelled one in each step.
+
+    ``strong`` is how their strong view is varied; None makes it equal to the weak one.
 
     Raises:
         CrosstrainError: nothing is labelled, and the source lacks classes of the target.
@@ -73,6 +80,7 @@ def begin(method: Method, job: Job, ratio: int) -> Prepared:
     prepared = method.prepare(job.network(), job.knowledge, job.class_names)
     pool_of(job)
     prepared.pool_batch = ratio * job.recipe.budget.batch_size
+    prepared.strong = strong
     return prepared
 
 
@@ -113,10 +121,12 @@ class PseudoLabels(nn.Module):
         self.register_buffer("targets", targets)
         self.register_buffer("chosen", chosen)
 
-    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Targets (U, K) of items, and 1 for each that is chosen, 0 for the others (U)."""
+    def forward(self, scores: Tensor, rows: Tensor) -> Tensor:
+        """Mean cross-entropy of scores (U, K) over those of these items (U) that are chosen."""
         rows = rows.to(self.targets.device)
-        return self.targets[rows], self.chosen[rows].float()
+        chosen = self.chosen[rows].float()
+        each = functional.cross_entropy(scores, self.targets[rows], reduction="none")
+        return (each * chosen).sum() / chosen.sum().clamp_min(1)
 
 
 def supervised(scores: Tensor, targets: Tensor) -> dict[str, Tensor]:

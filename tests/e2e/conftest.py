@@ -151,8 +151,9 @@ def ahead(
 
         if "PYTEST_XDIST_WORKER" not in os.environ:
             needed = {name for item in request.session.items for name in item.fixturenames}
-            for name in (name for name in scenarios if name in needed):
-                begin(name)
+            for name in scenarios:
+                if name in needed:
+                    begin(name)
         yield begin
 
 

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from transfer.method import Batch, FineTuning, Job, Prepared, Trained, receive, stage_rates
+from transfer.method import Batch, FineTuning, Job, Prepared, Trained
 from transfer.modalities.image.augment import AugmentPolicy
 from transfer.network import Network
 from transfer.unlabelled import begin, end, pool_of, ramp, supervised, together, views_of
@@ -59,12 +59,10 @@ class FixMatch(FineTuning):
     def prepare(
         self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
     ) -> Prepared:
-        transfers = receive(network, knowledge, class_names)
-        rates = stage_rates(network, self.learning_rate, self.body_rate, self.decay)
-        helpers = nn.ModuleDict()
+        prepared = super().prepare(network, knowledge, class_names)
         if self.align:
-            helpers["alignment"] = Alignment(len(class_names))
-        return Prepared(network, rates, transfers, helpers=helpers, strong=self.strong)
+            prepared.helpers["alignment"] = Alignment(len(class_names))
+        return prepared
 
     def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
         views = views_of(batch)
@@ -93,7 +91,7 @@ class FixMatch(FineTuning):
         return found
 
     def train(self, job: Job) -> Trained:
-        prepared = begin(self, job, self.ratio)
+        prepared = begin(self, job, self.ratio, self.strong)
         if self.curriculum:
             classes = len(job.class_names)
             prepared.helpers["curriculum"] = Curriculum(len(pool_of(job)), classes)

@@ -7,10 +7,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from transfer.method import Batch, FineTuning, Job, Prepared, Trained, receive, stage_rates
+from transfer.method import Batch, FineTuning, Job, Prepared, Trained
 from transfer.modalities.image.augment import AugmentPolicy
 from transfer.network import Network
-from transfer.unlabelled import begin, end, ramp, supervised, together, views_of
+from transfer.unlabelled import STRONG, begin, end, ramp, supervised, together, views_of
 from transfer.weights import Knowledge
 
 
@@ -35,18 +35,15 @@ class MeanTeacher(FineTuning):
     """Share of the steps over which that weight rises."""
     ratio: int = Field(2, ge=1)
     """Unlabelled images a labelled one in each step."""
-    strong: AugmentPolicy = AugmentPolicy(
-        rotate=20, scale=0.2, stretch=0.15, translate=0.12, shear=12, contrast=0.3, cutout=0.3
-    )
+    strong: AugmentPolicy = STRONG
     """How the student's view of unlabelled images is varied."""
 
     def prepare(
         self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
     ) -> Prepared:
-        transfers = receive(network, knowledge, class_names)
-        rates = stage_rates(network, self.learning_rate, self.body_rate, self.decay)
-        helpers = nn.ModuleDict({"teacher": Teacher(network)})
-        return Prepared(network, rates, transfers, helpers=helpers, strong=self.strong)
+        prepared = super().prepare(network, knowledge, class_names)
+        prepared.helpers["teacher"] = Teacher(network)
+        return prepared
 
     def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
         views = views_of(batch)
@@ -70,7 +67,7 @@ class MeanTeacher(FineTuning):
         return prepared.network
 
     def train(self, job: Job) -> Trained:
-        prepared = begin(self, job, self.ratio)
+        prepared = begin(self, job, self.ratio, self.strong)
         return end(job.fit(self, prepared), prepared.transfers, job)
 
 

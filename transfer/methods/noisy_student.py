@@ -6,14 +6,21 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional
 
 from transfer.feed import embed, logits
-from transfer.method import Batch, FineTuning, Job, Method, Prepared, Trained, receive, stage_rates
+from transfer.method import Batch, FineTuning, Job, Method, Prepared, Trained
 from transfer.modalities.image.augment import AugmentPolicy
 from transfer.network import Network
-from transfer.unlabelled import PseudoLabels, begin, end, pool_of, supervised, together, views_of
-from transfer.weights import Knowledge
+from transfer.unlabelled import (
+    STRONG,
+    PseudoLabels,
+    begin,
+    end,
+    pool_of,
+    supervised,
+    together,
+    views_of,
+)
 
 
 class NoisyStudent(FineTuning):
@@ -50,24 +57,13 @@ class NoisyStudent(FineTuning):
     """Weight of what the teachers say, compared with the labels."""
     ratio: int = Field(2, ge=1)
     """Unlabelled images a labelled one in each step."""
-    strong: AugmentPolicy = AugmentPolicy(
-        rotate=20, scale=0.2, stretch=0.15, translate=0.12, shear=12, contrast=0.3, cutout=0.3
-    )
+    strong: AugmentPolicy = STRONG
     """How the student's unlabelled images are varied."""
-
-    def prepare(
-        self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
-    ) -> Prepared:
-        transfers = receive(network, knowledge, class_names)
-        rates = stage_rates(network, self.learning_rate, self.body_rate, self.decay)
-        return Prepared(network, rates, transfers, strong=self.strong)
 
     def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
         views = views_of(batch)
         labelled, strong = together(prepared.network, batch.inputs, views.strong)
-        targets, chosen = prepared.helpers["pseudo"](views.rows)
-        each = functional.cross_entropy(strong, targets, reduction="none")
-        taught = (each * chosen).sum() / chosen.sum().clamp_min(1)
+        taught = prepared.helpers["pseudo"](strong, views.rows)
         return {**supervised(labelled, batch.targets), "teachers": torch.mul(taught, self.weight)}
 
     def train(self, job: Job) -> Trained:
@@ -75,7 +71,7 @@ class NoisyStudent(FineTuning):
         teachers = [self._teacher(job, share) for _ in range(self.teachers)]
         for _ in range(self.rounds):
             said = torch.stack([self._said(network, job) for network in teachers]).mean(0)
-            student = begin(self, job, self.ratio)
+            student = begin(self, job, self.ratio, self.strong)
             student.helpers["pseudo"] = self._lesson(said, job)
             teachers = [job.fit(self, student, share=(1 - self.teaching) / self.rounds)]
         return end(teachers[0], student.transfers, job)
@@ -100,7 +96,7 @@ class NoisyStudent(FineTuning):
         if self.align:
             shares = torch.bincount(job.labelled.labels, minlength=len(job.class_names))
             said = aligned(said, shares / shares.sum())
-        return PseudoLabels(said.clone(), unlabelled)
+        return PseudoLabels(said, unlabelled)
 
 
 def aligned(chances: Tensor, shares: Tensor, rounds: int = 10) -> Tensor:

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from transfer.errors import SettingsError
-from transfer.method import Batch, FineTuning, Job, Method, Prepared, Trained, receive, stage_rates
+from transfer.method import Batch, FineTuning, Job, Method, Prepared, Trained, stage_rates
 from transfer.network import Body, Network
 from transfer.weights import Knowledge, Transfer
 
@@ -52,12 +52,8 @@ class Prune(FineTuning):
     def prepare(
         self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
     ) -> Prepared:
-        transfers = receive(network, knowledge, class_names)
         layers_of(network)
-        return Prepared(network, self._rates(network), transfers)
-
-    def _rates(self, network: Network) -> list[tuple[list[nn.Parameter], float]]:
-        return stage_rates(network, self.learning_rate, self.body_rate, self.decay)
+        return super().prepare(network, knowledge, class_names)
 
     def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
         scales = torch.cat([norm.weight for _, norm, _ in layers_of(prepared.network)])
@@ -71,7 +67,8 @@ class Prune(FineTuning):
         small = narrowed(whole, kept, job)
         tensors = small.state_dict().values()
         transfers = [_cut(t, n) for t, n in zip(prepared.transfers, tensors, strict=True)]
-        smaller = Prepared(small, self._rates(small), transfers)
+        rates = stage_rates(small, self.learning_rate, self.body_rate, self.decay)
+        smaller = Prepared(small, rates, transfers)
         network = job.fit(Method(), smaller, share=1 - self.sparse_share)
         notes: dict[str, float | str] = {
             "parameters": float(_size(network)),

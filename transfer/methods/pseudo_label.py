@@ -10,11 +10,19 @@ from torch import Tensor
 from torch.nn import functional
 
 from transfer.feed import logits
-from transfer.method import Batch, FineTuning, Job, Method, Prepared, Trained, receive, stage_rates
+from transfer.method import Batch, FineTuning, Job, Method, Prepared, Trained
 from transfer.modalities.image.augment import AugmentPolicy
 from transfer.network import Network
-from transfer.unlabelled import PseudoLabels, begin, end, pool_of, supervised, together, views_of
-from transfer.weights import Knowledge
+from transfer.unlabelled import (
+    STRONG,
+    PseudoLabels,
+    begin,
+    end,
+    pool_of,
+    supervised,
+    together,
+    views_of,
+)
 
 
 class PseudoLabel(FineTuning):
@@ -50,31 +58,20 @@ class PseudoLabel(FineTuning):
     """Weight of the pseudo-labels."""
     ratio: int = Field(2, ge=1)
     """Unlabelled images a labelled one in each step."""
-    strong: AugmentPolicy = AugmentPolicy(
-        rotate=20, scale=0.2, stretch=0.15, translate=0.12, shear=12, contrast=0.3, cutout=0.3
-    )
+    strong: AugmentPolicy = STRONG
     """How pseudo-labelled images are varied."""
-
-    def prepare(
-        self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
-    ) -> Prepared:
-        transfers = receive(network, knowledge, class_names)
-        rates = stage_rates(network, self.learning_rate, self.body_rate, self.decay)
-        return Prepared(network, rates, transfers, strong=self.strong)
 
     def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
         views = views_of(batch)
         labelled, strong = together(prepared.network, batch.inputs, views.strong)
-        targets, chosen = prepared.helpers["pseudo"](views.rows)
-        each = functional.cross_entropy(strong, targets, reduction="none")
-        pseudo = (each * chosen).sum() / chosen.sum().clamp_min(1)
+        pseudo = prepared.helpers["pseudo"](strong, views.rows)
         return {
             **supervised(labelled, batch.targets),
             "pseudo_labels": torch.mul(pseudo, self.weight),
         }
 
     def train(self, job: Job) -> Trained:
-        prepared = begin(self, job, self.ratio)
+        prepared = begin(self, job, self.ratio, self.strong)
         left, network = 1.0, prepared.network.to(job.recipe.machine.device)
         if len(job.labelled):
             network = job.fit(Method(), prepared, share=self.labelled_steps)
