@@ -16,6 +16,7 @@ import yaml
 from tasks import demo_data, version
 from tasks.code import _closure
 from transfer.errors import DataRefusedError
+from transfer.settings import OPERATION
 
 ROOT = Path(__file__).parents[1]
 STAND_IN = f"""#!{sys.executable}
@@ -24,6 +25,7 @@ from pathlib import Path
 import yaml
 from tasks import version
 from transfer.errors import DataRefusedError
+from transfer.settings import OPERATION
 
 def table(name, text):
     path = Path("reports/plots") / name
@@ -159,9 +161,9 @@ def test_every_dataset_that_the_settings_name_is_verified(
     assert "data/digits is not the version that data.dvc records" in refused.stderr
 
 
-def test_every_section_of_the_settings_but_promote_is_a_parameter() -> None:
+def test_every_section_that_results_depend_on_is_a_parameter() -> None:
     settings = yaml.safe_load((ROOT / "params.yaml").read_text())
-    assert settings.keys() - _params().keys() == {"promote"}
+    assert settings.keys() - _params().keys() == set(OPERATION)
     assert settings.keys() >= _params().keys()
 
 

@@ -13,17 +13,24 @@ from pydantic import Field, ValidationError, create_model, field_validator, mode
 
 from transfer import method
 from transfer.adapt import AdaptSettings
+from transfer.drift import MonitorSettings
 from transfer.errors import SettingsError
+from transfer.export import ExportSettings
 from transfer.figures import EvaluateSettings
 from transfer.gate import PromoteSettings
+from transfer.incoming import IngestSettings
 from transfer.modalities.image.augment import AugmentPolicy
 from transfer.modalities.image.spec import ImageLimits
 from transfer.network import BackboneSettings
+from transfer.operation import NotifySettings, ServeSettings
 from transfer.pretrain import PretrainSettings
 from transfer.pretrained import PACKAGES
 from transfer.quality import QualitySettings
 from transfer.section import Section
 from transfer.split import SplitSettings
+
+OPERATION = ("promote", "ingest", "monitor", "export", "serve", "notify")
+"""Sections on which no result of the chain depends: they say what is done with a model."""
 
 MethodSettings: Any = create_model(
     "MethodSettings",
@@ -132,6 +139,11 @@ class Settings(Section):
     evaluate: EvaluateSettings = EvaluateSettings()
     promote: PromoteSettings = PromoteSettings()
     run: RunSettings = RunSettings()
+    ingest: IngestSettings = IngestSettings()
+    monitor: MonitorSettings = MonitorSettings()
+    export: ExportSettings = ExportSettings()
+    serve: ServeSettings = ServeSettings()
+    notify: NotifySettings = NotifySettings()
 
     @field_validator("pretrained")
     @classmethod
@@ -162,8 +174,8 @@ class Settings(Section):
         return self
 
     def digest(self) -> str:
-        """SHA-256 of the settings that decide results: all but `run` and `promote`."""
-        told = self.model_dump(mode="json", exclude={"run", "promote"}, by_alias=True)
+        """SHA-256 of the settings that decide results: all but `run` and those of operation."""
+        told = self.model_dump(mode="json", exclude={"run", *OPERATION}, by_alias=True)
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,0 +1,90 @@
+"""Run the chain, and show what it gave."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.app import CHAIN, AsJson, Overrides, Params, app, enter
+from tasks import paths
+from transfer.errors import NothingToDoError
+
+
+@app.command(rich_help_panel=CHAIN, epilog="Example: crosstrain demo")
+def demo(overrides: Overrides = None) -> None:
+    """Write the two demo datasets and run the whole chain on them."""
+    from tasks import demo_data
+
+    _begin()
+    demo_data.write(paths.DATA)
+    _retrain(paths.PARAMS, overrides or [], promote=True)
+
+
+@app.command(
+    rich_help_panel=CHAIN,
+    epilog="Example: crosstrain retrain --set source.path=data/animals "
+    "--set target.path=data/plants",
+)
+def retrain(
+    overrides: Overrides = None,
+    params: Params = paths.PARAMS,
+    promote: Annotated[
+        bool, typer.Option(help="Register and judge the result, or only report it.")
+    ] = True,
+) -> None:
+    """Run the chain: validate, split, pretrain, adapt, choose, evaluate, promote, report."""
+    _begin()
+    _retrain(params, overrides or [], promote=promote)
+
+
+def _begin() -> None:
+    """Let Prefect's server come up while this process imports what it needs."""
+    enter()
+    from flows import server
+
+    server.begin()
+
+
+def _retrain(params: Path, overrides: list[str], *, promote: bool) -> None:
+    from transfer import settings as typed
+
+    settings = typed.load(params, overrides)
+    from rich.console import Console
+
+    from flows.run import run
+    from tasks.summary import terminal
+
+    logging.getLogger("crosstrain").setLevel(logging.INFO)
+    try:
+        terminal(run(settings, promote=promote), Console())
+    except KeyboardInterrupt:
+        print("crosstrain: interrupted; run again to continue from here", file=sys.stderr)
+        sys.exit(130)
+
+
+@app.command(rich_help_panel=CHAIN, epilog="Example: crosstrain report")
+def report(as_json: AsJson = False) -> None:
+    """Show the last run's result, and where its page is."""
+    paths.enter_project()
+    file = paths.REPORTS / "retrain.json"
+    if not file.exists():
+        raise NothingToDoError(f"there is no {file}; run `crosstrain retrain` first")
+    if as_json:
+        print(file.read_text())
+        return
+    from pydantic import ValidationError
+    from rich.console import Console
+
+    from tasks.summary import terminal
+    from transfer.result import Result
+
+    try:
+        result = Result.model_validate_json(file.read_text())
+    except ValidationError as error:
+        raise NothingToDoError(
+            f"{file} is not a result of this version ({error.error_count()} fields differ); run "
+            "`crosstrain retrain` again"
+        ) from error
+    terminal(result, Console())

@@ -1,0 +1,64 @@
+"""Write, verify and accept datasets."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.app import DATA, app, enter
+from tasks import paths
+from transfer.files import write_atomic
+
+data_app = typer.Typer(help="Write, verify and accept datasets.", no_args_is_help=True)
+app.add_typer(data_app, name="data", rich_help_panel=DATA)
+
+
+@data_app.command(epilog="Example: crosstrain data verify --used-by params.yaml")
+def verify(
+    datasets: Annotated[
+        list[Path] | None, typer.Argument(help="Datasets, instead of all that are recorded.")
+    ] = None,
+    used_by: Annotated[
+        Path | None, typer.Option(help="Verify the datasets that this settings file names.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the md5 of each as JSON here.")] = None,
+) -> None:
+    """Refuse data that differs from what data.dvc records."""
+    enter()
+    from tasks import version
+
+    named = [*(datasets or []), *(_datasets(used_by) if used_by else [])]
+    told = json.dumps(version.verify_all(paths.DATA_DVC, named), indent=1)
+    if out is None:
+        print(told)
+        return
+    write_atomic(out, (told + "\n").encode())
+
+
+def _datasets(params: Path) -> list[Path]:
+    """Every dataset that a settings file names, sources first."""
+    from transfer import settings
+
+    found = settings.load(params)
+    return [Path(one.path) for one in (*found.sources, found.target)]
+
+
+@data_app.command(epilog="Example: crosstrain data write")
+def write() -> None:
+    """Write the demo datasets that are missing from data/."""
+    paths.enter_project()
+    from tasks import demo_data
+
+    for name in demo_data.write(paths.DATA):
+        print(paths.DATA / name)
+
+
+@data_app.command(epilog="Example: crosstrain data accept")
+def accept() -> None:
+    """Make data/ as it is the recorded version."""
+    enter()
+    from tasks import version
+
+    for name, md5 in version.accept(paths.DATA_DVC).items():
+        print(f"{name} {md5}")

@@ -1,0 +1,53 @@
+"""Ask the champion, and see which version it is."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.app import MODEL, AsJson, Target, app, champion_of, enter, show
+
+
+@app.command(
+    rich_help_panel=MODEL, epilog="Example: crosstrain predict photo.jpg --target digits --json"
+)
+def predict(
+    files: Annotated[list[Path], typer.Argument(help="Image files.")],
+    target: Target = "digits",
+    as_json: AsJson = False,
+) -> None:
+    """Predict classes of image files with the champion."""
+    files = [file.absolute() for file in files]
+    enter()
+    from transfer import predict as prediction
+
+    name, champion = champion_of(target)
+    from tasks import track
+
+    model = prediction.load(track.model_folder(name, champion.version))
+    for file in files:
+        probabilities = model.predict_files([file])[0].tolist()
+        ranked = sorted(zip(probabilities, model.class_names, strict=True), reverse=True)
+        if as_json:
+            told = {name: round(p, 6) for p, name in ranked}
+            line = {"file": str(file), "label": ranked[0][1], "probability": ranked[0][0]}
+            print(json.dumps(line | {"probabilities": told, "version": champion.version}))
+        else:
+            print(f"{file}: {ranked[0][1]} ({100 * ranked[0][0]:.1f} %)")
+
+
+@app.command(rich_help_panel=MODEL, epilog="Example: crosstrain champion --target digits --json")
+def champion(target: Target = "digits", as_json: AsJson = False) -> None:
+    """Show the champion of a target: version, aliases, figures, data revisions."""
+    enter()
+    name, found = champion_of(target)
+    told = {
+        "name": name,
+        "version": found.version,
+        "aliases": found.aliases,
+        "figures": found.figures,
+        "data": found.data,
+        "run": found.run_id,
+    }
+    show(told, as_json=as_json)

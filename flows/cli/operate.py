@@ -1,0 +1,22 @@
+"""Keep it running: the servers and their deployments."""
+
+from typing import Annotated
+
+import typer
+
+from flows.cli.app import OPERATION, app, enter
+
+PrefectPort = Annotated[int, typer.Option(help="Port of Prefect's UI.")]
+MlflowPort = Annotated[int, typer.Option(help="Port of MLflow's UI.")]
+
+
+@app.command(
+    rich_help_panel=OPERATION,
+    epilog="Example: crosstrain ui --prefect-port 4200 --mlflow-port 5000",
+)
+def ui(prefect_port: PrefectPort = 4200, mlflow_port: MlflowPort = 5000) -> None:
+    """Start the UIs of Prefect and MLflow on this machine's loopback; Ctrl-C stops both."""
+    enter()
+    from flows.ui import serve
+
+    serve(prefect_port, mlflow_port)
