@@ -3,7 +3,9 @@
 import logging
 import os
 import socket
-from typing import Any
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from prefect import tags
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -17,16 +19,15 @@ from prefect.settings import (
 from prefect.states import Crashed
 
 from flows import server
-from flows.retrain import retrain
-from transfer.result import Result
-from transfer.settings import Settings
 
+Result = TypeVar("Result")
 ENGINE = ("prefect.flow_runs", "prefect.task_runs")
 RUNNING = {"type": {"any_": ["RUNNING"]}}
+UNFINISHED = {"type": {"any_": ["PENDING", "RUNNING"]}}
 
 
-def run(settings: Settings, *, promote: bool) -> Result:
-    """Run the chain in this process.
+def run(flow: Callable[[], Result]) -> Result:
+    """Call a flow in this process; Ctrl-C ends the process with exit code 130.
 
     Without ``PREFECT_API_URL`` a server is started for this process. Heartbeats are off: they cost
     a second a flow and serve only runs that nobody watches. Runs that were killed are closed.
@@ -35,14 +36,19 @@ def run(settings: Settings, *, promote: bool) -> Result:
         CrosstrainError: a step failed. Prefect's UI has it as Failed, with traceback; the terminal
             is left to the caller.
     """
+    logging.getLogger("crosstrain").setLevel(logging.INFO)
     api = server.address()
     for handler in logging.getLogger().handlers:
         handler.addFilter(_not_the_engine)
-    with temporary_settings({PREFECT_API_URL: api, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        with get_client(sync_client=True) as client:
-            _close_killed_runs(client)
-        with tags(_process(os.getpid())):
-            return retrain(settings, promote=promote)
+    try:
+        with temporary_settings({PREFECT_API_URL: api, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            with get_client(sync_client=True) as client:
+                _close_killed_runs(client)
+            with tags(_process(os.getpid())):
+                return flow()
+    except KeyboardInterrupt:
+        print("crosstrain: interrupted; run again to continue from here", file=sys.stderr)
+        sys.exit(130)
 
 
 def _process(number: int) -> str:
@@ -58,7 +64,7 @@ def _close_killed_runs(client: SyncPrefectClient) -> None:
             continue
         tasks = client.read_task_runs(
             flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [flow_run.id]}}),
-            task_run_filter=TaskRunFilter.model_validate({"state": RUNNING}),
+            task_run_filter=TaskRunFilter.model_validate({"state": UNFINISHED}),
         )
         for task_run in tasks:
             client.set_task_run_state(task_run.id, killed, force=True)

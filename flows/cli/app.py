@@ -38,6 +38,14 @@ def enter() -> None:
     environment.prepare(Path.cwd())
 
 
+def begin() -> None:
+    """Enter, and let Prefect's server come up while this process imports what it needs."""
+    enter()
+    from flows import server
+
+    server.begin()
+
+
 def champion_of(target: str) -> tuple[str, Any]:
     """Registered name of a target's model, and its champion.
 

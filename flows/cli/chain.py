@@ -1,13 +1,11 @@
 """Run the chain, and show what it gave."""
 
-import logging
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flows.cli.app import CHAIN, AsJson, Overrides, Params, app, enter
+from flows.cli.app import CHAIN, AsJson, Overrides, Params, app, begin
 from tasks import paths
 from transfer.errors import NothingToDoError
 
@@ -17,7 +15,7 @@ def demo(overrides: Overrides = None) -> None:
     """Write the two demo datasets and run the whole chain on them."""
     from tasks import demo_data
 
-    _begin()
+    begin()
     demo_data.write(paths.DATA)
     _retrain(paths.PARAMS, overrides or [], promote=True)
 
@@ -35,16 +33,8 @@ def retrain(
     ] = True,
 ) -> None:
     """Run the chain: validate, split, pretrain, adapt, choose, evaluate, promote, report."""
-    _begin()
+    begin()
     _retrain(params, overrides or [], promote=promote)
-
-
-def _begin() -> None:
-    """Let Prefect's server come up while this process imports what it needs."""
-    enter()
-    from flows import server
-
-    server.begin()
 
 
 def _retrain(params: Path, overrides: list[str], *, promote: bool) -> None:
@@ -53,15 +43,12 @@ def _retrain(params: Path, overrides: list[str], *, promote: bool) -> None:
     settings = typed.load(params, overrides)
     from rich.console import Console
 
+    from flows import retrain as chain
     from flows.run import run
     from tasks.summary import terminal
 
-    logging.getLogger("crosstrain").setLevel(logging.INFO)
-    try:
-        terminal(run(settings, promote=promote), Console())
-    except KeyboardInterrupt:
-        print("crosstrain: interrupted; run again to continue from here", file=sys.stderr)
-        sys.exit(130)
+    result = run(lambda: chain.retrain(settings, promote=promote))
+    terminal(result, Console())
 
 
 @app.command(rich_help_panel=CHAIN, epilog="Example: crosstrain report")
