@@ -3,6 +3,7 @@
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
+from flows.decide import decide
 from flows.train import train
 from tasks import machine as machines
 from tasks import promote as gate
@@ -55,7 +56,8 @@ def retrain(settings: Settings, promote: bool = True) -> Result:
             tags = gate.version_tags(arms, datasets, evaluated)
             version = gate.register(model, run_id, tags, settings)
             record = reports.blessing_record(data, settings, evaluated)
-            outcome = gate.promote(version, evaluated, datasets[-1], record, settings)
+            name = gate.model_name(settings)
+            outcome = decide(name, version, evaluated.path, datasets[-1], record, settings)
         result: Result = reports.publish(
             evaluated, pictures, validated, known, arms, data, outcome, run_id, watch, settings
         )

@@ -1,25 +1,17 @@
-"""Judge the challenger by the rules of params.yaml, and move the alias or leave it."""
+"""Register a challenger, and carry out what was decided of it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from tasks import evaluate as evaluation_task
 from tasks import registry, track
+from tasks.judge import Judged
 from tasks.refs import ArmRef, Dataset, Ref
-from tasks.step import log, step
-from transfer import ensemble as mixing
-from transfer import gate, predict, raw
-from transfer.errors import DataRefusedError, ModelFileError
-from transfer.evidence import ChampionState, Evidence
+from tasks.registry import Promotion
+from tasks.step import step
+from transfer.errors import ModelFileError
 from transfer.result import RuleOutcome
 from transfer.settings import Settings
-
-PARITY_ITEMS = 200
-"""Test items on which the registered model is asked again."""
 
 
 @dataclass(frozen=True)
@@ -32,25 +24,18 @@ class Outcome:
     rules: list[RuleOutcome]
 
 
+@dataclass(frozen=True)
+class Consent:
+    """What a person said of a promotion, or that nobody did."""
+
+    given: bool
+    by: str
+    reason: str
+
+
 def model_name(settings: Settings) -> str:
     """Name of the registered model of a target."""
     return f"crosstrain-{settings.target.label}"
-
-
-@dataclass(frozen=True)
-class _Tested:
-    """The challenger's own predictions on the test split: N items, K classes."""
-
-    ids: list[str]
-    labels: NDArray[np.int64]
-    chosen: NDArray[np.float64]  # N x K
-
-    @classmethod
-    def load(cls, evaluated: Ref) -> "_Tested":
-        weights = np.array([arm.weight for arm in evaluation_task.load(evaluated).arms])
-        with np.load(evaluated.path / "predictions.npz", allow_pickle=False) as stored:
-            mixed = mixing.combine(stored["probabilities"], weights)
-            return cls(stored["ids"].tolist(), stored["labels"], mixed)
 
 
 @step("register", tags=["registry"], retries=2, timeout=900)
@@ -61,109 +46,62 @@ def register(model: Ref, run_id: str, tags: Mapping[str, str], settings: Setting
 
 
 @step("promote", tags=["registry"])
-def promote(
-    version: int,
-    evaluated: Ref,
-    target: Dataset,
-    record: Mapping[str, Any],
-    settings: Settings,
+def settle(
+    judged: Judged,
+    who: str,
+    consent: Consent | None = None,
+    forced_reason: str | None = None,
 ) -> Outcome:
-    """Judge every rule on the current test split; promote when all hold.
+    """Promote a version whose rules hold, refuse another, and write down why.
 
     Args:
-        version: the registered challenger.
-        evaluated: the evaluation.
-        target: where the raw test items are.
-        record: revisions and digests for the blessing record.
-        settings: the rules.
+        judged: what the rules say.
+        who: on whose behalf, for the ledger.
+        consent: what a person said, where one was asked; without it a promotion is refused.
+        forced_reason: why it is promoted against the rules.
+
+    Raises:
+        ChampionChangedError: another version became champion since it was judged.
+        ModelFileError: it is to be forced and does not answer.
+        SettingsError: the reason for a forced promotion is blank.
     """
-    name, champion = model_name(settings), registry.champion(model_name(settings))
-    if champion is not None and champion.version == version:
-        reason = f"unchanged: this model already is the champion, version {version}"
-        return Outcome(version, True, [reason], [])
-    tested = _Tested.load(evaluated)
-    evidence = _evidence(name, version, tested, evaluated, target, settings)
-    outcomes = gate.judge(settings.promote.rules, evidence)
-    decision = gate.promotable(outcomes)
-    blessing = {
-        **record,
-        "model": name,
-        "version": version,
-        "champion_before": champion.version if champion else None,
-        "champion_state": evidence.champion_state,
-        "promote": decision.promote,
-        "rules": [outcome.model_dump() for outcome in outcomes],
-    }
-    if decision.promote:
+    if judged.unchanged:
+        return Outcome(judged.version, True, judged.reasons, judged.rules)
+    blessing, reasons, promote = {**judged.blessing, "who": who}, judged.reasons, judged.promote
+    if consent is not None:
+        blessing["consent"] = {"given": consent.given, "by": consent.by, "reason": consent.reason}
+        said = "agreed" if consent.given else "not agreed"
+        promote, reasons = consent.given, [f"{said}, {consent.by}: {consent.reason}", *reasons]
+    forced_reason = None if promote else forced_reason
+    if forced_reason is not None:
+        _demand_answers(judged)
+    if promote or forced_reason is not None:
         registry.promote(
-            name,
-            version,
-            reasons=decision.reasons,
+            judged.name,
+            judged.version,
+            reasons=reasons,
             blessing=blessing,
-            judged_against=champion.version if champion else None,
+            forced_reason=forced_reason,
+            judged_against=judged.champion,
+            who=who,
         )
-    else:
-        registry.refuse(name, version, decision.reasons, blessing)
-    return Outcome(version, decision.promote, list(decision.reasons), outcomes)
+        return Outcome(judged.version, True, reasons, judged.rules)
+    registry.refuse(judged.name, judged.version, reasons, blessing, who=who)
+    return Outcome(judged.version, False, reasons, judged.rules)
 
 
-def _evidence(
-    name: str,
-    version: int,
-    tested: _Tested,
-    evaluated: Ref,
-    target: Dataset,
-    settings: Settings,
-) -> Evidence:
-    evaluation = evaluation_task.load(evaluated)
-    class_names = [c.name for c in evaluation.classes]
-    state, champion = _champion(name, version, tested, target, class_names)
-    return Evidence(
-        labels=tested.labels,
-        chosen=tested.chosen,
-        scratch_gain=evaluation.gain,
-        baseline=evaluation.scratch.method,
-        champion=champion,
-        champion_state=state,
-        loaded_back=_loaded_back(name, version, tested, target),
-        class_names=class_names,
-        level=settings.evaluate.level,
-        replicates=settings.evaluate.replicates,
-        seed=settings.evaluate.seed,
-        bins=settings.evaluate.bins,
-    )
+def _demand_answers(judged: Judged) -> None:
+    if fault := judged.blessing["evidence"]["served"]:
+        raise ModelFileError(
+            f"version {judged.version} of {judged.name} does not answer: {fault}; a model that "
+            "cannot serve is not promoted, with force or without"
+        )
 
 
-def _champion(
-    name: str, version: int, tested: _Tested, target: Dataset, class_names: list[str]
-) -> tuple[ChampionState, NDArray[np.float32] | None]:
-    champion = registry.champion(name)
-    if champion is None:
-        return "none", None
-    if champion.version == version:
-        return "same", None
-    try:
-        model = predict.load(track.model_folder(name, champion.version))
-        answers = raw.predict(model, target.path, tested.ids, class_names)
-    except (ModelFileError, DataRefusedError) as error:
-        log.warning("the champion, version %s, cannot be judged: %s", champion.version, error)
-        return "unloadable", None
-    return "loaded", answers
-
-
-def _loaded_back(name: str, version: int, tested: _Tested, target: Dataset) -> float | None:
-    """Largest difference of a probability, asked anew from raw items; None when it fails."""
-    ids, expected = tested.ids[:PARITY_ITEMS], tested.chosen[:PARITY_ITEMS]
-    try:
-        if raw.is_arrays(target.path):
-            answers = track.load_back(name, version, arrays=raw.arrays(target.path, ids))
-        else:
-            answers = track.load_back(name, version, files=raw.files(target.path, ids))
-    except ModelFileError as error:
-        log.warning("%s", error)
-        return None
-    told = [a for a in (answers.files, answers.arrays) if a is not None]
-    return max(float(np.abs(answer - expected).max()) for answer in told)
+@step("rollback", tags=["registry"])
+def rollback(name: str, reason: str, who: str) -> Promotion:
+    """Swap the champion and the previous one."""
+    return registry.rollback(name, reason, who=who)
 
 
 def version_tags(arms: list[ArmRef], datasets: list[Dataset], evaluated: Ref) -> dict[str, str]:

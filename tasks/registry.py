@@ -15,21 +15,26 @@ from typing import Any
 from tasks import ledger, moves, track
 from tasks.moves import recover
 from tasks.track import model_folder
-from transfer.errors import CrosstrainError, NothingToDoError, SettingsError
+from transfer.errors import ChampionChangedError, NothingToDoError, SettingsError
 
 __all__ = [
     "Champion",
     "Promotion",
     "champion",
+    "digest",
     "history",
     "model_folder",
     "promote",
     "recover",
     "refuse",
     "rollback",
+    "run_of",
+    "tags_of",
 ]
 
 NOT_TOLD = -1
+MEASURED = ("evidence", "rules", "who")
+"""Parts of a record that differ although nothing of the model does."""
 LONGEST_TAG = 200  # characters, of a value to search for
 
 
@@ -94,6 +99,7 @@ def promote(
     blessing: Mapping[str, Any],
     forced_reason: str | None = None,
     judged_against: int | None = NOT_TOLD,
+    who: str = "",
 ) -> Promotion:
     """Make a version the champion, and the champion the previous one.
 
@@ -104,9 +110,11 @@ def promote(
         blessing: rules, figures, verdict, revisions; kept in the run and as tags.
         forced_reason: why it is promoted against the rules; None when it is not.
         judged_against: the champion that the rules were judged against, None for no champion.
+        who: on whose behalf, and through what.
 
     Raises:
-        CrosstrainError: there is no such version, or another champion than it was judged against.
+        ChampionChangedError: there is another champion than it was judged against.
+        CrosstrainError: there is no such version.
         SettingsError: the reason for a forced promotion is blank.
     """
     if forced_reason is not None:
@@ -116,13 +124,13 @@ def promote(
         if old == version:
             return Promotion(name, version, old, False, f"version {version} already is champion")
         if judged_against not in (NOT_TOLD, old):
-            raise CrosstrainError(
+            raise ChampionChangedError(
                 f"version {version} of {name} was judged against champion {judged_against}, and "
                 f"meanwhile version {old} became champion; run again to judge it against that one"
             )
-        event = _event("promoted", name, version, old, reasons) | {
+        event = _event("promoted", name, version, old, reasons, who) | {
             "run_id": run,
-            "blessing_sha256": _digest(blessing),
+            "blessing_sha256": digest(blessing),
             "forced_reason": forced_reason,
         }
         aliases = [("challenger", version), ("previous", old), ("champion", version)]
@@ -131,7 +139,14 @@ def promote(
         return Promotion(name, version, old, True, f"version {version} is champion")
 
 
-def refuse(name: str, version: int, reasons: Sequence[str], blessing: Mapping[str, Any]) -> None:
+def refuse(
+    name: str,
+    version: int,
+    reasons: Sequence[str],
+    blessing: Mapping[str, Any],
+    *,
+    who: str = "",
+) -> None:
     """Record that a version was not promoted. The champion stays.
 
     The same refusal, told again, adds nothing to the ledger.
@@ -141,16 +156,17 @@ def refuse(name: str, version: int, reasons: Sequence[str], blessing: Mapping[st
     """
     with moves.alone(f"refuse version {version} of {name}") as store:
         run, old = moves.run_of(store, name, version), moves.aliases_of(store, name).get("champion")
-        event = _event("refused", name, version, old, reasons) | {
-            "id": _digest([name, version, old, list(reasons), blessing]),
+        told = {key: value for key, value in blessing.items() if key not in MEASURED}
+        event = _event("refused", name, version, old, reasons, who) | {
+            "id": digest([name, version, old, list(reasons), told]),
             "run_id": run,
-            "blessing_sha256": _digest(blessing),
+            "blessing_sha256": digest(blessing),
         }
         tags = _tags("refusal", blessing, reasons)
         moves.move(store, event, [("challenger", version)], tags, blessing)
 
 
-def rollback(name: str, reason: str) -> Promotion:
+def rollback(name: str, reason: str, *, who: str = "") -> Promotion:
     """Swap the champion and the previous one.
 
     Raises:
@@ -169,7 +185,7 @@ def rollback(name: str, reason: str) -> Promotion:
             )
         old, version = aliases["champion"], aliases["previous"]
         model_folder(name, version)
-        event = _event("rolled back", name, version, old, [reason])
+        event = _event("rolled back", name, version, old, [reason], who)
         moves.move(store, event, [("previous", old), ("champion", version)], {}, None)
         return Promotion(name, version, old, True, f"version {version} is champion again")
 
@@ -180,13 +196,38 @@ def history(name: str) -> list[dict[str, Any]]:
     return [event for event in ledger.read() if event["name"] == name]
 
 
+def tags_of(name: str, version: int) -> dict[str, str]:
+    """Tags of a version.
+
+    Raises:
+        CrosstrainError: there is no such version.
+    """
+    recover()
+    store = track.client()
+    with track.refusals(f"find version {version} of {name}"):
+        moves.run_of(store, name, version)
+        return dict(store.get_model_version(name, str(version)).tags)
+
+
+def run_of(name: str, version: int) -> str:
+    """Id of the run that a version belongs to.
+
+    Raises:
+        CrosstrainError: there is no such version, or no such run.
+    """
+    store = track.client()
+    with track.refusals(f"find version {version} of {name}"):
+        return moves.run_of(store, name, version)
+
+
 def _event(
-    kind: str, name: str, version: int, before: int | None, reasons: Sequence[str]
+    kind: str, name: str, version: int, before: int | None, reasons: Sequence[str], who: str
 ) -> dict[str, Any]:
     return {
         "id": uuid.uuid4().hex,
         "event": kind,
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "who": who,
         "name": name,
         "version": version,
         "champion_before": before,
@@ -194,7 +235,8 @@ def _event(
     }
 
 
-def _digest(told: object) -> str:
+def digest(told: object) -> str:
+    """SHA-256 of plain data."""
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 

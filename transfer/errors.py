@@ -30,3 +30,7 @@ class NothingToDoError(CrosstrainError):
 
 class ModelFileError(CrosstrainError):
     """A stored model or checkpoint is missing, damaged or of another version."""
+
+
+class ChampionChangedError(CrosstrainError):
+    """Another version became champion after a challenger was judged."""

@@ -36,6 +36,13 @@ class Evidence:
     loaded_back: float | None
     """Largest absolute difference of a probability between the challenger and the copy that was
     loaded back from the registry; None when that was not done."""
+    served: str | None = None
+    """What went wrong when it was asked as a server is asked, in a process of its own; '' nothing,
+    None when it was not asked."""
+    milliseconds: float | None = None
+    """Median time of a request for one item in that process; None when it was not asked."""
+    megabytes: float | None = None
+    """Size of the model's files, 10^6 bytes; None when unknown."""
     baseline: str = "scratch"
     """What the gain is over: a key of `transfer.compare.BASELINES`."""
     class_names: Sequence[str] = ()

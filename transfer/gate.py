@@ -160,6 +160,57 @@ class LoadsBack(Section):
         )
 
 
+class Servable(Section):
+    """The registered model answers a real request in a fresh process."""
+
+    rule: Literal["servable"] = "servable"
+    """Name of the rule."""
+
+    def judge(self, evidence: Evidence) -> RuleOutcome:
+        """Hold when it was asked and answered."""
+        return RuleOutcome(
+            rule=self.rule,
+            held=evidence.served == "",
+            found={None: "not asked", "": "answered"}.get(evidence.served, evidence.served or ""),
+            expected="an answer to a request in a fresh process",
+        )
+
+
+class Latency(Section):
+    """The registered model answers fast enough, on the machine that judges it."""
+
+    rule: Literal["latency"] = "latency"
+    """Name of the rule."""
+    max_milliseconds: float = Field(100.0, gt=0)
+    """Longest median time of a request for one item."""
+
+    def judge(self, evidence: Evidence) -> RuleOutcome:
+        """Hold when the median was measured and is at most the limit."""
+        return _budget(self.rule, evidence.milliseconds, self.max_milliseconds, "ms")
+
+
+class Size(Section):
+    """The model's files are small enough."""
+
+    rule: Literal["size"] = "size"
+    """Name of the rule."""
+    max_megabytes: float = Field(100.0, gt=0)
+    """Largest size, 10^6 bytes."""
+
+    def judge(self, evidence: Evidence) -> RuleOutcome:
+        """Hold when the size is known and at most the limit."""
+        return _budget(self.rule, evidence.megabytes, self.max_megabytes, "MB")
+
+
+def _budget(rule: str, found: float | None, limit: float, unit: str) -> RuleOutcome:
+    return RuleOutcome(
+        rule=rule,
+        held=found is not None and found <= limit,
+        found="not measured" if found is None else f"{found:.1f} {unit}",
+        expected=f"at most {limit:g} {unit}",
+    )
+
+
 class MinAccuracy(Section):
     """The challenger's accuracy reaches a fixed value."""
 
@@ -186,6 +237,9 @@ Rule = Annotated[
     | ClassRecall
     | Calibrated
     | LoadsBack
+    | Servable
+    | Latency
+    | Size
     | MinAccuracy,
     Field(discriminator="rule"),
 ]
@@ -200,8 +254,13 @@ class PromoteSettings(Section):
         ClassRecall(),
         Calibrated(),
         LoadsBack(),
+        Servable(),
     )
     """All must hold. With no rule nothing is ever promoted."""
+    approval: bool = False
+    """When every rule holds, wait for a person to agree in Prefect's UI."""
+    approval_hours: float = Field(24.0, gt=0, le=24 * 30)
+    """How long to wait; after that the champion stays."""
 
 
 class Decision(NamedTuple):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tasks.track.connection import client, exists, lock, refusals
 from tasks.track.fresh import Answers, load_back
+from tasks.track.keep import folder_of, keep_arrays, load_arrays
 from tasks.track.models import model_folder, register
 from tasks.track.runs import ArmRecord, DatasetUse, RunRecord, flatten, log_run
 
@@ -22,6 +23,9 @@ __all__ = [
     "client",
     "exists",
     "flatten",
+    "folder_of",
+    "keep_arrays",
+    "load_arrays",
     "load_back",
     "lock",
     "log_run",

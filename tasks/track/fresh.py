@@ -20,10 +20,14 @@ SCRIPT = Path(__file__).with_name("answer.py")
 
 @dataclass(frozen=True)
 class Answers:
-    """Probabilities (N, K) that a version gave in a fresh process; None where not asked."""
+    """What a version answered in a fresh process: probabilities (N, K), None where not asked."""
 
     files: NDArray[np.float32] | None
     arrays: NDArray[np.float32] | None
+    fault: str = ""
+    """What went wrong when its first item was sent to MLflow's server; '' nothing."""
+    milliseconds: float = 0.0
+    """Median time of such a request."""
 
 
 def load_back(
@@ -57,7 +61,8 @@ def load_back(
         }
         _ask(f"version {version} of {name}", question, timeout)
         with np.load(answered, allow_pickle=False) as answer:
-            return Answers(answer.get("files"), answer.get("arrays"))
+            fault, milliseconds = str(answer["fault"]), float(answer["milliseconds"])
+            return Answers(answer.get("files"), answer.get("arrays"), fault, milliseconds)
 
 
 def _ask(what: str, question: Mapping[str, Any], timeout: float) -> None:

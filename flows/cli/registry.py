@@ -1,0 +1,112 @@
+"""Which version is the champion, why, and how to change that."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from flows.cli.app import MODEL, AsJson, Params, Target, app, begin, champion_of, enter
+from tasks import paths
+from transfer.errors import CrosstrainError, SettingsError
+
+Version = Annotated[int | None, typer.Argument(help="Number of the version; the champion's.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; it goes into the ledger.")]
+
+
+@app.command(rich_help_panel=MODEL, epilog="Example: crosstrain history --target digits")
+def history(target: Target = "digits", as_json: AsJson = False) -> None:
+    """Show every promotion, refusal and rollback: who, when, what, why."""
+    enter()
+    from tasks import registry
+
+    events = registry.history(f"crosstrain-{target}")
+    if as_json:
+        print(json.dumps(events, indent=1))
+        return
+    if not events:
+        print(f"nothing was ever promoted or refused for crosstrain-{target}")
+    for event in events:
+        before = event["champion_before"]
+        forced = f", FORCED: {event['forced_reason']}" if event.get("forced_reason") else ""
+        print(
+            f"{event['when']}  version {event['version']} {event['event']}"
+            f" (champion before: {before or 'none'}{forced})"
+        )
+        print(f"    by {event.get('who') or 'unknown'}")
+        for reason in event["reasons"]:
+            print(f"    - {reason}")
+
+
+@app.command(
+    rich_help_panel=MODEL,
+    epilog='Example: crosstrain rollback --target digits --reason "it confuses 1 and 7"',
+)
+def rollback(reason: Reason, target: Target = "digits") -> None:
+    """Make the previous champion champion again."""
+    enter()
+    from tasks import registry
+    from tasks.identity import person
+
+    done = registry.rollback(f"crosstrain-{target}", reason, who=f"{person()}, from a terminal")
+    print(f"{done.name}: {done.message}; it was version {done.replaced}")
+
+
+@app.command(
+    rich_help_panel=MODEL,
+    epilog='Example: crosstrain promote 3 --target digits --force --reason "the fair is tomorrow"',
+)
+def promote(
+    version: Annotated[int, typer.Argument(help="Number of the version.")],
+    target: Target = "digits",
+    reason: Reason = "",
+    force: Annotated[bool, typer.Option(help="Promote against the rules; needs a reason.")] = False,
+    params: Params = paths.PARAMS,
+) -> None:
+    """Judge a registered version again, and promote it when the rules hold."""
+    if force and not reason.strip():
+        raise SettingsError("--force needs --reason; it goes into the ledger")
+    if reason and not force:
+        raise SettingsError("--reason has no effect without --force: the rules give the reasons")
+    begin()
+    from flows import promote as flow
+    from flows.run import run
+    from transfer import settings as typed
+
+    settings = typed.load(params)
+    outcome = run(lambda: flow.promote(target, version, settings, reason if force else ""))
+    said = "is champion" if outcome.promoted else "was not promoted"
+    print(f"version {version} of crosstrain-{target} {said}")
+    for line in outcome.reasons:
+        print(f"- {line}")
+
+
+@app.command(rich_help_panel=MODEL, epilog="Example: crosstrain bless 3 --verify --target digits")
+def bless(
+    version: Version = None,
+    target: Target = "digits",
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Recompute the record; exit 5 when it does not hold.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the record of why a version was promoted or refused, or recompute it."""
+    enter()
+    from tasks import bless as records
+
+    name = f"crosstrain-{target}"
+    number = version or champion_of(target)[1].version
+    if not verify:
+        print(json.dumps(records.record_of(name, number), indent=1))
+        return
+    checks = records.verify(name, number)
+    held = records.holds(checks)
+    if as_json:
+        told: dict[str, Any] = {"model": name, "version": number, "holds": held}
+        print(json.dumps(told | {"checks": [check._asdict() for check in checks]}, indent=1))
+    else:
+        for check in checks:
+            print(f"{check.status:12} {check.what:32} {check.detail}")
+    if not held:
+        raise CrosstrainError(f"the record of version {number} of {name} does not hold")
+    if not as_json:
+        print(f"the record of version {number} of {name} holds")

@@ -1,0 +1,51 @@
+"""From a registered version to a decision: judge, ask a person if one is wanted, settle, tell."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flows.approve import consent
+from flows.events import announce
+from flows.who import who
+from tasks.judge import judge
+from tasks.promote import Outcome, settle
+from tasks.refs import Dataset
+from tasks.step import log
+from transfer.errors import ChampionChangedError
+from transfer.settings import Settings
+
+ATTEMPTS = 3
+
+
+def decide(
+    name: str,
+    version: int,
+    evaluated: Path,
+    target: Dataset,
+    record: Mapping[str, Any],
+    settings: Settings,
+    forced_reason: str | None = None,
+) -> Outcome:
+    """Judge a version against the champion of today, and promote or refuse it.
+
+    When another version becomes champion between judging and promoting, it is judged again.
+
+    Raises:
+        ChampionChangedError: that happened three times.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        judged = judge(
+            name, version, evaluated, target, record, settings.promote, settings.evaluate
+        )
+        said = consent(judged, settings.promote)
+        try:
+            outcome: Outcome = settle(judged, who(), said, forced_reason)
+            break
+        except ChampionChangedError as error:
+            if attempt == ATTEMPTS:
+                raise
+            log.warning("%s; judging again", error)
+    if not judged.unchanged:
+        told = {"model": name, "version": version, "reasons": outcome.reasons}
+        announce("promoted" if outcome.promoted else "refused", target.name, told)
+    return outcome

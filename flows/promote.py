@@ -1,0 +1,31 @@
+"""Judge a registered version again, and make it champion if the rules, or a person, say so."""
+
+from typing import Annotated
+
+from prefect import flow
+from pydantic import Field
+
+from flows.decide import decide
+from tasks.bless import case_of
+from tasks.promote import Outcome
+from transfer.settings import Settings
+
+
+@flow(name="promote", flow_run_name="{target} version {version}")
+def promote(
+    target: str,
+    version: Annotated[int, Field(ge=1)],
+    settings: Settings,
+    forced_reason: str = "",
+) -> Outcome:
+    """Judge a registered version against the champion of today; promote it when every rule holds.
+
+    Args:
+        target: name of the target dataset.
+        version: number of the registered version.
+        settings: the rules, and everything else in params.yaml.
+        forced_reason: why to promote it against the rules; empty does not force.
+    """
+    name = f"crosstrain-{target}"
+    evaluated, dataset, record = case_of(name, version, forced=bool(forced_reason))
+    return decide(name, version, evaluated, dataset, record, settings, forced_reason or None)
