@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.approve import consent
-from flows.events import announce
+from flows.notify import tell
 from flows.who import who
 from tasks.judge import judge
 from tasks.promote import Outcome, settle
@@ -47,5 +47,5 @@ def decide(
             log.warning("%s; judging again", error)
     if not judged.unchanged:
         told = {"model": name, "version": version, "reasons": outcome.reasons}
-        announce("promoted" if outcome.promoted else "refused", target.name, told)
+        tell("promoted" if outcome.promoted else "refused", target.name, told, settings.notify)
     return outcome

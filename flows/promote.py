@@ -5,13 +5,20 @@ from typing import Annotated
 from prefect import flow
 from pydantic import Field
 
+from flows.alive import claim
 from flows.decide import decide
+from flows.notify import tell_failure
 from tasks.bless import case_of
 from tasks.promote import Outcome
 from transfer.settings import Settings
 
 
-@flow(name="promote", flow_run_name="{target} version {version}")
+@flow(
+    name="promote",
+    flow_run_name="{target} version {version}",
+    on_running=[claim],
+    on_failure=[tell_failure],
+)
 def promote(
     target: str,
     version: Annotated[int, Field(ge=1)],

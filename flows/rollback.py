@@ -2,12 +2,15 @@
 
 from prefect import flow
 
-from flows.events import announce
+from flows.alive import claim
+from flows.notify import tell, tell_failure
 from flows.who import who
+from tasks import paths
 from tasks.promote import rollback as undo
+from transfer.settings import load
 
 
-@flow(name="rollback", flow_run_name="{target}")
+@flow(name="rollback", flow_run_name="{target}", on_running=[claim], on_failure=[tell_failure])
 def rollback(target: str, reason: str) -> str:
     """Swap the champion and the previous one.
 
@@ -16,6 +19,7 @@ def rollback(target: str, reason: str) -> str:
         reason: why; it goes into the ledger.
     """
     done = undo(f"crosstrain-{target}", reason, who())
-    announce("promoted", target, {"model": done.name, "version": done.version, "reasons": [reason]})
+    told = {"model": done.name, "version": done.version, "reasons": [f"rolled back: {reason}"]}
+    tell("promoted", target, told, load(paths.PARAMS).notify)
     message: str = done.message
     return message

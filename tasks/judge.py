@@ -87,6 +87,9 @@ def judge(
     shown = evidence(case, evaluation, state, answers, asked, megabytes)
     outcomes = gate.judge(rules.rules, shown)
     decision = gate.promotable(outcomes)
+    if why := registry.rolled_back(name, version):
+        told = f"{why}; `crosstrain promote {version} --force` makes it champion all the same"
+        decision = gate.Decision(False, [told, *decision.reasons])
     blessing = {
         **record,
         "model": name,

@@ -28,6 +28,7 @@ __all__ = [
     "recover",
     "refuse",
     "rollback",
+    "rolled_back",
     "run_of",
     "tags_of",
 ]
@@ -188,6 +189,18 @@ def rollback(name: str, reason: str, *, who: str = "") -> Promotion:
         event = _event("rolled back", name, version, old, [reason], who)
         moves.move(store, event, [("previous", old), ("champion", version)], {}, None)
         return Promotion(name, version, old, True, f"version {version} is champion again")
+
+
+def rolled_back(name: str, version: int) -> str | None:
+    """Why a version is no longer champion, where a person rolled it back and nobody has promoted it
+    since."""
+    why = None
+    for event in history(name):
+        if event["event"] == "rolled back" and event["champion_before"] == version:
+            why = f"rolled back {event['when']}: {'; '.join(event['reasons'])}"
+        elif event["event"] in ("promoted", "rolled back") and event["version"] == version:
+            why = None
+    return why
 
 
 def history(name: str) -> list[dict[str, Any]]:

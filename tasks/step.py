@@ -20,6 +20,7 @@ from transfer.errors import CrosstrainError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 log = logging.getLogger("crosstrain")
+log.setLevel(logging.INFO)
 
 
 class Stopwatch:

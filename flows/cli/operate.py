@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.app import OPERATION, app, enter
+from flows.cli.app import OPERATION, Params, app, enter
+from tasks import paths
 
 PrefectPort = Annotated[int, typer.Option(help="Port of Prefect's UI.")]
 MlflowPort = Annotated[int, typer.Option(help="Port of MLflow's UI.")]
@@ -20,3 +21,21 @@ def ui(prefect_port: PrefectPort = 4200, mlflow_port: MlflowPort = 5000) -> None
     from flows.ui import serve
 
     serve(prefect_port, mlflow_port)
+
+
+@app.command(rich_help_panel=OPERATION, epilog="Example: crosstrain serve --params params.yaml")
+def serve(
+    params: Params = paths.PARAMS,
+    prefect_port: PrefectPort = 4200,
+    mlflow_port: MlflowPort = 5000,
+) -> None:
+    """Keep crosstrain running: both UIs, and every flow by schedule, by event or by a click.
+
+    Ctrl-C stops all; what was at work goes on when it is started again.
+    """
+    enter()
+    from flows import ui as servers
+    from transfer import settings
+
+    settings.load(params)
+    servers.serve(prefect_port, mlflow_port, params)
