@@ -194,3 +194,25 @@ def test_promotions_at_the_same_time_follow_one_another(three_versions, at_once)
     assert [before for _, _, before in told[1:]] == [version for _, version, _ in told[:-1]]
     assert aliases()["champion"] == told[-1][1]
     assert aliases()["previous"] == told[-2][1]
+
+
+def test_what_a_person_rolled_back_is_known_until_it_is_promoted_again(three_versions):
+    promote(1)
+    promote(2)
+    assert registry.rolled_back("plants", 2) is None
+    registry.rollback("plants", "it is slow")
+    assert registry.rolled_back("plants", 2).endswith(": it is slow")
+    assert registry.rolled_back("plants", 1) is None
+    registry.rollback("plants", "it was not")
+    assert registry.rolled_back("plants", 2) is None
+    assert registry.rolled_back("plants", 1).endswith(": it was not")
+    promote(1, forced_reason="all the same")
+    assert registry.rolled_back("plants", 1) is None
+
+
+def test_history_says_who(three_versions):
+    promote(1, who="ada@host")
+    registry.refuse("plants", 2, ["worse"], {"verdict": "negative", "who": "ada"}, who="ada@host")
+    told = {"verdict": "negative", "who": "bob", "evidence": {"milliseconds": 3}}
+    registry.refuse("plants", 2, ["worse"], told, who="bob@host")
+    assert [event["who"] for event in registry.history("plants")] == ["ada@host", "ada@host"]

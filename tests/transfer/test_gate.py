@@ -20,7 +20,9 @@ def predictions(wrong_sevens=0, wrong_nines=0, confidence=0.95, shift=0):
     return np.where(np.arange(2) == told[:, None], confidence, 1 - confidence)
 
 
-def evidence(chosen=None, champion=None, *, state=None, gain=(0.05, 0.02, 0.08), back=0.0):
+def evidence(
+    chosen=None, champion=None, *, state=None, gain=(0.05, 0.02, 0.08), back=0.0, served="", **more
+):
     point, low, high = gain
     return Evidence(
         labels=LABELS,
@@ -29,7 +31,9 @@ def evidence(chosen=None, champion=None, *, state=None, gain=(0.05, 0.02, 0.08),
         champion=champion,
         champion_state=state or ("none" if champion is None else "loaded"),
         loaded_back=back,
+        served=served,
         class_names=NAMES,
+        **more,
     )
 
 
@@ -158,6 +162,36 @@ def test_loads_back(back, held, told):
     found = outcome(evidence(back=back), "loads_back", tolerance=1e-6)
     assert (found.held, found.found) == (held, told)
     assert found.expected == "at most 1.0e-06"
+
+
+@pytest.mark.parametrize(
+    ("served", "held", "told"),
+    [
+        ("", True, "answered"),
+        (None, False, "not asked"),
+        ("answered 500: no", False, "answered 500"),
+    ],
+)
+def test_servable(served, held, told):
+    found = outcome(evidence(served=served), "servable")
+    assert found.held == held
+    assert found.found.startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("rule", "limit", "field", "unit"),
+    [
+        ("latency", "max_milliseconds", "milliseconds", "ms"),
+        ("size", "max_megabytes", "megabytes", "MB"),
+    ],
+)
+def test_budgets(rule, limit, field, unit):
+    assert outcome(evidence(**{field: 10.0}), rule, **{limit: 10}).held
+    found = outcome(evidence(**{field: 10.25}), rule, **{limit: 10})
+    assert not found.held
+    assert (found.found, found.expected) == (f"10.2 {unit}", f"at most 10 {unit}")
+    assert not outcome(evidence(**{field: float("nan")}), rule, **{limit: 10}).held
+    assert outcome(evidence(), rule).found == "not measured"
 
 
 def test_min_accuracy():
