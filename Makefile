@@ -3,16 +3,20 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow test-browser lint bench clean
 
 demo: .venv/installed
 	$(BIN)/crosstrain demo
 
 test: .venv/installed
-	$(BIN)/python -m pytest -m "not slow" --numprocesses=auto --dist=loadscope
+	$(BIN)/python -m pytest -m "not slow and not browser" --numprocesses=auto --dist=loadscope
 
 test-slow: .venv/installed
 	$(BIN)/python -m pytest -m slow
+
+# Needs Debian's chromium, or another on the path.
+test-browser: .venv/installed
+	$(BIN)/python -m pytest -m browser
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -1,9 +1,11 @@
-"""Write what is generated from the code: params.yaml's comments and order, the table of methods.
+"""Write what is generated from the code: params.yaml's comments and order, prefect.yaml, the table
+of methods.
 
     python tools/generate.py
 
 Values of params.yaml stay as they are; settings that it lacks get their defaults, and those that
-no longer exist go. Tests hold both files to the code.
+no longer exist go. prefect.yaml offers what `crosstrain serve` does, with those values that are no
+defaults. Tests hold the files to the code.
 """
 
 import inspect
@@ -14,14 +16,22 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
+from flows.deployments import deployments
 from transfer.method import Method, known
 from transfer.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 PARAMS, TABLE = ROOT / "params.yaml", ROOT / "docs" / "methods.md"
+PREFECT = ROOT / "prefect.yaml"
 HEAD = """\
 # The only numbers a person changes; each is typed and checked in transfer/, beside the code it
 # configures. Override one for a run: crosstrain retrain --set 'adapt.seeds=[0,1]'
+"""
+PREFECT_HEAD = """\
+# For work pools; `crosstrain serve` needs none of this. Made by tools/generate.py from params.yaml.
+#   prefect work-pool create crosstrain --type process
+#   prefect deploy --all
+#   prefect worker start --pool crosstrain
 """
 START, END = "<!-- table of methods -->", "<!-- end of the table of methods -->"
 WIDTH = 100
@@ -77,6 +87,35 @@ def _yaml(value: Any) -> str:
     return text.removesuffix("...\n").strip()
 
 
+def prefect(values: dict[str, Any]) -> str:
+    """Text of prefect.yaml, with the deployments of settings that have these values."""
+    settings = Settings.model_validate(values)
+    changed = settings.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    offered = []
+    for one in deployments(settings):
+        module, _, function = str(one.entrypoint).rpartition(".")
+        told = one.parameters | ({"settings": changed} if "settings" in one.parameters else {})
+        schedules = [
+            {"cron": s.schedule.cron, "timezone": s.schedule.timezone} for s in one.schedules or []
+        ]
+        triggers = [t.model_dump(mode="json", exclude_defaults=True) for t in one.triggers]
+        offered.append(
+            {
+                "name": one.name,
+                "entrypoint": f"{module.replace('.', '/')}.py:{function}",
+                "parameters": told,
+                "schedules": schedules,
+                "triggers": [{"type": "event", **t} for t in triggers],
+                "concurrency_limit": {"limit": 1, "collision_strategy": "ENQUEUE"},
+                "tags": one.tags,
+                "work_pool": {"name": "crosstrain"},
+            }
+        )
+    pull = [{"prefect.deployments.steps.set_working_directory": {"directory": "{{ $PWD }}"}}]
+    told = {"name": "crosstrain", "prefect-version": None, "pull": pull, "deployments": offered}
+    return PREFECT_HEAD + yaml.safe_dump(told, sort_keys=False, width=WIDTH, allow_unicode=True)
+
+
 def table() -> str:
     """Markdown table of every method: what it does, what it reads, where it is from."""
     lines = ["| method | what it does | reads | paper |", "|---|---|---|---|"]
@@ -103,8 +142,10 @@ def _paper(kind: type[Method]) -> str:
 
 
 def main() -> None:
-    """Rewrite both files."""
-    PARAMS.write_text(params(yaml.safe_load(PARAMS.read_text())))
+    """Rewrite the files."""
+    values = yaml.safe_load(PARAMS.read_text())
+    PARAMS.write_text(params(values))
+    PREFECT.write_text(prefect(yaml.safe_load(PARAMS.read_text())))
     before, rest = TABLE.read_text().split(START)
     TABLE.write_text(f"{before}{START}\n{table()}\n{END}{rest.split(END)[1]}")
 

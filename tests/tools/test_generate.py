@@ -16,6 +16,11 @@ def test_params_yaml_is_as_generated_from_its_own_values():
     assert generate.params(yaml.safe_load(text)) == text
 
 
+def test_prefect_yaml_offers_what_is_served():
+    text = (ROOT / "prefect.yaml").read_text()
+    assert generate.prefect(yaml.safe_load((ROOT / "params.yaml").read_text())) == text
+
+
 def test_the_table_of_methods_is_as_generated():
     assert generate.table() in (ROOT / "docs" / "methods.md").read_text()
 
