@@ -8,8 +8,11 @@ import json
 import logging
 import os
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 def main() -> None:
@@ -19,12 +22,17 @@ def main() -> None:
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     question = json.load(sys.stdin)
     model = mlflow.pyfunc.load_model(question["model"], suppress_warnings=True)
-    answers = {}
+    answers: dict[str, Any] = {}
     if question["files"] is not None:
-        answers["files"] = model.predict(question["files"]).to_numpy()
+        answers["files"] = probabilities(model.predict([Path(f) for f in question["files"]]))
     if question["arrays"] is not None:
-        answers["arrays"] = model.predict(np.load(question["arrays"])).to_numpy()
+        answers["arrays"] = probabilities(model.predict(np.load(question["arrays"])))
     np.savez(question["answer"], **answers)
+
+
+def probabilities(answers: list[dict[str, Any]]) -> NDArray[np.float32]:
+    """The columns (N, K) that the answers hold, in the model's order of classes."""
+    return np.array([list(one["probabilities"].values()) for one in answers], np.float32)
 
 
 if __name__ == "__main__":
