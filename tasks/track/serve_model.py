@@ -10,7 +10,8 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from mlflow.pyfunc import PythonModel
 from numpy.typing import NDArray
 
 COLUMN = "image"
+FEW = 16
+"""Pictures below which one thread does."""
 REGISTERED = "registered.json"
 DATA_URI = re.compile(r"data:[^,]*;base64,")
 
@@ -51,10 +54,13 @@ class ServedModel(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Load the model folder. MLflow passes the argument by its name."""
+        import torch
+
         from transfer import predict
 
         folder = Path(context.artifacts["model"])
         self.predictor = predict.load(folder)
+        self.threads = torch.get_num_threads()
         self.identity = _identity(folder.with_name(REGISTERED))
 
     def predict(
@@ -81,7 +87,9 @@ class ServedModel(PythonModel):
         from transfer.errors import CrosstrainError
 
         try:
-            probabilities = self._answer(model_input)
+            images = _unpack(model_input)
+            with self._threads(len(images)):
+                probabilities = self._answer(images)
         except (ValueError, CrosstrainError) as error:
             raise Refused(str(error)) from error
         return [self._told(row) for row in probabilities]
@@ -97,14 +105,32 @@ class ServedModel(PythonModel):
             **self.identity,
         }
 
-    def _answer(self, model_input: object) -> NDArray[np.float32]:
+    @contextmanager
+    def _threads(self, n: int) -> Iterator[None]:
+        """Let few pictures pass on one thread.
+
+        A server answers several requests at once, and what a small picture has to compute is less
+        than what threads cost to wake.
+        """
+        import torch
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(1 if n < FEW else self.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+    def _answer(self, images: NDArray[Any] | list[Any]) -> NDArray[np.float32]:
         """Probabilities (N, K)."""
-        images = _unpack(model_input)
+        from transfer.modalities.image.decode import from_array
+
         if isinstance(images, np.ndarray):
-            return self.predictor.predict_arrays(_batch(images))
+            return self.predictor.predict_arrays(_pixels(images))
         if isinstance(images[0], np.ndarray | list | tuple):
-            arrays = [_pixels(np.asarray(image)) for image in images]
-            return np.concatenate([self.predictor.predict_arrays(one[None]) for one in arrays])
+            spec = self.predictor.card.spec
+            arrays = [from_array(_pixels(np.asarray(image)), spec) for image in images]
+            return self.predictor.predict_tensors(np.stack(arrays))
         if all(isinstance(image, Path) for image in images):
             return self.predictor.predict_files(images)
         return self.predictor.predict_bytes([_content(one, row) for row, one in enumerate(images)])
@@ -117,7 +143,7 @@ def _identity(file: Path) -> dict[str, Any]:
 
 
 def _unpack(model_input: object) -> NDArray[Any] | list[Any]:
-    """The images as one array of numbers, or as a list that is not empty."""
+    """The images as one array of numbers, the first axis of which is theirs, or as a list."""
     if isinstance(model_input, pd.DataFrame | dict):
         if COLUMN not in model_input:
             raise ValueError(
@@ -129,7 +155,7 @@ def _unpack(model_input: object) -> NDArray[Any] | list[Any]:
     if isinstance(model_input, str | bytes | Path):
         return [model_input]
     if isinstance(model_input, np.ndarray) and model_input.dtype.kind not in "OSU":
-        return model_input
+        return _batch(model_input)
     if not isinstance(model_input, Sequence | pd.Series | np.ndarray):
         raise ValueError(
             f"found {type(model_input).__name__}; expected image files as base64, bytes or "
@@ -138,7 +164,7 @@ def _unpack(model_input: object) -> NDArray[Any] | list[Any]:
     images = list(model_input)
     if not images:
         raise ValueError("found no images; expected at least one")
-    return _one_array(images) if _is_one_array(images) else images
+    return _batch(_one_array(images)) if _is_one_array(images) else images
 
 
 def _is_one_array(images: list[Any]) -> bool:
@@ -160,10 +186,10 @@ def _one_array(images: list[Any]) -> NDArray[Any]:
         ) from error
 
 
-def _batch(images: NDArray[Any]) -> NDArray[np.uint8]:
+def _batch(images: NDArray[Any]) -> NDArray[Any]:
     """Images (N, H, W) or (N, H, W, C) of one image or a batch."""
     single = images.ndim == 2 or (images.ndim == 3 and images.shape[-1] in (1, 3, 4))
-    return _pixels(images[None] if single else images)
+    return images[None] if single or not images.ndim else images
 
 
 def _pixels(images: NDArray[Any]) -> NDArray[np.uint8]:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.exceptions import MlflowException
@@ -181,6 +182,15 @@ def test_a_text_is_never_the_name_of_a_file(served, pictures, form):
             served.predict(None, form(file))
         told.append(caught.value.message.replace(str(file)[:60], "…"))
     assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("n", [1, 40])
+def test_the_threads_of_the_caller_stay_as_they_were(served, pictures, n):
+    before = torch.get_num_threads()
+    served.predict(None, np.repeat(pictures[1][:1], n, axis=0))
+    with pytest.raises(MlflowException):
+        served.predict(None, [None] * n)
+    assert torch.get_num_threads() == before
 
 
 def test_a_text_that_is_a_file_and_base64_is_base64(served, pictures, monkeypatch, tmp_path):
