@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "pillow", "pydantic", "safetensors")
+REGISTERED = "registered.json"
 HERE = Path(__file__).parent
 
 
@@ -52,10 +53,13 @@ def register(name: str, model_folder: Path, key: str, run_id: str, tags: Mapping
         versions = store.search_model_versions(f"name = '{name}' and tags.`{KEY}` = '{key}'")
         for known in versions:
             if _holds(known, model_folder):
+                _name(store, experiment, known)
                 return int(known.version)
         _remove_unregistered(store, experiment, key, {v.source for v in versions})
         model = _log(store, experiment, model_folder, key, run_id)
-        return _version(store, name, model, run_id, {**tags, KEY: key})
+        version = _version(store, name, model, run_id, {**tags, KEY: key})
+        _name(store, experiment, version)
+        return int(version.version)
 
 
 def model_folder(name: str, version: int) -> Path:
@@ -111,20 +115,34 @@ def _save_pyfunc(scratch: Path, model_folder: Path, meta: Any) -> None:
 
 def _version(
     store: "MlflowClient", name: str, model: "LoggedModel", run_id: str, tags: Mapping[str, str]
-) -> int:
-    """Make a version of a logged model, and name it in the model's own tags, as MLflow's UI does.
+) -> "ModelVersion":
+    """Make a version of a logged model.
 
     The source is a location: MLflow looks a ``models:/`` source up in its global store, which
     need not be this one.
     """
     if not store.search_registered_models(f"name = '{name}'"):
         store.create_registered_model(name)
-    version = int(
-        store.create_model_version(name, model.artifact_location, run_id, dict(tags)).version
-    )
-    link = json.dumps([{"name": name, "version": version}])
-    store.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": link})
-    return version
+    return store.create_model_version(name, model.artifact_location, run_id, dict(tags))
+
+
+def _name(store: "MlflowClient", experiment: str, version: "ModelVersion") -> None:
+    """Write beside a model's files which version it became, unless that was done.
+
+    The number is known only once the version is there, and the model's answers bear it. It is also
+    put into the logged model's own tags, as MLflow's UI does.
+    """
+    identity = {"name": version.name, "version": int(version.version)}
+    tag = {"mlflow.modelVersions": json.dumps([identity])}
+    for model in _logged(store, experiment, version.tags[KEY]):
+        if model.artifact_location != version.source or tag.items() <= model.tags.items():
+            continue
+        with TemporaryDirectory() as scratch:
+            file = Path(scratch, REGISTERED)
+            told = {"model": version.name, "version": identity["version"]}
+            file.write_text(json.dumps(told, ensure_ascii=False), encoding="utf-8")
+            store.log_model_artifact(model.model_id, str(file), "artifacts")
+        store.set_logged_model_tags(model.model_id, tag)
 
 
 def _holds(version: "ModelVersion", folder: Path) -> bool:
@@ -146,9 +164,14 @@ def _folder(store: "MlflowClient", version: "ModelVersion") -> Path:
     return folder
 
 
+def _logged(store: "MlflowClient", experiment: str, key: str) -> list["LoggedModel"]:
+    found: list[LoggedModel] = store.search_logged_models([experiment], f"tags.`{KEY}` = '{key}'")
+    return found
+
+
 def _remove_unregistered(
     store: "MlflowClient", experiment: str, key: str, registered: set[str]
 ) -> None:
-    for model in store.search_logged_models([experiment], f"tags.`{KEY}` = '{key}'"):
+    for model in _logged(store, experiment, key):
         if model.artifact_location not in registered:
             store.delete_logged_model(model.model_id)

@@ -30,6 +30,7 @@ STEPS = {
         "create_logged_model",
         "log_model_artifacts",
         "finalize_logged_model",
+        "log_model_artifact",
         "create_registered_model",
         "create_model_version",
         "set_logged_model_tags",

@@ -40,7 +40,7 @@ def list_folder(root: Path) -> Listing:
         elif child.is_dir():
             label = unicodedata.normalize("NFC", child.name)
             names.add(label)
-            found += _walk(child.path, child.name, label)
+            found += walk(child.path, child.name, label)
         else:
             detail = "beside the class folders; expected <class>/<image>"
             found.append(Reject(child.name, "no_class_folder", detail))
@@ -62,7 +62,14 @@ def _children(folder: str) -> list["os.DirEntry[str]"]:
         return sorted(children, key=lambda child: child.name)
 
 
-def _walk(folder: str, inside: str, label: str) -> Iterator[Entry | Reject]:
+def walk(folder: str, inside: str, label: str) -> Iterator[Entry | Reject]:
+    """List what lies below a folder, at any depth, in an order that its names alone decide.
+
+    Args:
+        folder: where to begin.
+        inside: its place in the dataset, '/' separated; empty for the dataset itself.
+        label: of every entry.
+    """
     waiting = [(folder, inside)]
     while waiting:
         folder, inside = waiting.pop()
@@ -71,14 +78,16 @@ def _walk(folder: str, inside: str, label: str) -> Iterator[Entry | Reject]:
         except OSError as error:
             yield Reject(inside, unreadable(error).reason, unreadable(error).detail)
             continue
+        below: list[tuple[str, str]] = []
         for child in children:
-            name = f"{inside}/{child.name}"
+            name = f"{inside}/{child.name}" if inside else child.name
             if reject := _unfit(child, name):
                 yield reject
             elif child.is_dir():
-                waiting.append((child.path, name))
+                below.append((child.path, name))
             else:
                 yield check_suffix(name) or Entry(name, Path(child.path), label)
+        waiting += reversed(below)
 
 
 def _unfit(child: "os.DirEntry[str]", name: str) -> Reject | None:

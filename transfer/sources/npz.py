@@ -5,7 +5,7 @@ Shapes: N images, H x W pixels, C channels, K classes.
 
 import unicodedata
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ def load_arrays(file: Path, limits: ImageLimits) -> Arrays:
         DataRefusedError: the file is unreadable, needs pickle, unpacks to too many bytes, lacks an
             array, or an array has another type, shape or range than expected.
     """
-    arrays = _load(file, limits)
+    arrays = _load(file, limits, NEEDED)
     images, labels, names = (arrays[key] for key in NEEDED)
     _check_images(file, images, limits)
     n = len(images)
@@ -49,12 +49,28 @@ def load_arrays(file: Path, limits: ImageLimits) -> Arrays:
     splits = _optional(file, arrays, "split", n)
     if odd := sorted(set(splits) - {*SIDES, ""}):
         raise _refused(file, "split", f"holds {odd[:5]}", f"{', '.join(SIDES)} or ''")
-    width = max(6, len(str(n - 1)))
     entries = [
-        Entry(f"{file.name}#{i:0{width}d}", file, class_names[label], groups[i], splits[i])
-        for i, label in enumerate(labels.tolist())
+        Entry(name, file, class_names[label], groups[i], splits[i])
+        for i, (name, label) in enumerate(zip(row_ids(file, n), labels.tolist(), strict=True))
     ]
     return Arrays(Listing(class_names, entries, []), images)
+
+
+def load_images(file: Path, limits: ImageLimits) -> NDArray[np.uint8]:
+    """Read and check the images (N, H, W) or (N, H, W, C) of an .npz file that needs no labels.
+
+    Raises:
+        DataRefusedError: as `load_arrays`.
+    """
+    images = _load(file, limits, ("images",))["images"]
+    _check_images(file, images, limits)
+    return images
+
+
+def row_ids(file: Path, n: int) -> list[str]:
+    """Names of the n images of an .npz file: ``<file name>#<row>``."""
+    width = max(6, len(str(n - 1)))
+    return [f"{file.name}#{i:0{width}d}" for i in range(n)]
 
 
 def stored_in_colour(file: Path) -> bool:
@@ -73,7 +89,7 @@ def _refused(file: Path, array: str, found: str, expected: str) -> DataRefusedEr
     return DataRefusedError(f"{file}: array {array!r} {found}; expected {expected}")
 
 
-def _load(file: Path, limits: ImageLimits) -> dict[str, NDArray[Any]]:
+def _load(file: Path, limits: ImageLimits, needed: Sequence[str]) -> dict[str, NDArray[Any]]:
     try:
         with zipfile.ZipFile(file) as archive:
             size = sum(member.file_size for member in archive.infolist())
@@ -81,7 +97,7 @@ def _load(file: Path, limits: ImageLimits) -> dict[str, NDArray[Any]]:
             allowed = f"expected at most {limits.max_array_bytes} (max_array_bytes)"
             raise DataRefusedError(f"{file} unpacks to {size} bytes; {allowed}")
         with np.load(file, allow_pickle=False) as stored:
-            _check_names(file, stored.files)
+            _check_names(file, stored.files, needed)
             return {name: stored[name] for name in stored.files if name in NEEDED + OPTIONAL}
     except DataRefusedError:
         raise
@@ -92,11 +108,11 @@ def _load(file: Path, limits: ImageLimits) -> dict[str, NDArray[Any]]:
         ) from error
 
 
-def _check_names(file: Path, found: list[str]) -> None:
-    if missing := [name for name in NEEDED if name not in found]:
+def _check_names(file: Path, found: list[str], needed: Sequence[str]) -> None:
+    if missing := [name for name in needed if name not in found]:
         raise DataRefusedError(
             f"{file} lacks the array {' and '.join(missing)}; found {', '.join(found) or 'none'}; "
-            f"expected {', '.join(NEEDED)} and if wanted {', '.join(OPTIONAL)}"
+            f"expected {', '.join(needed)} and if wanted {', '.join(OPTIONAL)}"
         )
     check_spelling(str(file), found, OPTIONAL)
 

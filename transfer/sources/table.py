@@ -5,7 +5,7 @@ import math
 import os
 import posixpath
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ def list_table(file: Path) -> Listing:
     Raises:
         DataRefusedError: the file is unreadable or lacks a column.
     """
-    rows = _read_csv(file) if file.suffix.lower() == ".csv" else _read_parquet(file)
+    rows = _read(file, NEEDED)
     reject = _checker(file.parent)
     entries: dict[str, Entry] = {}
     rejects: list[Reject] = []
@@ -42,6 +42,23 @@ def list_table(file: Path) -> Listing:
         rejects.append(bad or _repeated(entry, entries[entry.id], number))
     labels = {entry.label for entry in entries.values()}
     return Listing(tuple(sorted(labels)), [entries[id_] for id_ in sorted(entries)], rejects)
+
+
+def list_paths(file: Path) -> Iterator[Entry | Reject]:
+    """List what the column ``path`` names, a row each and in that order; no other is needed.
+
+    Rejects: missing (no path), bad_name, path_escape, symlink, wrong_type.
+
+    Raises:
+        DataRefusedError: the file is unreadable or lacks the column.
+    """
+    root, real = _real(file.parent), lru_cache(maxsize=None)(_real)
+    for number, row in enumerate(_read(file, ("path",)), 1):
+        if not row["path"]:
+            yield Reject("", "missing", f"row {number} has no path")
+            continue
+        entry = _entry(file.parent, row)
+        yield _unfit(root, real, row["path"], entry) or entry
 
 
 def _entry(folder: Path, row: dict[str, str]) -> Entry:
@@ -63,16 +80,22 @@ def _checker(folder: Path) -> Callable[[dict[str, str], Entry], Reject | None]:
         where = row["path"]
         if not where:
             return Reject("", "missing", f"a row labelled {entry.label!r} has no path")
-        if "\0" in where:
-            return Reject(where, "bad_name", "the path holds a NUL character")
+        if bad := _unfit(root, real, where, entry):
+            return bad
         if not entry.label:
             return Reject(where, "no_label", "its label is empty")
         if entry.split and entry.split not in SIDES:
             expected = f"expected {', '.join(SIDES)} or nothing"
             return Reject(where, "bad_split", f"its split is {entry.split!r}; {expected}")
-        return _outside(root, real, entry.id) or check_suffix(entry.id)
+        return None
 
     return check
+
+
+def _unfit(root: Path, real: Callable[[Path], Path], where: str, entry: Entry) -> Reject | None:
+    if "\0" in where:
+        return Reject(where, "bad_name", "the path holds a NUL character")
+    return _outside(root, real, entry.id) or check_suffix(entry.id)
 
 
 def _real(path: Path) -> Path:
@@ -91,14 +114,19 @@ def _outside(root: Path, real: Callable[[Path], Path], inside: str) -> Reject | 
     return None
 
 
-def _read_csv(file: Path) -> list[dict[str, str]]:
+def _read(file: Path, needed: Sequence[str]) -> list[dict[str, str]]:
+    read = _read_csv if file.suffix.lower() == ".csv" else _read_parquet
+    return read(file, needed)
+
+
+def _read_csv(file: Path, needed: Sequence[str]) -> list[dict[str, str]]:
     try:
         with file.open(encoding=_ENCODING, newline="") as text:
             lines = [line for line in csv.reader(text, strict=True) if line]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataRefusedError(f"{file} is no readable UTF-8 CSV file: {error}") from error
     header = [name.strip() for name in lines[0]] if lines else []
-    _check_columns(file, header)
+    _check_columns(file, header, needed)
     for number, line in enumerate(lines[1:], 1):
         if len(line) != len(header):
             raise DataRefusedError(
@@ -108,7 +136,7 @@ def _read_csv(file: Path) -> list[dict[str, str]]:
     return [_row(dict(zip(header, line, strict=True))) for line in lines[1:]]
 
 
-def _read_parquet(file: Path) -> list[dict[str, str]]:
+def _read_parquet(file: Path, needed: Sequence[str]) -> list[dict[str, str]]:
     import pyarrow
     from pyarrow import parquet
 
@@ -116,17 +144,17 @@ def _read_parquet(file: Path) -> list[dict[str, str]]:
         table = parquet.ParquetFile(file).read()
     except (OSError, pyarrow.ArrowException) as error:
         raise DataRefusedError(f"{file} is no readable Parquet file: {error}") from error
-    _check_columns(file, table.column_names)
+    _check_columns(file, table.column_names, needed)
     kept = [name for name in table.column_names if name in NEEDED + OPTIONAL]
     return [_row(row) for row in table.select(kept).to_pylist()]
 
 
-def _check_columns(file: Path, header: list[str]) -> None:
+def _check_columns(file: Path, header: list[str], needed: Sequence[str]) -> None:
     found = ", ".join(header) or "nothing"
-    if missing := [name for name in NEEDED if name not in header]:
+    if missing := [name for name in needed if name not in header]:
         raise DataRefusedError(
             f"{file} lacks the column {' and '.join(missing)}; found {found}, separated by commas; "
-            "expected path, label and if wanted group and split"
+            f"expected {', '.join(needed)} and if wanted {' and '.join(OPTIONAL)}"
         )
     if len(set(header)) < len(header):
         raise DataRefusedError(f"{file} has two columns of one name: {found}; remove one")

@@ -1,3 +1,4 @@
+import json
 import shutil
 import subprocess
 import sys
@@ -65,6 +66,22 @@ def test_a_version_holds_no_pickle_and_no_folder_of_this_machine(run, model, pro
     assert all("==" in line and "+" not in line for line in required)
 
 
+def identity(version):
+    folder = track.model_folder("plants", version)
+    return json.loads((folder.parent / "registered.json").read_text())
+
+
+def test_a_version_knows_its_number(run, model, make_model):
+    track.register("plants", model, "m", run, {})
+    track.register("plants", make_model(2), "other", run, {})
+    assert identity(1) == {"model": "plants", "version": 1}
+    assert identity(2) == {"model": "plants", "version": 2}
+    tags = [
+        found.tags["mlflow.modelVersions"] for found in track.client().search_logged_models(["1"])
+    ]
+    assert sorted(json.loads(tag)[0]["version"] for tag in tags) == [1, 2]
+
+
 def test_the_same_model_is_one_version(run, model, make_model):
     assert track.register("plants", model, "m", run, {}) == 1
     assert track.register("plants", model, "m", run, {"again": "yes"}) == 1
@@ -107,6 +124,7 @@ def test_killed_at_any_step_a_model_is_one_version_of_one_logged_model(
         assert versions() == [1]
         assert logged() == ["READY"]
         assert (track.model_folder("plants", 1) / "card.json").is_file()
+        assert identity(1) == {"model": "plants", "version": 1}
 
 
 @pytest.fixture
@@ -144,7 +162,10 @@ def test_a_moved_champion_loads_by_its_alias(moved, model, pictures, monkeypatch
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlruns/mlflow.db")
     loaded = pyfunc.load_model("models:/plants@champion")
     expected = predict.load(model).predict_arrays(pictures[1])
-    np.testing.assert_allclose(loaded.predict(pictures[1]).to_numpy(), expected, atol=1e-6)
+    answers = loaded.predict(pictures[1])
+    found = [list(answer["probabilities"].values()) for answer in answers]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert {(answer["model"], answer["version"]) for answer in answers} == {("plants", 1)}
 
 
 def test_a_version_that_does_not_load_is_named(three_versions, pictures):

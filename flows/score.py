@@ -1,0 +1,39 @@
+"""Batch scoring: a folder in, a table of predictions out."""
+
+from pathlib import Path
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+
+from tasks.score import Scored
+from tasks.score import score as score_all
+
+
+@flow(name="score", flow_run_name="{source} with {target}")
+def score(source: Path, out: Path, target: str, batch: int = 256) -> Scored:
+    """Score a folder of any size with the champion; a run that was cut off is taken up again.
+
+    Args:
+        source: folder of pictures at any depth, a manifest with a column path, or an .npz file.
+        out: the .parquet file to write, when all is scored.
+        target: name of the target dataset, whose champion answers.
+        batch: pictures that pass the network at once.
+    """
+    scored: Scored = score_all(source, out, target, batch)
+    create_markdown_artifact(_markdown(scored), key="scores")
+    return scored
+
+
+def _markdown(scored: Scored) -> str:
+    lines = [
+        f"{scored.rows} items of `{scored.source}` by {scored.model} version {scored.version}, "
+        f"in `{scored.out}`.",
+        "",
+        "| label | pictures |",
+        "|---|---|",
+        *(f"| {label} | {count} |" for label, count in scored.labels.items()),
+    ]
+    if scored.errors:
+        lines += ["", "| not scored | items |", "|---|---|"]
+        lines += [f"| {reason} | {count} |" for reason, count in scored.errors.items()]
+    return "\n".join(lines)

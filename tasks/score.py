@@ -1,0 +1,198 @@
+"""Score a folder with the champion, and take up again what an earlier run had finished."""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+from filelock import FileLock, Timeout
+
+from tasks import progress, registry, store, track
+from tasks.step import log, step
+from transfer import predict
+from transfer import score as scoring
+from transfer.errors import CrosstrainError, DataRefusedError, NothingToDoError, SettingsError
+from transfer.parts import Parts
+from transfer.score import Effort, Part, Scorer
+from transfer.sources.items import Reject
+from transfer.sources.pictures import KINDS, Pictures
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What became of a folder."""
+
+    source: str
+    out: str
+    model: str
+    version: int
+    rows: int
+    labels: dict[str, int]
+    """How many pictures were given each label, most first."""
+    errors: dict[str, int]
+    """How many items could not be scored, for each reason."""
+    reused: int
+    """Rows that an earlier run, which did not come to its end, had finished."""
+    seconds: float
+    """Wall time of reading, scoring and writing."""
+    effort: Effort
+
+
+@step("score", tags=["predict"])
+def score(source: Path, out: Path, target: str, batch: int) -> Scored:
+    """Score everything in a folder, manifest file or archive, and write one Parquet file.
+
+    What is finished lies in a hidden folder beside the file until that is written.
+
+    Raises:
+        CrosstrainError: the file cannot be written, or another process writes it.
+        DataRefusedError: the source does not exist or holds no readable picture.
+        NothingToDoError: the target has no champion.
+        SettingsError: the file is no .parquet file, or lies in the folder.
+    """
+    _check(source, out, batch)
+    scorer, what = _champion(target, batch)
+    pictures = Pictures.open(source, scorer.model.card.limits)
+    total = _count(pictures)
+    began = time.perf_counter()
+    with _alone(out) as parts, progress.bar("score", total) as advance:
+        run = _Run(scorer, parts, advance)
+        run.score(scoring.parts(pictures, f"{what} {pictures.stamp}"))
+        if not run.labels:
+            parts.clear()
+            raise _nothing(source, run.errors)
+        parts.publish(run.tables(), scorer.schema, out)
+        parts.clear()
+    return Scored(
+        source=str(source),
+        out=str(out),
+        model=scorer.name,
+        version=scorer.version,
+        rows=sum(run.labels.values()) + sum(run.errors.values()),
+        labels=dict(run.labels.most_common()),
+        errors=dict(run.errors.most_common()),
+        reused=run.reused,
+        seconds=time.perf_counter() - began,
+        effort=scorer.effort,
+    )
+
+
+def _check(source: Path, out: Path, batch: int) -> None:
+    if batch < 1:
+        raise SettingsError(f"a batch of {batch} pictures; expected 1 or more")
+    if out.suffix.lower() != ".parquet" or out.is_dir():
+        raise SettingsError(
+            f"{out} is no name for the table; expected a file that ends in .parquet"
+        )
+    inside, outside = Path(os.path.realpath(out)), Path(os.path.realpath(source))
+    if inside == outside or (source.is_dir() and inside.is_relative_to(outside)):
+        raise SettingsError(f"{out} lies in {source}, and would be scored too; write it elsewhere")
+
+
+def _champion(target: str, batch: int) -> tuple[Scorer, str]:
+    """The champion, and a digest of all that its answers depend on."""
+    name = f"crosstrain-{target}"
+    found = registry.champion(name)
+    if found is None:
+        raise NothingToDoError(
+            f"{name} has no champion yet; train one with `crosstrain retrain`, or name another "
+            "target"
+        )
+    folder = track.model_folder(name, found.version)
+    what = store.key(
+        "score",
+        {"model": store.digest_of(folder)[0]},
+        {"name": name, "version": found.version, "batch": batch},
+        ["transfer.score"],
+    )
+    return Scorer(predict.load(folder), name, found.version, batch), what
+
+
+def _count(pictures: Pictures) -> int:
+    """How many items there are.
+
+    Raises:
+        DataRefusedError: there is no picture among them.
+    """
+    counts = Counter(
+        item.content.reason if isinstance(item.content, Reject) else "" for item in pictures
+    )
+    if not counts[""]:
+        raise _nothing(pictures.source, counts)
+    return counts.total()
+
+
+def _nothing(source: Path, errors: Counter[str]) -> DataRefusedError:
+    told = ", ".join(f"{n} {reason}" for reason, n in errors.most_common() if reason)
+    return DataRefusedError(
+        f"{source} holds no readable picture{f' ({told})' if told else ''}; expected {KINDS}"
+    )
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[Parts]:
+    """The parts of a file, for the one process that writes it.
+
+    Raises:
+        CrosstrainError: another process has them, or the system refuses to write.
+    """
+    parts = Parts(out.with_name(f".{out.name}.parts"))
+    try:
+        parts.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(parts.folder / "lock", blocking=False):
+            yield parts
+    except Timeout as error:
+        raise CrosstrainError(f"another process is writing {out}; wait for it") from error
+    except OSError as error:
+        raise CrosstrainError(f"{out} cannot be written: {error}") from error
+
+
+@dataclass
+class _Run:
+    scorer: Scorer
+    parts: Parts
+    advance: Callable[[int], None]
+    keys: list[str] = field(default_factory=list)
+    labels: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    reused: int = 0
+
+    def score(self, cut: Iterator[Part]) -> None:
+        for part, table in self.scorer.score(self._missing(cut)):
+            self.parts.keep(part.key, table)
+            self._count(table)
+        if self.reused:
+            log.info("%d rows were finished before", self.reused)
+
+    def tables(self) -> Iterator[pa.Table]:
+        for key in self.keys:
+            table = self.parts.read(key)
+            if table is None:
+                raise CrosstrainError(
+                    f"a finished part in {self.parts.folder} was damaged; run again"
+                )
+            yield table
+
+    def _missing(self, cut: Iterator[Part]) -> Iterator[Part]:
+        for part in cut:
+            self.keys.append(part.key)
+            table = self.parts.read(part.key)
+            if table is None:
+                yield part
+            else:
+                self.reused += table.num_rows
+                self._count(table)
+
+    def _count(self, table: pa.Table) -> None:
+        self.labels.update(_counts(table["label"]))
+        self.errors.update(_counts(table["error"]))
+        self.advance(table.num_rows)
+
+
+def _counts(column: pa.ChunkedArray) -> dict[str, int]:
+    found = column.drop_null().value_counts().to_pylist()
+    return {row["values"]: row["counts"] for row in found}
