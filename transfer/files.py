@@ -23,3 +23,28 @@ def fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def settle(source: Path, place: Path) -> None:
+    """Move a file to a place where nothing is. Where that was done before, nothing is left to do.
+
+    Raises:
+        FileExistsError: another file is there.
+        FileNotFoundError: the file is at neither.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, place)
+    except FileNotFoundError:
+        if not place.exists():
+            raise
+        return
+    except FileExistsError:
+        if not place.samefile(source):
+            raise
+    except OSError:  # a file system without hard links
+        if place.exists():
+            raise FileExistsError(f"{place} is in the way of {source}") from None
+        source.rename(place)
+        return
+    source.unlink()

@@ -4,11 +4,13 @@ import difflib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from pydantic import Field
 
 from transfer.archive import DeliveryLimits
+from transfer.changes import ClassChange, Conflict, Duplicate
 from transfer.quality import QualitySettings
 from transfer.section import Section
 from transfer.sources.items import Reject
@@ -36,55 +38,6 @@ class Item:
     sha256: str = ""
     group: str = ""
     split: str = ""
-
-
-class Added(Section):
-    """A picture that the dataset did not have."""
-
-    path: str
-    """In the delivery."""
-    id: str
-    """In the dataset."""
-    label: str
-
-
-class Duplicate(Section):
-    """A picture that is known under the same label, and was left out."""
-
-    path: str
-    of: str
-    """The item of the dataset, or the earlier file of the delivery, that it equals."""
-
-
-class Conflict(Section):
-    """A picture that stands under another label already, and was left out."""
-
-    path: str
-    label: str
-    """In the delivery."""
-    of: str
-    """The item of the dataset, or the other file of the delivery, that it equals."""
-    stands_under: str
-    """Label of that."""
-
-
-class Relabelled(Section):
-    """An item of the dataset whose label the delivery corrected."""
-
-    path: str
-    """In the delivery."""
-    was: str
-    """The item's id before."""
-    id: str
-    old_label: str
-    label: str
-
-
-class Removed(Section):
-    """An item that the dataset no longer has."""
-
-    id: str
-    label: str
 
 
 @dataclass(frozen=True)
@@ -162,9 +115,7 @@ def _place(same: list[Item], known: list[Item], found: Findings, *, relabel: boo
 
 
 def _conflict(item: Item, against: Item) -> Conflict:
-    return Conflict(
-        path=item.id, label=item.label, of=against.id, stands_under=against.label
-    )
+    return Conflict(path=item.id, label=item.label, of=against.id, stands_under=against.label)
 
 
 def items_of(table: pd.DataFrame) -> list[Item]:
@@ -179,11 +130,11 @@ def unfit(table: pd.DataFrame, quality: QualitySettings) -> list[Reject]:
     Args:
         table: what `transfer.scan.survey` found.
     """
-    return [Reject(row.id, *why) for row in table.itertuples() if (why := _fault(row, quality))]
+    rows = [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
+    return [Reject(row["id"], *why) for row in rows if (why := _fault(row, quality))]
 
 
-def _fault(row: object, quality: QualitySettings) -> tuple[str, str] | None:
-    told = {name: getattr(row, name) for name in ("width", "height", "mode", "format", "std")}
+def _fault(told: Mapping[str, Any], quality: QualitySettings) -> tuple[str, str] | None:
     sides = (told["width"], told["height"])
     size = f"{sides[0]} x {sides[1]} pixels"
     if min(sides) < quality.min_side:
@@ -209,25 +160,10 @@ def unknown_classes(items: Sequence[Item], known: Sequence[str]) -> list[Reject]
             continue
         near = folded.get(item.label.casefold().strip())
         near = near or next(iter(difflib.get_close_matches(item.label, known, 1)), None)
-        hint = f" did you mean {near!r}?" if near else " it can be asked for"
-        told = f"the dataset has no class {item.label!r};{hint}"
+        hint = f"; did you mean {near!r}?" if near else ""
+        told = f"the dataset has no class {item.label!r}{hint}"
         rejects.append(Reject(item.id, "unknown_class", told))
     return rejects
-
-
-class ClassChange(Section):
-    """One class of a dataset, before and after."""
-
-    before: int
-    added: int
-    removed: int
-    relabelled_to: int
-    """Items that came from other classes."""
-    relabelled_from: int
-    """Items that went to other classes."""
-    duplicates: int
-    conflicts: int
-    after: int
 
 
 def by_class(
