@@ -68,6 +68,25 @@ def listed(cache: Path, md5: str) -> dict[str, str]:
     return {row["relpath"]: row["md5"] for row in rows}
 
 
+def fetch(md5s: Iterable[str]) -> None:
+    """Fetch files from DVC's default remote into its cache.
+
+    Raises:
+        CrosstrainError: DVC has no remote or cannot reach it, or the remote lacks one.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "tasks.fetch"],
+        input="\n".join(md5s),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+    if done.returncode:
+        told = done.stderr.strip().splitlines() or ["no reason given"]
+        raise CrosstrainError(told[-1])
+
+
 def uncached(record: Record, md5s: Iterable[str]) -> list[str]:
     """Those of some files, and of the list of all recorded ones, that DVC's cache lacks."""
     cache = cache_of(record.file.parent)

@@ -1,7 +1,7 @@
 """Versions of raw data: whether a dataset is what data.dvc records, and recording another.
 
-This file, fingerprint.py, record.py and revision_data.py are the only ones that know DVC's formats.
-Only `accept` writes data.dvc; where a command of DVC did, the data is refused.
+This file, fingerprint.py, record.py and fetch.py are the only ones that know DVC. Only `accept` and
+`restore` write data.dvc; where a command of DVC did, the data is refused.
 """
 
 import os
@@ -21,10 +21,12 @@ __all__ = [
     "check_repository",
     "fingerprint",
     "fingerprint_files",
+    "inside_of",
     "preserve",
     "restore",
     "verify",
     "verify_all",
+    "whole",
 ]
 
 _SHOWN = 5  # file names of each kind in a message
@@ -40,8 +42,7 @@ def verify(path: Path, data_dvc: Path) -> str:
         DataRefusedError: it differs, is missing or cannot be read; data.dvc is no record, or DVC
             wrote it; an ingest into it is not finished.
     """
-    if path.suffix.lower() in (".csv", ".parquet") and path.is_file():
-        path = path.parent
+    path = whole(path)
     record = records.read(data_dvc)
     _check_finished(path, record.root)
     found = fingerprint(path)
@@ -50,6 +51,12 @@ def verify(path: Path, data_dvc: Path) -> str:
         if md5 != expected:
             raise DataRefusedError(_difference(member, md5, expected, record))
     return found
+
+
+def whole(path: Path) -> Path:
+    """The dataset's file or folder: of a manifest the folder it lies in."""
+    is_manifest = path.suffix.lower() in (".csv", ".parquet") and path.is_file()
+    return path.parent if is_manifest else path
 
 
 def verify_all(data_dvc: Path, used: Sequence[Path] = ()) -> dict[str, str]:
@@ -146,7 +153,7 @@ def restore(data_dvc: Path, text: str, dataset: str) -> None:
 
 def _check_finished(path: Path, root: Path) -> None:
     begun = journal.interrupted(root)
-    inside = _inside(path, root)
+    inside = inside_of(path, root)
     if begun is not None and inside is not None and (not inside or begun["name"] == inside[0]):
         raise DataRefusedError(journal.advice(root, begun["name"]))
 
@@ -162,7 +169,7 @@ def _check_readable(root: Path) -> None:
 
 def _recorded(path: Path, record: Record) -> dict[Path, str]:
     """The recorded datasets that `path` is, lies in or holds, with their md5."""
-    inside = _inside(path, record.root)
+    inside = inside_of(path, record.root)
     if inside is None:
         return {}
     if record.of != record.md5:
@@ -174,7 +181,8 @@ def _recorded(path: Path, record: Record) -> dict[Path, str]:
     }
 
 
-def _inside(path: Path, root: Path) -> tuple[str, ...] | None:
+def inside_of(path: Path, root: Path) -> tuple[str, ...] | None:
+    """Parts of a path inside a folder; None when it lies elsewhere."""
     for whole in (os.path.abspath, os.path.realpath):
         if Path(whole(path)).is_relative_to(whole(root)):
             return Path(whole(path)).relative_to(whole(root)).parts

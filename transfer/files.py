@@ -1,6 +1,7 @@
 """Files that are there whole or not at all, and on disk when they are said to be."""
 
 import os
+import shutil
 from pathlib import Path
 
 
@@ -48,3 +49,11 @@ def settle(source: Path, place: Path) -> None:
         source.rename(place)
         return
     source.unlink()
+
+
+def link_or_copy(source: Path, place: Path) -> None:
+    """Give a file a second name, which costs no space, or copy it where that cannot be done."""
+    try:
+        os.link(source, place)
+    except OSError:
+        shutil.copyfile(source, place)
