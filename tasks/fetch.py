@@ -19,7 +19,7 @@ def main() -> None:
         with Repo() as repo:
             done = repo.cloud.pull([HashInfo("md5", md5) for md5 in md5s])
     except (DvcException, OSError) as error:
-        sys.exit(str(error) or type(error).__name__)
+        sys.exit(" ".join(str(error).split()) or type(error).__name__)
     if done.failed:
         sys.exit(f"the remote lacks {len(done.failed)} of them")
 

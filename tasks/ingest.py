@@ -149,7 +149,7 @@ def plan(delivery: Delivery, dataset: Path, wishes: Wishes, settings: Settings) 
     good, rejects = _sift(root, known, delivery, settings)
     found = incoming.compare(existing, good, relabel=wishes.relabel, replace=wishes.replace)
     numbers = incoming.by_class(existing, good, found)
-    files = version.fingerprint_files(delivery.folder)
+    files = version.fingerprint_files(root if root.is_dir() else root.parent)
     before = version.fingerprint(dataset) if dataset.exists() else ""
     changes = Changes(
         dataset=dataset.stem if dataset.suffix == ".npz" else dataset.name,

@@ -70,16 +70,24 @@ def delivered(folder: Path, known: Sequence[str]) -> Path:
         known: classes of the dataset; a folder named like one is a class folder.
     """
     while True:
-        found = [p for p in sorted(folder.iterdir()) if not p.name.lower().startswith(_SYSTEM)]
-        arrays = [path for path in found if path.suffix.lower() == ".npz"]
-        if arrays and len(found) == 1:
-            return arrays[0]
-        inner = found[0] if len(found) == 1 and found[0].is_dir() else None
-        if inner is None or inner.name in known or not any(p.is_dir() for p in inner.iterdir()):
+        found = _visible(folder)
+        if len(found) == 1 and found[0].suffix.lower() == ".npz":
+            return found[0]
+        if len(found) != 1 or not found[0].is_dir() or found[0].name in known:
             return kind(folder)
-        if any(p.is_file() and p.suffix.lower() not in _TABLES for p in inner.iterdir()):
+        within = _visible(found[0])
+        has_table = any(path.suffix.lower() in _TABLES for path in within)
+        if not has_table and not (within and all(map(_holds_a_dataset, within))):
             return kind(folder)
-        folder = inner
+        folder = found[0]
+
+
+def _visible(folder: Path) -> list[Path]:
+    return [p for p in sorted(folder.iterdir()) if not p.name.lower().startswith(_SYSTEM)]
+
+
+def _holds_a_dataset(path: Path) -> bool:
+    return path.is_dir() or path.suffix.lower() == ".npz"
 
 
 def unlisted(manifest: Path, known: Iterable[str]) -> list[Reject]:
