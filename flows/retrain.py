@@ -15,7 +15,8 @@ from tasks.check import validate
 from tasks.draw import draw
 from tasks.ensemble import choose, compose
 from tasks.evaluate import evaluate
-from tasks.refs import Divided, Ref
+from tasks.refs import Dataset, Divided, Ref
+from tasks.revision_data import fetch, resolve
 from tasks.scan import fingerprint, scan, specify
 from tasks.split import folds_for, split_source, split_target
 from tasks.step import timed
@@ -32,16 +33,17 @@ from transfer.settings import Settings
     on_failure=[tell_failure],
     on_crashed=[tell_failure],
 )
-def retrain(settings: Settings, promote: bool = True) -> Result:
+def retrain(settings: Settings, promote: bool = True, data_rev: str | None = None) -> Result:
     """Retrain the target's model with help from the sources, and promote it if it is better.
 
     Args:
         settings: everything in params.yaml.
         promote: false stops before the registry and only reports.
+        data_rev: take the datasets in data/ as of this Git revision, or md5 of data.dvc.
     """
     with timed() as watch:
         machine = machines.resolve(settings.run)
-        datasets = [fingerprint(one) for one in (*settings.sources, settings.target)]
+        datasets = _datasets(settings, data_rev)
         spec = specify(settings.image, datasets)
         *scans, scanned = [scan(one, spec, settings.image) for one in datasets]
         folds = folds_for(scanned, settings)
@@ -71,6 +73,15 @@ def retrain(settings: Settings, promote: bool = True) -> Result:
         )
         create_markdown_artifact(markdown(result), key="verdict")
         return result
+
+
+def _datasets(settings: Settings, data_rev: str | None) -> list[Dataset]:
+    """All datasets, the target last, as they are now or were at a revision."""
+    used = (*settings.sources, settings.target)
+    if data_rev is None:
+        return [fingerprint(one) for one in used]
+    revision = resolve(data_rev)
+    return [fetch(one, revision) for one in used]
 
 
 def _split(

@@ -11,6 +11,7 @@ DATA_DVC = Path("data.dvc")
 BUILD = Path("build")
 REPORTS = Path("reports")
 MLRUNS = Path("mlruns")
+QUARANTINE = Path("quarantine")
 
 
 def enter_project() -> Path:

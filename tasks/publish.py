@@ -121,6 +121,7 @@ def _describe(dataset: Dataset, divided: Divided) -> DatasetRecord:
         val=int(sides.get("val", 0)),
         test=int(sides.get("test", 0)),
         excluded=int(sides.get("excluded", 0)),
+        revision=dataset.revision,
     )
 
 
@@ -196,6 +197,7 @@ def blessing_record(data: Data, settings: Settings, evaluated: Ref) -> dict[str,
     evaluation = evaluate.load(evaluated)
     return {
         "data": {d.name: d.md5 for d in (*data.sources, data.target)},
+        "data_revision": {d.name: d.revision for d in (*data.sources, data.target) if d.revision},
         "code_revision": code_revision(),
         "settings_digest": settings.digest(),
         "settings": yaml.safe_dump(settings.model_dump(mode="json", by_alias=True)),

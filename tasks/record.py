@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,8 @@ import yaml
 from tasks.fingerprint import of_files
 from transfer.errors import CrosstrainError, DataRefusedError
 from transfer.files import write_atomic
+
+UNFINISHED = ".*.partial"
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,59 @@ class Record:
     def files(self) -> dict[str, str]:
         """md5 of each recorded file by its path; empty when DVC's cache lacks the list."""
         try:
-            cache = Path(dvc(self.file.parent, "cache", "dir").strip())
-            rows = json.loads((cache / "files" / "md5" / self.md5[:2] / self.md5[2:]).read_text())
-            return {row["relpath"]: row["md5"] for row in rows}
+            return listed(cache_of(self.file.parent), self.md5)
         except (CrosstrainError, OSError, ValueError, LookupError, TypeError):
             return {}
+
+
+def cache_of(folder: Path) -> Path:
+    """DVC's cache.
+
+    Raises:
+        CrosstrainError: the folder is in no DVC repository.
+    """
+    return Path(dvc(folder, "cache", "dir").strip())
+
+
+def cached(cache: Path, md5: str) -> Path:
+    """Where a file, or the list of a folder's files, lies in a cache that has it."""
+    return cache / "files" / "md5" / md5[:2] / md5[2:]
+
+
+def listed(cache: Path, md5: str) -> dict[str, str]:
+    """md5 of each file of a folder by its path, from the list that DVC keeps under the folder's.
+
+    Raises:
+        OSError: the cache lacks it.
+        ValueError, LookupError, TypeError: it is damaged.
+    """
+    rows = json.loads(cached(cache, md5).read_text())
+    return {row["relpath"]: row["md5"] for row in rows}
+
+
+def fetch(md5s: Iterable[str]) -> None:
+    """Fetch files from DVC's default remote into its cache.
+
+    Raises:
+        CrosstrainError: DVC has no remote or cannot reach it, or the remote lacks one.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "tasks.fetch"],
+        input="\n".join(md5s),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+    if done.returncode:
+        told = done.stderr.strip().splitlines() or ["no reason given"]
+        raise CrosstrainError(told[-1])
+
+
+def uncached(record: Record, md5s: Iterable[str]) -> list[str]:
+    """Those of some files, and of the list of all recorded ones, that DVC's cache lacks."""
+    cache = cache_of(record.file.parent)
+    return [md5 for md5 in (*md5s, record.md5) if not cached(cache, md5).exists()]
 
 
 def read(data_dvc: Path) -> Record:
@@ -52,12 +102,24 @@ def read(data_dvc: Path) -> Record:
     if not data_dvc.exists():
         return Record(data_dvc, data_dvc.with_suffix(""))
     try:
-        tree = yaml.safe_load(data_dvc.read_text(encoding="utf-8"))
+        return parse(data_dvc, data_dvc.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataRefusedError(f"{data_dvc} is no record of data: {error}") from error
+
+
+def parse(data_dvc: Path, text: str) -> Record:
+    """Read what data.dvc says, or said.
+
+    Raises:
+        DataRefusedError: it is no data.dvc.
+    """
+    try:
+        tree = yaml.safe_load(text)
         out, meta = tree["outs"][0], tree.get("meta") or {}
         datasets = {str(name): str(md5) for name, md5 in meta.get("datasets", {}).items()}
         root = data_dvc.parent / out["path"]
         return Record(data_dvc, root, str(out["md5"]), str(meta.get("of", "")), datasets)
-    except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
         raise DataRefusedError(
             f"{data_dvc} is no record of data ({type(error).__name__}: {error}); restore it with "
             "`git checkout`, or delete it and run `crosstrain data accept`"
@@ -71,8 +133,17 @@ def add(record: Record) -> Record:
         CrosstrainError: DVC refused, with what it said.
     """
     folder = record.file.parent
+    _leave_out_unfinished(folder / ".dvcignore")
     dvc(folder, "add", os.path.relpath(record.root, folder))
     return read(record.file)
+
+
+def _leave_out_unfinished(dvcignore: Path) -> None:
+    """See to it that DVC leaves out what is being written, as fingerprints do."""
+    text = dvcignore.read_text(encoding="utf-8") if dvcignore.exists() else ""
+    if UNFINISHED not in text.splitlines():
+        lines = text + "\n" * (text != "" and not text.endswith("\n")) + f"{UNFINISHED}\n"
+        write_atomic(dvcignore, lines.encode())
 
 
 def write_datasets(record: Record, datasets: Mapping[str, str]) -> None:

@@ -45,11 +45,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset as it is now: where it lies and DVC's fingerprint of its bytes."""
+    """A dataset: where it lies and DVC's fingerprint of its bytes."""
 
     name: str
     path: Path
     md5: str
+    revision: str = ""
+    """The older version of the data that it was taken from; empty for data as it is now."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from tasks import paths, store, version
 from tasks.refs import Dataset, Ref
 from tasks.step import step
 from transfer import scan as library
+from transfer.errors import DataRefusedError
 from transfer.modalities.image.spec import ImageSpec
 from transfer.settings import DatasetSettings, ImageSettings
 
@@ -31,6 +32,10 @@ def scan(dataset: Dataset, spec: ImageSpec, settings: ImageSettings) -> Ref:
 
     def compute(out: Path) -> None:
         library.scan(dataset.path, out, name=dataset.name, spec=spec, limits=settings.limits)
+        if version.fingerprint(version.whole(dataset.path)) != dataset.md5:
+            raise DataRefusedError(
+                f"{dataset.path} changed while it was read, for example by an ingest; run again"
+            )
 
     return store.result(
         "scan",

@@ -1,19 +1,33 @@
 """Versions of raw data: whether a dataset is what data.dvc records, and recording another.
 
-This file, fingerprint.py and record.py are the only ones that know DVC's formats. Only `accept`
-writes data.dvc; where a command of DVC did, the data is refused.
+This file, fingerprint.py, record.py and fetch.py are the only ones that know DVC. Only `accept` and
+`restore` write data.dvc; where a command of DVC did, the data is refused.
 """
 
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tasks import journal
 from tasks import record as records
 from tasks.fingerprint import fingerprint, fingerprint_files, of_bytes, of_files
 from tasks.record import Record
-from transfer.errors import CrosstrainError, DataRefusedError
+from transfer.errors import CrosstrainError, DataRefusedError, SettingsError
+from transfer.files import write_atomic
 
-__all__ = ["accept", "fingerprint", "fingerprint_files", "verify", "verify_all"]
+__all__ = [
+    "accept",
+    "check_repository",
+    "fingerprint",
+    "fingerprint_files",
+    "inside_of",
+    "preserve",
+    "restore",
+    "verify",
+    "verify_all",
+    "whole",
+]
 
 _SHOWN = 5  # file names of each kind in a message
 
@@ -26,17 +40,23 @@ def verify(path: Path, data_dvc: Path) -> str:
 
     Raises:
         DataRefusedError: it differs, is missing or cannot be read; data.dvc is no record, or DVC
-            wrote it.
+            wrote it; an ingest into it is not finished.
     """
-    if path.suffix.lower() in (".csv", ".parquet") and path.is_file():
-        path = path.parent
-    found = fingerprint(path)
+    path = whole(path)
     record = records.read(data_dvc)
+    _check_finished(path, record.root)
+    found = fingerprint(path)
     for member, expected in _recorded(path, record).items():
         md5 = found if member.resolve() == path.resolve() else fingerprint(member)
         if md5 != expected:
             raise DataRefusedError(_difference(member, md5, expected, record))
     return found
+
+
+def whole(path: Path) -> Path:
+    """The dataset's file or folder: of a manifest the folder it lies in."""
+    is_manifest = path.suffix.lower() in (".csv", ".parquet") and path.is_file()
+    return path.parent if is_manifest else path
 
 
 def verify_all(data_dvc: Path, used: Sequence[Path] = ()) -> dict[str, str]:
@@ -50,18 +70,23 @@ def verify_all(data_dvc: Path, used: Sequence[Path] = ()) -> dict[str, str]:
     return {path.as_posix(): verify(path, data_dvc) for path in paths}
 
 
-def accept(data_dvc: Path) -> dict[str, str]:
+def accept(data_dvc: Path, *, ingesting: bool = False) -> dict[str, str]:
     """Make the data folder as it is the recorded version, and put its files in DVC's cache.
+
+    Args:
+        ingesting: this is the last step of an ingest, which is not finished yet.
 
     Returns:
         md5 of each dataset in the data folder, by its name.
 
     Raises:
-        DataRefusedError: there is no data folder, a file in it cannot be read, or data.dvc is no
-            record.
+        DataRefusedError: there is no data folder, a file in it cannot be read, data.dvc is no
+            record, or an ingest is not finished.
         CrosstrainError: DVC refused, with what it said; or the data changed meanwhile.
     """
     record = records.read(data_dvc)
+    if not ingesting:
+        _check_finished(record.root, record.root)
     _check_readable(record.root)
     record = records.add(record)
     files = fingerprint_files(record.root)
@@ -76,6 +101,63 @@ def accept(data_dvc: Path) -> dict[str, str]:
     return datasets
 
 
+def check_repository(data_dvc: Path) -> None:
+    """Make sure that DVC can record the data.
+
+    Raises:
+        SettingsError: the project is no DVC repository.
+    """
+    folder = data_dvc.absolute().parent
+    if not any((above / ".dvc").is_dir() for above in (folder, *folder.parents)):
+        raise SettingsError(
+            f"{folder} is no DVC repository, so no version of the data could be recorded; make it "
+            "one with `git init && dvc init`, or `dvc init --no-scm` where there is no Git"
+        )
+
+
+def preserve(data_dvc: Path) -> None:
+    """Put the data folder as it is in DVC's cache, where it is not, so that it can be restored.
+
+    Raises:
+        DataRefusedError: as in `accept`.
+        CrosstrainError: DVC refused, with what it said.
+    """
+    record = records.read(data_dvc)
+    files = fingerprint_files(record.root) if record.root.is_dir() else {}
+    if files and (of_files(files) != record.md5 or records.uncached(record, files.values())):
+        accept(data_dvc)
+
+
+def restore(data_dvc: Path, text: str, dataset: str) -> None:
+    """Make data.dvc say what it said before, and a dataset what that says.
+
+    Args:
+        text: what data.dvc said; '' when there was none.
+
+    Raises:
+        CrosstrainError: DVC refused, with what it said.
+    """
+    if text:
+        write_atomic(data_dvc, text.encode())
+    else:
+        data_dvc.unlink(missing_ok=True)
+    record = records.read(data_dvc)
+    place = record.root / dataset
+    if dataset in record.datasets:
+        records.dvc(data_dvc.parent, "checkout", "--force", os.path.relpath(place, data_dvc.parent))
+    elif place.is_dir():
+        shutil.rmtree(place)
+    else:
+        place.unlink(missing_ok=True)
+
+
+def _check_finished(path: Path, root: Path) -> None:
+    begun = journal.interrupted(root)
+    inside = inside_of(path, root)
+    if begun is not None and inside is not None and (not inside or begun["name"] == inside[0]):
+        raise DataRefusedError(journal.advice(root, begun["name"]))
+
+
 def _check_readable(root: Path) -> None:
     fingerprint(root)
     if bad := [name for name, md5 in fingerprint_files(root).items() if not md5]:
@@ -87,7 +169,7 @@ def _check_readable(root: Path) -> None:
 
 def _recorded(path: Path, record: Record) -> dict[Path, str]:
     """The recorded datasets that `path` is, lies in or holds, with their md5."""
-    inside = _inside(path, record.root)
+    inside = inside_of(path, record.root)
     if inside is None:
         return {}
     if record.of != record.md5:
@@ -99,7 +181,8 @@ def _recorded(path: Path, record: Record) -> dict[Path, str]:
     }
 
 
-def _inside(path: Path, root: Path) -> tuple[str, ...] | None:
+def inside_of(path: Path, root: Path) -> tuple[str, ...] | None:
+    """Parts of a path inside a folder; None when it lies elsewhere."""
     for whole in (os.path.abspath, os.path.realpath):
         if Path(whole(path)).is_relative_to(whole(root)):
             return Path(whole(path)).relative_to(whole(root)).parts

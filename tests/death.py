@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-DEADLY = ("fsync", "replace", "rename", "unlink", "rmdir", "mkdir")
+DEADLY = ("fsync", "replace", "rename", "link", "unlink", "rmdir", "mkdir")
 
 
 def die_at(count: int, action: Callable[[], object]) -> int:

@@ -149,6 +149,8 @@ class DatasetRecord(Section):
     val: int
     test: int
     excluded: int
+    revision: str = ""
+    """The older version of the data that was asked for; empty for data as it was at the time."""
 
 
 class Data(Section):

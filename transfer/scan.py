@@ -71,6 +71,26 @@ def scan(dataset: Path, out: Path, *, name: str, spec: ImageSpec, limits: ImageL
     return manifest
 
 
+def survey(dataset: Path, limits: ImageLimits) -> tuple[pd.DataFrame, list[Reject]]:
+    """Read every item of a dataset and write nothing, to compare it with another.
+
+    Unlike `scan` it bears a dataset of one class or none.
+
+    Returns:
+        The columns of a manifest, in which ``label`` is a class name, and the rejects.
+
+    Raises:
+        DataRefusedError: the dataset does not exist or is damaged as a whole.
+    """
+    listing, load = _open(dataset, limits)
+    done = list(_in_order(_worker(listing, load, None), len(listing.entries)))
+    rows = [item.row for item in done if isinstance(item, _Item)]
+    rejects = [*listing.rejects, *(item for item in done if isinstance(item, Reject))]
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    names = dict(enumerate(listing.class_names))
+    return table.assign(label=table["label"].map(names).astype("str")), rejects
+
+
 def _open(dataset: Path, limits: ImageLimits) -> tuple[Listing, Load]:
     if not (dataset.is_file() and dataset.suffix.lower() == ".npz"):
         listing = _list_files(dataset)
@@ -93,7 +113,9 @@ def _decoded(data: bytes, limits: ImageLimits) -> tuple[str, decode.Picture]:
     return hashlib.sha256(data).hexdigest(), decode.decode(data, limits)
 
 
-def _worker(listing: Listing, load: Load, spec: ImageSpec) -> Callable[[int], _Item | Reject]:
+def _worker(
+    listing: Listing, load: Load, spec: ImageSpec | None
+) -> Callable[[int], _Item | Reject]:
     index = {name: i for i, name in enumerate(listing.class_names)}
 
     def work(i: int) -> _Item | Reject:
@@ -103,7 +125,7 @@ def _worker(listing: Listing, load: Load, spec: ImageSpec) -> Callable[[int], _I
         except Unreadable as why:
             return Reject(entry.id, why.reason, why.detail)
         row = _row(entry, index[entry.label], sha256, picture)
-        return _Item(row, decode.to_tensor(picture, spec).tobytes())
+        return _Item(row, b"" if spec is None else decode.to_tensor(picture, spec).tobytes())
 
     return work
 

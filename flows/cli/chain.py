@@ -31,13 +31,19 @@ def retrain(
     promote: Annotated[
         bool, typer.Option(help="Register and judge the result, or only report it.")
     ] = True,
+    data_rev: Annotated[
+        str | None,
+        typer.Option(help="Take data/ as of a Git revision, or of an md5 of data.dvc."),
+    ] = None,
 ) -> None:
     """Run the chain: validate, split, pretrain, adapt, choose, evaluate, promote, report."""
     begin()
-    _retrain(params, overrides or [], promote=promote)
+    _retrain(params, overrides or [], promote=promote, data_rev=data_rev)
 
 
-def _retrain(params: Path, overrides: list[str], *, promote: bool) -> None:
+def _retrain(
+    params: Path, overrides: list[str], *, promote: bool, data_rev: str | None = None
+) -> None:
     from transfer import settings as typed
 
     settings = typed.load(params, overrides)
@@ -47,7 +53,7 @@ def _retrain(params: Path, overrides: list[str], *, promote: bool) -> None:
     from flows.run import run
     from tasks.summary import terminal
 
-    result = run(lambda: chain.retrain(settings, promote=promote))
+    result = run(lambda: chain.retrain(settings, promote=promote, data_rev=data_rev))
     terminal(result, Console())
 
 

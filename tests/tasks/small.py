@@ -5,6 +5,7 @@ from threading import Event
 
 import numpy as np
 
+from tasks import version
 from tasks.adapt import adapt
 from tasks.pretrain import pretrain
 from tasks.refs import Dataset, Divided
@@ -43,7 +44,7 @@ def scanned(name, n, seed, *, noise=False):
         images = np.random.default_rng(seed).integers(0, 256, images.shape, np.uint8)
     path = Path(f"{name}.npz").absolute()
     np.savez(path, images=images[:, 0], labels=labels, class_names=np.array(tiny.CLASSES))
-    return scan.fn(Dataset(name, path, f"{name}-{n}-{seed}"), SPEC, settings().image)
+    return scan.fn(Dataset(name, path, version.fingerprint(path)), SPEC, settings().image)
 
 
 def target(told, n=60):

@@ -1,0 +1,84 @@
+"""New data into a dataset: checked, added, recorded as a version, and told."""
+
+from pathlib import Path
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+
+from flows.events import announce
+from tasks import ingest as steps
+from tasks.changes import markdown
+from tasks.step import log
+from transfer.changes import Changes
+from transfer.errors import CrosstrainError
+from transfer.settings import Settings
+
+
+@flow(name="ingest", flow_run_name="{incoming} into {dataset}")
+def ingest(
+    settings: Settings,
+    incoming: Path,
+    dataset: str,
+    relabel: bool = False,
+    new_classes: bool = False,
+    replace: bool = False,
+    commit: bool = False,
+    push: bool = False,
+) -> Changes:
+    """Add a delivery to a dataset under data/, and record the result as a new version.
+
+    One ingest at a time; one that was interrupted is carried through first. Existing items keep
+    their split. What cannot be used goes to quarantine/, with reasons.
+
+    Args:
+        settings: everything in params.yaml; `image.limits`, `validate` and `ingest` count here.
+        incoming: a folder, an archive or an .npz file.
+        dataset: name of a dataset in data/; one that is not there is made.
+        relabel: where a known picture comes with another label, the delivery is right.
+        new_classes: take classes that the dataset does not have.
+        replace: the delivery is the whole dataset: remove what it lacks.
+        commit: commit data.dvc to Git, with what changed as the message.
+        push: push the data to DVC's default remote.
+    """
+    wishes = steps.Wishes(relabel, new_classes, replace, commit, push)
+    with steps.alone():
+        before = _recover()
+        place = steps.prepare(dataset, wishes)
+        changes: Changes = steps.plan(steps.receive(incoming, settings), place, wishes, settings)
+        if changes.taken:
+            return _finish()
+    if before is not None and before.digest == changes.digest:
+        return before
+    create_markdown_artifact(markdown(changes), key="ingest")
+    return changes
+
+
+@flow(name="resume ingest")
+def resume() -> Changes | None:
+    """Carry an interrupted ingest through, if there is one."""
+    with steps.alone():
+        return _recover()
+
+
+def _recover() -> Changes | None:
+    """Carry through, or take back, what a killed process began."""
+    if not steps.interrupted():
+        return None
+    if steps.is_taken_back():
+        steps.take_back()
+        return None
+    return _finish()
+
+
+def _finish() -> Changes:
+    """Do what the journal says, and tell of it."""
+    steps.carry_out()
+    steps.accept()
+    told, failed = steps.share()
+    announce("data-changed", told.dataset, {**told.numbers(), "md5": told.after})
+    changes: Changes = steps.finish(told)
+    create_markdown_artifact(markdown(changes), key="ingest")
+    log.info("%s: %s", changes.dataset, changes.sentence())
+    if failed:
+        raise CrosstrainError(failed)
+    return changes
