@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from prefect.events import emit_event
 
-Kind = Literal["data-changed", "drift", "promoted", "refused", "failed"]
+Kind = Literal["data-changed", "drift", "retrain-wanted", "promoted", "refused", "failed"]
 PREFIX = "crosstrain."
 
 

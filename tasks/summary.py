@@ -18,11 +18,11 @@ STYLES = {"positive": "bold green", "none": "bold", "negative": "bold red"}
 def markdown(result: Result) -> str:
     """Verdict, promotion with its reasons, key figures and arms."""
     lines = [
-        f"## {result.verdict.capitalize()}: {_plain(result.sentence)}",
+        f"## {result.verdict.capitalize()}: {plain(result.sentence)}",
         "",
-        f"**{_plain(outcome(result))}**",
+        f"**{plain(outcome(result))}**",
         "",
-        *(f"- {_plain(reason)}" for reason in result.reasons),
+        *(f"- {plain(reason)}" for reason in result.reasons),
         "",
         f"| on {result.test_items} test items | value | {100 * result.level:g}% interval |",
         "|---|---:|---:|",
@@ -31,7 +31,7 @@ def markdown(result: Result) -> str:
         "| method | seed | validation | test | interval | time | weight |",
         "|---|---:|---:|---:|---:|---:|---:|",
         *(
-            f"| {_plain(a.group)} | {a.seed} | {percent(a.validation)} | {percent(a.test)} "
+            f"| {plain(a.group)} | {a.seed} | {percent(a.validation)} | {percent(a.test)} "
             f"| {between(a.test_low, a.test_high)} | {duration(a.seconds)} | {a.weight:.2f} |"
             for a in result.arms
         ),
@@ -42,11 +42,11 @@ def markdown(result: Result) -> str:
 def _key_figures(result: Result) -> list[str]:
     chosen, scratch, gain = result.chosen, result.scratch, result.gain
     return [
-        f"| chosen model ({_plain(chosen.scheme)} of {len(chosen.members)}), accuracy "
+        f"| chosen model ({plain(chosen.scheme)} of {len(chosen.members)}), accuracy "
         f"| {percent(chosen.accuracy)} | {between(chosen.low, chosen.high)} |",
         f"| {_baseline(result)} ({len(result.seeds)} seeds), accuracy "
         f"| {percent(scratch.accuracy)} | {between(scratch.low, scratch.high)} |",
-        f"| gain in {_plain(gain.metric)}, points "
+        f"| gain in {plain(gain.metric)}, points "
         f"| {points(gain.point)} | [{points(gain.low)}, {points(gain.high)}] |",
     ]
 
@@ -55,7 +55,7 @@ def _baseline(result: Result) -> str:
     return "from scratch" if result.scratch.method == "scratch" else "source as it is"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text in which Markdown and HTML find nothing to interpret."""
     return "".join(f"\\{c}" if c in r"\`*_[]<>|#~&!" else c for c in " ".join(text.split()))
 
@@ -82,7 +82,7 @@ def terminal(
         (f"Report: {report}", "dim"),
     ]
     for line, style in lines:
-        text = _shown(line, console)
+        text = shown(line, console)
         console.print(text, style=style, markup=False, highlight=False, emoji=False, width=width)
 
 
@@ -91,15 +91,14 @@ def _table(result: Result, console: "Console") -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    plain = _plain_only(console)
-    lines = box.ASCII2 if plain else box.SIMPLE_HEAD
+    lines = box.ASCII2 if plain_only(console) else box.SIMPLE_HEAD
     table = Table(box=lines, show_edge=False, pad_edge=False, header_style="dim")
     level = f"{100 * result.level:g}%"
     table.add_column("arm")
     for name in ("seed", "validation", f"test [{level}]", "time", "weight"):
         table.add_column(name, justify="right", no_wrap=True)
     for row, style in _rows(result):
-        table.add_row(*(Text(_shown(cell, console)) for cell in row), style=style)
+        table.add_row(*(Text(shown(cell, console)) for cell in row), style=style)
     return table
 
 
@@ -125,11 +124,12 @@ def _rows(result: Result) -> list[tuple[list[str], str]]:
     return rows
 
 
-def _plain_only(console: "Console") -> bool:
+def plain_only(console: "Console") -> bool:
+    """Whether a console may not be safe for anything but ASCII."""
     return not console.is_terminal or console.options.ascii_only
 
 
-def _shown(text: str, console: "Console") -> str:
+def shown(text: str, console: "Console") -> str:
     """Text without control characters, and without any but ASCII where that is not safe."""
     text = "".join(c if c.isprintable() else "?" for c in text)
-    return text.encode("ascii", "backslashreplace").decode() if _plain_only(console) else text
+    return text.encode("ascii", "backslashreplace").decode() if plain_only(console) else text
