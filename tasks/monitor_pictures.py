@@ -33,8 +33,7 @@ Numbers = NDArray[np.floating]
 BINS = 20
 MOST_CLASSES = 25
 ACROSS = 6  # pictures a row
-DRAWN = 24
-LIGHT = ("brightness", "contrast", "sharpness")
+DRAWN = 12
 
 
 def draw(
@@ -45,11 +44,8 @@ def draw(
         return {}
     figures = {
         "map": scatter(reference.seen.features, fresh.seen.features, _rows(found, fresh)),
-        "light": light(reference.seen.light, fresh.seen.light),
+        "light": light(reference, fresh),
         "classes": classes(found.classes),
-        "confidence": confidence(
-            reference.seen.probabilities.max(1), fresh.seen.probabilities.max(1)
-        ),
         "unusual": sheet([one.id for one in found.unusual], source, "The most unusual, in order"),
         "drawn": sheet(_drawn(fresh), source, "Some new pictures"),
     }
@@ -76,7 +72,7 @@ def scatter(reference: Numbers, new: Numbers, unusual: list[int]) -> "Figure":
     old, young = places[: len(reference)], places[len(reference) :]
     figure = figure_of(5.0, 4.6, "What the model sees")
     axes = bare(figure.add_subplot())
-    size = 9 if len(both) > 300 else 16
+    size = 18 if len(both) < 1000 else 9
     axes.scatter(old[:, 0], old[:, 1], s=size, color=GREY, alpha=0.55, lw=0, label="reference")
     axes.scatter(young[:, 0], young[:, 1], s=size, color=BLUE, alpha=0.8, lw=0, label="new")
     far = young[unusual]
@@ -87,26 +83,21 @@ def scatter(reference: Numbers, new: Numbers, unusual: list[int]) -> "Figure":
     return figure
 
 
-def light(reference: Numbers, new: Numbers) -> "Figure":
-    """Histograms of brightness, contrast and sharpness (M, 3) and (N, 3)."""
-    figure = figure_of(10.4, 2.4, "Light")
-    for column, name in enumerate(LIGHT):
-        axes = bare(figure.add_subplot(1, len(LIGHT), column + 1))
-        _histograms(axes, reference[:, column], new[:, column])
+def light(reference: Reference, fresh: Fresh) -> "Figure":
+    """Histograms of brightness, contrast, sharpness and confidence."""
+    figure = figure_of(10.4, 2.4, "Light and confidence")
+    names = ("brightness", "contrast", "sharpness", "probability of the predicted class")
+    old, new = (
+        np.column_stack([seen.light, seen.probabilities.max(1)])
+        for seen in (reference.seen, fresh.seen)
+    )
+    for column, name in enumerate(names):
+        axes = bare(figure.add_subplot(1, len(names), column + 1))
+        _histograms(axes, old[:, column], new[:, column])
+        axes.locator_params(axis="x", nbins=5)
         label(axes, name, "share of pictures" if not column else "")
         if not column:
             legend(axes, above=True)
-    return figure
-
-
-def confidence(reference: Numbers, new: Numbers) -> "Figure":
-    """Histograms of the probabilities (M,) and (N,) of the predicted classes."""
-    figure = figure_of(5.0, 3.2, "Confidence")
-    axes = bare(figure.add_subplot())
-    _histograms(axes, reference, new)
-    shares(axes, "x")
-    label(axes, "probability of the predicted class", "share of pictures")
-    legend(axes, above=True)
     return figure
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from tasks import paths, wording
 from tasks.summary import plain, plain_only, shown
 from tasks.wording import percent
-from transfer.accuracy import Estimate
 from transfer.drift import Name, Test
 from transfer.monitored import Monitored
 
@@ -18,7 +17,7 @@ WIDTH = 100  # columns at most
 TOLD: dict[Name, str] = {
     "features": "what the networks see in the pictures (maximum mean discrepancy)",
     "light": "brightness, contrast and sharpness (maximum mean discrepancy)",
-    "labels": "how often each class is predicted (chi-squared)",
+    "labels": "how often each class is predicted (exact tests, the least p-value of any class)",
     "confidence": "how sure the model is (Kolmogorov-Smirnov)",
     "rejects": "more files that cannot be read (Fisher)",
     "accuracy": "fewer labelled pictures that the model has right (Fisher)",
@@ -49,9 +48,13 @@ def outcome(test: Test) -> str:
     return "drift" if test.drifted else "not tested" if test.p is None else "none found"
 
 
-def basis(estimate: Estimate) -> str:
-    """What an estimated accuracy rests on, and when it holds."""
-    return RESTS_ON[estimate.kind].format(n=estimate.labelled, more=estimate.unlabelled)
+def basis(found: Monitored) -> str:
+    """What the estimated accuracy rests on, and when it holds; nothing where there is none."""
+    if (estimate := found.accuracy) is None:
+        return ""
+    told = RESTS_ON[estimate.kind].format(n=estimate.labelled, more=estimate.unlabelled)
+    drifted = any(test.name != "rejects" for test in found.drifted)
+    return told + (": not here" if estimate.kind == "confidence" and drifted else "")
 
 
 def render(found: Monitored, pictures: Mapping[str, bytes]) -> str:
@@ -105,9 +108,8 @@ def _lines(found: Monitored) -> list[str]:
     """All else that is told, one fact a line."""
     expected, lines = found.expected, []
     if (it := found.accuracy) is not None:
-        lines.append(
-            f"Accuracy {percent(it.accuracy)} {wording.between(it.low, it.high)}, from {basis(it)}."
-        )
+        told = f"{percent(it.accuracy)} {wording.between(it.low, it.high)}"
+        lines.append(f"Accuracy {told}, from {basis(found)}.")
     lines.append(
         f"Expected {percent(expected.accuracy)} {wording.between(expected.low, expected.high)}, "
         f"from {expected.items} test items."

@@ -104,17 +104,29 @@ def features(reference: Numbers, new: Numbers, settings: MonitorSettings) -> Fou
 def labels(reference: Numbers, new: Numbers, settings: MonitorSettings) -> Found:
     """Compare how often each class is predicted, from probabilities (M, K) and (N, K).
 
-    Pearson's chi-squared of the 2 x K table, by permutation: the counts of a sample that is dealt
-    anew are multivariate hypergeometric. The effect is the total variation distance.
+    The least p-value of any class (Westfall and Young, 1993): of its exact test, at the smaller
+    tail, for how often it is predicted. How small that is by chance is found by permutation: the
+    counts of a sample that is dealt anew are multivariate hypergeometric. It finds one class that
+    is missing sooner than chi-squared does. The effect is the total variation distance.
     """
     classes = reference.shape[1]
     old, young = (np.bincount(p.argmax(1), minlength=classes) for p in (reference, new))
-    both, share = old + young, len(new) / (len(new) + len(reference))
-    expected = np.maximum(both * share, EQUAL)
     rng = np.random.default_rng(settings.seed)
-    dealt = rng.multivariate_hypergeometric(both, len(new), settings.permutations)
-    values = (np.vstack([young, dealt]) - both * share) ** 2 @ (1 / expected)
+    dealt = rng.multivariate_hypergeometric(old + young, len(new), settings.permutations)
+    values = -_tails(np.vstack([young, dealt]), old + young).min(1)
     return Found(_p(values), float(np.abs(old / len(reference) - young / len(new)).sum() / 2))
+
+
+def _tails(counts: NDArray[np.int64], both: NDArray[np.int64]) -> Floats:
+    """Logarithm (P, K) of the smaller tail of each hypergeometric count, of ``both`` (K,) items."""
+    from scipy.stats import hypergeom
+
+    pairs = np.column_stack([counts.ravel(), np.tile(both, len(counts))])
+    distinct, place = np.unique(pairs, axis=0, return_inverse=True)
+    count, items = distinct.T
+    told = both.sum(), items, counts[0].sum()
+    tails = np.minimum(hypergeom.logcdf(count, *told), hypergeom.logsf(count - 1, *told))
+    return np.minimum(tails[place].reshape(counts.shape), 0.0)
 
 
 def confidence(reference: Numbers, new: Numbers, settings: MonitorSettings) -> Found:

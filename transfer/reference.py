@@ -105,10 +105,16 @@ def make(
         rejected: those that could not.
         right: test items that the model has right.
     """
-    order = np.argsort([hashlib.sha256(id_.encode()).hexdigest() for id_ in items.ids.tolist()])
-    images = items.images[torch.from_numpy(np.sort(order[:ITEMS]))]
+    images = items.images[torch.from_numpy(drawn(items.ids.tolist()))]
     parts = [look(model, part) for part in images.split(model.networks[0][0].backbone.chunk)]
     return Reference(joined(parts), usable, rejected, len(items.ids), right)
+
+
+def drawn(ids: Sequence[str]) -> NDArray[np.int64]:
+    """Rows of the test items, by their ids, that a reference holds."""
+    order = np.argsort([hashlib.sha256(id_.encode()).hexdigest() for id_ in ids])
+    rows: NDArray[np.int64] = np.sort(order[:ITEMS])
+    return rows
 
 
 def broken(reasons: Iterable[str]) -> int:
