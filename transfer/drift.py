@@ -217,7 +217,7 @@ def run(
             p=found[name].p if name in found else None,
             adjusted=adjusted.get(name, 1.0),
             effect=found[name].effect if name in found else None,
-            drifted=adjusted.get(name, 1.0) <= settings.level,
+            drifted=adjusted.get(name, 1.0) <= settings.level + EQUAL,
         )
         for name in TESTS
     ]

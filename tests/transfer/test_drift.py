@@ -45,7 +45,7 @@ def test_the_effect_on_features_is_the_share_of_the_largest_discrepancy():
     scaled = (both - both.mean(0)) / both.std(0)
     assert found.effect == pytest.approx(np.sqrt(mmd2(scaled[:40], scaled[40:]) / 10))
     far = drift.features(x, y[:6] * 0.01 + 1e4, FEW)
-    assert 0.9 < far.effect <= 1 and far.p == 1 / 600
+    assert 0.8 < far.effect <= 1 and far.p == 1 / 600
     assert drift.features(np.ones((9, 3)), np.ones((5, 3)), FEW) == drift.Found(1.0, 0.0)
 
 
