@@ -1,16 +1,17 @@
 """How often the drift tests alarm: on fresh samples of the same data, and on shifts of it.
 
-    python benchmarks/drift.py PROJECT [--resamples 300] [--repeats 50]
+    python benchmarks/drift.py PROJECT [--resamples 300] [--repeats 25] [--parts alarms]
 
 PROJECT is a folder in which `crosstrain demo` has run; its champion looks at the digits' test
 split, at MNIST, and at test digits that are rotated, blurred, paler, or lack a class. Each resample
 draws a reference of 500 and so many new items anew; in the last row of the first table the
 reference is the one in the champion's folder. Two files in a hundred are broken, there and in new
 data. Fresh samples have labels, so that every test takes part; shifted ones have none. Writes
-drift.json and drift.md to benchmarks/results/.
+drift.json and drift.md to benchmarks/results/. The coverage of the estimated accuracy is simulated.
 """
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -33,6 +34,10 @@ RESULTS = Path("benchmarks/results").absolute()
 ITEMS = (10, 20, 50, 100)
 REFERENCE = 500
 BROKEN = 0.02
+BETAS = ((1, 1), (2, 0.5), (9, 0.3), (20, 0.3))  # of calibrated confidences
+BIASES = (0.0, -0.2)
+LABELLED = ((10, 100), (20, 500), (50, 500), (200, 1000))
+SIMULATED = 2000
 PERMUTATIONS = 599  # the fewest that a level of 1 % over six tests allows
 
 
@@ -253,20 +258,77 @@ def table(told: dict[str, Any]) -> str:
             if n
         ]
         lines.append(f"| {name} | {percent(accuracy)} | {' | '.join(cells)} | {', '.join(by)} |")
+    lines += [
+        "",
+        f"Estimated accuracy, 95 % intervals, {SIMULATED} simulated samples:",
+        "",
+        "| true accuracy, % | bias of the confidence | labelled | unlabelled | covered, % "
+        "| mean width, points |",
+        "|---:|---:|---:|---:|---:|---:|",
+    ]
+    for one in told["coverage"]:
+        lines.append(
+            f"| {percent(one['accuracy'])} | {one['bias']:g} | {one['labelled']} "
+            f"| {one['unlabelled']} | {percent(one['covered'])} | {percent(one['width'])} |"
+        )
     return "\n".join(lines) + "\n"
 
 
+def coverage() -> list[dict[str, Any]]:
+    """How often the interval of an estimated accuracy holds the truth, nominally 95 %.
+
+    Whether an item is right is drawn with its confidence, plus a bias, as probability.
+    """
+    from transfer.accuracy import estimate
+
+    rng, rows = np.random.default_rng(0), []
+    for (a, b), bias, (n, more) in itertools.product(BETAS, BIASES, LABELLED):
+        found = []
+        for _ in range(SIMULATED):
+            truth = rng.beta(a, b, n + more)
+            right = rng.random(n + more) < truth
+            sure = np.clip(truth + bias, 0, 1)
+            found.append(estimate(right[:n], sure[:n], sure[n:], level=0.95))
+        accuracy = a / (a + b)
+        rows.append(
+            {
+                "accuracy": round(accuracy, 3),
+                "bias": bias,
+                "labelled": n,
+                "unlabelled": more,
+                "covered": float(np.mean([e.low <= accuracy <= e.high for e in found])),
+                "width": float(np.mean([e.high - e.low for e in found])),
+            }
+        )
+    return rows
+
+
 def main() -> None:
-    """Measure and write the tables."""
+    """Measure what is asked for and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("project", type=Path)
     parser.add_argument("--resamples", type=int, default=300)
-    parser.add_argument("--repeats", type=int, default=40)
+    parser.add_argument("--repeats", type=int, default=25)
+    parser.add_argument("--parts", default="alarms,coverage", help="the other is kept")
     asked = parser.parse_args()
-    os.chdir(asked.project)
+    file = RESULTS / "drift.json"
+    told = json.loads(file.read_text()) if file.exists() else {}
+    if "alarms" in asked.parts.split(","):
+        told |= alarms(asked.project, asked.resamples, asked.repeats)
+    if "coverage" in asked.parts.split(","):
+        told["coverage"] = coverage()
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(told, indent=1) + "\n")
+    (RESULTS / "drift.md").write_text(table(told))
+    print(table(told))
+
+
+def alarms(project: Path, resamples: int, repeats: int) -> dict[str, Any]:
+    """Alarms on fresh samples and on shifts."""
+    os.chdir(project)
     environment.prepare(Path.cwd())
     started = time.perf_counter()
-    found, inside = pools(str(asked.project))
+    found, inside = pools(str(project))
     with ProcessPoolExecutor(
         os.cpu_count(), initializer=start, initargs=(found, inside)
     ) as workers:
@@ -277,14 +339,11 @@ def main() -> None:
             print(json.dumps(told), flush=True)
             return told
 
-        fresh = [measure("", f"{n} items", n, asked.resamples, False) for n in ITEMS]
-        fresh.append(
-            measure("", "50 items, the champion's own reference", 50, asked.resamples, True)
-        )
-        shifted = [
-            measure(name, name, n, asked.repeats, False) for name in found if name for n in ITEMS
-        ]
-    told = {
+        fresh = [measure("", f"{n} items", n, resamples, False) for n in ITEMS]
+        label = "50 items, the champion's own reference"
+        fresh.append(measure("", label, 50, resamples, True))
+        shifted = [measure(name, name, n, repeats, False) for name in found if name for n in ITEMS]
+    return {
         "accuracy": float(found[""].right.mean()),
         "accuracies": {name: float(pool.right.mean()) for name, pool in found.items() if name},
         "fresh": fresh,
@@ -292,10 +351,6 @@ def main() -> None:
         "seconds": round(time.perf_counter() - started),
         "cores": os.cpu_count(),
     }
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "drift.json").write_text(json.dumps(told, indent=1) + "\n")
-    (RESULTS / "drift.md").write_text(table(told))
-    print(table(told))
 
 
 if __name__ == "__main__":
