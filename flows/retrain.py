@@ -57,7 +57,7 @@ def retrain(settings: Settings, promote: bool = True, data_rev: str | None = Non
         known, advised, arms = train(named, target, spec, folds, settings, machine)
         choice = choose(arms, settings)
         evaluated = evaluate(arms, choice, advised, target, settings)
-        model = compose(arms, evaluated, datasets, settings)
+        model = compose(arms, evaluated, target, datasets, settings)
         pictures = draw(evaluated, sources, target, previewed, known, arms)
         data = reports.describe(datasets, [*sources, target])
         run_id, outcome = "", gate.Outcome(None, False, ["promotion was not asked for"], [])

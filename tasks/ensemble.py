@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 
 from tasks import store
-from tasks.refs import ArmRef, Dataset, Ref
+from tasks.refs import ArmRef, Dataset, Divided, Ref
 from tasks.step import step
-from transfer import adapt
+from transfer import adapt, predict, reference
 from transfer import choice as library
+from transfer.arrays import test_items
 from transfer.choice import ArmFiles, Choice, Mix
 from transfer.result import Evaluation
+from transfer.sample import Manifest
 from transfer.settings import Settings
 
 
@@ -92,8 +94,14 @@ def choose(arms: list[ArmRef], settings: Settings) -> Ref:
 
 
 @step("compose", tags=["select"])
-def compose(arms: list[ArmRef], evaluated: Ref, datasets: list[Dataset], settings: Settings) -> Ref:
-    """Store the chosen model as a folder that `transfer.predict` loads."""
+def compose(
+    arms: list[ArmRef],
+    evaluated: Ref,
+    target: Divided,
+    datasets: list[Dataset],
+    settings: Settings,
+) -> Ref:
+    """Store the chosen model as a folder that `transfer.predict` loads, with its reference."""
     data = {d.name: d.md5 for d in datasets}
 
     def compute(out: Path) -> None:
@@ -108,15 +116,29 @@ def compose(arms: list[ArmRef], evaluated: Ref, datasets: list[Dataset], setting
             data=data,
             settings_digest=settings.digest(),
         )
+        reference.save(_reference(out / "model", evaluated, target), out / "model")
 
     return store.result(
         "compose",
         compute,
-        inputs={"evaluation": evaluated.digest, **digests(arms)},
+        inputs={"evaluation": evaluated.digest, **target.inputs(), **digests(arms)},
         settings={
             "data": data,
             "settings": settings.digest(),
             "arms": [arm.name for arm in arms],  # weights are by position
         },
-        code=["transfer.adapt", "transfer.result"],
+        code=["transfer.adapt", "transfer.reference", "transfer.result"],
+    )
+
+
+def _reference(model: Path, evaluated: Ref, target: Divided) -> reference.Reference:
+    """What the finished model makes of the test split. Nothing is chosen by it."""
+    found = Evaluation.model_validate_json((evaluated.path / "evaluation.json").read_text())
+    rejects = json.loads((target.scan.path / "rejects.json").read_text())
+    return reference.make(
+        predict.load(model),
+        test_items(target.scan.path, target.split.path),
+        usable=len(Manifest.load(target.scan.path)),
+        rejected=reference.broken(reject["reason"] for reject in rejects),
+        right=round(found.chosen.accuracy * found.test_items),
     )

@@ -91,8 +91,7 @@ def _table(result: Result, console: "Console") -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    plain = _plain_only(console)
-    lines = box.ASCII2 if plain else box.SIMPLE_HEAD
+    lines = box.ASCII2 if plain_only(console) else box.SIMPLE_HEAD
     table = Table(box=lines, show_edge=False, pad_edge=False, header_style="dim")
     level = f"{100 * result.level:g}%"
     table.add_column("arm")
@@ -125,11 +124,12 @@ def _rows(result: Result) -> list[tuple[list[str], str]]:
     return rows
 
 
-def _plain_only(console: "Console") -> bool:
+def plain_only(console: "Console") -> bool:
+    """Whether a console may not be safe for anything but ASCII."""
     return not console.is_terminal or console.options.ascii_only
 
 
 def safe(text: str, console: "Console") -> str:
     """Text without control characters, and without any but ASCII where that is not safe."""
     text = "".join(c if c.isprintable() else "?" for c in text)
-    return text.encode("ascii", "backslashreplace").decode() if _plain_only(console) else text
+    return text.encode("ascii", "backslashreplace").decode() if plain_only(console) else text

@@ -18,10 +18,11 @@ Floats = NDArray[np.float64]
 METRICS = {"accuracy": metrics.accuracy, "balanced_accuracy": metrics.balanced_accuracy}
 
 
-def proportion_interval(right: int, items: int, *, level: float) -> tuple[float, float]:
+def proportion_interval(right: float, items: float, *, level: float) -> tuple[float, float]:
     """Wilson score interval (1927) of a share, such as a model's accuracy.
 
     Unlike a bootstrap it does not shrink to a point when every item is right or every one wrong.
+    Items may be as many as would tell as much, where the share is an estimate.
 
     Raises:
         CrosstrainError: there are no items, or ``right`` is not in 0..items.

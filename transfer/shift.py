@@ -18,6 +18,8 @@ ROUNDS = 3
 SIDE = 500
 """Items of each domain that a domain classifier is trained and judged on at most."""
 LEAST_SHRINKAGE = 1e-6
+LARGEST_MMD2 = 10.0
+"""What `mmd2` is for two points far apart: the five kernels are 1 within and 0 across."""
 LARGEST = 2000
 """Items of each domain that are compared pair by pair at most."""
 
@@ -126,7 +128,7 @@ def _draw(features: Features, items: int, rng: np.random.Generator) -> Floats:
 def _error(source: Floats, target: Floats) -> float:
     """Cross-validated error of a domain classifier on two shuffled samples of equal size."""
     items = len(source)
-    both = _standardised(np.concatenate([source, target]))
+    both = standardised(np.concatenate([source, target]))
     products = both @ both.T
     side = np.repeat([1.0, -1.0], items)
     fold = np.tile(np.arange(items) % min(FOLDS, items), 2)
@@ -137,8 +139,8 @@ def _error(source: Floats, target: Floats) -> float:
     return float(((side * scores < 0) + 0.5 * (scores == 0)).mean())
 
 
-def _standardised(features: Floats) -> Floats:
-    """Give every feature mean 0 and variance 1; constant features are left out."""
+def standardised(features: Floats) -> Floats:
+    """Features (N, D) of mean 0 and variance 1; constant ones are left out."""
     spread = features.std(0)
     kept = spread > 1e-9 * np.abs(features).max(0)
     return (features[:, kept] - features[:, kept].mean(0)) / spread[kept]

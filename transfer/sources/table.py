@@ -19,19 +19,19 @@ OPTIONAL = ("group", "split")
 _ENCODING = "utf-8-sig"
 
 
-def list_table(file: Path) -> Listing:
+def list_table(file: Path, *, need_labels: bool = True) -> Listing:
     """List the rows of a manifest; paths are relative to its folder, other columns are ignored.
 
     Values are text as written: 03 stays 03, NA is a name. Spaces around all but paths are cut off.
 
-    Rejects: missing (no path), no_label, bad_split, path_escape, symlink, duplicate_path,
-    bad_name (a control character 0), wrong_type.
+    Rejects: missing (no path), no_label (where labels are needed), bad_split, path_escape, symlink,
+    duplicate_path, bad_name (a control character 0), wrong_type.
 
     Raises:
         DataRefusedError: the file is unreadable or lacks a column.
     """
     rows = _read(file, NEEDED)
-    reject = _checker(file.parent)
+    reject = _checker(file.parent, need_labels)
     entries: dict[str, Entry] = {}
     rejects: list[Reject] = []
     for number, row in enumerate(rows, 1):
@@ -72,7 +72,7 @@ def _repeated(entry: Entry, first: Entry, number: int) -> Reject:
     return Reject(entry.id, "duplicate_path", f"row {number} names it again{other}")
 
 
-def _checker(folder: Path) -> Callable[[dict[str, str], Entry], Reject | None]:
+def _checker(folder: Path, need_labels: bool) -> Callable[[dict[str, str], Entry], Reject | None]:
     root = _real(folder)
     real = lru_cache(maxsize=None)(_real)
 
@@ -82,7 +82,7 @@ def _checker(folder: Path) -> Callable[[dict[str, str], Entry], Reject | None]:
             return Reject("", "missing", f"a row labelled {entry.label!r} has no path")
         if bad := _unfit(root, real, where, entry):
             return bad
-        if not entry.label:
+        if need_labels and not entry.label:
             return Reject(where, "no_label", "its label is empty")
         if entry.split and entry.split not in SIDES:
             expected = f"expected {', '.join(SIDES)} or nothing"

@@ -1,0 +1,41 @@
+"""Watch what a champion is given."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.app import OPERATION, AsJson, Overrides, Params, Target, app, begin
+from tasks import paths
+
+
+@app.command(
+    rich_help_panel=OPERATION, epilog="Example: crosstrain monitor incoming/ --target digits"
+)
+def monitor(
+    folder: Annotated[
+        Path,
+        typer.Argument(help="New pictures; one folder a class where they have labels."),
+    ],
+    target: Target = "digits",
+    as_json: AsJson = False,
+    overrides: Overrides = None,
+    params: Params = paths.PARAMS,
+) -> None:
+    """Test new pictures for drift, and estimate the champion's accuracy on them."""
+    folder = folder.absolute()
+    begin()
+    from transfer import settings as typed
+
+    settings = typed.load(params, overrides or []).monitor
+    from rich.console import Console
+
+    from flows import monitor as chain
+    from flows.run import run
+    from tasks.monitor_report import terminal
+
+    found = run(lambda: chain.monitor(folder, target, settings))
+    if as_json:
+        print(found.model_dump_json(indent=1))
+    else:
+        terminal(found, Console())

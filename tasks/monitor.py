@@ -1,0 +1,80 @@
+"""Look at new data with the champion, judge it, and write the report."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks import monitor_pictures, monitor_report, paths, registry, track
+from tasks.step import log, step
+from transfer import fresh, monitored, predict, reference
+from transfer.drift import MonitorSettings
+from transfer.errors import NothingToDoError
+from transfer.files import write_atomic
+from transfer.fresh import Fresh, Pictures
+from transfer.monitored import Monitored
+from transfer.predict import Predictor
+from transfer.reference import Reference
+
+
+@dataclass(frozen=True)
+class Looked:
+    """New data as the champion sees it, beside what it was made for."""
+
+    name: str
+    version: int
+    model: Predictor
+    reference: Reference
+    source: Pictures
+    fresh: Fresh
+
+
+@step("look", tags=["monitor"])
+def look(folder: Path, target: str, settings: MonitorSettings) -> Looked:
+    """Read new pictures, and let the champion look at them.
+
+    Raises:
+        NothingToDoError: there is no champion, it is too old to be monitored, or there is no file.
+        DataRefusedError: there is no dataset, or it is damaged as a whole.
+        ModelFileError: the champion cannot be read.
+    """
+    name = f"crosstrain-{target}"
+    champion = registry.champion(name)
+    if champion is None:
+        raise NothingToDoError(
+            f"{name} has no champion yet; train one with `crosstrain retrain`, or name another "
+            "target with --target"
+        )
+    place = track.model_folder(name, champion.version)
+    known, model = reference.load(place), predict.load(place)
+    source = fresh.pictures(folder, model.card)
+    seen = fresh.observe(model, source, most=settings.max_items, seed=settings.seed)
+    return Looked(name, champion.version, model, known, source, seen)
+
+
+@step("judge", tags=["monitor"])
+def judge(looked: Looked, folder: Path, target: str, settings: MonitorSettings) -> Monitored:
+    """Test for drift, and estimate the accuracy.
+
+    Raises:
+        NothingToDoError: there are too few files.
+    """
+    found = monitored.judge(
+        looked.reference,
+        looked.fresh,
+        looked.model.class_names,
+        settings,
+        target=target,
+        model=looked.name,
+        version=looked.version,
+        folder=str(folder),
+    )
+    log.log(30 if found.drift else 20, "%s", found.sentence)
+    return found
+
+
+@step("monitor report", tags=["monitor", "report"])
+def publish(looked: Looked, found: Monitored) -> None:
+    """Write reports/monitor.html and reports/monitor.json."""
+    drawn = monitor_pictures.draw(found, looked.reference, looked.fresh, looked.source)
+    page = monitor_report.render(found, drawn)
+    write_atomic(paths.REPORTS / "monitor.html", page.encode())
+    write_atomic(paths.REPORTS / "monitor.json", found.model_dump_json(indent=1).encode())
