@@ -11,6 +11,7 @@ DATA_DVC = Path("data.dvc")
 BUILD = Path("build")
 REPORTS = Path("reports")
 MLRUNS = Path("mlruns")
+EXPORTS = Path("exports")
 
 
 def enter_project() -> Path:
