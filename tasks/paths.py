@@ -12,6 +12,7 @@ BUILD = Path("build")
 REPORTS = Path("reports")
 MLRUNS = Path("mlruns")
 QUARANTINE = Path("quarantine")
+EXPORTS = Path("exports")
 
 
 def enter_project() -> Path:

@@ -125,7 +125,7 @@ def _rows(result: Result) -> list[tuple[list[str], str]]:
 
 
 def plain_only(console: "Console") -> bool:
-    """Whether a console may not be safe for anything but ASCII."""
+    """Whether a console may not be shown anything but ASCII."""
     return not console.is_terminal or console.options.ascii_only
 
 

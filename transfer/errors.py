@@ -34,3 +34,7 @@ class ModelFileError(CrosstrainError):
 
 class ChampionChangedError(CrosstrainError):
     """Another version became champion after a challenger was judged."""
+
+
+class ExportRefusedError(CrosstrainError):
+    """An exported model is not shown to be as good as the one it was made from."""

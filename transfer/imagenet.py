@@ -3,6 +3,8 @@
 Shapes: N images, C channels (1 or 3), H x W pixels, S x S the network's own size, D features.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -13,6 +15,15 @@ from transfer.normal import Normalisation
 
 IMAGENET = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 """Of the pixels of ImageNet: what most of its networks were trained with."""
+
+
+def resized(images: Tensor, size: int) -> Tensor:
+    """Images (N, C, H, W) at ``size`` pixels a side, (N, C, S, S).
+
+    Enlarged by cubic interpolation; shrunk by the same with a filter against aliasing.
+    """
+    shrinks = max(images.shape[-2:]) > size
+    return functional.interpolate(images, (size, size), mode="bicubic", antialias=shrinks)
 
 
 class ImageNetBackbone(Backbone):
@@ -26,6 +37,8 @@ class ImageNetBackbone(Backbone):
     normal: Normalisation
     """How its inputs must be standardised, of as many channels as they have."""
     chunk: int = 32
+    resize: Callable[[Tensor, int], Tensor] = staticmethod(resized)
+    """How pictures get their size; an export puts what other formats can express in its place."""
     ratio: Tensor
     shift: Tensor
 
@@ -39,14 +52,9 @@ class ImageNetBackbone(Backbone):
         self.register_buffer("shift", ((own_mean - mean) / std).view(1, 3, 1, 1), persistent=False)
 
     def adapted(self, images: Tensor) -> Tensor:
-        """Standardised images (N, C, H, W) as the network takes them, (N, 3, S, S).
-
-        Enlarged by cubic interpolation; shrunk by the same with a filter against aliasing.
-        """
+        """Standardised images (N, C, H, W) as the network takes them, (N, 3, S, S)."""
         if images.shape[-2:] != (self.size, self.size):
-            shrinks = max(images.shape[-2:]) > self.size
-            size = (self.size, self.size)
-            images = functional.interpolate(images, size, mode="bicubic", antialias=shrinks)
+            images = self.resize(images, self.size)
         if images.shape[1] == 3:
             return images
         return (images * self.ratio + self.shift).contiguous(memory_format=torch.channels_last)

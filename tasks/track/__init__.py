@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tasks.track.connection import client, exists, lock, refusals
 from tasks.track.fresh import Answers, load_back
-from tasks.track.keep import folder_of, keep_arrays, load_arrays
+from tasks.track.keep import folder_of, keep_arrays, keep_files, load_arrays, tag_version
 from tasks.track.models import model_folder, register
 from tasks.track.runs import ArmRecord, DatasetUse, RunRecord, flatten, log_run
 
@@ -25,6 +25,7 @@ __all__ = [
     "flatten",
     "folder_of",
     "keep_arrays",
+    "keep_files",
     "load_arrays",
     "load_back",
     "lock",
@@ -32,4 +33,5 @@ __all__ = [
     "model_folder",
     "refusals",
     "register",
+    "tag_version",
 ]

@@ -1,6 +1,6 @@
 """Files that belong to a finished run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -52,3 +52,27 @@ def keep_arrays(run_id: str, path: str, arrays: Mapping[str, NDArray[np.floating
     with TemporaryDirectory() as scratch, connection.refusals(f"keep {path}"):
         np.savez_compressed(Path(scratch) / place.name, **arrays)  # type: ignore[arg-type]
         store.log_artifact(run_id, str(Path(scratch) / place.name), str(place.parent))
+
+
+def keep_files(run_id: str, folder: str, files: Sequence[Path]) -> None:
+    """Keep files in a folder of a run's artifacts; a file of the same name is replaced.
+
+    Raises:
+        CrosstrainError: the store refuses them, or one does not exist.
+    """
+    store = connection.client()
+    with connection.refusals(f"keep files of run {run_id}"):
+        for file in files:
+            store.log_artifact(run_id, str(file), folder)
+
+
+def tag_version(name: str, version: int, tags: Mapping[str, str]) -> None:
+    """Set tags of a registered version.
+
+    Raises:
+        CrosstrainError: there is no such version.
+    """
+    store = connection.client()
+    with connection.refusals(f"tag version {version} of {name}"):
+        for key, value in tags.items():
+            store.set_model_version_tag(name, str(version), key, value)

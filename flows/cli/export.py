@@ -1,0 +1,50 @@
+"""Take the champion to where neither torch nor crosstrain is."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from flows.cli.app import MODEL, AsJson, Overrides, Params, Target, app, begin
+from tasks import paths
+
+
+@app.command(
+    rich_help_panel=MODEL, epilog="Example: crosstrain export --format onnx-int8 --target digits"
+)
+def export(
+    format: Annotated[
+        Literal["onnx", "onnx-int8", "tflite"], typer.Option(help="onnx-int8 is 8-bit.")
+    ] = "onnx",
+    target: Target = "digits",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the file; exports/TARGET unless named.")
+    ] = None,
+    changed_data: Annotated[
+        bool,
+        typer.Option(
+            "--changed-data",
+            help="Measure on the target as it is, though the champion was made from another "
+            "version of it.",
+        ),
+    ] = False,
+    overrides: Overrides = None,
+    params: Params = paths.PARAMS,
+    as_json: AsJson = False,
+) -> None:
+    """Write the champion as one file, measured on the test split; refuse one that loses much."""
+    place = out.absolute() if out else None
+    begin()
+    from flows import export as flow
+    from flows.run import run
+    from tasks.export import default_place
+    from transfer import settings as typed
+    from transfer.export import page
+
+    settings = typed.load(params, overrides or [])
+    report = run(lambda: flow.export(target, settings, format, place, changed_data))
+    if as_json:
+        print(report.model_dump_json(indent=1))
+        return
+    print(page(report))
+    print((place or default_place(target)) / report.file)

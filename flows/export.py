@@ -1,0 +1,38 @@
+"""The champion as one file for another runtime, measured before it leaves."""
+
+from pathlib import Path
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+
+from tasks import export as edge
+from transfer.export import Format, Report, page
+from transfer.settings import Settings
+
+
+@flow(name="export", flow_run_name="{target} as {format}")
+def export(
+    target: str,
+    settings: Settings,
+    format: Format = "onnx",
+    out: Path | None = None,
+    changed_data: bool = False,
+) -> Report:
+    """Write a target's champion in another format, unless it loses too much on the test split.
+
+    Args:
+        target: name of the target dataset.
+        settings: how exports are made and judged; where the target is, if they are about it.
+        format: onnx, onnx-int8 (8-bit, smaller and faster) or tflite.
+        out: folder for the file and its report; exports/ and the target's name unless named.
+        changed_data: measure on the data as it is, though the champion was made from another.
+    """
+    edge.check(format, settings)
+    subject = edge.champion(target)
+    divided = edge.divide(subject, settings, changed_data=changed_data)
+    converted = edge.convert(subject, divided, format, settings)
+    place = out or edge.default_place(target)
+    report: Report = edge.place(converted, place, settings.export.margin)
+    edge.record(subject, report, place)
+    create_markdown_artifact(page(report), key=f"export-{format}")
+    return report
