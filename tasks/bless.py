@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import yaml
 from pydantic import TypeAdapter
 
-from tasks import judge, ledger, registry, track
+from tasks import judge, registry, track
 from tasks.fingerprint import fingerprint
 from tasks.judge import Asked
 from tasks.refs import Dataset
@@ -90,7 +90,7 @@ def holds(checks: list[Check]) -> bool:
 
 
 def _in_the_ledger(name: str, version: int, record: Mapping[str, Any]) -> Check:
-    told = [e for e in ledger.read() if e["name"] == name and e["version"] == version]
+    told = [event for event in registry.history(name) if event["version"] == version]
     known = {event.get("blessing_sha256"): event for event in told}
     event = known.get(registry.digest(record))
     if event is None:

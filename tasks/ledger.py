@@ -16,10 +16,13 @@ from transfer.files import fsync, write_atomic
 
 LEDGER = paths.MLRUNS / "ledger.jsonl"
 JOURNAL = paths.MLRUNS / "promotion.journal.json"
+place = str(JOURNAL)
 
 
-def read() -> list[dict[str, Any]]:
-    """Every event, oldest first; a last line that a power cut left incomplete does not count.
+def read(name: str | None = None) -> list[dict[str, Any]]:
+    """Every event, or those of one model, oldest first.
+
+    A last line that a power cut left incomplete does not count.
 
     Raises:
         CrosstrainError: a complete line is not JSON.
@@ -34,7 +37,7 @@ def read() -> list[dict[str, Any]]:
             raise CrosstrainError(
                 f"line {number} of {LEDGER} is not JSON ({error}); restore it from a copy"
             ) from error
-    return events
+    return [event for event in events if name is None or event["name"] == name]
 
 
 def append(event: Mapping[str, Any]) -> bool:
@@ -64,14 +67,15 @@ def begin(plan: Mapping[str, Any]) -> None:
 
 def interrupted() -> dict[str, Any] | None:
     """The plan that was begun and not finished, if there is one."""
-    if not JOURNAL.is_file():
+    try:
+        plan: dict[str, Any] = json.loads(JOURNAL.read_text())
+    except FileNotFoundError:
         return None
-    plan: dict[str, Any] = json.loads(JOURNAL.read_text())
     return plan
 
 
-def finish() -> None:
-    """Remove the journal, after the last step."""
+def finish(plan: Mapping[str, Any]) -> None:
+    """Remove the journal of a plan, after its last step; there is no other one."""
     JOURNAL.unlink()
     fsync(JOURNAL.parent)
 

@@ -5,12 +5,39 @@ changes none, so a killed move is carried through by doing all of it again.
 """
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from tasks import ledger, track
+from tasks.shared import Tags
 from transfer.errors import CrosstrainError
+
+PATIENCE = 30.0
+"""Seconds that another machine has to finish its move, where no lock tells if it still lives."""
+
+
+class Book(Protocol):
+    """Where events and the journal are kept: `tasks.ledger`, or `tasks.shared.Tags`."""
+
+    place: str
+    """Of the journal, for messages."""
+
+    def read(self, name: str) -> list[dict[str, Any]]: ...
+
+    def append(self, event: Mapping[str, Any]) -> bool: ...
+
+    def begin(self, plan: Mapping[str, Any]) -> None: ...
+
+    def interrupted(self) -> dict[str, Any] | None: ...
+
+    def finish(self, plan: Mapping[str, Any]) -> None: ...
+
+
+def book() -> Book:
+    """Files beside our own store; tags in one that other machines may share."""
+    return ledger if track.is_own() else Tags(track.client())
 
 
 @contextmanager
@@ -20,20 +47,53 @@ def alone(doing: str) -> Iterator["track.Client"]:
     Raises:
         CrosstrainError: the registry refuses a step.
     """
-    with track.lock("promotion"):
+    with track.refusals(doing), track.lock("promotion"):
         store = track.client()
-        with track.refusals(doing):
-            if (plan := ledger.interrupted()) is not None:
-                run_of(store, plan["event"]["name"], plan["event"]["version"])
-                _carry_out(store, plan)
-            yield store
+        if (plan := _abandoned(book())) is not None:
+            run_of(store, plan["event"]["name"], plan["event"]["version"])
+            _carry_out(store, plan)
+        yield store
 
 
 def recover() -> None:
-    """Carry through a move that a killed process began, if there is one."""
-    if ledger.interrupted() is not None:
-        with alone("carry through an interrupted promotion"):
+    """Carry through a move that a killed process began, if there is one.
+
+    Where no lock tells whether the process still lives, that is left to the next move.
+
+    Raises:
+        CrosstrainError: the registry refuses a step.
+    """
+    doing = "carry through an interrupted promotion"
+    if not track.is_everywhere():
+        return
+    with track.refusals(doing):
+        begun = book().interrupted()
+    if begun is not None:
+        with alone(doing):
             pass
+
+
+def history(name: str) -> list[dict[str, Any]]:
+    """The events of one model, oldest first, after carrying through what a killed process began.
+
+    Raises:
+        CrosstrainError: an event cannot be read.
+    """
+    recover()
+    with track.refusals(f"read the history of {name}"):
+        return book().read(name)
+
+
+def _abandoned(kept: Book) -> dict[str, Any] | None:
+    """A plan that nobody is carrying out any more."""
+    plan = kept.interrupted()
+    end = time.monotonic() + PATIENCE
+    while plan is not None and not track.is_everywhere() and time.monotonic() < end:
+        time.sleep(0.5)
+        now = kept.interrupted()
+        if now is None or now["event"]["id"] != plan["event"]["id"]:
+            plan, end = now, time.monotonic() + PATIENCE
+    return plan
 
 
 def move(
@@ -53,7 +113,7 @@ def move(
         blessing: kept as an artifact of the version's run; None keeps nothing.
     """
     plan = {"event": event, "aliases": aliases, "tags": tags, "blessing": blessing}
-    ledger.begin(plan)
+    book().begin(plan)
     _carry_out(store, plan)
 
 
@@ -68,14 +128,28 @@ def _carry_out(store: "track.Client", plan: Mapping[str, Any]) -> None:
     for alias, target in plan["aliases"]:
         if target is not None:
             store.set_registered_model_alias(name, alias, str(target))
-    ledger.append(event)
-    ledger.finish()
+    kept = book()
+    kept.append(event)
+    kept.finish(plan)
 
 
 def aliases_of(store: "track.Client", name: str) -> dict[str, int]:
     """Every alias of a model, to its version; empty when there is no such model."""
     found = store.search_registered_models(f"name = '{name}'")
     return {alias: int(version) for alias, version in found[0].aliases.items()} if found else {}
+
+
+def settled(name: str) -> dict[str, int]:
+    """Every alias of a model, as no move that is under way has half changed them.
+
+    Only half of a move leaves one version both the champion and the previous one.
+    """
+    aliases = aliases_of(track.client(), name)
+    champion = aliases.get("champion")
+    if champion is None or aliases.get("previous") != champion or not track.is_everywhere():
+        return aliases
+    with alone(f"read the aliases of {name}") as store:
+        return aliases_of(store, name)
 
 
 def run_of(store: "track.Client", name: str, version: int) -> str:
@@ -88,7 +162,7 @@ def run_of(store: "track.Client", name: str, version: int) -> str:
     if not found:
         raise CrosstrainError(
             f"{name} has no version {version}; register it first, and if "
-            f"{ledger.JOURNAL} names it, delete that file"
+            f"{book().place} names it, delete that"
         )
     run: str = store.get_run(found[0].run_id).info.run_id
     return run

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from tasks import ledger, moves, track
+from tasks import moves, track
 from tasks.moves import recover
 from tasks.track import model_folder
 from transfer.errors import ChampionChangedError, NothingToDoError, SettingsError
@@ -85,7 +85,7 @@ def champion(name: str) -> Champion | None:
     recover()
     store = track.client()
     with track.refusals(f"find the champion of {name}"):
-        aliases = moves.aliases_of(store, name)
+        aliases = moves.settled(name)
         if "champion" not in aliases:
             return None
         version = store.get_model_version(name, str(aliases["champion"]))
@@ -205,8 +205,7 @@ def rolled_back(name: str, version: int) -> str | None:
 
 def history(name: str) -> list[dict[str, Any]]:
     """The ledger's events of one model, oldest first."""
-    recover()
-    return [event for event in ledger.read() if event["name"] == name]
+    return moves.history(name)
 
 
 def tags_of(name: str, version: int) -> dict[str, str]:

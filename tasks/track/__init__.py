@@ -5,10 +5,13 @@ Everything is logged after the fact, by run id, never through MLflow's per-threa
 
 from typing import TYPE_CHECKING
 
-from tasks.track.connection import client, exists, lock, refusals
+from tasks.track.address import exists, is_own
+from tasks.track.connection import client, refusals
+from tasks.track.files import model_folder
 from tasks.track.fresh import Answers, load_back
 from tasks.track.keep import folder_of, keep_arrays, keep_files, load_arrays, tag_version
-from tasks.track.models import model_folder, register
+from tasks.track.locks import is_everywhere, lock
+from tasks.track.models import register
 from tasks.track.runs import ArmRecord, DatasetUse, RunRecord, flatten, log_run
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ __all__ = [
     "exists",
     "flatten",
     "folder_of",
+    "is_everywhere",
+    "is_own",
     "keep_arrays",
     "keep_files",
     "load_arrays",

@@ -1,52 +1,38 @@
-"""The MLflow store of a project: ``mlruns/mlflow.db`` and ``mlruns/artifacts``.
+"""The MLflow store of a project: ``mlruns/mlflow.db`` and ``mlruns/artifacts``, or a shared one.
 
 MLflow stores artifact locations as absolute paths. Here the experiment's location is made
 relative to the project root, which every later run and model inherits, so that the folder can be
 moved or copied with its project. ``MLFLOW_TRACKING_URI`` names another store; that one is used as
-it is, unless it is this very file.
+it is, unless it is this very file. Its files go to ``MLFLOW_DEFAULT_ARTIFACT_ROOT``, or where
+MLflow's server puts them.
 """
 
 import logging
 import os
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
-from tasks import paths
-from transfer.errors import CrosstrainError
+from tasks.redact import hide
+from tasks.track import address
+from tasks.track.address import DATABASE, exists, is_own, uri
+from tasks.track.locks import lock
+from transfer.errors import CrosstrainError, SettingsError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+__all__ = ["DATABASE", "client", "exists", "experiment_id", "is_own", "lock", "refusals", "uri"]
+
 EXPERIMENT = "crosstrain"
 ARTIFACTS = "mlruns/artifacts"
-DATABASE = paths.MLRUNS / "mlflow.db"
-
-
-def lock(name: str) -> FileLock:
-    """A lock that one process at a time holds; a killed process lets go of it."""
-    paths.MLRUNS.mkdir(exist_ok=True)
-    return FileLock(paths.MLRUNS / f".{name}.lock")
-
-
-def uri() -> str:
-    """Address of the store: ``MLFLOW_TRACKING_URI``, or the project's own database."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE.absolute()}"
-
-
-def is_own() -> bool:
-    """Whether the store is the project's own database."""
-    path = uri().removeprefix("sqlite:///")
-    return path != uri() and Path(path).resolve() == DATABASE.resolve()
-
-
-def exists() -> bool:
-    """Whether there is a store to ask; False in a project in which nothing was tracked yet."""
-    return not is_own() or DATABASE.is_file()
+ROOT = "MLFLOW_DEFAULT_ARTIFACT_ROOT"
+ANSWER = 20.0  # seconds
+EXTRAS = {"psycopg2": "postgres", "psycopg": "postgres", "boto3": "s3", "botocore": "s3"}
 
 
 def client() -> "MlflowClient":
@@ -54,12 +40,15 @@ def client() -> "MlflowClient":
 
     Raises:
         CrosstrainError: the store cannot be opened, or is of another version of MLflow.
+        SettingsError: a package that the store needs is not installed.
     """
     _be_quiet()
     from mlflow import MlflowClient
 
-    with refusals(f"open the tracking store {uri()}"):
-        if is_own() and not DATABASE.is_file():
+    with refusals(f"open the tracking store {address.shown()}"):
+        if not is_own():
+            _meet(uri())
+        elif not DATABASE.is_file():
             with lock("store"):
                 _create()
         return MlflowClient(tracking_uri=uri())
@@ -67,33 +56,93 @@ def client() -> "MlflowClient":
 
 @contextmanager
 def refusals(doing: str) -> Iterator[None]:
-    """Name what MLflow could not do.
+    """Name what MLflow could not do, without the passwords of what it tells.
 
     Raises:
-        CrosstrainError: in place of MLflow's own error.
+        CrosstrainError: in place of MLflow's own error, or of that of its database or its files.
+        SettingsError: a package that the store needs is not installed.
     """
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
     try:
         yield
-    except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
-        raise CrosstrainError(f"MLflow could not {doing}: {error}") from error
+    except _errors() as error:
+        told = hide(str(error))
+        cause = error if told == str(error) else None
+        raise CrosstrainError(f"MLflow could not {doing}: {told}") from cause
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        raise SettingsError(
+            f"MLflow could not {doing}: {error.name} is not installed; type "
+            f"pip install 'crosstrain[{EXTRAS[error.name]}]'"
+        ) from error
 
 
 def experiment_id(store: "MlflowClient") -> str:
-    """Id of the one experiment, created at first use; its artifact location is relative."""
-    with lock("store"):
+    """Id of the one experiment, created at first use; its artifact location is relative.
+
+    Raises:
+        CrosstrainError: the store refuses it.
+        SettingsError: the store is a database, and nothing says where its files go.
+    """
+    with refusals(f"find the experiment {EXPERIMENT}"), lock("store"):
         found = store.get_experiment_by_name(EXPERIMENT)
         if found is None:
-            location = ARTIFACTS if is_own() else None
-            found = store.get_experiment(store.create_experiment(EXPERIMENT, location))
+            found = store.get_experiment(store.create_experiment(EXPERIMENT, _location()))
         if found.lifecycle_stage == "deleted":
             store.restore_experiment(found.experiment_id)
         if is_own() and found.artifact_location != ARTIFACTS:
             _make_relative(DATABASE)
         identity: str = found.experiment_id
         return identity
+
+
+def _location() -> str | None:
+    """Where the files of the experiment go; None leaves it to the store."""
+    if is_own():
+        return ARTIFACTS
+    if address.kind() == "http":
+        return None
+    if root := os.environ.get(ROOT):
+        return f"{root.rstrip('/')}/{EXPERIMENT}"
+    if address.kind() == "sqlite":
+        return None
+    raise SettingsError(
+        f"MLFLOW_TRACKING_URI={address.shown()} is a database, which holds no files; say where "
+        f"they go, for example {ROOT}=s3://bucket/folder or a folder that every machine mounts"
+    )
+
+
+@cache
+def _meet(store: str) -> None:
+    """Make sure, once in a process, that another store is there and has its tables.
+
+    MLflow itself asks a server for minutes, and a database for an hour, before it gives up; and
+    two processes that make the tables of an empty database together break it.
+    """
+    from mlflow import MlflowClient
+
+    if address.kind() == "http":
+        import requests
+
+        requests.get(f"{store.rstrip('/')}/health", timeout=ANSWER).raise_for_status()
+        return
+    with lock("store"):
+        MlflowClient(tracking_uri=store).search_registered_models(max_results=1)
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """Errors of MLflow and of what it works with. Asked for only when there is an error."""
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    known = (MlflowException, RequestException, SQLAlchemyError, sqlite3.Error)
+    if "boto3" not in sys.modules:
+        return known
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    return (*known, Boto3Error, BotoCoreError, ClientError)
 
 
 def _be_quiet() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.track.models import model_folder
+from tasks.track import files as places
 from transfer.errors import ModelFileError
 
 SCRIPT = Path(__file__).with_name("answer.py")
@@ -49,12 +49,12 @@ def load_back(
     Raises:
         ModelFileError: the version does not load, or does not answer.
     """
-    with TemporaryDirectory() as scratch:
+    with TemporaryDirectory() as scratch, places.fetched(name, version) as model:
         asked, answered = Path(scratch, "asked.npy"), Path(scratch, "answered.npz")
         if arrays is not None:
             np.save(asked, arrays, allow_pickle=False)
         question = {
-            "model": str(model_folder(name, version).parents[1]),
+            "model": str(model),
             "files": None if files is None else [str(path) for path in files],
             "arrays": None if arrays is None else str(asked),
             "answer": str(answered),

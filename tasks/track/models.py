@@ -1,4 +1,4 @@
-"""Registered models: a model folder in, a version out, and the folder again.
+"""Registered models: a model folder in, a version out.
 
 A version holds the model folder, the pyfunc file `serve_model` and the library's source, so that
 it loads on a machine that has none of this project installed. Nothing in it is pickled.
@@ -14,9 +14,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from tasks.track import connection
+from tasks.track.files import MODEL, fetched
 from tasks.track.runs import KEY
 from transfer import errors
-from transfer.errors import CrosstrainError, ModelFileError
+from transfer.errors import ModelFileError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -49,7 +50,7 @@ def register(name: str, model_folder: Path, key: str, run_id: str, tags: Mapping
         raise ModelFileError(f"{model_folder} is no folder; expected card.json and weights in it")
     store = connection.client()
     experiment = connection.experiment_id(store)
-    with connection.lock("models"), connection.refusals(f"register {name}"):
+    with connection.refusals(f"register {name}"), connection.lock("models"):
         versions = store.search_model_versions(f"name = '{name}' and tags.`{KEY}` = '{key}'")
         for known in versions:
             if _holds(known, model_folder):
@@ -60,23 +61,6 @@ def register(name: str, model_folder: Path, key: str, run_id: str, tags: Mapping
         version = _version(store, name, model, run_id, {**tags, KEY: key})
         _name(store, experiment, version)
         return int(version.version)
-
-
-def model_folder(name: str, version: int) -> Path:
-    """Local folder of the card and the weights of a version.
-
-    Raises:
-        ModelFileError: the version, or its files, are not there.
-    """
-    store = connection.client()
-    try:
-        with connection.refusals(f"find version {version} of {name}"):
-            return _folder(store, store.get_model_version(name, str(version)))
-    except (CrosstrainError, OSError) as error:
-        raise ModelFileError(
-            f"version {version} of {name} has no readable files ({error}); restore "
-            "mlruns/ from a copy, or train again to register a new version"
-        ) from error
 
 
 def _log(store: "MlflowClient", experiment: str, model_folder: Path, key: str, run_id: str) -> str:
@@ -146,22 +130,12 @@ def _name(store: "MlflowClient", experiment: str, version: "ModelVersion") -> No
 
 
 def _holds(version: "ModelVersion", folder: Path) -> bool:
+    names = [p.relative_to(folder) for p in folder.rglob("*") if p.is_file()]
     try:
-        kept = model_folder(version.name, int(version.version))
+        with fetched(version.name, int(version.version)) as kept:
+            return not any(filecmp.cmpfiles(folder, kept / MODEL, names, shallow=False)[1:])
     except ModelFileError:
         return False
-    names = [p.relative_to(folder) for p in folder.rglob("*") if p.is_file()]
-    return not any(filecmp.cmpfiles(folder, kept, names, shallow=False)[1:])
-
-
-def _folder(store: "MlflowClient", version: "ModelVersion") -> Path:
-    from mlflow import artifacts
-
-    location = store.get_model_version_download_uri(version.name, version.version)
-    uri = f"{location}/artifacts/model"
-    folder = Path(artifacts.download_artifacts(uri, tracking_uri=connection.uri()))
-    (folder / "card.json").stat()
-    return folder
 
 
 def _logged(store: "MlflowClient", experiment: str, key: str) -> list["LoggedModel"]:

@@ -88,7 +88,7 @@ def log_run(record: RunRecord) -> str:
         raise CrosstrainError(f"cannot log {missing}: no such file or folder")
     store = connection.client()
     experiment = connection.experiment_id(store)
-    with connection.lock("runs"), connection.refusals(f"log run {record.name}"):
+    with connection.refusals(f"log run {record.name}"), connection.lock("runs"):
         if done := _search(store, experiment, f"status = 'FINISHED' and {_has(KEY, record.key)}"):
             return done[0]
         _remove_unfinished(store, experiment, record.key)

@@ -52,7 +52,7 @@ def test_a_plan_is_there_from_begin_to_finish():
     plan = {"event": {"id": "b"}, "aliases": [["champion", 2], ["previous", None]]}
     ledger.begin(plan)
     assert ledger.interrupted() == plan
-    ledger.finish()
+    ledger.finish(plan)
     assert ledger.interrupted() is None
     assert [path.name for path in ledger.JOURNAL.parent.iterdir()] == ["ledger.jsonl"]
 
