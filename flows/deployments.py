@@ -9,9 +9,14 @@ from prefect.deployments.runner import EntrypointType, RunnerDeployment
 from prefect.events import DeploymentEventTrigger
 
 from flows.events import PREFIX
+from flows.export import export
+from flows.ingest import ingest
+from flows.monitor import monitor
 from flows.promote import promote
 from flows.retrain import retrain
 from flows.rollback import rollback
+from flows.score import score
+from transfer.operation import ServeSettings
 from transfer.settings import Settings
 
 ONE_AT_A_TIME = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
@@ -20,14 +25,27 @@ ONE_AT_A_TIME = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLi
 def deployments(settings: Settings) -> list[RunnerDeployment]:
     """All deployments, with these settings as the values that their forms begin with."""
     told = settings.model_dump(mode="json", by_alias=True)
-    target = settings.target.label
+    target, incoming = settings.target.label, str(settings.serve.incoming)
+    crons = settings.serve
     return [
         _deployment(
             retrain,
             {"settings": told, "promote": True},
-            schedule=_nightly(settings),
-            triggers=_triggers(settings),
+            schedule=_schedule(crons.retrain_cron, crons),
+            triggers=_triggers(crons),
         ),
+        _deployment(
+            ingest,
+            {"settings": told, "incoming": incoming, "dataset": target},
+            schedule=_schedule(crons.ingest_cron, crons),
+        ),
+        _deployment(
+            monitor,
+            {"folder": incoming, "target": target, "settings": told["monitor"]},
+            schedule=_schedule(crons.monitor_cron, crons),
+        ),
+        _deployment(score, {"source": incoming, "out": "scores.parquet", "target": target}),
+        _deployment(export, {"target": target, "settings": told}),
         _deployment(promote, {"target": target, "settings": told}),
         _deployment(rollback, {"target": target}),
     ]
@@ -45,14 +63,12 @@ def _deployment(flow: Flow[..., Any], parameters: dict[str, Any], **more: Any) -
     return found
 
 
-def _nightly(settings: Settings) -> CronSchedule | None:
-    if settings.serve.retrain_cron is None:
-        return None
-    return CronSchedule(cron=settings.serve.retrain_cron, timezone=settings.serve.timezone)
+def _schedule(cron: str | None, settings: ServeSettings) -> CronSchedule | None:
+    return CronSchedule(cron=cron, timezone=settings.timezone) if cron else None
 
 
-def _triggers(settings: Settings) -> list[DeploymentEventTrigger]:
-    wanted = {"data-changed": settings.serve.on_new_data, "retrain-wanted": settings.serve.on_drift}
+def _triggers(settings: ServeSettings) -> list[DeploymentEventTrigger]:
+    wanted = {"data-changed": settings.on_new_data, "retrain-wanted": settings.on_drift}
     return [
         DeploymentEventTrigger(
             name=f"retrain on {kind}",

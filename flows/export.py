@@ -5,12 +5,13 @@ from pathlib import Path
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
+from flows.hooks import HOOKS
 from tasks import export as edge
 from transfer.export import Format, Report, page
 from transfer.settings import Settings
 
 
-@flow(name="export", flow_run_name="{target} as {format}")
+@flow(name="export", flow_run_name="{target} as {format}", **HOOKS)
 def export(
     target: str,
     settings: Settings,

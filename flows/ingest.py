@@ -6,6 +6,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from flows.events import announce
+from flows.hooks import HOOKS
 from tasks import ingest as steps
 from tasks.changes import markdown
 from tasks.step import log
@@ -14,7 +15,7 @@ from transfer.errors import CrosstrainError
 from transfer.settings import Settings
 
 
-@flow(name="ingest", flow_run_name="{incoming} into {dataset}")
+@flow(name="ingest", flow_run_name="{incoming} into {dataset}", **HOOKS)
 def ingest(
     settings: Settings,
     incoming: Path,
@@ -53,7 +54,7 @@ def ingest(
     return changes
 
 
-@flow(name="resume ingest")
+@flow(name="resume ingest", **HOOKS)
 def resume() -> Changes | None:
     """Carry an interrupted ingest through, if there is one."""
     with steps.alone():

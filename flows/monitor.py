@@ -6,6 +6,8 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from flows.events import announce
+from flows.hooks import HOOKS
+from flows.notify import configured, tell
 from tasks import monitor as steps
 from tasks.monitor_report import markdown
 from transfer.drift import MonitorSettings
@@ -14,7 +16,7 @@ from transfer.monitored import Monitored
 DEFAULTS = MonitorSettings()
 
 
-@flow(name="monitor", flow_run_name="{target}: {folder}")
+@flow(name="monitor", flow_run_name="{target}: {folder}", **HOOKS)
 def monitor(
     folder: Path, target: str = "digits", settings: MonitorSettings = DEFAULTS
 ) -> Monitored:
@@ -40,7 +42,7 @@ def monitor(
             "p_values": {test.name: test.adjusted for test in found.tests},
             "retrain": found.retrain,
         }
-        announce("drift", target, told)
+        tell("drift", target, told, configured())
         if found.retrain:
             announce("retrain-wanted", target, told)
     return found

@@ -1,5 +1,6 @@
 """Tell people what happened, through a notification block of Prefect, where one is set."""
 
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 from prefect import Flow
@@ -36,14 +37,24 @@ def tell(kind: Kind, target: str, payload: dict[str, Any], settings: NotifySetti
         log.warning("could not notify %s: %s", settings.block, type(error).__name__)
 
 
+def configured() -> NotifySettings:
+    """Whom params.yaml says to tell; nobody where it cannot be read."""
+    try:
+        return typed.load(paths.PARAMS).notify
+    except CrosstrainError as error:
+        log.warning("nobody can be notified: %s", error)
+        return NotifySettings()
+
+
 def tell_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Tell that a run failed or crashed; a hook for a flow's end."""
-    told = flow_run.parameters.get("settings")
-    try:
-        settings = typed.check(told, "the run") if isinstance(told, dict) else None
-        notify = (settings or typed.load(paths.PARAMS)).notify
-    except CrosstrainError as error:
-        log.warning("could not notify: %s", error)
-        return
-    subject = settings.target.label if settings else str(flow_run.parameters.get("target", ""))
-    tell("failed", subject, {"run": flow_run.name, "state": state.message or state.name}, notify)
+    told = flow_run.parameters
+    subject = str(told.get("target") or told.get("dataset") or "")
+    if not subject and isinstance(told.get("settings"), dict):
+        subject = Path(told["settings"].get("target", {}).get("path", "")).stem
+    tell(
+        "failed",
+        subject or flow.name,
+        {"run": flow_run.name, "flow": flow.name, "state": state.message or state.name},
+        configured(),
+    )

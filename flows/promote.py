@@ -5,9 +5,8 @@ from typing import Annotated
 from prefect import flow
 from pydantic import Field
 
-from flows.alive import claim
 from flows.decide import decide
-from flows.notify import tell_failure
+from flows.hooks import HOOKS
 from tasks.bless import case_of
 from tasks.promote import Outcome
 from transfer.settings import Settings
@@ -16,8 +15,7 @@ from transfer.settings import Settings
 @flow(
     name="promote",
     flow_run_name="{target} version {version}",
-    on_running=[claim],
-    on_failure=[tell_failure],
+    **HOOKS,
 )
 def promote(
     target: str,

@@ -3,9 +3,8 @@
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from flows.alive import claim
 from flows.decide import decide
-from flows.notify import tell_failure
+from flows.hooks import HOOKS
 from flows.train import train
 from tasks import machine as machines
 from tasks import promote as gate
@@ -29,9 +28,7 @@ from transfer.settings import Settings
 @flow(
     name="retrain",
     flow_run_name="{settings.source.label} to {settings.target.label}",
-    on_running=[claim],
-    on_failure=[tell_failure],
-    on_crashed=[tell_failure],
+    **HOOKS,
 )
 def retrain(settings: Settings, promote: bool = True, data_rev: str | None = None) -> Result:
     """Retrain the target's model with help from the sources, and promote it if it is better.

@@ -2,15 +2,13 @@
 
 from prefect import flow
 
-from flows.alive import claim
-from flows.notify import tell, tell_failure
+from flows.hooks import HOOKS
+from flows.notify import configured, tell
 from flows.who import who
-from tasks import paths
 from tasks.promote import rollback as undo
-from transfer.settings import load
 
 
-@flow(name="rollback", flow_run_name="{target}", on_running=[claim], on_failure=[tell_failure])
+@flow(name="rollback", flow_run_name="{target}", **HOOKS)
 def rollback(target: str, reason: str) -> str:
     """Swap the champion and the previous one.
 
@@ -20,6 +18,6 @@ def rollback(target: str, reason: str) -> str:
     """
     done = undo(f"crosstrain-{target}", reason, who())
     told = {"model": done.name, "version": done.version, "reasons": [f"rolled back: {reason}"]}
-    tell("promoted", target, told, load(paths.PARAMS).notify)
+    tell("promoted", target, told, configured())
     message: str = done.message
     return message

@@ -5,11 +5,12 @@ from pathlib import Path
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
+from flows.hooks import HOOKS
 from tasks.score import Scored
 from tasks.score import score as score_all
 
 
-@flow(name="score", flow_run_name="{source} with {target}")
+@flow(name="score", flow_run_name="{source} with {target}", **HOOKS)
 def score(source: Path, out: Path, target: str, batch: int = 256) -> Scored:
     """Score a folder of any size with the champion; a run that was cut off is taken up again.
 

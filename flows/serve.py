@@ -7,8 +7,12 @@ import traceback
 from pathlib import Path
 
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.deployments.runner import RunnerDeployment
+from prefect.events import DeploymentEventTrigger
 
 from flows import alive
+from flows.events import PREFIX
 from transfer import settings as typed
 from transfer.operation import ServeSettings
 
@@ -38,7 +42,7 @@ def main() -> None:
     threading.Thread(target=tend, args=[settings.serve], daemon=True).start()
     offered = deployments(settings)
     for one in offered:
-        print(f"{one.name:8} {_when(settings.serve) if one.name == 'retrain' else 'on request'}")
+        print(f"{one.name:8} {', '.join([*_when(one, settings.serve), 'on request'])}")
     sys.stdout.flush()
     serve(
         *offered,
@@ -48,10 +52,20 @@ def main() -> None:
     )
 
 
-def _when(settings: ServeSettings) -> str:
-    schedule = [f"at {settings.retrain_cron} ({settings.timezone})"] * bool(settings.retrain_cron)
-    events = ["on new data"] * settings.on_new_data + ["on drift"] * settings.on_drift
-    return ", ".join([*schedule, *events, "on request"])
+def _when(offered: RunnerDeployment, settings: ServeSettings) -> list[str]:
+    """What starts a deployment by itself."""
+    times = [
+        f"at {one.schedule.cron} ({settings.timezone})"
+        for one in offered.schedules or []
+        if isinstance(one.schedule, CronSchedule)
+    ]
+    kinds = [
+        kind.removeprefix(PREFIX)
+        for one in offered.triggers
+        if isinstance(one, DeploymentEventTrigger)
+        for kind in one.expect
+    ]
+    return times + [f"on {kind}" for kind in sorted(kinds)]
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Settings of a crosstrain that is left running: when it works, and whom it tells."""
 
+from pathlib import Path
+
 from pydantic import Field
 
 from transfer.section import Section
@@ -12,8 +14,14 @@ class ServeSettings(Section):
 
     retrain_cron: str | None = Field("0 3 * * *", pattern=CRON)
     """When to retrain, as cron writes it: minute hour day month weekday; null never."""
+    ingest_cron: str | None = Field(None, pattern=CRON)
+    """When to ingest what lies in `incoming` into the target's dataset; null never."""
+    monitor_cron: str | None = Field(None, pattern=CRON)
+    """When to hold what lies in `incoming` against the champion; null never."""
+    incoming: Path = Path("incoming")
+    """Folder that those read; relative to the project, or absolute."""
     timezone: str = "UTC"
-    """Of that time, such as Europe/Berlin."""
+    """Of these times, such as Europe/Berlin."""
     on_new_data: bool = True
     """Retrain when `crosstrain ingest` has added data."""
     on_drift: bool = True

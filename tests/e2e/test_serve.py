@@ -38,7 +38,10 @@ def test_every_flow_is_offered_with_a_form_of_its_settings(served: Served) -> No
         "retrain on data-changed",
         "retrain on retrain-wanted",
     ]
-    assert "retrain  at 0 3 * * * (UTC), on new data, on drift, on request" in served.project.log()
+    assert (
+        "retrain  at 0 3 * * * (UTC), on data-changed, on retrain-wanted, on request"
+        in served.project.log()
+    )
 
 
 def test_a_value_out_of_range_is_refused_before_a_run_is_made(served: Served) -> None:
