@@ -240,8 +240,9 @@ def table(told: dict[str, Any]) -> str:
     alarms, trials = (sum(one[key] for one in told["fresh"]) for key in ("alarms", "trials"))
     low, high = map(percent, interval(alarms, trials))
     retrains = sum(one["retrains"] for one in told["fresh"])
+    rate = percent(alarms / trials)
     lines += [
-        f"| all | {trials} | {alarms} | {percent(alarms / trials)} | [{low}, {high}] | {retrains} |",
+        f"| all | {trials} | {alarms} | {rate} | [{low}, {high}] | {retrains} |",
         "",
         f"Alarms on shifts, % of {told['shifted'][0]['trials']} draws, and how many ask for a "
         "retrain, by number of new items:",
