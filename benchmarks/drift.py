@@ -237,7 +237,12 @@ def table(told: dict[str, Any]) -> str:
             f"| {one['data']} | {one['trials']} | {one['alarms']} "
             f"| {percent(one['alarms'] / one['trials'])} | [{low}, {high}] | {one['retrains']} |"
         )
+    alarms, trials = (sum(one[key] for one in told["fresh"]) for key in ("alarms", "trials"))
+    low, high = map(percent, interval(alarms, trials))
+    retrains = sum(one["retrains"] for one in told["fresh"])
+    rate = percent(alarms / trials)
     lines += [
+        f"| all | {trials} | {alarms} | {rate} | [{low}, {high}] | {retrains} |",
         "",
         f"Alarms on shifts, % of {told['shifted'][0]['trials']} draws, and how many ask for a "
         "retrain, by number of new items:",
