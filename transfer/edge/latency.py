@@ -14,10 +14,10 @@ from transfer.edge.onnx_file import Answer
 from transfer.section import Section
 
 BATCHES = (1, 128)
-TURNS, WARM = 7, 1
+TURNS, WARM = 5, 1
 LEAST, MOST = 2, 40
 """Calls in a turn."""
-TURN = 0.1  # seconds
+TURN = 0.05  # seconds
 
 
 class Latency(Section):
@@ -64,7 +64,7 @@ def _in_turns(answers: Mapping[str, Answer], pictures: NDArray[np.uint8]) -> dic
 
 
 def _turn(answer: Answer, pictures: NDArray[np.uint8]) -> float:
-    """Median seconds of the calls that a tenth of a second allows, after one that warms up."""
+    """Median seconds of the calls that a twentieth of a second allows, after one that warms up."""
     for _ in range(WARM):
         answer(pictures)
     seconds: list[float] = []
