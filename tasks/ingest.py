@@ -95,10 +95,8 @@ def prepare(dataset: str, wishes: Wishes) -> Path:
     version.check_repository(paths.DATA_DVC)
     if wishes.commit:
         commits.check(paths.DATA_DVC)
-    if wishes.push and not records.dvc(Path(), "remote", "default").strip():
-        raise SettingsError(
-            "there is no DVC remote to push to; name one with `dvc remote add --default NAME URL`"
-        )
+    if wishes.push:
+        version.check_remote(paths.DATA_DVC)
     journal.finish(paths.DATA)
     version.verify_all(paths.DATA_DVC)
     version.preserve(paths.DATA_DVC)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -49,6 +50,11 @@ def cache_of(folder: Path) -> Path:
     Raises:
         CrosstrainError: the folder is in no DVC repository.
     """
+    return _cache_of(folder.resolve())
+
+
+@cache
+def _cache_of(folder: Path) -> Path:
     return Path(dvc(folder, "cache", "dir").strip())
 
 
@@ -69,10 +75,10 @@ def listed(cache: Path, md5: str) -> dict[str, str]:
 
 
 def fetch(md5s: Iterable[str]) -> None:
-    """Fetch files from DVC's default remote into its cache.
+    """Fetch files from DVC's default remote into its cache, as far as it has them.
 
     Raises:
-        CrosstrainError: DVC has no remote or cannot reach it, or the remote lacks one.
+        CrosstrainError: DVC has no remote or cannot reach it; what it lacks is no error.
     """
     done = subprocess.run(
         [sys.executable, "-m", "tasks.fetch"],
@@ -89,8 +95,8 @@ def fetch(md5s: Iterable[str]) -> None:
 
 def uncached(record: Record, md5s: Iterable[str]) -> list[str]:
     """Those of some files, and of the list of all recorded ones, that DVC's cache lacks."""
-    cache = cache_of(record.file.parent)
-    return [md5 for md5 in (*md5s, record.md5) if not cached(cache, md5).exists()]
+    known = cache_of(record.file.parent)
+    return [md5 for md5 in (*md5s, record.md5) if not cached(known, md5).exists()]
 
 
 def read(data_dvc: Path) -> Record:

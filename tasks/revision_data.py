@@ -102,18 +102,24 @@ def _listed(revision: Revision) -> dict[str, str]:
 
 def _bring(cache: Path, md5s: list[str], what: str) -> None:
     """Fetch what the cache lacks."""
-    missing = [md5 for md5 in md5s if not records.cached(cache, md5).exists()]
+    missing = _missing(cache, md5s)
     if not missing:
         return
     log.info("fetching %d of %d files: %s", len(missing), len(md5s), what)
+    why = "the remote does not have them"
     try:
         records.fetch(missing)
     except CrosstrainError as error:
+        why = str(error)
+    if missing := _missing(cache, md5s):
         raise DataRefusedError(
             f"{what}: {len(missing)} of {len(md5s)} files are not in DVC's cache, and could not be "
-            f"fetched from its remote: {error}. Push them from where they are, with `dvc push "
-            "--all-commits`"
-        ) from error
+            f"fetched ({why}); push them from where they are, with `dvc push --all-commits`"
+        )
+
+
+def _missing(cache: Path, md5s: list[str]) -> list[str]:
+    return [md5 for md5 in md5s if not records.cached(cache, md5).exists()]
 
 
 def _laid_out(name: str, files: Mapping[str, str], revision: Revision) -> Path:

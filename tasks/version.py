@@ -18,6 +18,7 @@ from transfer.files import write_atomic
 
 __all__ = [
     "accept",
+    "check_remote",
     "check_repository",
     "fingerprint",
     "fingerprint_files",
@@ -113,6 +114,20 @@ def check_repository(data_dvc: Path) -> None:
             f"{folder} is no DVC repository, so no version of the data could be recorded; make it "
             "one with `git init && dvc init`, or `dvc init --no-scm` where there is no Git"
         )
+
+
+def check_remote(data_dvc: Path) -> None:
+    """Make sure that DVC has a remote to push to.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    try:
+        records.dvc(data_dvc.parent, "remote", "default")
+    except CrosstrainError as error:
+        raise SettingsError(
+            "there is no DVC remote to push to; name one with `dvc remote add --default NAME URL`"
+        ) from error
 
 
 def preserve(data_dvc: Path) -> None:

@@ -23,6 +23,12 @@ from transfer.settings import Settings
 from transfer.split import SplitSettings, split
 
 DVC = Path("data.dvc")
+
+
+def SLOW(value):  # noqa: N802
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
 SETTINGS = Settings.model_validate({"validate": {"min_items_per_class": 1}})
 
 
@@ -174,8 +180,15 @@ def test_no_rejected_name_leads_the_quarantine_astray(project, tmp_path):
     assert Path("secret.png").read_bytes() == b"secret"
 
 
-def test_the_same_delivery_again_holds_nothing_new(project, new, tmp_path):
+def test_labels_are_corrected_when_asked_and_the_same_again_holds_nothing_new(
+    project, new, tmp_path
+):
+    known = labels()
     first = take(new, relabel=True)
+    assert [(one.was, one.id) for one in first.relabelled] == [("rose/3.png", f"oak/3-{digest(3)}")]
+    assert first.conflicts == []
+    assert [labels()[p] for p in known if labels()[p] != known[p]] == ["oak"]
+    assert version.verify(Path("data/plants"), DVC) == first.after
     recorded = DVC.read_bytes()
     packed = shutil.make_archive(str(tmp_path / "again"), "gztar", tmp_path, "new")
     again = take(Path(packed), relabel=True)
@@ -185,18 +198,7 @@ def test_the_same_delivery_again_holds_nothing_new(project, new, tmp_path):
     assert len(again.duplicates) == 4
 
 
-def test_labels_are_corrected_only_when_asked(project, new):
-    known = labels()
-    changes = take(new, relabel=True)
-    assert [(one.was, one.id) for one in changes.relabelled] == [
-        ("rose/3.png", "oak/3-" + digest(3))
-    ]
-    assert changes.conflicts == []
-    after = labels()
-    assert {k: v for k, v in after.items() if k in known and known[k] != v}
-    assert version.verify(Path("data/plants"), DVC) == changes.after
-
-
+@pytest.mark.slow
 def test_a_whole_delivery_removes_what_it_lacks(project, tmp_path):
     paint(tmp_path / "whole", {"rose/a.png": 0, "rose/b.png": 70, "oak/c.png": 10})
     changes = take(tmp_path / "whole", replace=True)
@@ -230,7 +232,7 @@ def test_a_delivery_with_too_many_rejects_is_refused_whole(project, new):
     assert version.verify_all(DVC)
 
 
-@pytest.mark.parametrize("make", ["folder", "manifest", "arrays"])
+@pytest.mark.parametrize("make", [SLOW("folder"), "manifest", "arrays"])
 def test_a_new_dataset_is_what_the_delivery_is(project, tmp_path, make):
     source = tmp_path / "new"
     paint(source, {"rose/a.png": 70, "oak/b.png": 71})
@@ -287,6 +289,7 @@ def test_a_commit_holds_data_dvc_alone_and_says_what_changed(project, new):
     assert git("diff", "--cached", "--name-only") == "other.txt"
 
 
+@pytest.mark.slow
 def test_a_first_commit_takes_dvcs_own_line_of_gitignore_along(tmp_path, monkeypatch, new):
     monkeypatch.chdir(tmp_path)
     git("init", "--quiet", "p")
@@ -360,10 +363,11 @@ def test_retrain_says_that_an_ingest_was_interrupted(project, new):
     assert version.verify(Path("data/plants"), DVC)
 
 
-def test_killed_before_or_after_the_journal_nothing_is_half_done(recorded, new, tmp_path):
-    """At every change of the disk up to the recording: the old version, or carried through."""
+@pytest.mark.parametrize("every", [4, SLOW(1)])
+def test_killed_before_or_after_the_journal_nothing_is_half_done(recorded, new, tmp_path, every):
+    """At changes of the disk up to the recording: the old version, or carried through."""
     outcomes, expected = set(), None
-    for count in range(400):
+    for count in range(0, 400, every):
         copy = shutil.copytree(recorded, tmp_path / "copy")
         with contextlib.chdir(copy):
             old = version.fingerprint(Path("data/plants"))
@@ -394,7 +398,7 @@ def test_killed_before_or_after_the_journal_nothing_is_half_done(recorded, new, 
     assert outcomes == {True, False}
 
 
-@pytest.mark.parametrize("count", [0, 3, 6, 9, 12])
+@pytest.mark.parametrize("count", [SLOW(0), SLOW(3), 6, SLOW(9), SLOW(12)])
 def test_killed_while_it_is_recorded_it_is_carried_through(project, new, count):
     begun = begin(new, commit=True)
     ingest.carry_out.fn()
@@ -409,10 +413,10 @@ def test_killed_while_it_is_recorded_it_is_carried_through(project, new, count):
     assert version.verify(Path("data/plants"), DVC) == begun.after
     assert git("show", "--name-only", "--format=") == "data.dvc"
     assert commits.commit_of("HEAD~1")
-    assert not journal.work(Path("data")).exists()
+    assert not ingest.interrupted()
 
 
-@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("moved", [SLOW(False), True])
 def test_an_interrupted_ingest_can_be_taken_back(project, new, moved):
     before = version.verify_all(DVC), DVC.read_bytes()
     begin(new, relabel=True)
@@ -424,6 +428,7 @@ def test_an_interrupted_ingest_can_be_taken_back(project, new, moved):
     assert take(new).taken
 
 
+@pytest.mark.slow
 def test_a_new_dataset_is_taken_back_whole(project, new):
     before = DVC.read_bytes()
     begin(new, "stones", relabel=True)
@@ -435,6 +440,7 @@ def test_a_new_dataset_is_taken_back_whole(project, new):
     assert version.verify_all(DVC)
 
 
+@pytest.mark.slow
 def test_a_hand_that_changes_the_data_meanwhile_is_noticed(project, new):
     begin(new)
     paint("data/plants", {"oak/x.png": 99})
