@@ -198,7 +198,7 @@ def _score(scorer: score.Scorer, folder: Path) -> float:
             kept.keep(part.key, table)
             keys.append(part.key)
         tables = (table for key in keys if (table := kept.read(key)) is not None)
-        kept.publish(tables, scorer.schema, Path(scratch, "scores.parquet"))
+        kept.publish(tables, scorer.schema, Path(scratch, "scores.parquet"), "")
     return time.perf_counter() - began
 
 

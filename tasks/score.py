@@ -1,22 +1,24 @@
 """Score a folder with the champion, and take up again what an earlier run had finished."""
 
+import hashlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from tasks import progress, registry, store, track
-from tasks.step import log, step
+from tasks.step import step
 from transfer import predict
 from transfer import score as scoring
 from transfer.errors import CrosstrainError, DataRefusedError, NothingToDoError, SettingsError
-from transfer.parts import Parts
+from transfer.parts import Parts, holds, tables
 from transfer.score import Effort, Part, Scorer
 from transfer.sources.items import Reject
 from transfer.sources.pictures import KINDS, Pictures
@@ -36,7 +38,7 @@ class Scored:
     errors: dict[str, int]
     """How many items could not be scored, for each reason."""
     reused: int
-    """Rows that an earlier run, which did not come to its end, had finished."""
+    """Rows that an earlier run had finished."""
     seconds: float
     """Wall time of reading, scoring and writing."""
     effort: Effort
@@ -56,16 +58,30 @@ def score(source: Path, out: Path, target: str, batch: int) -> Scored:
     """
     _check(source, out, batch)
     scorer, what = _champion(target, batch)
+    return write(scorer, what, source, out)
+
+
+def write(scorer: Scorer, what: str, source: Path, out: Path, part: int = scoring.PART) -> Scored:
+    """Score with any model; see `score`.
+
+    Args:
+        what: stands for all that its answers depend on; another text takes up nothing again.
+        part: items a part.
+    """
     pictures = Pictures.open(source, scorer.model.card.limits)
-    total = _count(pictures)
+    cut = partial(scoring.parts, pictures, f"{what} {pictures.stamp}", part)
+    total, key = _survey(source, cut())
     began = time.perf_counter()
     with _alone(out) as parts, progress.bar("score", total) as advance:
         run = _Run(scorer, parts, advance)
-        run.score(scoring.parts(pictures, f"{what} {pictures.stamp}"))
-        if not run.labels:
-            parts.clear()
-            raise _nothing(source, run.errors)
-        parts.publish(run.tables(), scorer.schema, out)
+        if holds(out, key):
+            run.take(tables(out))
+        else:
+            run.score(cut())
+            if not run.labels:
+                parts.clear()
+                raise _nothing(source, run.errors)
+            parts.publish(run.tables(), scorer.schema, out, _key(run.keys))
         parts.clear()
     return Scored(
         source=str(source),
@@ -112,18 +128,24 @@ def _champion(target: str, batch: int) -> tuple[Scorer, str]:
     return Scorer(predict.load(folder), name, found.version, batch), what
 
 
-def _count(pictures: Pictures) -> int:
-    """How many items there are.
+def _survey(source: Path, cut: Iterator[Part]) -> tuple[int, str]:
+    """How many items there are, and the key of the file that they become.
 
     Raises:
         DataRefusedError: there is no picture among them.
     """
-    counts = Counter(
-        item.content.reason if isinstance(item.content, Reject) else "" for item in pictures
-    )
+    keys, counts = [], Counter[str]()
+    for part in cut:
+        keys.append(part.key)
+        contents = [item.content for item in part.items]
+        counts.update(one.reason if isinstance(one, Reject) else "" for one in contents)
     if not counts[""]:
-        raise _nothing(pictures.source, counts)
-    return counts.total()
+        raise _nothing(source, counts)
+    return counts.total(), _key(keys)
+
+
+def _key(keys: Sequence[str]) -> str:
+    return hashlib.sha256("".join(keys).encode()).hexdigest()
 
 
 def _nothing(source: Path, errors: Counter[str]) -> DataRefusedError:
@@ -165,8 +187,11 @@ class _Run:
         for part, table in self.scorer.score(self._missing(cut)):
             self.parts.keep(part.key, table)
             self._count(table)
-        if self.reused:
-            log.info("%d rows were finished before", self.reused)
+
+    def take(self, finished: Iterable[pa.Table]) -> None:
+        for table in finished:
+            self.reused += table.num_rows
+            self._count(table)
 
     def tables(self) -> Iterator[pa.Table]:
         for key in self.keys:
@@ -184,8 +209,7 @@ class _Run:
             if table is None:
                 yield part
             else:
-                self.reused += table.num_rows
-                self._count(table)
+                self.take([table])
 
     def _count(self, table: pa.Table) -> None:
         self.labels.update(_counts(table["label"]))

@@ -12,6 +12,28 @@ from pyarrow import parquet
 
 from transfer.files import fsync
 
+KEY = b"crosstrain.key"
+
+
+def tables(out: Path) -> Iterator[pa.Table]:
+    """The row groups of a file, one at a time.
+
+    Raises:
+        OSError: there is no such file, or its checksums do not hold.
+    """
+    with parquet.ParquetFile(out, page_checksum_verification=True) as file:
+        for number in range(file.num_row_groups):
+            yield file.read_row_group(number)
+
+
+def holds(out: Path, key: str) -> bool:
+    """Whether a file was published under a key and is as it was written."""
+    try:
+        marked = parquet.read_schema(out).metadata or {}
+        return marked.get(KEY) == key.encode() and sum(t.num_rows for t in tables(out)) > 0
+    except (OSError, pa.ArrowException):
+        return False
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -33,11 +55,15 @@ class Parts:
                 return file.read()
         return None
 
-    def publish(self, tables: Iterable[pa.Table], schema: pa.Schema, out: Path) -> None:
-        """Write tables to one file, a row group each, which is there whole or not at all."""
+    def publish(self, tables: Iterable[pa.Table], schema: pa.Schema, out: Path, key: str) -> None:
+        """Write tables to one file, a row group each, which is there whole or not at all.
+
+        The key stands for all of its content; `holds` asks for it.
+        """
+        marked = schema.with_metadata({KEY: key.encode()})
         with (
             self._whole(out) as unfinished,
-            parquet.ParquetWriter(unfinished, schema, write_page_checksum=True) as writer,
+            parquet.ParquetWriter(unfinished, marked, write_page_checksum=True) as writer,
         ):
             for table in tables:
                 writer.write_table(table)

@@ -189,7 +189,7 @@ def _one_array(images: list[Any]) -> NDArray[Any]:
 def _batch(images: NDArray[Any]) -> NDArray[Any]:
     """Images (N, H, W) or (N, H, W, C) of one image or a batch."""
     single = images.ndim == 2 or (images.ndim == 3 and images.shape[-1] in (1, 3, 4))
-    return images[None] if single or not images.ndim else images
+    return images[None] if single else images
 
 
 def _pixels(images: NDArray[Any]) -> NDArray[np.uint8]:
