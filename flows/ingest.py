@@ -14,7 +14,7 @@ from transfer.errors import CrosstrainError
 from transfer.settings import Settings
 
 
-@flow(name="ingest", flow_run_name="{incoming} into {dataset}")
+@flow(name="ingest", flow_run_name="{incoming.name} into {dataset}")
 def ingest(
     settings: Settings,
     incoming: Path,
