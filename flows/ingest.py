@@ -15,7 +15,7 @@ from transfer.errors import CrosstrainError
 from transfer.settings import Settings
 
 
-@flow(name="ingest", flow_run_name="{incoming} into {dataset}", **HOOKS)
+@flow(name="ingest", flow_run_name="{incoming.name} into {dataset}", **HOOKS)
 def ingest(
     settings: Settings,
     incoming: Path,

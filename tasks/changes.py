@@ -51,7 +51,7 @@ def remarks(changes: Changes) -> list[str]:
         f"conflict: {one.path} is {one.label}, and equals {one.of}, which is {one.stands_under}"
         for one in changes.conflicts[:SHOWN]
     ]
-    bad = [one for one in changes.rejects if one.reason != "hidden"]
+    bad = changes.unusable()
     told += [f"rejected: {one.path}: {one.reason} ({one.detail})" for one in bad[:SHOWN]]
     if changes.quarantine:
         told.append(f"all {len(bad)} rejected files, with reasons: {changes.quarantine}")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from tasks import commits, journal, paths, store, version
 from tasks import record as records
@@ -59,19 +59,17 @@ def alone() -> Iterator[None]:
     """Be the one process that changes the data; others wait."""
     paths.DATA.mkdir(exist_ok=True)
     lock = FileLock(paths.DATA / journal.LOCK)
-    if lock.lock_file and not _free(lock):
-        log.info("another ingest is under way; waiting for it")
-    with lock:
-        yield
-
-
-def _free(lock: FileLock) -> bool:
     try:
         lock.acquire(blocking=False)
-    except TimeoutError:
-        return False
-    lock.release()
-    return True
+    except Timeout:
+        log.info("another ingest is under way; waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        if not interrupted():
+            journal.finish(paths.DATA)
+        lock.release()
 
 
 def interrupted() -> bool:
@@ -97,7 +95,7 @@ def prepare(dataset: str, wishes: Wishes) -> Path:
         commits.check(paths.DATA_DVC)
     if wishes.push:
         version.check_remote(paths.DATA_DVC)
-    journal.finish(paths.DATA)
+    journal.finish(paths.DATA)  # what a killed one left before it had a journal
     version.verify_all(paths.DATA_DVC)
     version.preserve(paths.DATA_DVC)
     return place
@@ -172,7 +170,6 @@ def plan(delivery: Delivery, dataset: Path, wishes: Wishes, settings: Settings) 
         _report(changes)
         if changes.refused:
             raise DataRefusedError(changes.refused)
-        journal.finish(paths.DATA)
         return changes
     return _begin(root, dataset, existing, found, changes, wishes)
 
@@ -247,7 +244,7 @@ def _refusal(
 
 def _quarantine(changes: Changes, root: Path) -> str:
     """Put rejected files aside under the delivery's digest, with a list that says why."""
-    bad = [one for one in changes.rejects if one.reason != "hidden"]
+    bad = changes.unusable()
     if not bad:
         return ""
     folder = paths.QUARANTINE / changes.digest[:12]

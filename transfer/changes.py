@@ -107,6 +107,10 @@ class Changes(Section):
     """Git's id of the commit of data.dvc, where one was asked for."""
     pushed: bool = False
 
+    def unusable(self) -> list[Rejected]:
+        """The rejects, but for what file managers leave in every folder."""
+        return [one for one in self.rejects if one.reason != "hidden"]
+
     def numbers(self) -> dict[str, int]:
         """How many files met each fate."""
         told: dict[str, Sized] = {
@@ -115,7 +119,7 @@ class Changes(Section):
             "relabelled": self.relabelled,
             "duplicates": self.duplicates,
             "conflicts": self.conflicts,
-            "rejected": self.rejects,
+            "rejected": self.unusable(),
         }
         return {name: len(found) for name, found in told.items()}
 

@@ -1,9 +1,14 @@
 """A file is there whole or not at all."""
 
+import errno
+import os
 import signal
+
+import pytest
 
 from tests.death import die_at
 from transfer import files
+from transfer.files import link_or_copy, settle
 
 
 def test_a_file_is_old_or_new_whenever_the_writer_is_killed(tmp_path):
@@ -25,3 +30,36 @@ def test_writing_leaves_nothing_behind_and_makes_the_folder(tmp_path):
     files.write_atomic(path, b"two")
     assert path.read_bytes() == b"two"
     assert [p.name for p in path.parent.iterdir()] == ["plain.txt"]
+
+
+def test_a_file_settles_once_and_over_nothing(tmp_path):
+    source, place = tmp_path / "new", tmp_path / "deep/place"
+    source.write_text("new")
+    settle(source, place)
+    settle(source, place)  # again, as after a kill
+    assert (source.exists(), place.read_text()) == (False, "new")
+    os.link(place, source)  # killed between the two halves of a move
+    settle(source, place)
+    assert (source.exists(), place.read_text()) == (False, "new")
+    source.write_text("other")
+    with pytest.raises(FileExistsError):
+        settle(source, place)
+    assert (source.read_text(), place.read_text()) == ("other", "new")
+    with pytest.raises(FileNotFoundError):
+        settle(tmp_path / "absent", tmp_path / "elsewhere")
+
+
+def test_a_file_settles_where_there_are_no_hard_links(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    source, place = tmp_path / "new", tmp_path / "place"
+    source.write_text("new")
+    settle(source, place)
+    assert (source.exists(), place.read_text()) == (False, "new")
+    source.write_text("other")
+    with pytest.raises(FileExistsError):
+        settle(source, place)
+    link_or_copy(source, tmp_path / "copy")
+    assert (tmp_path / "copy").read_text() == source.read_text() == "other"
