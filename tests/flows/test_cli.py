@@ -10,7 +10,7 @@ import pytest
 
 HEAVY = ("torch", "prefect", "mlflow", "great_expectations", "dvc", "matplotlib", "sklearn")
 CROSSTRAIN = Path(sys.executable).with_name("crosstrain")
-COMMANDS = ("demo", "retrain", "predict", "champion", "report", "ui", "data")
+COMMANDS = ("demo", "retrain", "predict", "score", "champion", "report", "ui", "data")
 
 
 def crosstrain(folder: Path, *words: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
