@@ -10,7 +10,24 @@ import pytest
 
 HEAVY = ("torch", "prefect", "mlflow", "great_expectations", "dvc", "matplotlib", "sklearn")
 CROSSTRAIN = Path(sys.executable).with_name("crosstrain")
-COMMANDS = ("demo", "retrain", "predict", "champion", "report", "monitor", "ui", "data")
+COMMANDS = (
+    "demo",
+    "retrain",
+    "predict",
+    "champion",
+    "history",
+    "promote",
+    "rollback",
+    "bless",
+    "score",
+    "export",
+    "monitor",
+    "ingest",
+    "report",
+    "ui",
+    "serve",
+    "data",
+)
 
 
 def crosstrain(folder: Path, *words: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
