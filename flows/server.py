@@ -14,9 +14,13 @@ import time
 from dataclasses import dataclass
 from functools import cache
 from tempfile import TemporaryFile
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
-from transfer.errors import CrosstrainError
+from tasks.redact import hide
+from transfer.errors import CrosstrainError, SettingsError
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
 
 HOST = "127.0.0.1"
 START = 120.0  # seconds
@@ -44,6 +48,7 @@ def address() -> str:
 
     Raises:
         CrosstrainError: no server answers at PREFECT_API_URL, or none can be started.
+        SettingsError: the server at PREFECT_API_URL wants a password.
     """
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_URL
@@ -54,10 +59,27 @@ def address() -> str:
     with get_client(sync_client=True) as client:
         if (fault := client.api_healthcheck()) is not None:
             raise CrosstrainError(
-                f"no Prefect server answers at PREFECT_API_URL={named} ({fault}); start it, for "
-                "example with `crosstrain ui`, or unset PREFECT_API_URL"
+                f"no Prefect server answers at PREFECT_API_URL={hide(named)} ({fault}); start it, "
+                "for example with `crosstrain ui`, or unset PREFECT_API_URL"
             )
+        _ask(client, hide(named))
     return str(named)
+
+
+def _ask(client: "SyncPrefectClient", shown: str) -> None:
+    """Health is told to everyone; ask for something that may need a password."""
+    import httpx
+
+    try:
+        client.hello()
+    except httpx.HTTPStatusError as error:
+        code = error.response.status_code
+        if code not in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            raise CrosstrainError(f"the Prefect server at {shown} answers {code}") from error
+        raise SettingsError(
+            f"the Prefect server at {shown} wants another user and password (it answers {code}); "
+            "set PREFECT_API_AUTH_STRING=user:password"
+        ) from error
 
 
 @cache
@@ -67,9 +89,10 @@ def _own() -> _Own:
     with socket.create_server((HOST, 0)) as listening:
         # The child alone keeps the socket: a connection waits for its answer, and fails at once
         # when it has ended.
+        inherited = {k: v for k, v in os.environ.items() if k != "PREFECT_SERVER_API_AUTH_STRING"}
         child = subprocess.Popen(
             [sys.executable, "-m", "flows.server", str(listening.fileno())],
-            env=os.environ | {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"},
+            env=inherited | {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=errors,

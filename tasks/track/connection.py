@@ -122,12 +122,28 @@ def _meet(store: str) -> None:
     from mlflow import MlflowClient
 
     if address.kind() == "http":
-        import requests
-
-        requests.get(f"{store.rstrip('/')}/health", timeout=ANSWER).raise_for_status()
-        return
+        return _knock(store)
     with lock("store"):
         MlflowClient(tracking_uri=store).search_registered_models(max_results=1)
+
+
+def _knock(store: str) -> None:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    known = get_default_host_creds(store)
+    http_request(known, "/health", "GET", max_retries=0, timeout=ANSWER).raise_for_status()
+    try:
+        MlflowClient(tracking_uri=store).search_registered_models(max_results=1)
+    except MlflowException as error:
+        if error.get_http_status_code() not in (401, 403):
+            raise
+        raise SettingsError(
+            f"the MLflow server at {address.shown()} wants another user and password; set "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        ) from error
 
 
 def _errors() -> tuple[type[Exception], ...]:

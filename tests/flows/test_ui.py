@@ -1,26 +1,28 @@
 """The two servers of `crosstrain ui`."""
 
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
+from flows import server
+from tasks import registry
 from tests import prefect_home
+from tests.ports import free_port
+from transfer.errors import SettingsError
 
+SECRET = "a-long-and-secret-word"
 COMMAND = [Path(sys.executable).with_name("crosstrain"), "ui"]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
 
 
 @pytest.fixture
@@ -28,15 +30,18 @@ def ports() -> tuple[int, int]:
     return free_port(), free_port()
 
 
-@pytest.fixture
-def ui(tmp_path: Path, ports: tuple[int, int]) -> Iterator["subprocess.Popen[str]"]:
+@contextmanager
+def started(
+    folder: Path, ports: tuple[int, int], environment: dict[str, str]
+) -> Iterator["subprocess.Popen[str]"]:
     """The command in a new project, in a process group of its own, as in a terminal."""
-    (tmp_path / "params.yaml").write_text("{}")
-    prefect_home.write(tmp_path / ".prefect")
+    (folder / "params.yaml").write_text("{}")
+    prefect_home.write(folder / ".prefect")
     options = ["--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1])]
     with subprocess.Popen(
         [*COMMAND, *options],
-        cwd=tmp_path,
+        cwd=folder,
+        env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -47,6 +52,24 @@ def ui(tmp_path: Path, ports: tuple[int, int]) -> Iterator["subprocess.Popen[str
             process.terminate()  # stops both servers
 
 
+@pytest.fixture
+def ui(tmp_path: Path, ports: tuple[int, int]) -> Iterator["subprocess.Popen[str]"]:
+    """The command without passwords."""
+    with started(tmp_path, ports, {}) as process:
+        yield process
+
+
+@pytest.fixture
+def guarded(tmp_path: Path, ports: tuple[int, int]) -> Iterator["subprocess.Popen[str]"]:
+    """The command with a password for each server."""
+    environment = {
+        "PREFECT_SERVER_API_AUTH_STRING": f"keeper:{SECRET}",
+        "MLFLOW_AUTH_ADMIN_PASSWORD": SECRET,
+    }
+    with started(tmp_path, ports, environment) as process:
+        yield process
+
+
 def test_both_servers_answer_on_loopback_until_ctrl_c(
     ui: "subprocess.Popen[str]", ports: tuple[int, int]
 ) -> None:
@@ -55,7 +78,7 @@ def test_both_servers_answer_on_loopback_until_ctrl_c(
     assert told == [
         f"Prefect  http://127.0.0.1:{ports[0]}",
         f"MLflow   http://127.0.0.1:{ports[1]}",
-        "Ctrl-C stops both.",
+        "Ctrl-C stops all of it.",
     ]
     prefect, mlflow = (f"http://127.0.0.1:{port}" for port in ports)
     assert httpx.get(f"{prefect}/api/health").json() is True
@@ -96,3 +119,65 @@ def test_a_taken_port_is_told_before_anything_starts(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr == f"crosstrain: port {port} is taken; choose another with --mlflow-port\n"
     assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
+
+
+def test_with_passwords_both_servers_ask_for_them_and_show_them_nowhere(
+    guarded: "subprocess.Popen[str]",
+    ports: tuple[int, int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert guarded.stdout is not None
+    told = "".join(guarded.stdout.readline() for _ in range(3))
+    assert told.endswith("Ctrl-C stops all of it.\n")
+    prefect, mlflow = (f"http://127.0.0.1:{port}" for port in ports)
+    models = f"{mlflow}/api/2.0/mlflow/registered-models/search"
+    for url, user in ((f"{prefect}/api/admin/version", "keeper"), (models, "admin")):
+        assert httpx.get(url).status_code == 401
+        assert httpx.get(url, auth=(user, "wrong-but-long-word")).status_code == 401
+        assert httpx.get(url, auth=(user, SECRET)).status_code == 200
+    family = [psutil.Process(guarded.pid), *psutil.Process(guarded.pid).children(recursive=True)]
+    assert SECRET not in "".join(word for one in family for word in one.cmdline())
+    _clients_need_them(prefect, mlflow, tmp_path, monkeypatch)
+    guarded.send_signal(signal.SIGINT)
+    assert guarded.wait(timeout=120) == 130
+    assert SECRET not in told + guarded.stdout.read()
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert tmp_path / "mlruns/basic_auth.db" in files
+    assert not [path for path in files if SECRET.encode() in path.read_bytes()]
+
+
+def _clients_need_them(
+    prefect: str, mlflow: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow)
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+    api = {PREFECT_API_URL: f"{prefect}/api"}
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong-but-long-word")
+    with pytest.raises(SettingsError, match="set MLFLOW_TRACKING_USERNAME and"):
+        registry.champion("plants")
+    with (
+        temporary_settings({**api, PREFECT_API_AUTH_STRING: "keeper:wrong-but-long-word"}),
+        pytest.raises(SettingsError, match="set PREFECT_API_AUTH_STRING=user:password"),
+    ):
+        server.address()
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", SECRET)
+    assert registry.champion("plants") is None
+    with temporary_settings({**api, PREFECT_API_AUTH_STRING: f"keeper:{SECRET}"}):
+        assert server.address() == f"{prefect}/api"
+
+
+def test_a_server_of_mlflow_that_runs_elsewhere_is_told_not_started(
+    tmp_path: Path, ports: tuple[int, int]
+) -> None:
+    elsewhere = {"MLFLOW_TRACKING_URI": f"https://keeper:{SECRET}@mlflow.example.org"}
+    with started(tmp_path, ports, elsewhere) as process:
+        assert process.stdout is not None
+        assert [process.stdout.readline().rstrip() for _ in range(3)] == [
+            f"Prefect  http://127.0.0.1:{ports[0]}",
+            "MLflow   https://keeper:***@mlflow.example.org (MLFLOW_TRACKING_URI)",
+            "Ctrl-C stops all of it.",
+        ]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=120) == 130

@@ -1,15 +1,16 @@
 """A process that forks others, which do something in a project and may be killed on the way.
 
 Reads a line of JSON at a time: a list of jobs to do at the same time, each {folder, action,
-arguments, die_at}. A job with ``die_at`` n is killed before its nth step. Writes their exit codes.
-The one argument is a project that is asked a question first, so that every import is done before
-a fork.
+arguments, die_at, environment}. A job with ``die_at`` n is killed before its nth step. Writes
+their exit codes. The one argument is a project that is asked a question first, so that every
+import is done before a fork.
 """
 
 import json
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 import mlflow.pyfunc
@@ -36,6 +37,8 @@ STEPS = {
         "set_logged_model_tags",
         "set_model_version_tag",
         "set_registered_model_alias",
+        "set_registered_model_tag",
+        "delete_registered_model_tag",
     ],
 }
 
@@ -69,8 +72,15 @@ def mortal(function, die_at, count):
     return step
 
 
+def begin(folders):
+    run = track.log_run(track.RunRecord("key", "run", {}, {}, {}, [], [], {}))
+    for number, folder in enumerate(folders, start=1):
+        register(folder, f"model {number}", run)
+
+
 def do(job):
     os.chdir(job["folder"])
+    os.environ.update(job.get("environment", {}))
     count = [0]
     for owner, names in STEPS.items():
         for name in names:
@@ -85,6 +95,8 @@ def start(job):
         try:
             do(job)
             status = 0
+        except Exception:
+            traceback.print_exc()
         finally:
             os._exit(status)
     return child

@@ -1,12 +1,15 @@
 import shutil
 import sqlite3
+import sys
+import time
+import traceback
 from contextlib import closing
 
 import pytest
 
 from tasks import track
 from tasks.track import connection
-from transfer.errors import CrosstrainError
+from transfer.errors import CrosstrainError, SettingsError
 
 
 def ask(database, query):
@@ -73,3 +76,53 @@ def test_a_store_that_cannot_be_opened_is_named(tmp_path, monkeypatch):
     (tmp_path / "mlruns" / "mlflow.db").write_bytes(b"not a database" * 1000)
     with pytest.raises(CrosstrainError, match=r"could not open the tracking store .*mlflow\.db"):
         track.client()
+
+
+@pytest.mark.postgres
+def test_a_database_without_a_place_for_files_is_refused(project, postgres, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", postgres.database("homeless"))
+    monkeypatch.delenv("MLFLOW_DEFAULT_ARTIFACT_ROOT", raising=False)
+    told = r"keeper:\*\*\*@127.* holds no files; say where they go, .*=s3://bucket/folder"
+    with pytest.raises(SettingsError, match=told):
+        connection.experiment_id(track.client())
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("postgresql://keeper:wrong-word@127.0.0.1:{port}/postgres", "password authentication"),
+        ("postgresql://keeper:wrong-word@127.0.0.1:9/mlflow", "refused"),
+        ("http://keeper:wrong-word@127.0.0.1:9", "refused"),
+        ("nonsense://keeper:wrong-word@127.0.0.1:9", "keeper"),
+    ],
+)
+def test_what_does_not_answer_is_told_at_once_and_without_its_password(
+    project, postgres, monkeypatch, uri, told
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.format(port=postgres.port))
+    began = time.monotonic()
+    with pytest.raises(CrosstrainError, match=told) as caught:
+        track.client()
+    assert time.monotonic() - began < 20
+    told = "".join(traceback.format_exception(caught.value))
+    assert "keeper:***@127.0.0.1" in str(caught.value)
+    assert "wrong-word" not in told
+
+
+def test_a_missing_driver_is_told_with_its_extra(project, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://keeper:word@127.0.0.1:9/mlflow")
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
+    with pytest.raises(SettingsError, match=r"psycopg2 .* pip install 'crosstrain\[postgres\]'"):
+        track.client()
+
+
+@pytest.mark.postgres
+def test_two_processes_may_open_an_empty_database_together(project, postgres, at_once):
+    uri = postgres.database("together")
+    environment = {"MLFLOW_TRACKING_URI": uri, "MLFLOW_DEFAULT_ARTIFACT_ROOT": str(project)}
+    job = {"action": "begin", "arguments": [[]], "environment": environment}
+    folders = [project / name for name in ("here", "there")]
+    for folder in folders:
+        folder.mkdir()
+    assert at_once(*({**job, "folder": str(folder)} for folder in folders)) == [0, 0]
