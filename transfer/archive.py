@@ -116,7 +116,8 @@ def checked(name: str, max_depth: int) -> str | Reject:
         return Reject(repr(name)[1:-1], "bad_name", "the name holds a control character")
     plain = unicodedata.normalize("NFC", name.replace("\\", "/"))
     parts = [part for part in plain.split("/") if part not in ("", ".")]
-    if plain.startswith("/") or re.match(r"[A-Za-z]:", plain) or ".." in parts:
+    drive = any(re.match(r"[A-Za-z]:", part) for part in parts)
+    if plain.startswith("/") or drive or ".." in parts:
         return Reject(name, "path_escape", "it leads out of the delivery")
     if not parts or max(len(part.encode()) for part in parts) > _LONGEST:
         told = f"a part of the name is empty or longer than {_LONGEST} bytes"

@@ -95,6 +95,7 @@ ESCAPES = [
     "rose\\..\\..\\evil.png",
     "C:\\evil.png",
     "c:evil.png",
+    ".\\c:evil.png",
     "\\\\host\\share\\evil.png",
 ]
 
