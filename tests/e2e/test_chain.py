@@ -21,11 +21,13 @@ from tests.e2e.project import LOG, Project, figures, together, wait
 NAME = "crosstrain-small"
 ASK = """
 import json, sys
+from pathlib import Path
 import mlflow, numpy as np
 files, arrays, answer = sys.argv[1:]
 model = mlflow.pyfunc.load_model("models:/crosstrain-small@champion", suppress_warnings=True)
-asked = json.loads(open(files).read())
-np.savez(answer, files=model.predict(asked), arrays=model.predict(np.load(arrays)))
+asked = [Path(file) for file in json.loads(open(files).read())]
+told = lambda answers: [list(one["probabilities"].values()) for one in answers]
+np.savez(answer, files=told(model.predict(asked)), arrays=told(model.predict(np.load(arrays))))
 """
 FIELDS = {
     "gain": {"metric", "point", "low", "high"},
