@@ -133,9 +133,8 @@ def use(here: Project, there: Project) -> None:
     answers = [m.run("predict", *pictures, "--target", "small", "--json") for m in (here, there)]
     assert answers[0].stdout == answers[1].stdout
     assert len(answers[0].stdout.splitlines()) == 3
-    for machine in (here, there):
-        assert not (machine.folder / "mlruns/mlflow.db").exists()
-        assert not (machine.folder / "mlruns/ledger.jsonl").exists()
+    assert not (there.folder / "mlruns/mlflow.db").exists()
+    assert not (there.folder / "mlruns/ledger.jsonl").exists()
 
 
 def assert_told_nowhere(secrets: tuple[str, ...], *machines: Project) -> None:
@@ -176,6 +175,30 @@ def test_two_machines_with_postgresql_s3_and_a_prefect_server(
             rows = str(database.execute(text(f"SELECT * FROM {table}")).all())
             for word in (SECRET, s3.SECRET, postgresql.PASSWORD):
                 assert word not in rows
+
+
+def test_a_project_moves_from_one_folder_to_a_shared_store_without_training_again(
+    digit_project: Project,
+    postgres: postgresql.Server,
+    objects: dict[str, str],
+    tmp_path: Path,
+    api: str,
+) -> None:
+    alone = at(digit_project, tmp_path / "a", {"PREFECT_API_URL": api})
+    for seed in (0, 3):
+        alone.run("retrain", "--set", f"adapt.seeds=[{seed}]", *EASY)
+    before = champion(alone)
+    shared = {
+        **objects,
+        "MLFLOW_TRACKING_URI": postgres.database("moved"),
+        "MLFLOW_DEFAULT_ARTIFACT_ROOT": s3.make_bucket(objects, "moved"),
+    }
+    team = Project(alone.folder, alone.environment | shared)
+    team.run("retrain", "--set", "adapt.seeds=[3]", *EASY)
+    assert set(team.result().seconds.reused) >= {"pretrain", "adapt", "evaluate", "compose"}
+    assert champion(team) == (1, {"champion": 1, "challenger": 1})
+    assert ask(team, HISTORY) == str([("promoted", 1)])
+    assert champion(alone) == before == (2, {"champion": 2, "challenger": 2, "previous": 1})
 
 
 def test_two_machines_with_a_server_of_mlflow(
