@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from tests.e2e.conftest import copy
@@ -99,9 +100,9 @@ def test_new_data_starts_a_retrain(served: Served) -> None:
 def test_everything_killed_goes_on_when_it_is_served_again(served: Served) -> None:
     identity = served.start(settings__adapt__budget__steps=600)
     served.pid(identity)
-    os.killpg(served.process.pid, signal.SIGKILL)
-    for line in served.project.processes():
-        subprocess.run(["pkill", "-9", "-f", "--", line[-40:]], check=False)
+    for process in psutil.process_iter(["cwd"]):
+        if process.info["cwd"] == str(served.project.folder):
+            process.kill()
     served.process.wait()
     wait(lambda: not served.project.processes(), seconds=30, every=0.1)
     served.process = serve(served.project, served.ports).process
