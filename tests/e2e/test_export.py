@@ -83,6 +83,7 @@ def test_the_example_answers_as_predict(
         np.testing.assert_allclose(pairs[0], pairs[1], atol=2e-5)
 
 
+@pytest.mark.slow
 def test_other_data_than_the_champions_is_refused_unless_told_otherwise(
     exported: tuple[Project, dict[str, Any]], tmp_path: Path
 ) -> None:
