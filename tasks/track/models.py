@@ -99,15 +99,15 @@ def _version(
     """Make a version of a logged model, and name it in the model's own tags, as MLflow's UI does.
 
     The source is a location: MLflow looks a ``models:/`` source up in its global store, which
-    need not be this one.
+    need not be this one. Its server takes a location only with the id of the model that is there.
     """
     if not store.search_registered_models(f"name = '{name}'"):
         store.create_registered_model(name)
-    version = int(
-        store.create_model_version(name, model.artifact_location, run_id, dict(tags)).version
-    )
+    place, identity = model.artifact_location, model.model_id
+    made = store.create_model_version(name, place, run_id, dict(tags), model_id=identity)
+    version = int(made.version)
     link = json.dumps([{"name": name, "version": version}])
-    store.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": link})
+    store.set_logged_model_tags(identity, {"mlflow.modelVersions": link})
     return version
 
 
