@@ -103,11 +103,13 @@ def _version(
     """Make a version of a logged model.
 
     The source is a location: MLflow looks a ``models:/`` source up in its global store, which
-    need not be this one.
+    need not be this one. Its server takes a location only with the id of the model that is there.
     """
     if not store.search_registered_models(f"name = '{name}'"):
         store.create_registered_model(name)
-    return store.create_model_version(name, model.artifact_location, run_id, dict(tags))
+    return store.create_model_version(
+        name, model.artifact_location, run_id, dict(tags), model_id=model.model_id
+    )
 
 
 def _name(store: "MlflowClient", experiment: str, version: "ModelVersion") -> None:
