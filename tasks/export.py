@@ -14,7 +14,7 @@ from transfer import checkpoint, settings
 from transfer import export as library
 from transfer.arrays import pool_items, test_items
 from transfer.edge import packages, tflite
-from transfer.errors import DataRefusedError, NothingToDoError
+from transfer.errors import DataRefusedError
 from transfer.export import Format, Report
 from transfer.files import write_atomic
 from transfer.predict import Card
@@ -41,13 +41,8 @@ def champion(target: str) -> Subject:
         ModelFileError: its files cannot be read.
         SettingsError: its settings are of another version.
     """
-    name = f"crosstrain-{target}"
-    found = registry.champion(name)
-    if found is None:
-        raise NothingToDoError(
-            f"{name} has no champion to export; train one with `crosstrain retrain`, or name "
-            "another target with --target"
-        )
+    found = registry.champion_of(target)
+    name = found.name
     record = bless.record_of(name, found.version)
     where = f"the record of version {found.version} of {name}"
     folder = track.model_folder(name, found.version)

@@ -7,7 +7,6 @@ from tasks import monitor_pictures, monitor_report, paths, registry, track
 from tasks.step import log, step
 from transfer import fresh, monitored, predict, reference
 from transfer.drift import MonitorSettings
-from transfer.errors import NothingToDoError
 from transfer.files import write_atomic
 from transfer.fresh import Fresh, Pictures
 from transfer.monitored import Monitored
@@ -36,18 +35,12 @@ def look(folder: Path, target: str, settings: MonitorSettings) -> Looked:
         DataRefusedError: there is no dataset, or it is damaged as a whole.
         ModelFileError: the champion cannot be read.
     """
-    name = f"crosstrain-{target}"
-    champion = registry.champion(name)
-    if champion is None:
-        raise NothingToDoError(
-            f"{name} has no champion yet; train one with `crosstrain retrain`, or name another "
-            "target with --target"
-        )
-    place = track.model_folder(name, champion.version)
+    champion = registry.champion_of(target)
+    place = track.model_folder(champion.name, champion.version)
     known, model = reference.load(place), predict.load(place)
     source = fresh.pictures(folder, model.card)
     seen = fresh.observe(model, source, most=settings.max_items, seed=settings.seed)
-    return Looked(name, champion.version, model, known, source, seen)
+    return Looked(champion.name, champion.version, model, known, source, seen)
 
 
 @step("judge", tags=["monitor"])

@@ -21,6 +21,7 @@ __all__ = [
     "Champion",
     "Promotion",
     "champion",
+    "champion_of",
     "digest",
     "history",
     "model_folder",
@@ -90,6 +91,22 @@ def champion(name: str) -> Champion | None:
             return None
         version = store.get_model_version(name, str(aliases["champion"]))
         return Champion(name, aliases["champion"], version.run_id, aliases, dict(version.tags))
+
+
+def champion_of(target: str) -> Champion:
+    """The champion of a target dataset.
+
+    Raises:
+        NothingToDoError: it has none.
+    """
+    name = f"crosstrain-{target}"
+    found = champion(name)
+    if found is None:
+        raise NothingToDoError(
+            f"{name} has no champion yet; train one with `crosstrain retrain`, or name another "
+            "target with --target"
+        )
+    return found
 
 
 def promote(

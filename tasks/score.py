@@ -17,7 +17,7 @@ from tasks import progress, registry, store, track
 from tasks.step import step
 from transfer import predict
 from transfer import score as scoring
-from transfer.errors import CrosstrainError, DataRefusedError, NothingToDoError, SettingsError
+from transfer.errors import CrosstrainError, DataRefusedError, SettingsError
 from transfer.parts import Parts, holds, tables
 from transfer.score import Effort, Part, Scorer
 from transfer.sources.items import Reject
@@ -111,13 +111,8 @@ def _check(source: Path, out: Path, batch: int) -> None:
 
 def _champion(target: str, batch: int) -> tuple[Scorer, str]:
     """The champion, and a digest of all that its answers depend on."""
-    name = f"crosstrain-{target}"
-    found = registry.champion(name)
-    if found is None:
-        raise NothingToDoError(
-            f"{name} has no champion yet; train one with `crosstrain retrain`, or name another "
-            "target"
-        )
+    found = registry.champion_of(target)
+    name = found.name
     folder = track.model_folder(name, found.version)
     what = store.key(
         "score",

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 
 from tasks import environment, paths
-from transfer.errors import NothingToDoError
 
 app = typer.Typer(
     name="crosstrain",
@@ -44,24 +43,6 @@ def begin() -> None:
     from flows import server
 
     server.begin()
-
-
-def champion_of(target: str) -> tuple[str, Any]:
-    """Registered name of a target's model, and its champion.
-
-    Raises:
-        NothingToDoError: there is none.
-    """
-    from tasks import registry
-
-    name = f"crosstrain-{target}"
-    found = registry.champion(name)
-    if found is None:
-        raise NothingToDoError(
-            f"{name} has no champion yet; train one with `crosstrain retrain`, or name another "
-            "target with --target"
-        )
-    return name, found
 
 
 def show(told: dict[str, Any], *, as_json: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.app import MODEL, AsJson, Target, app, champion_of, enter, show
+from flows.cli.app import MODEL, AsJson, Target, app, enter, show
 
 
 @app.command(
@@ -20,12 +20,11 @@ def predict(
     """Predict classes of image files with the champion."""
     files = [file.absolute() for file in files]
     enter()
+    from tasks import registry, track
     from transfer import predict as prediction
 
-    name, champion = champion_of(target)
-    from tasks import track
-
-    model = prediction.load(track.model_folder(name, champion.version))
+    champion = registry.champion_of(target)
+    model = prediction.load(track.model_folder(champion.name, champion.version))
     for file in files:
         probabilities = model.predict_files([file])[0].tolist()
         ranked = sorted(zip(probabilities, model.class_names, strict=True), reverse=True)
@@ -41,9 +40,11 @@ def predict(
 def champion(target: Target = "digits", as_json: AsJson = False) -> None:
     """Show the champion of a target: version, aliases, figures, data revisions."""
     enter()
-    name, found = champion_of(target)
+    from tasks import registry
+
+    found = registry.champion_of(target)
     told = {
-        "name": name,
+        "name": found.name,
         "version": found.version,
         "aliases": found.aliases,
         "figures": found.figures,

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.app import MODEL, AsJson, Params, Target, app, begin, champion_of, enter
+from flows.cli.app import MODEL, AsJson, Params, Target, app, begin, enter
 from tasks import paths
 from transfer.errors import CrosstrainError, SettingsError
 
@@ -92,9 +92,10 @@ def bless(
     """Show the record of why a version was promoted or refused, or recompute it."""
     enter()
     from tasks import bless as records
+    from tasks import registry
 
     name = f"crosstrain-{target}"
-    number = version or champion_of(target)[1].version
+    number = version or registry.champion_of(target).version
     if not verify:
         print(json.dumps(records.record_of(name, number), indent=1))
         return

@@ -135,7 +135,7 @@ def test_data_of_another_version_is_refused_with_the_way_out(converted, tmp_path
 
 
 def test_without_a_champion_there_is_nothing_to_export(project):
-    with pytest.raises(NothingToDoError, match="no champion to export"):
+    with pytest.raises(NothingToDoError, match="has no champion yet"):
         export.champion("plants")
 
 
