@@ -1,8 +1,13 @@
 """Ask a person, in Prefect's UI, before a model is promoted."""
 
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
 from prefect.exceptions import FlowPauseTimeout
 from prefect.flow_runs import pause_flow_run
 from prefect.input import RunInput
+from prefect.runtime import flow_run
+from prefect.states import Running
 from pydantic import Field
 
 from tasks.judge import Judged
@@ -32,9 +37,16 @@ def consent(judged: Judged, settings: PromoteSettings) -> Consent | None:
             poll_interval=2,
         )
     except FlowPauseTimeout:
+        _go_on()
         why = f"no answer in {settings.approval_hours:g} hours; the champion stays"
         return Consent(False, "nobody", why)
     return Consent(answer.approve, answer.name, answer.reason or "no reason given")
+
+
+def _go_on() -> None:
+    """Tell Prefect that the run goes on: it takes one that nobody resumed for failed."""
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(UUID(str(flow_run.id)), Running(), force=True)
 
 
 def _question(judged: Judged) -> str:

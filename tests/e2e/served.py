@@ -4,6 +4,7 @@ import json
 import signal
 import socket
 import subprocess
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,12 @@ class Served:
     process: "subprocess.Popen[bytes]"
 
     def ask(self, method: str, path: str, **body: Any) -> Any:
-        told = httpx.request(method, f"{self.api}{path}", json=body or None, timeout=60)
+        """Ask the API; like Prefect's own client, again when its database is busy."""
+        for _ in range(10):
+            told = httpx.request(method, f"{self.api}{path}", json=body or None, timeout=60)
+            if told.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            time.sleep(1)
         told.raise_for_status()
         return told.json() if told.content else None
 
