@@ -14,6 +14,8 @@ from tests.e2e.conftest import copy
 from tests.e2e.project import ROOT, Project
 from tests.examples.test_predict_onnx import FILES
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = ROOT / "examples" / "predict_onnx.py"
 ODD = ("wide", "RGBA", "palette", "EXIF 6", "16 bit", "grey")
 

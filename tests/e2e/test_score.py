@@ -11,6 +11,8 @@ import pytest
 from tests.e2e.conftest import copy
 from tests.e2e.project import Project
 
+pytestmark = pytest.mark.slow
+
 COPIES = 30
 
 
