@@ -7,6 +7,7 @@ from pydantic import Field
 
 from flows.decide import decide
 from flows.hooks import HOOKS
+from tasks import registry
 from tasks.bless import case_of
 from tasks.promote import Outcome
 from transfer.settings import Settings
@@ -31,6 +32,6 @@ def promote(
         settings: the rules, and everything else in params.yaml.
         forced_reason: why to promote it against the rules; empty does not force.
     """
-    name = f"crosstrain-{target}"
+    name = registry.name_of(target)
     evaluated, dataset, record = case_of(name, version, forced=bool(forced_reason))
     return decide(name, version, evaluated, dataset, record, settings, forced_reason or None)

@@ -5,6 +5,7 @@ from prefect import flow
 from flows.hooks import HOOKS
 from flows.notify import configured, tell
 from flows.who import who
+from tasks import registry
 from tasks.promote import rollback as undo
 
 
@@ -16,7 +17,7 @@ def rollback(target: str, reason: str) -> str:
         target: name of the target dataset.
         reason: why; it goes into the ledger.
     """
-    done = undo(f"crosstrain-{target}", reason, who())
+    done = undo(registry.name_of(target), reason, who())
     told = {"model": done.name, "version": done.version, "reasons": [f"rolled back: {reason}"]}
     tell("promoted", target, told, configured())
     message: str = done.message

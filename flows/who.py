@@ -2,7 +2,7 @@
 
 from prefect.runtime import deployment, flow_run
 
-from tasks.identity import person
+from tasks.identity import at_a_terminal, person
 
 
 def who() -> str:
@@ -11,6 +11,6 @@ def who() -> str:
     A run that its schedule started has Prefect's tag for it.
     """
     if deployment.id is None:
-        return f"{person()}, from a terminal"
+        return at_a_terminal()
     how = "by schedule" if "auto-scheduled" in flow_run.tags else "on request"
     return f"{person()}, deployment {deployment.name} {how}, run {flow_run.name}"

@@ -102,15 +102,7 @@ def judge(
             "rules": rules.model_dump(mode="json")["rules"],
             "evaluate": evaluation.model_dump(mode="json"),
         },
-        "evidence": {
-            "model": digest,
-            "evaluation": case.digest,
-            "champion": None if answers is None else digest_of_array(answers),
-            "loaded_back": asked.loaded_back,
-            "served": asked.fault,
-            "milliseconds": asked.milliseconds,
-            "megabytes": megabytes,
-        },
+        "evidence": _kept(digest, case, answers, asked, megabytes),
     }
     if answers is not None:
         run = registry.run_of(name, version)
@@ -118,6 +110,25 @@ def judge(
     return Judged(
         name, version, before, decision.promote, list(decision.reasons), outcomes, blessing
     )
+
+
+def _kept(
+    model: str,
+    case: Case,
+    champion: NDArray[np.float32] | None,
+    asked: Asked,
+    megabytes: float,
+) -> dict[str, Any]:
+    """What a record says of its evidence, by which it can be recomputed."""
+    return {
+        "model": model,
+        "evaluation": case.digest,
+        "champion": None if champion is None else digest_of_array(champion),
+        "loaded_back": asked.loaded_back,
+        "served": asked.fault,
+        "milliseconds": asked.milliseconds,
+        "megabytes": megabytes,
+    }
 
 
 def evidence(

@@ -1,5 +1,6 @@
 """Look at new data with the champion, judge it, and write the report."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def judge(looked: Looked, folder: Path, target: str, settings: MonitorSettings) 
         version=looked.version,
         folder=str(folder),
     )
-    log.log(30 if found.drift else 20, "%s", found.sentence)
+    log.log(logging.WARNING if found.drift else logging.INFO, "%s", found.sentence)
     return found
 
 

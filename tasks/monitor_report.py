@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks import paths, wording
+from tasks.pages import templates
 from tasks.summary import plain, plain_only, safe
 from tasks.wording import percent
 from transfer.drift import Name, Test
@@ -64,16 +65,9 @@ def render(found: Monitored, pictures: Mapping[str, bytes]) -> str:
         found: everything that is told.
         pictures: SVG by name, as `tasks.monitor_pictures.draw` gives them.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates()
     filters = {"percent": percent, "count": wording.count, "p_value": p_value, "effect": effect}
     environment.filters.update(filters, outcome=outcome, basis=basis)
     drawn = {name: Markup(content.decode()) for name, content in pictures.items()}

@@ -35,7 +35,7 @@ class Consent:
 
 def model_name(settings: Settings) -> str:
     """Name of the registered model of a target."""
-    return f"crosstrain-{settings.target.label}"
+    return registry.name_of(settings.target.label)
 
 
 @step("register", tags=["registry"], retries=2, timeout=900)

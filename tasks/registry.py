@@ -25,6 +25,7 @@ __all__ = [
     "digest",
     "history",
     "model_folder",
+    "name_of",
     "promote",
     "recover",
     "refuse",
@@ -93,13 +94,18 @@ def champion(name: str) -> Champion | None:
         return Champion(name, aliases["champion"], version.run_id, aliases, dict(version.tags))
 
 
+def name_of(target: str) -> str:
+    """Registered name of the model of a target dataset."""
+    return f"crosstrain-{target}"
+
+
 def champion_of(target: str) -> Champion:
     """The champion of a target dataset.
 
     Raises:
         NothingToDoError: it has none.
     """
-    name = f"crosstrain-{target}"
+    name = name_of(target)
     found = champion(name)
     if found is None:
         raise NothingToDoError(

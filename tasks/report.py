@@ -5,13 +5,13 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks import wording
+from tasks.pages import templates
 from tasks.pictures import Curve
 from tasks.summary import markdown, terminal
 from transfer.result import Evaluation, Result
@@ -66,15 +66,7 @@ def render(
 
 
 def _template() -> "Template":
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates()
     for name in ("percent", "points", "duration", "count", "listed", "outcome"):
         environment.filters[name] = getattr(wording, name)
     return environment.get_template("report.html")

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from flows.deployments import deployments
+from flows.deployments import ONE_AT_A_TIME, deployments
 from transfer.method import Method, known
 from transfer.settings import Settings
 
@@ -106,7 +106,7 @@ def prefect(values: dict[str, Any]) -> str:
                 "parameters": told,
                 "schedules": schedules,
                 "triggers": [{"type": "event", **t} for t in triggers],
-                "concurrency_limit": {"limit": 1, "collision_strategy": "ENQUEUE"},
+                "concurrency_limit": ONE_AT_A_TIME.model_dump(mode="json", exclude_none=True),
                 "tags": one.tags,
                 "work_pool": {"name": "crosstrain"},
             }

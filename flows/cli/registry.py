@@ -19,7 +19,7 @@ def history(target: Target = "digits", as_json: AsJson = False) -> None:
     enter()
     from tasks import registry
 
-    events = registry.history(f"crosstrain-{target}")
+    events = registry.history(registry.name_of(target))
     if as_json:
         print(json.dumps(events, indent=1))
         return
@@ -45,9 +45,9 @@ def rollback(reason: Reason, target: Target = "digits") -> None:
     """Make the previous champion champion again."""
     enter()
     from tasks import registry
-    from tasks.identity import person
+    from tasks.identity import at_a_terminal
 
-    done = registry.rollback(f"crosstrain-{target}", reason, who=f"{person()}, from a terminal")
+    done = registry.rollback(registry.name_of(target), reason, who=at_a_terminal())
     print(f"{done.name}: {done.message}; it was version {done.replaced}")
 
 
@@ -94,7 +94,7 @@ def bless(
     from tasks import bless as records
     from tasks import registry
 
-    name = f"crosstrain-{target}"
+    name = registry.name_of(target)
     number = version or registry.champion_of(target).version
     if not verify:
         print(json.dumps(records.record_of(name, number), indent=1))

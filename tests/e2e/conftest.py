@@ -20,6 +20,7 @@ from tasks import demo_data, environment
 from tests import prefect_home
 from tests.e2e import project as projects
 from tests.e2e.project import Project, Stopped, wait
+from tests.e2e.served import Served, free_port, serve, stop
 
 LARGE, SMALL = slice(0, 900), slice(900, 1300)
 
@@ -210,3 +211,12 @@ def copy(project: Project, folder: Path, api: str | None = None) -> Project:
     """Copy a project with all that is in it, for another Prefect server or one of its own."""
     shutil.copytree(project.folder, folder)
     return project.at(folder, api)
+
+
+@pytest.fixture(scope="module")
+def served(digit_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The digits, served as long as a module's tests."""
+    project = copy(digit_project, tmp_path_factory.mktemp("served") / "project")
+    made = serve(project, (free_port(), free_port()))
+    yield made
+    stop(made)

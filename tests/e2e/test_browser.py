@@ -12,19 +12,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.e2e.conftest import copy
-from tests.e2e.project import Project
-from tests.e2e.served import Served, free_port, serve, stop
+from tests.e2e.served import Served
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def served(digit_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    project = copy(digit_project, tmp_path_factory.mktemp("button") / "project")
-    made = serve(project, (free_port(), free_port()))
-    yield made
-    stop(made)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,6 @@ from tests.e2e.project import Project, wait
 from tests.e2e.served import Served, free_port, serve, stop
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def served(digit_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    project = copy(digit_project, tmp_path_factory.mktemp("served") / "project")
-    made = serve(project, (free_port(), free_port()))
-    yield made
-    stop(made)
 
 
 def test_every_flow_is_offered_with_a_form_of_its_settings(served: Served) -> None:
