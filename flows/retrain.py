@@ -40,6 +40,8 @@ def retrain(settings: Settings, promote: bool = True, data_rev: str | None = Non
     """
     with timed() as watch:
         machine = machines.resolve(settings.run)
+        if promote:
+            reports.check_store()
         datasets = _datasets(settings, data_rev)
         spec = specify(settings.image, datasets)
         *scans, scanned = [scan(one, spec, settings.image) for one in datasets]

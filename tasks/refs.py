@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from transfer.portfolio import Plan
+if TYPE_CHECKING:
+    from transfer.portfolio import Plan
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Dataset:
 class ArmRef:
     """A finished arm."""
 
-    plan: Plan
+    plan: "Plan"
     seed: int
     steps: int
     ref: Ref

@@ -173,6 +173,7 @@ def test_the_stage_depends_on_every_module_of_the_flow() -> None:
     assert {f"{name.replace('.', '/')}.py" for name in modules} <= _deps()
 
 
+@pytest.mark.slow
 def test_repro_runs_once_then_again_only_for_what_changed(project: None) -> None:
     first = run("dvc", "repro").stdout
     assert "Running stage 'verify'" in first
@@ -191,6 +192,7 @@ def test_repro_runs_once_then_again_only_for_what_changed(project: None) -> None
     assert "Running stage 'retrain'" in run("dvc", "repro").stdout
 
 
+@pytest.mark.slow
 def test_repro_stops_at_a_changed_byte_and_leaves_data_dvc_as_it_is(project: None) -> None:
     run("dvc", "repro")
     recorded = Path("data.dvc").read_bytes()
@@ -205,6 +207,7 @@ def test_repro_stops_at_a_changed_byte_and_leaves_data_dvc_as_it_is(project: Non
     assert Path("reports/metrics.json").read_bytes() == report
 
 
+@pytest.mark.slow
 def test_what_dvc_itself_records_is_refused_until_it_is_accepted(project: None) -> None:
     Path("data/digits/3/new.png").write_bytes(b"new")
     recorded = Path("data.dvc").read_bytes()
@@ -218,6 +221,7 @@ def test_what_dvc_itself_records_is_refused_until_it_is_accepted(project: None) 
     assert found == {f"data/{name}": md5 for name, md5 in accepted.items()}
 
 
+@pytest.mark.slow
 def test_metrics_plots_and_experiments_compare_versions(project: None) -> None:
     run("dvc", "repro")
     commit("300 steps")

@@ -6,7 +6,7 @@ Everything is logged after the fact, by run id, never through MLflow's per-threa
 from typing import TYPE_CHECKING
 
 from tasks.track.address import exists, is_own
-from tasks.track.connection import client, refusals
+from tasks.track.connection import check, client, refusals
 from tasks.track.files import model_folder
 from tasks.track.fresh import Answers, load_back
 from tasks.track.keep import folder_of, keep_arrays, keep_files, load_arrays, tag_version
@@ -23,6 +23,7 @@ __all__ = [
     "Client",
     "DatasetUse",
     "RunRecord",
+    "check",
     "client",
     "exists",
     "flatten",

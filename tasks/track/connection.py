@@ -26,7 +26,17 @@ from transfer.errors import CrosstrainError, SettingsError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["DATABASE", "client", "exists", "experiment_id", "is_own", "lock", "refusals", "uri"]
+__all__ = [
+    "DATABASE",
+    "check",
+    "client",
+    "exists",
+    "experiment_id",
+    "is_own",
+    "lock",
+    "refusals",
+    "uri",
+]
 
 EXPERIMENT = "crosstrain"
 ARTIFACTS = "mlruns/artifacts"
@@ -52,6 +62,23 @@ def client() -> "MlflowClient":
             with lock("store"):
                 _create()
         return MlflowClient(tracking_uri=uri())
+
+
+def check() -> None:
+    """Reach a shared store and the place of its files, before work is done that is to go there.
+
+    Raises:
+        CrosstrainError: the store, or the place of its files, refuses.
+        SettingsError: a package, a password or the place of its files is missing.
+    """
+    if is_own():
+        return
+    store = client()
+    place = store.get_experiment(experiment_id(store)).artifact_location
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    with refusals(f"reach {hide(place)}, where the store's files are"):
+        get_artifact_repository(place, tracking_uri=uri()).list_artifacts()
 
 
 @contextmanager
@@ -153,7 +180,7 @@ def _errors() -> tuple[type[Exception], ...]:
     from sqlalchemy.exc import SQLAlchemyError
 
     known = (MlflowException, RequestException, SQLAlchemyError, sqlite3.Error)
-    if "boto3" not in sys.modules:
+    if sys.modules.get("boto3") is None:
         return known
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError

@@ -47,6 +47,7 @@ def deliver(folder: Path, pictures: list[tuple[str, bytes]]) -> Path:
     return Path(shutil.make_archive(str(folder), "zip", folder))
 
 
+@pytest.mark.slow
 def test_killed_then_named_by_retrain_then_carried_through_and_told(
     recorded: Project, digits: list[tuple[str, bytes]], tmp_path: Path, api: str
 ) -> None:

@@ -12,6 +12,8 @@ from PIL import Image
 from tests.e2e.conftest import copy
 from tests.e2e.project import Project, wait
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def watched(

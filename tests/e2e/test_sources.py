@@ -15,6 +15,8 @@ import pytest
 from tests.e2e.conftest import copy
 from tests.e2e.project import LOG, Project
 
+pytestmark = pytest.mark.slow
+
 NAME = "crosstrain-small"
 OTHER = slice(1300, 1600)
 SOURCES = ("large", "other", "large and other")
@@ -177,7 +179,6 @@ def test_a_body_of_both_datasets_learned_the_classes_of_both(several: Done) -> N
     assert all(sorted(card["class_names"]) == [str(k) for k in range(10)] for card in cards)
 
 
-@pytest.mark.slow
 def test_methods_that_are_not_promising_are_stopped_after_their_first_seed(
     finalists: Done,
 ) -> None:
@@ -195,7 +196,6 @@ def test_methods_that_are_not_promising_are_stopped_after_their_first_seed(
     assert "going on with " in done.stderr
 
 
-@pytest.mark.slow
 def test_what_was_stopped_is_no_member_and_still_tells_what_its_source_is_worth(
     finalists: Done,
 ) -> None:
@@ -211,7 +211,6 @@ def test_what_was_stopped_is_no_member_and_still_tells_what_its_source_is_worth(
     assert page.count('<span class="muted">stopped</span>') == stopped
 
 
-@pytest.mark.slow
 def test_nothing_is_trained_again_for_fewer_finalists(several: Done, finalists: Done) -> None:
     def arms(project: Project) -> set[str]:
         return {path.parent.name for path in project.folder.glob("build/adapt/*/stored.json")}

@@ -58,16 +58,28 @@ def test_help_of_a_command_has_an_example(tmp_path: Path, name: str) -> None:
     assert f"Example: crosstrain {name}" in shown
 
 
-def test_help_imports_nothing_heavy_and_is_quick(tmp_path: Path) -> None:
+def modules(folder: Path, *words: str) -> set[str]:
+    """What a command has imported when it ends."""
     code = (
-        "import sys; sys.argv = ['crosstrain', '--help']\n"
+        f"import sys; sys.argv = ['crosstrain', *{words}]\n"
         "from flows.cli import main\n"
         "try:\n    main()\n"
         "except SystemExit:\n    print('\\nmodules', *sys.modules)"
     )
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    loaded = set(done.stdout.rpartition("\nmodules")[2].split())
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return set(done.stdout.rpartition("\nmodules")[2].split())
+
+
+def test_the_registry_is_asked_without_torch(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").touch()
+    loaded = modules(tmp_path, "history", "--target", "plants")
+    assert "tasks.registry" in loaded
+    assert "torch" not in loaded
+
+
+def test_help_imports_nothing_heavy_and_is_quick(tmp_path: Path) -> None:
+    loaded = modules(tmp_path, "--help")
     assert "typer" in loaded
     assert not loaded & set(HEAVY)
     seconds = []

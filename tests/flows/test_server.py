@@ -17,6 +17,7 @@ from transfer.errors import CrosstrainError
 START = "from flows import server; print(server.address(), flush=True); input()"
 
 
+@pytest.mark.slow
 def test_own_server_ends_with_its_process_however_that_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

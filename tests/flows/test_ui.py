@@ -121,6 +121,7 @@ def test_a_taken_port_is_told_before_anything_starts(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
 
 
+@pytest.mark.slow
 def test_with_passwords_both_servers_ask_for_them_and_show_them_nowhere(
     guarded: "subprocess.Popen[str]",
     ports: tuple[int, int],
@@ -168,6 +169,7 @@ def _clients_need_them(
         assert server.address() == f"{prefect}/api"
 
 
+@pytest.mark.slow
 def test_a_server_of_mlflow_that_runs_elsewhere_is_told_not_started(
     tmp_path: Path, ports: tuple[int, int]
 ) -> None:

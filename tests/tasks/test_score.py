@@ -224,6 +224,7 @@ print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
 """
 
 
+@pytest.mark.slow
 def test_ten_times_the_pictures_need_hardly_more_memory(make_model, tmp_path):
     """20,000 pictures need at most 32 MiB more than 2,000."""
     peaks = []

@@ -115,6 +115,7 @@ def test_every_machine_sees_one_history(machines):
     assert not ledger.LEDGER.exists() and not ledger.JOURNAL.exists()
 
 
+@pytest.mark.slow
 def test_killed_on_one_machine_a_promotion_is_carried_through_by_another(
     store, machines, at_once, monkeypatch
 ):

@@ -44,6 +44,7 @@ def delete(bucket, suffix):
             item.delete()
 
 
+@pytest.mark.slow
 def test_a_version_in_s3_is_fetched_once_and_answers(registered, model, pictures, monkeypatch):
     store = track.client()
     experiment = store.get_experiment_by_name("crosstrain")
@@ -62,6 +63,7 @@ def test_a_version_in_s3_is_fetched_once_and_answers(registered, model, pictures
     assert list(Path(tempfile.gettempdir()).iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_copy_that_was_changed_is_fetched_anew(registered, model):
     folder = track.model_folder("plants", 1)
     (folder / "card.json").write_text("{}")
@@ -70,6 +72,7 @@ def test_a_copy_that_was_changed_is_fetched_anew(registered, model):
     ).read_bytes()
 
 
+@pytest.mark.slow
 def test_files_that_the_bucket_lost_are_told_and_registered_anew(registered, model):
     delete(registered, "card.json")
     with pytest.raises(ModelFileError, match="restore its files in the store from a copy"):
@@ -91,9 +94,17 @@ def test_a_missing_driver_is_told_with_its_extra(bucket, notes, monkeypatch):
     monkeypatch.setitem(sys.modules, "boto3", None)
     with pytest.raises(SettingsError, match=r"boto3 .* pip install 'crosstrain\[s3\]'"):
         track.log_run(notes)
+    with pytest.raises(SettingsError, match=r"boto3 .* pip install 'crosstrain\[s3\]'"):
+        track.check()
 
 
 def test_a_bucket_that_is_not_there_is_told(bucket, notes, monkeypatch):
     monkeypatch.setenv("MLFLOW_DEFAULT_ARTIFACT_ROOT", "s3://nowhere/x")
     with pytest.raises(CrosstrainError, match=r"could not log run run: .*NoSuchBucket"):
         track.log_run(notes)
+    with pytest.raises(CrosstrainError, match=r"reach s3://nowhere/x/.*bucket does not exist"):
+        track.check()
+
+
+def test_a_bucket_that_is_there_passes_the_check(bucket):
+    track.check()
