@@ -2,6 +2,8 @@
 # make test: set up everything and run the default test suite.
 PYTHON ?= python3
 BIN := .venv/bin
+# Modules in their order: the longest are collected first, so that no worker ends with one.
+PARALLEL := --numprocesses=auto --dist=loadscope --no-loadscope-reorder
 
 .PHONY: demo test test-slow test-browser lint bench clean
 
@@ -9,10 +11,10 @@ demo: .venv/installed
 	$(BIN)/crosstrain demo
 
 test: .venv/installed
-	$(BIN)/python -m pytest -m "not slow and not browser" --numprocesses=auto --dist=loadscope
+	$(BIN)/python -m pytest -m "not slow and not browser" $(PARALLEL)
 
 test-slow: .venv/installed
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --timeout=900 $(PARALLEL)
 
 # Needs Debian's chromium, or another on the path.
 test-browser: .venv/installed

@@ -1,7 +1,8 @@
 """Registered models: a model folder in, a version out.
 
-A version holds the model folder, the pyfunc file `serve_model` and the library's source, so that
-it loads on a machine that has none of this project installed. Nothing in it is pickled.
+A version holds the model folder, the pyfunc file `serve_model` and an archive of the library's
+source, so that it loads on a machine that has none of this project installed. Nothing in it is
+pickled. The source is one file because a shared store takes each file in a request of its own.
 """
 
 import filecmp
@@ -12,6 +13,7 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from tasks.track import connection
 from tasks.track.files import MODEL, fetched
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "pillow", "pydantic", "safetensors")
 REGISTERED = "registered.json"
 HERE = Path(__file__).parent
+LIBRARY = Path(errors.__file__).parent
 
 
 def register(name: str, model_folder: Path, key: str, run_id: str, tags: Mapping[str, str]) -> int:
@@ -83,18 +86,29 @@ def _save_pyfunc(scratch: Path, model_folder: Path, meta: Any) -> None:
     from mlflow import pyfunc
 
     shutil.copytree(model_folder, scratch / "model")
+    _pack_library(scratch / "library.zip")
     target = scratch / "pyfunc"
     pyfunc.save_model(
         target,
         python_model=str(HERE / "serve_model.py"),
-        artifacts={"model": str(scratch / "model")},
-        code_paths=[str(Path(errors.__file__).parent)],
+        artifacts={name: str(scratch / name) for name in ("model", "library.zip")},
         pip_requirements=[f"{name}=={installed(name).split('+')[0]}" for name in REQUIREMENTS],
         mlflow_model=meta,
     )
     flavor = meta.flavors["python_function"]  # drop what it tells of this machine's folders
-    flavor["artifacts"]["model"]["uri"], flavor["model_code_path"] = "model", "serve_model.py"
+    flavor["model_code_path"] = "serve_model.py"
+    for name, told in flavor["artifacts"].items():
+        told["uri"] = name
     meta.save(target / "MLmodel")
+
+
+def _pack_library(file: Path) -> None:
+    """Pack the library's source as an importable archive; the same source gives the same bytes."""
+    with ZipFile(file, "w") as packed:
+        for path in sorted(LIBRARY.rglob("*.py")):
+            told = ZipInfo(path.relative_to(LIBRARY.parent).as_posix())
+            told.compress_type = ZIP_DEFLATED
+            packed.writestr(told, path.read_bytes())
 
 
 def _version(

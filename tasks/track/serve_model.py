@@ -1,6 +1,7 @@
 """How MLflow serves a model folder: images in, for each a class, probabilities and the version out.
 
-MLflow copies this file and the library's source into every registered version and runs it there.
+MLflow copies this file and an archive of the library's source into every registered version and
+runs it there.
 
 A text is base64 and never the name of a file, so that no request can make a server read its own
 files, or learn which there are. Files are `pathlib.Path` objects, which no request can hold.
@@ -10,6 +11,7 @@ import base64
 import binascii
 import json
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,7 +55,8 @@ class ServedModel(PythonModel):
     """A crosstrain model behind MLflow's one interface."""
 
     def load_context(self, context: Any) -> None:
-        """Load the model folder. MLflow passes the argument by its name."""
+        """Load the model folder, with the library that made it. MLflow names the argument."""
+        sys.path.insert(0, context.artifacts["library.zip"])
         import torch
 
         from transfer import predict

@@ -56,7 +56,7 @@ class Project:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=800,
             check=False,
         )
         assert done.returncode == code, done.stdout + done.stderr

@@ -2,6 +2,7 @@ import json
 import shutil
 import subprocess
 import sys
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -55,12 +56,18 @@ def test_a_version_holds_no_pickle_and_no_folder_of_this_machine(run, model, pro
     track.register("plants", model, "m", run, {})
     folder = track.model_folder("plants", 1).parents[1]
     files = [path for path in folder.rglob("*") if path.is_file()]
-    assert {"MLmodel", "serve_model.py", "predict.py"} <= {path.name for path in files}
+    assert {"MLmodel", "serve_model.py", "library.zip"} <= {path.name for path in files}
+    with ZipFile(folder / "artifacts/library.zip") as library:
+        texts = {name: library.read(name).decode() for name in library.namelist()}
+    assert {"transfer/__init__.py", "transfer/predict.py"} <= texts.keys()
+    assert all(name.endswith(".py") for name in texts)
+    texts |= {
+        str(path): path.read_text() for path in files if path.suffix not in {".zip", ".safetensors"}
+    }
     assert not {path.suffix for path in files} & {".pkl", ".pickle", ".pyc", ".pt", ".pth"}
     here = [str(project.parent), str(model.parent), sys.prefix]
-    for path in files:
-        if path.name != "weights.safetensors":
-            assert not any(place in path.read_text() for place in here), path
+    for name, content in texts.items():
+        assert not any(place in content for place in here), name
     required = (folder / "requirements.txt").read_text().split()
     assert len(required) == 7
     assert all("==" in line and "+" not in line for line in required)

@@ -3,6 +3,7 @@ import inspect
 import json
 import re
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,11 +19,18 @@ from tests.tasks.conftest import CLASSES
 from transfer import predict
 
 
+def loaded(model):
+    """A model folder as MLflow loads it, with the library of this checkout."""
+    library = Path(predict.__file__).parents[1]
+    served = ServedModel()
+    places = {"model": str(model), "library.zip": str(library)}
+    served.load_context(SimpleNamespace(artifacts=places))
+    return served
+
+
 @pytest.fixture(scope="module")
 def served(model):
-    served = ServedModel()
-    served.load_context(SimpleNamespace(artifacts={"model": str(model)}))
-    return served
+    return loaded(model)
 
 
 @pytest.fixture
@@ -91,9 +99,7 @@ def test_a_registered_model_names_itself(model, pictures, tmp_path):
     folder = tmp_path / "artifacts"
     shutil.copytree(model, folder / "model")
     (folder / "registered.json").write_text('{"model": "crosstrain-plants", "version": 3}')
-    served = ServedModel()
-    served.load_context(SimpleNamespace(artifacts={"model": str(folder / "model")}))
-    answer = served.predict(None, pictures[1])[0]
+    answer = loaded(folder / "model").predict(None, pictures[1])[0]
     assert (answer["model"], answer["version"]) == ("crosstrain-plants", 3)
 
 
