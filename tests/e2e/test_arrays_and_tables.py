@@ -15,6 +15,8 @@ from PIL import Image
 
 from tests.e2e.project import Project, together
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("rings", "bars", "spots")
 SIDES = ((20, 20), (31, 24), (24, 40))
 MARGIN = 0.03

@@ -13,6 +13,8 @@ from tests.e2e.project import Project
 from transfer.case import Case
 from transfer.figures import EvaluateSettings
 
+pytestmark = pytest.mark.slow
+
 NAME = ("--target", "small")
 
 
@@ -70,7 +72,6 @@ def tamper_ledger(project: Project) -> None:
     file.write_text(json.dumps(event | {"blessing_sha256": "0" * 64}) + "\n")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tamper", "broken"),
     [(tamper_model, "model"), (tamper_evaluation, "evaluation"), (tamper_ledger, "record")],
@@ -83,14 +84,12 @@ def test_what_was_tampered_with_is_found(
     assert [what for what, (status, _) in found.items() if status == "broken"] == [broken]
 
 
-@pytest.mark.slow
 def test_a_model_whose_files_are_gone(changed: Project) -> None:
     shutil.rmtree(changed.folder / "mlruns/artifacts/models")
     found = checks(changed, code=5)
     assert found["model"][0] == found["answers today"][0] == "broken"
 
 
-@pytest.mark.slow
 def test_on_other_data_the_answers_are_not_asked_again(changed: Project) -> None:
     next((changed.folder / "data/small").rglob("*.png")).unlink()
     status, detail = checks(changed)["answers today"]
@@ -111,7 +110,6 @@ def test_history_tells_who_when_what_and_why(blessed: Project) -> None:
     assert nothing == "nothing was ever promoted or refused for crosstrain-nobody\n"
 
 
-@pytest.mark.slow
 def test_promoting_by_hand(changed: Project) -> None:
     short = (
         "--set",

@@ -14,6 +14,8 @@ from tests.e2e.conftest import copy
 from tests.e2e.project import LOG, Project, together
 from transfer.result import Result
 
+pytestmark = pytest.mark.slow
+
 NAME = "crosstrain-small"
 METHODS = ("source_only", "adabn", "entropy")
 SETTINGS = (
