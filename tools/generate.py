@@ -90,11 +90,12 @@ def _yaml(value: Any) -> str:
 def prefect(values: dict[str, Any]) -> str:
     """Text of prefect.yaml, with the deployments of settings that have these values."""
     settings = Settings.model_validate(values)
+    full = settings.model_dump(mode="json", by_alias=True)
     changed = settings.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     offered = []
     for one in deployments(settings):
         module, _, function = str(one.entrypoint).rpartition(".")
-        told = one.parameters | ({"settings": changed} if "settings" in one.parameters else {})
+        told = {k: changed if value == full else value for k, value in one.parameters.items()}
         schedules = [
             {"cron": s.schedule.cron, "timezone": s.schedule.timezone} for s in one.schedules or []
         ]

@@ -48,6 +48,7 @@ class Fresh:
 class Pictures:
     """Where the pictures of a dataset are, and how to get one."""
 
+    dataset: Path
     listing: Listing
     pixels: Callable[[Entry], Pixels]
     """An entry's picture (C, H, W) as the model takes it in; raises `Unreadable`."""
@@ -63,10 +64,11 @@ def pictures(dataset: Path, card: Card) -> Pictures:
         DataRefusedError: there is no dataset, or it is damaged as a whole.
     """
     if not (dataset.is_file() and dataset.suffix.lower() == ".npz"):
-        return Pictures(_list_files(dataset), lambda entry: _decoded(entry, card))
+        return Pictures(dataset, _list_files(dataset), lambda entry: _decoded(entry, card))
     arrays = npz.load_arrays(dataset, card.limits)
     row = {entry.id: i for i, entry in enumerate(arrays.listing.entries)}
     return Pictures(
+        dataset,
         arrays.listing,
         lambda entry: decode.from_array(arrays.images[row[entry.id]], card.spec),
     )
@@ -108,7 +110,9 @@ def observe(model: Predictor, source: Pictures, *, most: int, seed: int) -> Fres
     unfit = [reject for reject in listing.rejects if reject.reason != "hidden"]
     files: list[Entry | Reject] = [*listing.entries, *unfit]
     if not files:
-        raise NothingToDoError("found no picture; expected some to look at")
+        raise NothingToDoError(
+            f"found no picture in {source.dataset}; put new ones there, or name another place"
+        )
     drawn = np.random.default_rng(seed).permutation(len(files))[:most]
     chosen = [files[i] for i in np.sort(drawn)]
     rejects = [one for one in chosen if isinstance(one, Reject)]

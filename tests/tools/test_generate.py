@@ -1,6 +1,7 @@
 """What is generated stands in the repository as it would be generated now."""
 
 import importlib.util
+from importlib import import_module
 from pathlib import Path
 
 import yaml
@@ -9,6 +10,8 @@ ROOT = Path(__file__).parents[2]
 SPEC = importlib.util.spec_from_file_location("generate", ROOT / "tools" / "generate.py")
 generate = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(generate)
+ASKED = {"version": 1, "reason": "it confuses 1 and 7"}
+"""What the form of a flow leaves to the person."""
 
 
 def test_params_yaml_is_as_generated_from_its_own_values():
@@ -19,6 +22,17 @@ def test_params_yaml_is_as_generated_from_its_own_values():
 def test_prefect_yaml_offers_what_is_served():
     text = (ROOT / "prefect.yaml").read_text()
     assert generate.prefect(yaml.safe_load((ROOT / "params.yaml").read_text())) == text
+
+
+def test_every_flow_takes_the_parameters_of_prefect_yaml():
+    offered = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    assert len(offered) == 7
+    for one in offered:
+        file, _, function = one["entrypoint"].partition(":")
+        module = import_module(file.removesuffix(".py").replace("/", "."))
+        flow = getattr(module, function)
+        asked = {k: v for k, v in ASKED.items() if k in flow.parameters.properties}
+        flow.validate_parameters(asked | one["parameters"])
 
 
 def test_the_table_of_methods_is_as_generated():
