@@ -13,8 +13,10 @@ demo: .venv/installed
 test: .venv/installed
 	$(BIN)/python -m pytest -m "not slow and not browser" $(PARALLEL)
 
+# CI adds the browser tests: make test-slow SLOW="slow or browser"
+SLOW := slow
 test-slow: .venv/installed
-	$(BIN)/python -m pytest -m slow --timeout=900 $(PARALLEL)
+	$(BIN)/python -m pytest -m "$(SLOW)" --timeout=900 $(PARALLEL)
 
 # Needs Debian's chromium, or another on the path.
 test-browser: .venv/installed
