@@ -3,7 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Modules in their order: the longest are collected first, so that no worker ends with one.
-PARALLEL := --numprocesses=auto --dist=loadscope --no-loadscope-reorder
+PARALLEL := --dist=loadscope --no-loadscope-reorder --numprocesses
+# The slow tests wait for servers and for one another's turns: one more than there are cores.
+MORE := $(shell expr `getconf _NPROCESSORS_ONLN` + 1)
 
 .PHONY: demo test test-slow test-browser lint bench clean
 
@@ -11,12 +13,12 @@ demo: .venv/installed
 	$(BIN)/crosstrain demo
 
 test: .venv/installed
-	$(BIN)/python -m pytest -m "not slow and not browser" $(PARALLEL)
+	$(BIN)/python -m pytest -m "not slow and not browser" $(PARALLEL) auto
 
 # CI adds the browser tests: make test-slow SLOW="slow or browser"
 SLOW := slow
 test-slow: .venv/installed
-	$(BIN)/python -m pytest -m "$(SLOW)" --timeout=900 $(PARALLEL)
+	$(BIN)/python -m pytest -m "$(SLOW)" --timeout=900 $(PARALLEL) $(MORE)
 
 # Needs Debian's chromium, or another on the path.
 test-browser: .venv/installed

@@ -106,19 +106,12 @@ def test_killed_while_the_source_is_learned(project: Project, trained: Project) 
 
 
 @pytest.mark.slow
-def test_killed_between_registering_and_promoting(project: Project, trained: Project) -> None:
-    project.stop(signal.SIGKILL, partial(_shows, project, "register"), "retrain")
-    shown = project.run("champion", "--target", "small", code=4)
-    assert "has no champion yet" in shown.stderr
-    project.run("retrain")
-    check_resumed(project, trained, DATA | {"pretrain", "adapt", "choose", "evaluate", "draw"})
-
-
-@pytest.mark.slow
 def test_killed_after_one_step_and_another(project: Project, trained: Project) -> None:
-    for step in ("split source", "validate", "evaluate", "track"):
+    for step in ("split source", "validate", "evaluate", "track", "register"):
         killed = project.stop(signal.SIGKILL, partial(_shows, project, step), "retrain")
         assert killed.code == -signal.SIGKILL
+    shown = project.run("champion", "--target", "small", code=4)
+    assert "has no champion yet" in shown.stderr
     project.run("retrain")
     check_resumed(project, trained, DATA | {"pretrain", "adapt", "choose", "evaluate", "draw"})
     assert {state for table, state in states(project) if table == "flow_run"} == {
