@@ -13,6 +13,8 @@ import pytest
 from tests.e2e.conftest import Crash, copy
 from tests.e2e.project import LOG, Project, figures, wait
 
+pytestmark = pytest.mark.slow
+
 NAME = "crosstrain-small"
 DATA = {"scan", "split target", "split source", "validate", "preview"}
 NUMERIC = ("scan", "split", "pretrain", "adapt", "choose")
@@ -97,7 +99,6 @@ def test_killed_run_is_closed_in_prefect_by_the_next(crash: Crash, api: str) -> 
     assert {task["state"]["type"] for task in tasks} == {"COMPLETED", "CRASHED"}
 
 
-@pytest.mark.slow
 def test_killed_while_the_source_is_learned(project: Project, trained: Project) -> None:
     project.stop(signal.SIGKILL, partial(project.checkpoints, "pretrain"), "retrain")
     assert not list(project.folder.glob("build/pretrain/*/stored.json"))
@@ -105,7 +106,6 @@ def test_killed_while_the_source_is_learned(project: Project, trained: Project) 
     check_resumed(project, trained, DATA)
 
 
-@pytest.mark.slow
 def test_killed_after_one_step_and_another(project: Project, trained: Project) -> None:
     for step in ("split source", "validate", "evaluate", "track", "register"):
         killed = project.stop(signal.SIGKILL, partial(_shows, project, step), "retrain")
