@@ -3,9 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Modules in their order: the longest are collected first, so that no worker ends with one.
-PARALLEL := --dist=loadscope --no-loadscope-reorder --numprocesses
-# The slow tests wait for servers and for one another's turns: one more than there are cores.
-MORE := $(shell expr `getconf _NPROCESSORS_ONLN` + 1)
+PARALLEL := --numprocesses=auto --dist=loadscope --no-loadscope-reorder
 
 .PHONY: demo test test-slow test-browser lint bench clean
 
@@ -13,12 +11,12 @@ demo: .venv/installed
 	$(BIN)/crosstrain demo
 
 test: .venv/installed
-	$(BIN)/python -m pytest -m "not slow and not browser" $(PARALLEL) auto
+	$(BIN)/python -m pytest -m "not slow and not browser" $(PARALLEL)
 
 # CI adds the browser tests: make test-slow SLOW="slow or browser"
 SLOW := slow
 test-slow: .venv/installed
-	$(BIN)/python -m pytest -m "$(SLOW)" --timeout=900 $(PARALLEL) $(MORE)
+	$(BIN)/python -m pytest -m "$(SLOW)" --timeout=900 $(PARALLEL)
 
 # Needs Debian's chromium, or another on the path.
 test-browser: .venv/installed
