@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import httpx
@@ -56,20 +57,26 @@ class Served:
         deployment = self.ask("GET", "/deployments/name/retrain/retrain")["id"]
         began = time.time()
         made = self.ask("POST", f"/deployments/{deployment}/create_flow_run", name="click")
-        run = self.ended(made["id"])
-        started, ended = (_clock(run[name]) for name in ("start_time", "end_time"))
-        return {"started": started - began, "finished": ended - began}
+        return _seconds(self.ended(made["id"]), began)
 
     def ended(self, identity: str) -> dict[str, Any]:
-        """A run, once it is completed."""
+        """A run, once it has ended."""
         patience = time.monotonic() + PATIENCE
         while (run := self.ask("GET", f"/flow_runs/{identity}"))["end_time"] is None:
             if time.monotonic() > patience:
                 raise SystemExit(f"a run is {run['state']['name']} after {PATIENCE:.0f} s")
             time.sleep(0.5)
-        if run["state"]["type"] != "COMPLETED":
-            raise SystemExit(f"a run ended as {run['state']['name']}: {run['state']['message']}")
         return dict(run)
+
+
+def _seconds(run: dict[str, Any], since: float) -> dict[str, float]:
+    """Seconds to the start of a run's work, and to its end, which must be a good one."""
+    if run["state"]["type"] != "COMPLETED":
+        raise SystemExit(f"a run ended as {run['state']['name']}: {run['state']['message']}")
+    return {
+        "started": _clock(run["start_time"]) - since,
+        "finished": _clock(run["end_time"]) - since,
+    }
 
 
 def _clock(told: str) -> float:
@@ -148,15 +155,8 @@ def schedule(project: Path, times: int) -> list[dict[str, float]]:
             time.sleep(2)
             asked = found.ask("POST", "/flow_runs/filter", **query)
             runs = [run for run in asked if run["end_time"]]
-    told = []
-    for run in sorted(runs, key=lambda run: run["start_time"]):
-        if run["state"]["type"] != "COMPLETED":
-            raise SystemExit(f"a scheduled run ended as {run['state']['name']}")
-        due, started, ended = (
-            _clock(run[name]) for name in ("expected_start_time", "start_time", "end_time")
-        )
-        told.append({"started": started - due, "finished": ended - due})
-    return told
+    runs.sort(key=lambda run: run["start_time"])
+    return [_seconds(run, _clock(run["expected_start_time"])) for run in runs]
 
 
 def table(told: dict[str, Any]) -> str:
@@ -180,8 +180,7 @@ def table(told: dict[str, Any]) -> str:
 
 
 def _middle(seconds: list[float]) -> str:
-    ordered = sorted(seconds)
-    return f"{ordered[len(ordered) // 2]:.1f} ({ordered[-1]:.1f})"
+    return f"{median(seconds):.1f} ({max(seconds):.1f})"
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from flows.train import train
 from tasks import machine as machines
 from tasks import promote as gate
 from tasks import publish as reports
+from tasks import track
 from tasks.augment import preview
 from tasks.check import validate
 from tasks.draw import draw
@@ -41,7 +42,7 @@ def retrain(settings: Settings, promote: bool = True, data_rev: str | None = Non
     with timed() as watch:
         machine = machines.resolve(settings.run)
         if promote:
-            reports.check_store()
+            track.check()
         datasets = _datasets(settings, data_rev)
         spec = specify(settings.image, datasets)
         *scans, scanned = [scan(one, spec, settings.image) for one in datasets]

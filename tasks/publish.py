@@ -100,11 +100,6 @@ def _told(settings: Settings, data: Data) -> dict[str, str]:
     return {"settings": settings.digest(), **md5s}
 
 
-def check_store() -> None:
-    """Reach the store that the run will be logged to, before hours are spent on it."""
-    track.check()
-
-
 def describe(datasets: list[Dataset], divided: list[Divided]) -> Data:
     """What all datasets were in this run; the target last."""
     *sources, target = (_describe(*found) for found in zip(datasets, divided, strict=True))

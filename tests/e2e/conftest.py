@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,7 +19,8 @@ from tasks import demo_data, environment
 from tests import prefect_home
 from tests.e2e import project as projects
 from tests.e2e.project import Project, Stopped, wait
-from tests.e2e.served import Served, free_port, serve, stop
+from tests.e2e.served import Served, serve, stop
+from tests.ports import free_port
 
 LARGE, SMALL = slice(0, 900), slice(900, 1300)
 
@@ -34,8 +34,7 @@ def digits() -> list[tuple[str, bytes]]:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
     """Start a Prefect server that runs as long as the tests; waits for it and gives its address."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     shared = projects.make(tmp_path_factory.mktemp("server") / "project", None, {})
     prefect_home.write(shared.folder / ".prefect")
     process = subprocess.Popen(

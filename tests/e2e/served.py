@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 import subprocess
 import time
 from dataclasses import dataclass
@@ -11,12 +10,6 @@ from typing import Any
 import httpx
 
 from tests.e2e.project import Project, wait
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
 
 
 @dataclass

@@ -13,7 +13,8 @@ import pytest
 
 from tests.e2e.conftest import copy
 from tests.e2e.project import Project, wait
-from tests.e2e.served import Served, free_port, serve, stop
+from tests.e2e.served import Served, serve, stop
+from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 
