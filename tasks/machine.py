@@ -5,12 +5,13 @@ import os
 import torch
 
 from transfer.errors import SettingsError
+from transfer.precision import Precision, fastest
 from transfer.recipe import Machine
 from transfer.settings import RunSettings
 
 
 def resolve(settings: RunSettings) -> Machine:
-    """Decide device and precision.
+    """Decide device and precision; the first time on a machine, its processor is measured.
 
     Raises:
         SettingsError: the device that was asked for is not there.
@@ -27,10 +28,15 @@ def resolve(settings: RunSettings) -> Machine:
         raise SettingsError(
             f"run.device is {device!r} and this machine has none; use run.device=auto"
         )
-    precision = settings.precision
-    if precision == "auto":
-        precision = "bf16" if device == "cuda" else "fp32"
-    return Machine(device, precision)
+    asked = settings.precision
+    return Machine(device, _fastest(device) if asked == "auto" else asked)
+
+
+def _fastest(device: str) -> Precision:
+    """On a processor by measurement; on CUDA bf16 where the device has it."""
+    if device == "cpu":
+        return fastest()
+    return "bf16" if device == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
 
 
 def cores() -> int:

@@ -76,11 +76,12 @@ class _Average:
         self.decay, self.state = decay, state or {}
 
     def update(self, tensors: dict[str, Tensor]) -> None:
-        for name, tensor in tensors.items():
-            if not tensor.is_floating_point() or name not in self.state:
-                self.state[name] = tensor.detach().clone()
-            else:
-                self.state[name].lerp_(tensor, 1 - self.decay)
+        known = [n for n, t in tensors.items() if t.is_floating_point() and n in self.state]
+        if known:
+            mine, now = [self.state[n] for n in known], [tensors[n].detach() for n in known]
+            torch._foreach_lerp_(mine, now, 1 - self.decay)
+        for name in tensors.keys() - set(known):
+            self.state[name] = tensors[name].detach().clone()
 
 
 def _smooth(targets: Tensor, share: float) -> Tensor:
@@ -198,6 +199,8 @@ class _Loop:
         self.history = History()
         self.step = 0
         self._loss, self._seen = torch.zeros((), device=device), 0
+        self._kept = self._learned()
+        self._learn()
 
     def rows(self) -> Iterator[_Rows]:
         """Rows of each step from this one on: passes over each set at its own pace."""
@@ -247,15 +250,20 @@ class _Loop:
         device = self.recipe.machine.device
         return Batch(self.features[views, rows].to(device), targets.to(device))
 
+    def _learn(self) -> None:
+        """Switch to training what is trained; a walk over all modules, so not at every step."""
+        self.network.train()
+        if self.prepared.views:
+            self.network.backbone.eval()
+
     def advance(self, rows: _Rows) -> None:
         """Make one step of the optimiser."""
         budget, progress = self.recipe.budget, self.step / self.recipe.budget.steps
         rate = one_cycle(progress, budget.warmup)
         for group in self.optimiser.param_groups:
             group["lr"] = group["peak"] * rate
-        self.network.train()
-        if self.prepared.views:
-            self.network.backbone.eval()
+        if not self.network.training:
+            self._learn()
         batch = self._batch(rows)
         with self.recipe.machine.autocast():
             terms = self.method.loss(self.prepared, batch, progress)
@@ -266,7 +274,7 @@ class _Loop:
         self.method.after_step(self.prepared, progress)
         self.step += 1
         if budget.average and progress >= budget.average_from:
-            self.average.update(self._kept())
+            self.average.update(self._kept)
         self._record(loss.detach(), sum(len(part) for part in vars(rows).values()))
 
     def _record(self, loss: Tensor, n: int) -> None:
@@ -289,7 +297,7 @@ class _Loop:
         _finite(loss, "validation loss", self.step)
         right = float((scores.argmax(1) == watch.items.labels).float().mean())
         if loss < min(self.history.validation_loss, default=math.inf):
-            self.best = {k: v.detach().clone() for k, v in self._kept().items()}
+            self.best = {k: v.detach().clone() for k, v in self._kept.items()}
         self._swap_in(kept)
         self.history.validation_step.append(self.step)
         self.history.validation_loss.append(loss)
@@ -302,19 +310,23 @@ class _Loop:
 
     def _swap_in(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Load tensors if there are any, and return those that were there before."""
-        before = {k: v.detach().clone() for k, v in self._kept().items()}
+        before = {k: v.detach().clone() for k, v in self._kept.items()}
         if state:
             with torch.no_grad():
-                for name, tensor in self._kept().items():
+                for name, tensor in self._kept.items():
                     tensor.copy_(state[name])
         return before
 
-    def _kept(self) -> dict[str, Tensor]:
-        """Tensors of the network, and parameters that are trained beside it."""
+    def _learned(self) -> dict[str, Tensor]:
+        """Tensors of the network that change, and parameters that are trained beside it; steps
+        and restored checkpoints change them in place."""
+        state = self.network.state_dict()
+        if self.prepared.views:
+            state = {k: v for k, v in state.items() if not k.startswith("backbone.")}
         trained = {id(p) for parameters, _ in self.prepared.rates for p in parameters}
         helpers = self.prepared.helpers.named_parameters()
         beside = {f"helpers.{name}": p for name, p in helpers if id(p) in trained}
-        return {**self.network.state_dict(), **beside}
+        return {**state, **beside}
 
     def snapshot(self) -> dict[str, object]:
         """Everything that the next step depends on."""

@@ -2,13 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from pydantic import Field
 
 from transfer.modalities.image.augment import AugmentPolicy
 from transfer.normal import Normalisation
+from transfer.precision import Precision
 from transfer.section import Section
 
 
@@ -36,7 +36,7 @@ class Machine:
     """Where and in which precision numbers are computed."""
 
     device: str = "cpu"
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
 
     def autocast(self) -> torch.autocast:
         """The context for a forward pass."""

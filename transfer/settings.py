@@ -109,7 +109,8 @@ class RunSettings(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto takes CUDA, then MPS, then the CPU."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto is bf16 on CUDA, fp32 elsewhere."""
+    """auto is bf16 on CUDA and on processors that train faster in it, which is measured once on
+    a machine; else fp32."""
     workers: int = Field(0, ge=0, le=64)
     """Arms trained at once; 0 decides."""
     checkpoint_seconds: float = Field(10.0, gt=0)

@@ -7,23 +7,25 @@ import torch
 
 from tasks import machine
 from transfer.errors import SettingsError
+from transfer.precision import fastest
 from transfer.recipe import Machine
 from transfer.settings import RunSettings
 
 
 def test_the_cpu_is_always_there():
-    assert machine.resolve(RunSettings(device="cpu")) == Machine("cpu", "fp32")
+    assert machine.resolve(RunSettings(device="cpu")) == Machine("cpu", fastest())
     assert machine.resolve(RunSettings(device="cpu", precision="bf16")) == Machine("cpu", "bf16")
 
 
 def test_auto_takes_what_there_is():
     found = machine.resolve(RunSettings())
     if torch.cuda.is_available():
-        assert found == Machine("cuda", "bf16")
+        sound = torch.cuda.is_bf16_supported()
+        assert found == Machine("cuda", "bf16" if sound else "fp32")
     elif torch.backends.mps.is_available():
         assert found == Machine("mps", "fp32")
     else:
-        assert found == Machine("cpu", "fp32")
+        assert found == Machine("cpu", fastest())
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])

@@ -29,8 +29,10 @@ class Block(nn.Module):
             self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = functional.relu(self.first_norm(self.first(x)))
-        return functional.relu(self.second_norm(self.second(hidden)) + self.shortcut(x))
+        # In place where the gradient needs no copy of what was there: one pass over memory less.
+        hidden = functional.relu(self.first_norm(self.first(x)), inplace=True)
+        sum_ = self.second_norm(self.second(hidden)).add_(self.shortcut(x))
+        return functional.relu(sum_, inplace=True)
 
 
 class ResNet(Backbone):
@@ -46,7 +48,7 @@ class ResNet(Backbone):
         self.stem = nn.Sequential(
             _convolution(channels, width),
             nn.BatchNorm2d(width),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.MaxPool2d(2) if pool else nn.Identity(),
         )
         self.block1 = Block(width, 2 * width, 1, inner[0])

@@ -1,0 +1,1 @@
+"""Each claim, its peers side by side, and its table."""

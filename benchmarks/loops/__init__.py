@@ -1,0 +1,1 @@
+"""Training loops that are timed against one another: one a file, each with a function `train`."""

