@@ -1,5 +1,6 @@
 """Run the chain, and show what it gave."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -9,15 +10,23 @@ from flows.cli.app import CHAIN, AsJson, Overrides, Params, app, begin
 from tasks import paths
 from transfer.errors import NothingToDoError
 
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="Time that the run may take, such as 90s, 5m or 1h30m: the most promising work first.",
+    ),
+]
+
 
 @app.command(rich_help_panel=CHAIN, epilog="Example: crosstrain demo")
-def demo(overrides: Overrides = None) -> None:
+def demo(overrides: Overrides = None, budget: Budget = None) -> None:
     """Write the two demo datasets and run the whole chain on them."""
     from tasks import demo_data
 
     begin()
     demo_data.write(paths.DATA)
-    _retrain(paths.PARAMS, overrides or [], promote=True)
+    _retrain(paths.PARAMS, _with(overrides, budget), promote=True)
 
 
 @app.command(
@@ -35,10 +44,17 @@ def retrain(
         str | None,
         typer.Option(help="Take data/ as of a Git revision, or of an md5 of data.dvc."),
     ] = None,
+    budget: Budget = None,
 ) -> None:
     """Run the chain: validate, split, pretrain, adapt, choose, evaluate, promote, report."""
     begin()
-    _retrain(params, overrides or [], promote=promote, data_rev=data_rev)
+    _retrain(params, _with(overrides, budget), promote=promote, data_rev=data_rev)
+
+
+def _with(overrides: list[str] | None, budget: str | None) -> list[str]:
+    """The overrides, and the budget as one of them."""
+    told = [] if budget is None else [f"run.budget={json.dumps(budget)}"]
+    return [*(overrides or []), *told]
 
 
 def _retrain(
