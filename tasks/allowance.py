@@ -120,9 +120,9 @@ class Allowance:
         return SettingsError(
             f"run.budget is {self._given()}, and a run takes at least about "
             f"{duration(least)} here: {duration(self.spent())} until something can be trained, "
-            f"{duration(needed)} for one body, and two seeds from scratch and of one "
-            f"method, at an eighth of their steps, and {duration(self._ending.at(LEAST))} to evaluate, "
-            "register and judge; nothing was trained"
+            f"{duration(needed)} for one body, and two seeds from scratch and of one method, at an "
+            f"eighth of their steps, and {duration(self._ending.at(LEAST))} to evaluate, register "
+            "and judge; nothing was trained"
         )
 
     def too_late(self) -> CrosstrainError:

@@ -1,6 +1,5 @@
 """Run the chain, and show what it gave."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +7,8 @@ import typer
 
 from flows.cli.app import CHAIN, AsJson, Overrides, Params, app, begin
 from tasks import paths
-from transfer.errors import NothingToDoError
+from transfer import duration
+from transfer.errors import NothingToDoError, SettingsError
 
 Budget = Annotated[
     str | None,
@@ -24,9 +24,10 @@ def demo(overrides: Overrides = None, budget: Budget = None) -> None:
     """Write the two demo datasets and run the whole chain on them."""
     from tasks import demo_data
 
+    told = _with(overrides, budget)
     begin()
     demo_data.write(paths.DATA)
-    _retrain(paths.PARAMS, _with(overrides, budget), promote=True)
+    _retrain(paths.PARAMS, told, promote=True)
 
 
 @app.command(
@@ -47,14 +48,24 @@ def retrain(
     budget: Budget = None,
 ) -> None:
     """Run the chain: validate, split, pretrain, adapt, choose, evaluate, promote, report."""
+    told = _with(overrides, budget)
     begin()
-    _retrain(params, _with(overrides, budget), promote=promote, data_rev=data_rev)
+    _retrain(params, told, promote=promote, data_rev=data_rev)
 
 
 def _with(overrides: list[str] | None, budget: str | None) -> list[str]:
-    """The overrides, and the budget as one of them."""
-    told = [] if budget is None else [f"run.budget={json.dumps(budget)}"]
-    return [*(overrides or []), *told]
+    """The overrides, and the budget as one of them.
+
+    Raises:
+        SettingsError: it is no time.
+    """
+    if budget is None:
+        return overrides or []
+    try:
+        duration.seconds(budget)
+    except ValueError as error:
+        raise SettingsError(f"--budget {error}") from error
+    return [*(overrides or []), f"run.budget={budget}"]
 
 
 def _retrain(

@@ -1,4 +1,4 @@
-"""What is trained next: never more than ends in time, always what is needed, more with more time."""
+"""What is trained next: never more than ends in time, what is needed first, more with more time."""
 
 import itertools
 
