@@ -69,7 +69,7 @@ class _Rounds:
         (name, part), *others = parts.items()
         first = crew.body(name, part, beside, late)
         jobs = [(one.label, seed) for one in baselines for seed in ration.least_seeds(self.seeds)]
-        alone = self._start(jobs)
+        alone = self._start(jobs, [job for job in jobs if job[1] == self.seeds[0]])
         more = [crew.body(name, part, beside, early) for name, part in others]
         bodies = crew.done([first, *more])
         self._finish(jobs, crew.done(alone))
@@ -113,13 +113,14 @@ class _Rounds:
         fit = ration.fitting(costs, time, self.crew.at_once, self.allowance.each)
         count = max(fit, needed)
         jobs = [job for bundle in bundles[:count] for job in bundle]
-        self._finish(jobs, self.crew.done(self._start(jobs)))
+        late = [job for bundle in bundles[:needed] for job in bundle]
+        self._finish(jobs, self.crew.done(self._start(jobs, late)))
         return count
 
-    def _start(self, jobs: Sequence[Job]) -> list[object]:
+    def _start(self, jobs: Sequence[Job], late: Sequence[Job]) -> list[object]:
+        """Start jobs; those without which there is no decision may be late."""
         plans, arms = {one.label: one for one in self.planned}, len(self.done) + len(jobs)
-        first = self.seeds[0]
-        untils = [self.allowance.until(arms, needed=seed == first) for _, seed in jobs]
+        untils = [self.allowance.until(arms, needed=job in late) for job in jobs]
         return [
             self.crew.arm(plans[label], seed, self.known, until)
             for (label, seed), until in zip(jobs, untils, strict=True)

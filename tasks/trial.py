@@ -191,12 +191,12 @@ def _measure(allowance: Allowance, bench: Bench, settings: Settings) -> Cost:
     """Tell the allowance what arms and reading cost, and return what the first body costs: as
     stored results say, or short trainings."""
     arms, own = pace.of_arms(settings, bench.spec), ("scratch", settings.backbone.name)
-    body = pace.of_bodies(settings).get(next(iter(bench.parts)))
+    bodies, name = pace.of_bodies(settings), next(iter(bench.parts))
     with ThreadPoolExecutor(bench.at_once) as pool:
-        tried = pool.submit(_short, partial(_try_body, bench, settings))
+        tried = name not in bodies and pool.submit(_short, partial(_try_body, bench, settings))
         if own not in arms and settings.target.labels_per_class != 0:
             arms[own] = pool.submit(_short, partial(_try_arm, bench, settings)).result()
-        body = body or tried.result()
+        body = tried.result() if tried else bodies[name]
     shape = settings.adapt.budget.batch_size / settings.pretrain.budget.batch_size
     arms.setdefault(own, Cost(0.0, body.step * shape * max(1, bench.folds)))
     picture = arms[own].step / settings.adapt.budget.batch_size

@@ -104,7 +104,8 @@ class ImageSettings(Section):
 
 
 class RunSettings(Section):
-    """Where the run computes; no result depends on these beyond rounding."""
+    """Where the run computes, and how long: on these depends how much is computed, and nothing
+    that is stored, beyond rounding."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto takes CUDA, then MPS, then the CPU."""
