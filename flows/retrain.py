@@ -5,7 +5,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from flows.decide import decide
 from flows.hooks import HOOKS
-from flows.train import bodies, train
+from flows.train import fitted, train
 from tasks import machine as machines
 from tasks import promote as gate
 from tasks import publish as reports
@@ -16,14 +16,12 @@ from tasks.check import validate
 from tasks.draw import draw
 from tasks.ensemble import choose, compose
 from tasks.evaluate import evaluate
-from tasks.plan import check as check_plan
 from tasks.refs import Dataset, Divided, Ref
 from tasks.revision_data import fetch, resolve
 from tasks.scan import fingerprint, scan, specify
 from tasks.split import folds_for, split_source, split_target
 from tasks.step import timed
 from tasks.summary import markdown
-from tasks.trial import Bench, suit
 from transfer.errors import DataRefusedError
 from transfer.result import Result
 from transfer.settings import Settings
@@ -58,38 +56,25 @@ def retrain(settings: Settings, promote: bool = True, data_rev: str | None = Non
         ]
         previewed = preview(target, settings.augment)
         named = {one.label: part for one, part in zip(settings.sources, sources, strict=True)}
-        check_plan(settings, named, target)
-        if allowance.limited:
-            at_once = machines.workers(settings.run, machine)
-            bench = Bench(bodies(named, settings), target, spec, folds, machine, at_once)
-            settings = suit(allowance, bench, settings)
+        settings = fitted(named, target, spec, folds, settings, machine, allowance)
         known, advised, arms = train(named, target, spec, folds, settings, machine, allowance)
         allowance.trained()
         choice = choose(arms, settings)
         evaluated = evaluate(arms, choice, advised, target, settings)
         model = compose(arms, evaluated, target, datasets, settings)
-        pictures = draw(evaluated, sources, target, previewed, known, arms)
+        drawn = draw(evaluated, sources, target, previewed, known, arms)
         data = reports.describe(datasets, [*sources, target])
         run_id, outcome = "", gate.Outcome(None, False, ["promotion was not asked for"], [])
         if promote:
-            run_id = reports.log_run(evaluated, pictures, validated, known, arms, data, settings)
+            run_id = reports.log_run(evaluated, drawn, validated, known, arms, data, settings)
             tags = gate.version_tags(arms, datasets, evaluated)
             version = gate.register(model, run_id, tags, settings)
             record = reports.blessing_record(data, settings, evaluated, allowance.told())
             name = gate.model_name(settings)
             outcome = decide(name, version, evaluated.path, datasets[-1], record, settings)
+        told = allowance.told()
         result: Result = reports.publish(
-            evaluated,
-            pictures,
-            validated,
-            known,
-            arms,
-            data,
-            outcome,
-            run_id,
-            watch,
-            settings,
-            allowance.told(),
+            evaluated, drawn, validated, known, arms, data, outcome, run_id, watch, settings, told
         )
         create_markdown_artifact(markdown(result), key="verdict")
         allowance.close(watch, len(arms))

@@ -13,15 +13,36 @@ from tasks.adapt import adapt
 from tasks.advise import advise, promising
 from tasks.allowance import Allowance
 from tasks.package import unpack
-from tasks.plan import finalists, plans
+from tasks.plan import check, finalists, plans
 from tasks.pretrain import pretrain
 from tasks.refs import ArmRef, Divided, Ref, Source
 from tasks.search import search
+from tasks.trial import Bench, suit
 from transfer.features import Features
 from transfer.modalities.image.spec import ImageSpec
 from transfer.portfolio import Plan
 from transfer.recipe import Machine
 from transfer.settings import Settings
+
+
+def fitted(
+    sources: dict[str, Divided],
+    target: Divided,
+    spec: ImageSpec,
+    folds: int,
+    settings: Settings,
+    machine: Machine,
+    allowance: Allowance,
+) -> Settings:
+    """Refuse what could not be trained, and fit the number of steps to the budget, if there is
+    one."""
+    check(settings, sources, target)
+    if not allowance.limited:
+        return settings
+    at_once = machines.workers(settings.run, machine)
+    bench = Bench(_bodies(sources, settings), target, spec, folds, machine, at_once)
+    found: Settings = suit(allowance, bench, settings)
+    return found
 
 
 def train(
@@ -43,7 +64,7 @@ def train(
     at_once = machines.workers(settings.run, machine)
     with ThreadPoolTaskRunner[Any](max_workers=at_once) as runner:
         crew = Crew(runner, target, spec, folds, settings, machine, at_once)
-        parts = bodies(sources, settings)
+        parts = _bodies(sources, settings)
         try:
             if allowance.limited:
                 return within(allowance, crew, parts, target, settings)
@@ -70,7 +91,7 @@ def _arms(crew: "Crew", known: list[Source], target: Divided, settings: Settings
     return [*crew.done(arms), *stopped]
 
 
-def bodies(sources: dict[str, Divided], settings: Settings) -> dict[str, dict[str, Divided]]:
+def _bodies(sources: dict[str, Divided], settings: Settings) -> dict[str, dict[str, Divided]]:
     """What each body is trained on."""
     parts = {name: {name: divided} for name, divided in sources.items()}
     if settings.pretrain.jointly and len(sources) > 1:

@@ -69,6 +69,7 @@ def test_steps_are_cut_only_as_far_as_needed_and_below_the_last_share_nothing_is
 def test_what_is_stored_takes_no_time(bench, monkeypatch):
     monkeypatch.setattr(trial, "_short", lambda train: Cost(0.0, 1e6))
     monkeypatch.setattr(pace, "of_bodies", lambda settings: {"large": Cost(0.0, 1e6)})
+    pace.note(pace.Ending(10.0, 0.0), promote=True)
     settings = scaled(told("60s"), 0.125)
     body = pretrain.fn("large", bench.parts["large"], settings, small.MACHINE, 1, Event())
     shared = small.shared(bench.target, settings, [body])
