@@ -34,6 +34,7 @@ class Allowance:
     def __init__(self, settings: Settings, promote: bool) -> None:
         self.began, self.promote = clock.began(), promote
         self.seconds = settings.run.budget_seconds
+        self._waits = promote and settings.promote.approval
         self.share = 1.0
         self.left_out: dict[str, str] = {}
         self._own = settings.backbone.name
@@ -141,8 +142,9 @@ class Allowance:
         self._trained = time.time()
 
     def close(self, watch: Stopwatch, arms: int) -> None:
-        """Remember how long this run took to end, unless its evaluation was stored."""
-        if "evaluate" not in watch.reused():
+        """Remember how long this run took to end, unless its evaluation was stored, or a person
+        was waited for."""
+        if "evaluate" not in watch.reused() and not self._waits:
             tail, reading = time.time() - self._trained, watch.seconds()["evaluate"]
             pace.note(Ending(tail - reading, reading / arms), self.promote)
 

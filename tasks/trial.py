@@ -1,6 +1,7 @@
 """How long a run's trainings take, found out before any begins, and how many steps they can have
 within its budget."""
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from tasks.adapt import adapt
 from tasks.allowance import LEAST, Allowance
 from tasks.plan import is_baseline, likely, ordered, plans
 from tasks.pretrain import pretrain
-from tasks.refs import Divided, Source
+from tasks.refs import Divided, Ref, Source
 from tasks.step import log, quietly, step
 from transfer import ration, split
 from transfer.features import Features
@@ -30,8 +31,11 @@ READING = 0.25
 """What reading a picture takes, as a share of a step's time for one."""
 PAST = 0.0
 """A time at which nothing may be trained any more, and only what is stored is had."""
-QUICK = 4.0
+QUICK = 15.0
 """Seconds of a short training beyond which no longer one is made."""
+DOUBT = 2.0
+"""How many times too long a short training on a busy machine may make a long one look: what was
+trained in vain is kept, and the next run goes on from there."""
 SAFETY = 1.15
 """How many times as long as expected the least that is needed must have."""
 
@@ -123,8 +127,8 @@ def suit(allowance: Allowance, bench: Bench, settings: Settings) -> Settings:
     """The settings with as many steps as there is time for, the same share for all trainings.
 
     What no decision can do without is one body, and, for two seeds, the baseline and one method.
-    Where that has time, no step is taken from any training; where it has none even at the smallest
-    share of the steps, nothing is trained. What is stored takes no time.
+    Where that has time, no step is taken from any training; where the smallest share of the steps
+    has not even half of its time, nothing is trained. What is stored takes no time.
 
     Raises:
         SettingsError: the budget is too short for any decision.
@@ -136,9 +140,10 @@ def suit(allowance: Allowance, bench: Bench, settings: Settings) -> Settings:
         cut = scaled(settings, share)
         return SAFETY * _seconds(_lacking(bench, cut), allowance, body, bench.at_once, cut)
 
-    share = ration.affordable(least, allowance.left(LEAST))
-    if share is None:
-        raise allowance.refusal(least(ration.SHARES[-1]))
+    smallest, left = ration.SHARES[-1], allowance.left(LEAST)
+    share = ration.affordable(least, left) or smallest
+    if share == smallest and least(share) > DOUBT * left:
+        raise allowance.refusal(least(share))
     if share < 1.0:
         log.info("every training has %g of its steps: there is no time for more", share)
     allowance.share = share
@@ -208,13 +213,19 @@ def _measure(allowance: Allowance, bench: Bench, settings: Settings) -> Cost:
 def _try_body(bench: Bench, settings: Settings, steps: int) -> float:
     found = bench.body(scaled(settings, steps / settings.pretrain.budget.steps))
     assert found is not None
-    return found.knowledge.seconds
+    return _forgotten(found.knowledge)
 
 
 def _try_arm(bench: Bench, settings: Settings, steps: int) -> float:
     cut = scaled(settings, steps / settings.adapt.budget.steps)
     plan = Plan("scratch", (), "short training")
-    return float(bench.arm(plan, settings.adapt.seeds[0], cut, []).ref.seconds)
+    return _forgotten(bench.arm(plan, settings.adapt.seeds[0], cut, []).ref)
+
+
+def _forgotten(ref: Ref) -> float:
+    """Seconds of a short training, which is not stored: another day it may take less."""
+    shutil.rmtree(ref.path)
+    return ref.seconds
 
 
 def _short(train: Callable[[int], float]) -> Cost:

@@ -125,6 +125,11 @@ def test_how_a_run_ended_is_remembered_unless_its_evaluation_was_stored(now):
     now(26)
     found.close(watch, 12)
     assert pace.endings(True) == [Ending(20.0, 0.5)]
+    asks = {"promote": {"approval": True}}
+    waiting = Allowance(Settings.model_validate(asks), promote=True)
+    waiting.trained()
+    now(90000)
+    waiting.close(watch, 12)
     again = Stopwatch()
     again.add("evaluate", 0.0, 0.1, reused=True)
     found.close(again, 12)

@@ -62,6 +62,8 @@ def test_steps_are_cut_only_as_far_as_needed_and_below_the_last_share_nothing_is
         assert suit.fn(allowance, bench, settings) == scaled(settings, share)
         assert allowance.share == share
     settings = told(f"{int(10 + times[SHARES[-1]] - 5)}s")
+    assert suit.fn(Allowance(settings, promote=True), bench, settings) == scaled(settings, 0.125)
+    settings = told(f"{int(10 + times[SHARES[-1]] / 2 - 5)}s")
     with pytest.raises(SettingsError, match="a run takes at least about"):
         suit.fn(Allowance(settings, promote=True), bench, settings)
 
@@ -90,3 +92,5 @@ def test_short_trainings_tell_what_a_step_costs(bench):
     assert 0 < allowance.cost(PLAN, 64) < 60
     assert allowance.cost(PLAN, 128) > allowance.cost(PLAN, 64)
     assert allowance.left_out == {}
+    for step in ("adapt", "pretrain"):
+        assert not list(pace.paths.BUILD.glob(f"{step}/*/stored.json"))
