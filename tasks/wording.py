@@ -68,6 +68,8 @@ def budget(result: Result) -> list[str]:
             f"Every training, from scratch too, had {percent(told.share)} of the steps in the "
             "settings: figures are those of so short a training."
         )
+    if len(result.seeds) == 1:
+        lines.append("It rests on one seed: its intervals do not tell how seeds differ.")
     for why in dict.fromkeys(told.left_out.values()):
         names = [name for name, reason in told.left_out.items() if reason == why]
         lines.append(f"Left out, {why}: {listed(names)}.")

@@ -209,10 +209,11 @@ def test_what_methods_note_is_told_once_a_method_and_as_text(told):
 def test_what_time_ran_out_for_is_told_on_the_page_in_markdown_and_in_the_terminal(told):
     gone = {"l2_sp/1": "no time", NASTY: "no time", "l2_sp/2": "no time for this seed"}
     budget = {"seconds": 90, "spent": 88.5, "share": 0.25, "left_out": gone}
-    result = Result.model_validate({**told, "budget": budget})
+    result = Result.model_validate({**told, "budget": budget, "seeds": [0]})
     page = Page(report.render(result, {}))
     assert "Time ran out: the budget of 90.0 s was too short for everything." in page.text
     assert "Every training, from scratch too, had 25.0% of the steps" in page.text
+    assert "It rests on one seed" in page.text
     assert f"Left out, no time: 2 (l2_sp/1, {NASTY})." in page.text
     assert "script" not in {tag for tag, _ in page.tags}
     assert "Left out, no time for this seed: 1 (l2\\_sp/2)." in report.markdown(result)
