@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterable, Mapping
+from statistics import median
 
 from tasks import clock, pace
 from tasks.pace import Ending, Kind
@@ -24,6 +25,10 @@ USUAL = Ending(12.0, 0.3)
 AS_BEFORE = 0.8
 """What that end takes at least, as a multiple of the time from the run's start to its trainings:
 both mostly wait for imports, for servers and for the disk."""
+AS_STARTED = 1.5
+"""The same, of the time from the command to the run's own beginning."""
+SLOWEST = 3.0
+"""How many times as long as it should a run's end is expected to take at most."""
 UNKNOWN = 1.5
 """What an arm of a kind that was never trained here takes, as a multiple of one from scratch."""
 
@@ -40,6 +45,9 @@ class Allowance:
         self._own = settings.backbone.name
         self._packages = set(settings.pretrained)
         self._costs: dict[Kind, Cost] = {}
+        self._first: dict[Kind, Cost | None] = {}
+        self._late: list[float] = []
+        self._started = self.spent()
         self._ended = pace.endings(promote)
         self._ending = max(self._ended, key=lambda one: one.base, default=USUAL)
         self._trained = 0.0
@@ -66,12 +74,16 @@ class Allowance:
             needed: no decision can do without it; it may be a little late.
         """
         seconds = math.inf if self.seconds is None else self.seconds
-        return self.began + seconds * (1 + GRACE * needed) - self._ending.at(arms)
+        return self.began + seconds * (1 + GRACE * needed) - self._slow() * self._ending.at(arms)
 
     @property
     def each(self) -> float:
         """Seconds by which every arm makes the run's end longer."""
-        return self._ending.each
+        return self._slow() * self._ending.each
+
+    def _slow(self) -> float:
+        """How many times as long as expected arms took so far, 1 to 3: the end will, too."""
+        return min(SLOWEST, max(1.0, median(self._late))) if self._late else 1.0
 
     def left(self, arms: int) -> float:
         """Seconds in which so many arms have to be trained."""
@@ -81,7 +93,7 @@ class Allowance:
         """The trainings begin. Where no run has ended yet, this one's end is taken to be as slow
         as its beginning was."""
         if not self._ended:
-            base = max(self._ending.base, AS_BEFORE * self.spent())
+            base = max(self._ending.base, AS_BEFORE * self.spent(), AS_STARTED * self._started)
             self._ending = Ending(base, self._ending.each)
 
     def learn(self, costs: Mapping[Kind, Cost]) -> None:
@@ -95,8 +107,12 @@ class Allowance:
 
     def observe(self, arm: ArmRef, steps: int) -> None:
         """Take note of what an arm has cost in this run."""
-        if not arm.ref.reused:
-            self._costs[self._kind(arm.plan)] = Cost(0.0, arm.ref.seconds / steps)
+        if arm.ref.reused:
+            return
+        expected = self._first.setdefault(kind := self._kind(arm.plan), self._costs.get(kind))
+        if expected is not None:
+            self._late.append(arm.ref.seconds / max(expected.at(steps), 1e-9))
+        self._costs[kind] = Cost(0.0, arm.ref.seconds / steps)
 
     def cost(self, plan: Plan, steps: int) -> float:
         """Seconds that an arm is expected to take."""

@@ -74,10 +74,15 @@ def test_a_machine_that_was_slow_to_begin_is_expected_to_be_slow_to_end(now):
     now(50)
     found.arrive()
     assert found.until(0) == NOW + 120 - module.AS_BEFORE * 50
+    clock.begin()
+    now(90)
+    late = made()
+    late.arrive()
+    assert late.until(0) == NOW + 50 + 120 - module.AS_STARTED * 40
     pace.note(Ending(5.0, 0.0), promote=True)
     known = made()
     known.arrive()
-    assert known.until(0) == NOW + 50 + 120 - 5
+    assert known.until(0) == NOW + 90 + 120 - 5
 
 
 def test_an_arm_costs_what_its_kind_did_or_more_than_scratch_where_none_was(now):
@@ -89,6 +94,19 @@ def test_an_arm_costs_what_its_kind_did_or_more_than_scratch_where_none_was(now)
     arm = ArmRef(PROBE, 0, 100, Ref(module.pace.paths.BUILD, "d", 50.0, reused=False))
     found.observe(arm, 100)
     assert found.cost(PROBE, 200) == 100
+    assert found.until(0) == NOW + 120 - module.USUAL.base
+
+
+@pytest.mark.parametrize(("took", "slow"), [(2.0, 1.0), (10.0, 1.0), (15.0, 1.5), (99.0, 3.0)])
+def test_where_arms_take_longer_than_expected_so_will_the_end(now, took, slow):
+    pace.note(Ending(20.0, 0.5), promote=True)
+    found = made()
+    found.learn({("scratch", "resnet"): Cost(0.0, 0.1)})
+    for seed in range(3):
+        arm = ArmRef(SCRATCH, seed, 100, Ref(pace.paths.BUILD, "d", took, reused=seed == 2))
+        found.observe(arm, 100)
+    assert found.until(4) == NOW + 120 - slow * 22
+    assert found.each == slow * 0.5
 
 
 @pytest.mark.parametrize("budget", ["1s", "10s"])
