@@ -140,15 +140,23 @@ class _Rounds:
         found = ration.standing(self.done, baselines, transfers, alone, self.seeds)
         if found is None:
             raise self.allowance.too_late()
-        self._tell(found, [*baselines, *best])
+        self._tell(found, best)
         return planning.decided(self.planned, self.done, found)
 
-    def _tell(self, found: Standing, wanted: Sequence[str]) -> None:
-        jobs = [(p.label, s) for p in self.planned for s in self.seeds]
-        jobs = [(label, s) for label, s in jobs if label in wanted or s == self.seeds[0]]
-        gone = [job for job in jobs if not found.keeps(job)]
-        for why, trained in (("no time", False), ("no time for this seed of the others", True)):
-            names = [
-                f"{label}/{seed}" for label, seed in gone if ((label, seed) in self.done) == trained
-            ]
-            self.allowance.leave_out(names, why)
+    def _tell(self, found: Standing, best: Sequence[str]) -> None:
+        """Say what a run without a budget would have: all, but what its first seed stopped."""
+        first, names = self.seeds[0], [one.label for one in self.planned]
+        stopped = [
+            name
+            for name in names
+            if (name, first) in self.done and name not in (*best, *self._baselines())
+        ]
+        gone = [
+            (name, seed)
+            for name in names
+            for seed in self.seeds
+            if not found.keeps((name, seed)) and not (name in stopped and seed != first)
+        ]
+        for why, done in (("no time", False), ("no time for this seed of the others", True)):
+            told = [f"{name}/{seed}" for name, seed in gone if ((name, seed) in self.done) == done]
+            self.allowance.leave_out(told, why)

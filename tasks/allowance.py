@@ -11,6 +11,7 @@ from tasks.refs import ArmRef
 from tasks.step import Stopwatch, log
 from tasks.wording import duration
 from transfer.errors import CrosstrainError, SettingsError
+from transfer.method import known as kinds
 from transfer.portfolio import Plan
 from transfer.ration import Cost
 from transfer.result import TimeBudget
@@ -31,6 +32,8 @@ SLOWEST = 3.0
 """How many times as long as it should a run's end is expected to take at most."""
 UNKNOWN = 1.5
 """What an arm of a kind that was never trained here takes, as a multiple of one from scratch."""
+FROZEN = 0.5
+"""The same, of one that leaves a body of ours as it is."""
 
 
 class Allowance:
@@ -119,7 +122,8 @@ class Allowance:
         known = self._costs.get(self._kind(plan))
         if known is not None:
             return known.at(steps)
-        return UNKNOWN * self._costs["scratch", self._own].at(steps)
+        cheap = not kinds()[plan.method].trains_body and self._kind(plan)[1] == self._own
+        return (FROZEN if cheap else UNKNOWN) * self._costs["scratch", self._own].at(steps)
 
     def _kind(self, plan: Plan) -> Kind:
         return plan.method, next((s for s in plan.sources if s in self._packages), self._own)

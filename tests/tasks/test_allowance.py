@@ -91,6 +91,7 @@ def test_an_arm_costs_what_its_kind_did_or_more_than_scratch_where_none_was(now)
     assert found.cost(SCRATCH, 100) == 11
     assert found.cost(TUNE, 100) == 20
     assert found.cost(PROBE, 100) == module.UNKNOWN * 11
+    assert found.cost(Plan("lda", ("oaks",), "lda"), 100) == module.FROZEN * 11
     arm = ArmRef(PROBE, 0, 100, Ref(module.pace.paths.BUILD, "d", 50.0, reused=False))
     found.observe(arm, 100)
     assert found.cost(PROBE, 200) == 100
