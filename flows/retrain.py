@@ -5,11 +5,12 @@ from prefect.artifacts import create_markdown_artifact
 
 from flows.decide import decide
 from flows.hooks import HOOKS
-from flows.train import train
+from flows.train import fitted, train
 from tasks import machine as machines
 from tasks import promote as gate
 from tasks import publish as reports
 from tasks import track
+from tasks.allowance import Allowance
 from tasks.augment import preview
 from tasks.check import validate
 from tasks.draw import draw
@@ -40,6 +41,7 @@ def retrain(settings: Settings, promote: bool = True, data_rev: str | None = Non
         data_rev: take the datasets in data/ as of this Git revision, or md5 of data.dvc.
     """
     with timed() as watch:
+        allowance = Allowance(settings, promote)
         machine = machines.resolve(settings.run)
         if promote:
             track.check()
@@ -54,24 +56,28 @@ def retrain(settings: Settings, promote: bool = True, data_rev: str | None = Non
         ]
         previewed = preview(target, settings.augment)
         named = {one.label: part for one, part in zip(settings.sources, sources, strict=True)}
-        known, advised, arms = train(named, target, spec, folds, settings, machine)
+        settings = fitted(named, target, spec, folds, settings, machine, allowance)
+        known, advised, arms = train(named, target, spec, folds, settings, machine, allowance)
+        allowance.trained()
         choice = choose(arms, settings)
         evaluated = evaluate(arms, choice, advised, target, settings)
         model = compose(arms, evaluated, target, datasets, settings)
-        pictures = draw(evaluated, sources, target, previewed, known, arms)
+        drawn = draw(evaluated, sources, target, previewed, known, arms)
         data = reports.describe(datasets, [*sources, target])
         run_id, outcome = "", gate.Outcome(None, False, ["promotion was not asked for"], [])
         if promote:
-            run_id = reports.log_run(evaluated, pictures, validated, known, arms, data, settings)
+            run_id = reports.log_run(evaluated, drawn, validated, known, arms, data, settings)
             tags = gate.version_tags(arms, datasets, evaluated)
             version = gate.register(model, run_id, tags, settings)
-            record = reports.blessing_record(data, settings, evaluated)
+            record = reports.blessing_record(data, settings, evaluated, allowance.told())
             name = gate.model_name(settings)
             outcome = decide(name, version, evaluated.path, datasets[-1], record, settings)
+        told = allowance.told()
         result: Result = reports.publish(
-            evaluated, pictures, validated, known, arms, data, outcome, run_id, watch, settings
+            evaluated, drawn, validated, known, arms, data, outcome, run_id, watch, settings, told
         )
         create_markdown_artifact(markdown(result), key="verdict")
+        allowance.close(watch, len(arms))
         return result
 
 

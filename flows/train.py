@@ -7,19 +7,42 @@ from typing import Any
 from prefect.futures import as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.within import within
 from tasks import machine as machines
 from tasks.adapt import adapt
 from tasks.advise import advise, promising
+from tasks.allowance import Allowance
 from tasks.package import unpack
 from tasks.plan import check, finalists, plans
 from tasks.pretrain import pretrain
 from tasks.refs import ArmRef, Divided, Ref, Source
 from tasks.search import search
+from tasks.trial import Bench, suit
 from transfer.features import Features
 from transfer.modalities.image.spec import ImageSpec
 from transfer.portfolio import Plan
 from transfer.recipe import Machine
 from transfer.settings import Settings
+
+
+def fitted(
+    sources: dict[str, Divided],
+    target: Divided,
+    spec: ImageSpec,
+    folds: int,
+    settings: Settings,
+    machine: Machine,
+    allowance: Allowance,
+) -> Settings:
+    """Refuse what could not be trained, and fit the number of steps to the budget, if there is
+    one."""
+    check(settings, sources, target)
+    if not allowance.limited:
+        return settings
+    at_once = machines.workers(settings.run, machine)
+    bench = Bench(_bodies(sources, settings), target, spec, folds, machine, at_once)
+    found: Settings = suit(allowance, bench, settings)
+    return found
 
 
 def train(
@@ -29,18 +52,23 @@ def train(
     folds: int,
     settings: Settings,
     machine: Machine,
+    allowance: Allowance,
 ) -> tuple[list[Source], Ref, list[ArmRef]]:
     """Pretrain on every source, ask the advisor, and train the arms: those from nothing beside the
     pretraining, then the first seed of all others, then the other seeds of the promising ones.
 
+    With a budget, `flows.within` says what is trained.
+
     When one training fails or the run is interrupted, the others stop at their next step.
     """
-    check(settings, sources, target)
     at_once = machines.workers(settings.run, machine)
     with ThreadPoolTaskRunner[Any](max_workers=at_once) as runner:
-        crew = _Crew(runner, target, spec, folds, settings, machine, at_once)
+        crew = Crew(runner, target, spec, folds, settings, machine, at_once)
+        parts = _bodies(sources, settings)
         try:
-            known = [*crew.pretrain(_parts(sources, settings)), *crew.unpack(settings.pretrained)]
+            if allowance.limited:
+                return within(allowance, crew, parts, target, settings)
+            known = [*crew.pretrain(parts), *crew.unpack(settings.pretrained)]
             advised = advise(known, target, settings, machine)
             known = promising(known, advised, settings.adapt.best_sources)
             return known, advised, _arms(crew, known, target, settings)
@@ -49,7 +77,7 @@ def train(
             raise
 
 
-def _arms(crew: "_Crew", known: list[Source], target: Divided, settings: Settings) -> list[ArmRef]:
+def _arms(crew: "Crew", known: list[Source], target: Divided, settings: Settings) -> list[ArmRef]:
     helped, stopped = plans(settings, target, known), list[ArmRef]()
     first, *more = settings.adapt.seeds
     if settings.adapt.finalists is not None:
@@ -63,7 +91,7 @@ def _arms(crew: "_Crew", known: list[Source], target: Divided, settings: Setting
     return [*crew.done(arms), *stopped]
 
 
-def _parts(sources: dict[str, Divided], settings: Settings) -> dict[str, dict[str, Divided]]:
+def _bodies(sources: dict[str, Divided], settings: Settings) -> dict[str, dict[str, Divided]]:
     """What each body is trained on."""
     parts = {name: {name: divided} for name, divided in sources.items()}
     if settings.pretrain.jointly and len(sources) > 1:
@@ -71,7 +99,7 @@ def _parts(sources: dict[str, Divided], settings: Settings) -> dict[str, dict[st
     return parts
 
 
-class _Crew:
+class Crew:
     """Submits trainings; when its ``stop`` is set, all of them stop."""
 
     def __init__(
@@ -85,6 +113,7 @@ class _Crew:
         at_once: int,
     ) -> None:
         self.runner, self.settings, self.at_once, self.stop = runner, settings, at_once, Event()
+        self.machine = machine
         self.alone: list[Any] = []
         self.told = {"settings": settings, "machine": machine, "stop": self.stop}
         self.shared: dict[str, Any] = {
@@ -105,14 +134,18 @@ class _Crew:
         """Pretrain every body, beside the arms that need none, unless those wait for a search."""
         own = [] if self.searches else plans(self.settings, self.shared["target"], [])
         seeds = self.settings.adapt.seeds
-        told = {"beside": min(len(own) * len(seeds), self.at_once - 1), **self.told}
-        bodies = [
-            self.runner.submit(pretrain, {"name": name, "parts": part, **told})
-            for name, part in parts.items()
-        ]
+        beside = min(len(own) * len(seeds), self.at_once - 1)
+        bodies = [self.body(name, part, beside) for name, part in parts.items()]
         self.alone = self.adapt(own, seeds, [])
         found: list[Source] = self.done(bodies)
         return found
+
+    def body(
+        self, name: str, part: dict[str, Divided], beside: int, until: float | None = None
+    ) -> Any:
+        """Start the pretraining of a body."""
+        told = {"name": name, "parts": part, "beside": beside, "until": until, **self.told}
+        return self.runner.submit(pretrain, told)
 
     def unpack(self, names: Sequence[str]) -> list[Source]:
         """Take the weights of installed packages."""
@@ -123,12 +156,12 @@ class _Crew:
         self, planned: Sequence[Plan], seeds: Sequence[int], sources: list[Source]
     ) -> list[Any]:
         """Start the arms of some plans."""
-        told = {"sources": sources, **self.shared}
-        return [
-            self.runner.submit(adapt, {"plan": plan, "seed": seed, **told})
-            for plan in planned
-            for seed in seeds
-        ]
+        return [self.arm(plan, seed, sources) for plan in planned for seed in seeds]
+
+    def arm(self, plan: Plan, seed: int, sources: list[Source], until: float | None = None) -> Any:
+        """Start one arm."""
+        told = {"plan": plan, "seed": seed, "sources": sources, "until": until, **self.shared}
+        return self.runner.submit(adapt, told)
 
     def search(self, planned: Sequence[Plan], sources: list[Source]) -> list[Any]:
         """Start the search for the settings of some plans, on a seed that no arm has."""

@@ -11,7 +11,7 @@ from tasks import store
 from tasks.items import bodies, source_items
 from tasks.refs import ArmRef, Divided, Source
 from tasks.step import blamed, progress, step
-from tasks.stoppable import Stoppable
+from tasks.stoppable import Stoppable, TimeUpError, check_time
 from transfer import adapt as library
 from transfer import pretrain as pretrained
 from transfer.arrays import (
@@ -46,8 +46,9 @@ def adapt(
     stop: Event,
     features: Features,
     sources: Sequence[Source] = (),
-) -> ArmRef:
-    """Train one arm, or take the one that is stored.
+    until: float | None = None,
+) -> ArmRef | None:
+    """Train one arm, or take the one that is stored; None where the time was up before its end.
 
     Args:
         plan: the method, and the names of what it transfers from.
@@ -61,6 +62,7 @@ def adapt(
         stop: when set, training stops at the next step.
         features: of frozen bodies, shared by the arms of a run.
         sources: at least those that the plan names.
+        until: when the training has to end, in seconds since the epoch; None lets it go on.
 
     Raises:
         KeyboardInterrupt: ``stop`` was set; the training continues from here when it is run again.
@@ -71,6 +73,7 @@ def adapt(
     arm_name = f"{plan.label}/{seed}"
 
     def compute(out: Path) -> None:
+        check_time(until)
         shared = _target(target, sources, method, spec, settings, folds, features)
         recipe = Recipe(
             settings.adapt.budget,
@@ -88,23 +91,26 @@ def adapt(
                 shared,
                 recipe,
                 seed=seed,
-                keeper=partial(_keeper, out, settings.run.checkpoint_seconds, stop),
+                keeper=partial(_keeper, out, settings.run.checkpoint_seconds, stop, until),
                 on_step=progress(f"adapt {arm_name}"),
             )
         library.save(arm, shared, out)
 
-    ref = store.result(
-        "adapt",
-        compute,
-        inputs=target.inputs() | _read(method, sources, settings.target.labels_per_class == 0),
-        settings={
-            "seed": seed,
-            "folds": folds,
-            "machine": vars(machine),
-            **_told(name, method, settings),
-        },
-        code=_code(plan, settings, sources),
-    )
+    try:
+        ref = store.result(
+            "adapt",
+            compute,
+            inputs=target.inputs() | _read(method, sources, settings.target.labels_per_class == 0),
+            settings={
+                "seed": seed,
+                "folds": folds,
+                "machine": vars(machine),
+                **_told(name, method, settings),
+            },
+            code=_code(plan, settings, sources),
+        )
+    except TimeUpError:
+        return None
     for kept in store.partial(ref.path).parent.glob(f"{store.partial(ref.path).name}.*"):
         kept.unlink()
     return ArmRef(plan, seed, load_card(ref.path, Card).members[0].steps, ref)
@@ -141,9 +147,11 @@ def _code(plan: Plan, settings: Settings, sources: Sequence[Source]) -> list[str
     ]
 
 
-def _keeper(place: Path, seconds: float, stop: Event, fold: int, phase: int) -> Keeper:
-    path = store.partial(place)
-    return Stoppable(path.with_name(f"{path.name}.{fold}.{phase}"), seconds, stop=stop)
+def _keeper(
+    place: Path, seconds: float, stop: Event, until: float | None, fold: int, phase: int
+) -> Keeper:
+    path = store.partial(place).with_name(f"{store.partial(place).name}.{fold}.{phase}")
+    return Stoppable(path, seconds, stop=stop, until=until)
 
 
 def _target(

@@ -3,13 +3,18 @@
 import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from statistics import fmean
 
+from tasks import paths
 from tasks.ensemble import files
 from tasks.refs import ArmRef, Divided, Source
 from tasks.step import log
 from transfer import choice, portfolio, pretrain, pretrained
 from transfer.errors import DataRefusedError, SettingsError
+from transfer.method import known
 from transfer.portfolio import Offer, Plan
+from transfer.ration import Job, Standing
+from transfer.result import Result
 from transfer.sample import Manifest
 from transfer.settings import Settings
 
@@ -79,9 +84,79 @@ def _tell(asked: Sequence[str], found: Sequence[Plan], sources: Sequence[Source]
 
 
 def _offer(source: Source, classes: Sequence[str]) -> Offer:
-    known = pretrain.load_card(source.knowledge.path).class_names
-    covers = set(classes) <= set(known)
+    own = pretrain.load_card(source.knowledge.path).class_names
+    covers = set(classes) <= set(own)
     return Offer(source.name, source.items is not None, source.trained_here, covers, source.parts)
+
+
+def is_baseline(plan: Plan, settings: Settings) -> bool:
+    """Whether gains are measured against it."""
+    return plan.method == ("source_only" if settings.target.labels_per_class == 0 else "scratch")
+
+
+def likely(settings: Settings) -> Plan:
+    """What is probably trained first of what uses a source, before any source is known."""
+    labelled, kinds = settings.target.labels_per_class != 0, known()
+    asked = settings.adapt.methods if labelled else settings.adapt.unlabelled_methods
+    helped = [name for name in asked if kinds[name].uses_source]
+    best = next((name for name in helped if kinds[name].trains_body), helped[0])
+    return Plan(best, (), best)
+
+
+def ordered(planned: Sequence[Plan], settings: Settings, ranked: Sequence[str] = ()) -> list[Plan]:
+    """All plans but the baseline's, the most promising first: by their validation in the last run;
+    then, of the best source first, a method that trains the body, those that do not, which cost
+    little, and the others.
+
+    Args:
+        planned: the plans.
+        settings: of the run; methods stand in the order in which they are asked for.
+        ranked: names of the sources, the best first.
+    """
+    before, place = _last_validation(settings), {name: i for i, name in enumerate(ranked)}
+    kinds, first = known(), likely(settings).method
+
+    def promise(plan: Plan) -> tuple[float, ...]:
+        source = max((place.get(name, len(place)) for name in plan.sources), default=len(place))
+        tier = 0 if plan.method == first else 2 if kinds[plan.method].trains_body else 1
+        return -before.get(plan.label, -1.0), source, tier
+
+    return sorted((one for one in planned if not is_baseline(one, settings)), key=promise)
+
+
+def by_validation(firsts: Sequence[ArmRef], settings: Settings) -> list[str]:
+    """Labels of the groups that go on after their first seed, the best on validation first; as
+    they come where no item of the target is labelled."""
+    going_on, _ = finalists(firsts, settings)
+    labels = [one.label for one in going_on]
+    if settings.target.labels_per_class == 0 or not firsts:
+        return labels
+    losses = choice.validation_losses(files(list(firsts))).mean(1)
+    mean = {arm.plan.label: float(loss) for arm, loss in zip(firsts, losses, strict=True)}
+    return sorted(labels, key=lambda label: (mean[label], label))
+
+
+def decided(planned: Sequence[Plan], done: Mapping[Job, ArmRef], found: Standing) -> list[ArmRef]:
+    """The arms of which a decision is made, in the order of a run without a budget."""
+    labels = [one.label for one in planned]
+    whole = [done[one, seed] for one in labels if one in found.finalists for seed in found.seeds]
+    first = found.seeds[0]
+    return whole + [
+        replace(done[one, first], finalist=False) for one in labels if one in found.tried
+    ]
+
+
+def _last_validation(settings: Settings) -> dict[str, float]:
+    """Mean validation accuracy of each group of arms in the last run for this target."""
+    try:
+        last = Result.model_validate_json((paths.REPORTS / "retrain.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    found: dict[str, list[float]] = {}
+    for arm in last.arms if last.target == settings.target.label else ():
+        if arm.validation is not None:
+            found.setdefault(arm.group, []).append(arm.validation)
+    return {group: fmean(scores) for group, scores in found.items()}
 
 
 def finalists(arms: Sequence[ArmRef], settings: Settings) -> tuple[list[Plan], list[ArmRef]]:

@@ -8,7 +8,7 @@ from tasks import machine as machines
 from tasks import store
 from tasks.refs import Divided, Source
 from tasks.step import blamed, progress, step
-from tasks.stoppable import Stoppable
+from tasks.stoppable import Stoppable, TimeUpError, check_time
 from transfer import pretrain as library
 from transfer.arrays import SourceItems, labelled_items, union, validation_items
 from transfer.recipe import Machine
@@ -24,8 +24,10 @@ def pretrain(
     machine: Machine,
     beside: int,
     stop: Event,
-) -> Source:
-    """Pretrain the backbone on the training split of one dataset, or of several at once.
+    until: float | None = None,
+) -> Source | None:
+    """Pretrain the backbone on the training split of one dataset, or of several at once; None where
+    the time was up before its end.
 
     Args:
         name: of the knowledge source.
@@ -34,6 +36,7 @@ def pretrain(
         machine: where to compute.
         beside: how many arms are trained at the same time.
         stop: when set, training stops at the next step.
+        until: when the training has to end, in seconds since the epoch; None lets it go on.
 
     Raises:
         KeyboardInterrupt: ``stop`` was set; the training continues from here when it is run again.
@@ -53,6 +56,7 @@ def pretrain(
     code = ["transfer.pretrain", f"transfer.backbones.{settings.backbone.name}"]
 
     def compute(out: Path) -> None:
+        check_time(until)
         items = union([_items(part, "train") for part in parts.values()])
         validation = union([_items(part, "val") for part in parts.values()])
         with blamed(f"pretrain {name}"):
@@ -65,11 +69,16 @@ def pretrain(
                 settings=settings.pretrain,
                 machine=machine,
                 out=out,
-                keeper=Stoppable(store.partial(out), settings.run.checkpoint_seconds, stop=stop),
+                keeper=Stoppable(
+                    store.partial(out), settings.run.checkpoint_seconds, stop=stop, until=until
+                ),
                 on_step=progress(f"pretrain {name}"),
             )
 
-    ref = store.result("pretrain", compute, inputs=inputs, settings=told, code=code)
+    try:
+        ref = store.result("pretrain", compute, inputs=inputs, settings=told, code=code)
+    except TimeUpError:
+        return None
     Stoppable(store.partial(ref.path)).forget()
     if len(parts) > 1:
         return Source(name, ref, None, parts=tuple(parts))

@@ -15,7 +15,7 @@ from transfer import ensemble as mixing
 from transfer import split
 from transfer.files import write_atomic
 from transfer.method import Method
-from transfer.result import Data, DatasetRecord, Evaluation, Result, Seconds
+from transfer.result import Data, DatasetRecord, Evaluation, Result, Seconds, TimeBudget
 from transfer.sample import Manifest
 from transfer.settings import Settings
 
@@ -137,6 +137,7 @@ def publish(
     run_id: str,
     watch: Stopwatch,
     settings: Settings,
+    budget: TimeBudget | None = None,
 ) -> Result:
     """Write reports/: the page for people, JSON for machines, figures and curves for DVC."""
     evaluation = evaluate.load(evaluated)
@@ -160,6 +161,7 @@ def publish(
             steps=watch.seconds(),
             reused=watch.reused(),
         ),
+        budget=budget,
         settings_digest=settings.digest(),
         code_revision=code_revision(),
     )
@@ -192,7 +194,9 @@ def _write_figures(evaluation: Evaluation, evaluated: Ref, curves: list[draw.Cur
     write_atomic(paths.REPORTS / "metrics.json", told.encode())
 
 
-def blessing_record(data: Data, settings: Settings, evaluated: Ref) -> dict[str, object]:
+def blessing_record(
+    data: Data, settings: Settings, evaluated: Ref, budget: TimeBudget | None = None
+) -> dict[str, object]:
     """What a blessing rests on, besides the rules: revisions, digests, figures, verdict."""
     evaluation = evaluate.load(evaluated)
     return {
@@ -204,4 +208,10 @@ def blessing_record(data: Data, settings: Settings, evaluated: Ref) -> dict[str,
         "verdict": evaluation.verdict,
         "figures": report.metrics(evaluation),
         "chosen": evaluation.chosen.model_dump(),
+        **({} if budget is None else {"budget": _timeless(budget)}),
     }
+
+
+def _timeless(budget: TimeBudget) -> dict[str, object]:
+    """What a record says of a budget: what it changed, not what a clock said."""
+    return budget.model_dump(exclude={"spent"})

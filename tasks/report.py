@@ -67,7 +67,7 @@ def render(
 
 def _template() -> "Template":
     environment = templates()
-    for name in ("percent", "points", "duration", "count", "listed", "outcome"):
+    for name in ("percent", "points", "duration", "count", "listed", "outcome", "budget"):
         environment.filters[name] = getattr(wording, name)
     return environment.get_template("report.html")
 

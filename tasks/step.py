@@ -103,6 +103,12 @@ def step(
     return decorate
 
 
+def quietly(task: Any) -> Callable[..., Any]:
+    """The function of a step by itself: neither Prefect nor the log hears of a call."""
+    function: Callable[..., Any] = task.fn.__wrapped__
+    return function
+
+
 @contextmanager
 def blamed(what: str) -> Iterator[None]:
     """Put in front of the message of an error of ours which training it came from."""

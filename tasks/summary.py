@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks import paths
-from tasks.wording import between, duration, outcome, percent, points
+from tasks.wording import between, budget, duration, outcome, percent, points
 from transfer.result import Result
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def markdown(result: Result) -> str:
         f"**{plain(outcome(result))}**",
         "",
         *(f"- {plain(reason)}" for reason in result.reasons),
+        *(f"- {plain(line)}" for line in budget(result)),
         "",
         f"| on {result.test_items} test items | value | {100 * result.level:g}% interval |",
         "|---|---:|---:|",
@@ -79,6 +80,7 @@ def terminal(
         (result.sentence, STYLES[result.verdict]),
         (outcome(result), "bold"),
         *((f"- {reason}", "") for reason in why),
+        *((line, "yellow") for line in budget(result)),
         (f"Report: {report}", "dim"),
     ]
     for line, style in lines:

@@ -52,3 +52,25 @@ def outcome(result: Result) -> str:
     if result.version is None:
         return f"Not promoted: {model} for this run."
     return f"Not promoted: {model} is registered, and is not the champion."
+
+
+def budget(result: Result) -> list[str]:
+    """What the time budget of a run changed, in sentences; none where there was no budget."""
+    told = result.budget
+    if told is None:
+        return []
+    given = f"the budget of {duration(told.seconds)}"
+    if not told.ran_out:
+        return [f"Everything was trained within {given}."]
+    lines = [f"Time ran out: {given} was too short for everything."]
+    if told.share < 1:
+        lines.append(
+            f"Every training, from scratch too, had {percent(told.share)} of the steps in the "
+            "settings: figures are those of so short a training."
+        )
+    if len(result.seeds) == 1:
+        lines.append("It rests on one seed: its intervals do not tell how seeds differ.")
+    for why in dict.fromkeys(told.left_out.values()):
+        names = [name for name, reason in told.left_out.items() if reason == why]
+        lines.append(f"Left out, {why}: {listed(names)}.")
+    return lines

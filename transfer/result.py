@@ -183,6 +183,24 @@ class Seconds(Section):
     """Steps whose stored result was used."""
 
 
+class TimeBudget(Section):
+    """The time that the run was given, and what there was no time for."""
+
+    seconds: float
+    """What was asked for."""
+    spent: float
+    """What it took, until this was written."""
+    share: float
+    """Of the steps in params.yaml that every training had; 1 where there was time for all."""
+    left_out: dict[str, str]
+    """Why, by name of each arm, source or search that was left out."""
+
+    @property
+    def ran_out(self) -> bool:
+        """Whether a run without a budget would have done more."""
+        return self.share < 1 or bool(self.left_out)
+
+
 class Evaluation(Section):
     """Everything decided by data: no clock, no registry. The same inputs give the same bytes."""
 
@@ -231,5 +249,7 @@ class Result(Evaluation):
     mlflow_run: str
     data: Data
     seconds: Seconds
+    budget: TimeBudget | None = None
+    """None where there was none."""
     settings_digest: str
     code_revision: str

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, create_model, field_validator, model_validator
 
-from transfer import method
+from transfer import duration, method
 from transfer.adapt import AdaptSettings
 from transfer.drift import MonitorSettings
 from transfer.errors import SettingsError
@@ -104,7 +104,8 @@ class ImageSettings(Section):
 
 
 class RunSettings(Section):
-    """Where the run computes; no result depends on these beyond rounding."""
+    """Where the run computes, and how long: on these depends how much is computed, and nothing
+    that is stored, beyond rounding."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto takes CUDA, then MPS, then the CPU."""
@@ -115,6 +116,21 @@ class RunSettings(Section):
     """Arms trained at once; 0 decides."""
     checkpoint_seconds: float = Field(10.0, gt=0)
     """Seconds between checkpoints of a training run."""
+    budget: str | None = Field(None, json_schema_extra={"pattern": duration.PATTERN})
+    """How long a run may take in all, such as 90s, 5m, 2h or 1h30m: the most promising arms are
+    trained first, and what has no time is left out, which the report says; null trains all."""
+
+    @field_validator("budget")
+    @classmethod
+    def _is_a_time(cls, told: str | None) -> str | None:
+        if told is not None:
+            duration.seconds(told)
+        return told
+
+    @property
+    def budget_seconds(self) -> int | None:
+        """The budget in seconds."""
+        return None if self.budget is None else duration.seconds(self.budget)
 
 
 class Settings(Section):

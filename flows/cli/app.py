@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tasks import environment, paths
+from tasks import clock, environment, paths
 
 app = typer.Typer(
     name="crosstrain",
@@ -39,6 +39,7 @@ def enter() -> None:
 
 def begin() -> None:
     """Enter, and let Prefect's server come up while this process imports what it needs."""
+    clock.begin()
     enter()
     from flows import server
 

@@ -7,17 +7,27 @@ import typer
 
 from flows.cli.app import CHAIN, AsJson, Overrides, Params, app, begin
 from tasks import paths
-from transfer.errors import NothingToDoError
+from transfer import duration
+from transfer.errors import NothingToDoError, SettingsError
+
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="Time that the run may take, such as 90s, 5m or 1h30m: the most promising work first.",
+    ),
+]
 
 
 @app.command(rich_help_panel=CHAIN, epilog="Example: crosstrain demo")
-def demo(overrides: Overrides = None) -> None:
+def demo(overrides: Overrides = None, budget: Budget = None) -> None:
     """Write the two demo datasets and run the whole chain on them."""
     from tasks import demo_data
 
+    told = _with(overrides, budget)
     begin()
     demo_data.write(paths.DATA)
-    _retrain(paths.PARAMS, overrides or [], promote=True)
+    _retrain(paths.PARAMS, told, promote=True)
 
 
 @app.command(
@@ -35,10 +45,27 @@ def retrain(
         str | None,
         typer.Option(help="Take data/ as of a Git revision, or of an md5 of data.dvc."),
     ] = None,
+    budget: Budget = None,
 ) -> None:
     """Run the chain: validate, split, pretrain, adapt, choose, evaluate, promote, report."""
+    told = _with(overrides, budget)
     begin()
-    _retrain(params, overrides or [], promote=promote, data_rev=data_rev)
+    _retrain(params, told, promote=promote, data_rev=data_rev)
+
+
+def _with(overrides: list[str] | None, budget: str | None) -> list[str]:
+    """The overrides, and the budget as one of them.
+
+    Raises:
+        SettingsError: it is no time.
+    """
+    if budget is None:
+        return overrides or []
+    try:
+        duration.seconds(budget)
+    except ValueError as error:
+        raise SettingsError(f"--budget {error}") from error
+    return [*(overrides or []), f"run.budget={budget}"]
 
 
 def _retrain(

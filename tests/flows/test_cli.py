@@ -97,6 +97,18 @@ def test_outside_a_project_a_command_says_so(tmp_path: Path, words: list[str]) -
     assert "run inside a crosstrain project" in told
 
 
+@pytest.mark.parametrize("command", ["retrain", "demo"])
+def test_a_budget_that_is_no_time_is_refused_before_anything_begins(
+    tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "params.yaml").write_text("{}")
+    told = crosstrain(tmp_path, command, "--budget", "5 min", code=2).stderr
+    assert told == (
+        "crosstrain: --budget '5 min' is no time; expected one such as 90s, 5m, 2h or 1h30m\n"
+    )
+    assert not (tmp_path / ".prefect").exists()
+
+
 def test_a_folder_inside_the_project_will_do(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("{}")
     (tmp_path / "data/deep").mkdir(parents=True)

@@ -1,5 +1,6 @@
 """Which arms a run trains of its settings and sources, and which go on after their first seed."""
 
+import json
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.transfer import stored, tiny
 from transfer import pretrain
 from transfer.errors import DataRefusedError, SettingsError
 from transfer.portfolio import Plan
+from transfer.ration import Standing
 from transfer.sample import COLUMNS, Manifest
 from transfer.settings import Settings
 from transfer.weights import Knowledge
@@ -213,3 +215,75 @@ def test_where_nothing_is_to_be_stopped_or_nothing_to_judge_by_all_go_on(tried, 
     going_on, stopped = plan.finalists(tried, settings(**told))
     assert labels(going_on) == [one.plan.label for one in tried]
     assert stopped == []
+
+
+# in what order, where time is short
+
+
+def ranked(methods, sources, target, names=()):
+    told = settings(methods)
+    found = [*plan.plans(told, target, []), *plan.plans(told, target, sources)]
+    return labels(plan.ordered(found, told, names))
+
+
+def test_promising_is_a_trained_body_then_what_costs_little_then_the_others(target, source):
+    methods = ["linear_probe", "fine_tune", "l2_sp", "lda"]
+    found = ranked(methods, [source("oaks")], target)
+    assert found == ["fine_tune", "linear_probe", "lda", "l2_sp"]
+    assert plan.likely(settings(methods)).method == "fine_tune"
+    assert plan.likely(settings(["linear_probe"])).method == "linear_probe"
+
+
+def test_the_advisors_best_source_goes_first_and_what_takes_all_last(target, source):
+    sources = [source("oaks"), source("elms")]
+    found = ranked(["fine_tune", "linear_probe", "fusion"], sources, target, ["elms", "oaks"])
+    assert found == [
+        "fine_tune/elms",
+        "linear_probe/elms",
+        "fine_tune/oaks",
+        "linear_probe/oaks",
+        "fusion",
+    ]
+
+
+def test_what_did_best_on_validation_in_the_last_run_goes_first(
+    target, source, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    last = json.loads((Path(__file__).parent / "retrain.json").read_text())
+    for row in last["arms"]:  # the test split says the opposite
+        best = row["method"] == "l2_sp"
+        row.update(validation=1.0 if best else 0.5, test=0.0 if best else 1.0)
+    Path("reports").mkdir()
+    methods = ["linear_probe", "fine_tune", "l2_sp"]
+    for name, first in (("digits", "l2_sp"), ("another", "fine_tune")):
+        Path("reports/retrain.json").write_text(json.dumps({**last, "target": name}))
+        assert ranked(methods, [source("oaks" + name)], target)[0] == first
+    Path("reports/retrain.json").write_text("{")
+    assert ranked(methods, [source("elms")], target)[0] == "fine_tune"
+
+
+def test_after_the_first_seeds_validation_ranks(tried):
+    order = ["linear_probe/oaks", "fine_tune/oaks", "linear_probe/noise"]
+    assert plan.by_validation(tried, settings()) == order
+    assert plan.by_validation(tried, settings(finalists=1)) == order[:1]
+    for one in tried:
+        (one.ref.path / "oof.npz").unlink()
+    assert plan.by_validation(tried, settings(cap=0)) == [one.plan.label for one in tried]
+    assert plan.by_validation([], settings()) == []
+
+
+def test_arms_stand_in_the_order_of_a_run_without_a_budget(tried):
+    planned = [one.plan for one in tried]
+    done = {
+        (p.label, seed): replace(tried[0], plan=p, seed=seed) for p in planned for seed in (0, 1)
+    }
+    found = Standing((0, 1), (planned[2].label, planned[0].label), (planned[1].label,))
+    arms = plan.decided(planned, done, found)
+    assert [(arm.name, arm.finalist) for arm in arms] == [
+        ("fine_tune/oaks/0", True),
+        ("fine_tune/oaks/1", True),
+        ("linear_probe/noise/0", True),
+        ("linear_probe/noise/1", True),
+        ("linear_probe/oaks/0", False),
+    ]

@@ -206,6 +206,29 @@ def test_what_methods_note_is_told_once_a_method_and_as_text(told):
     assert "script" not in {tag for tag, _ in page.tags}
 
 
+def test_what_time_ran_out_for_is_told_on_the_page_in_markdown_and_in_the_terminal(told):
+    gone = {"l2_sp/1": "no time", NASTY: "no time", "l2_sp/2": "no time for this seed"}
+    budget = {"seconds": 90, "spent": 88.5, "share": 0.25, "left_out": gone}
+    result = Result.model_validate({**told, "budget": budget, "seeds": [0]})
+    page = Page(report.render(result, {}))
+    assert "Time ran out: the budget of 90.0 s was too short for everything." in page.text
+    assert "Every training, from scratch too, had 25.0% of the steps" in page.text
+    assert "It rests on one seed" in page.text
+    assert f"Left out, no time: 2 (l2_sp/1, {NASTY})." in page.text
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert "Left out, no time for this seed: 1 (l2\\_sp/2)." in report.markdown(result)
+    assert "Time ran out" in printed(result, width=100)
+
+
+def test_of_a_budget_only_what_it_changed_is_told(told, result):
+    budget = {"seconds": 3600, "spent": 60.0, "share": 1.0, "left_out": {}}
+    kept = Page(report.render(Result.model_validate({**told, "budget": budget}), {})).text
+    assert "Everything was trained within the budget of 60 min 00 s." in kept
+    for text in (kept, Page(report.render(result, {})).text):
+        assert "Time ran out" not in text
+    assert "budget of" not in Page(report.render(result, {})).text
+
+
 def test_nothing_is_said_of_stopping_and_leaving_out_where_none_was(result):
     text = Page(report.render(result, {})).text
     for words in ("Left out", "stopped", "Barred"):

@@ -1,5 +1,6 @@
 """params.yaml in, typed settings out; a mistake is named with what would be right."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -233,6 +234,8 @@ def test_an_unknown_key_in_a_rule_is_refused_without_an_empty_list():
         ("adapt.methods=[scratch]", ["at least one method that uses the source"]),
         ("adapt.seeds=[]", ["one seed or more"]),
         ("backbone.name=vgg", ["backbone.name = 'vgg'", "resnet"]),
+        ("run.budget=5min", ["run.budget = '5min'", "expected one such as 90s, 5m, 2h or 1h30m"]),
+        ("run.budget=300", ["run.budget = 300", "valid string"]),
         ("run.device=tpu", ["run.device = 'tpu'", "'cuda'"]),
         ("augment=none", ["augment = 'none'"]),
         ("promote.rules=[{rule: nope}]", ["'nope'", "loads_back"]),
@@ -282,7 +285,7 @@ def test_a_folder_is_a_named_error(tmp_path):
 def test_the_digest_reads_all_that_decides_results_and_nothing_else():
     base = settings.load(PARAMS).digest()
     assert len(base) == 64
-    for override in ("run.workers=3", "run.device=cpu", "promote.rules=[]"):
+    for override in ("run.workers=3", "run.budget=5m", "run.device=cpu", "promote.rules=[]"):
         assert settings.load(PARAMS, [override]).digest() == base, override
     others = [
         "source.path=data/other", "target.labels_per_class=9", "image.size=29",
@@ -291,6 +294,13 @@ def test_the_digest_reads_all_that_decides_results_and_nothing_else():
     ]  # fmt: skip
     digests = {settings.load(PARAMS, [override]).digest() for override in others}
     assert len(digests | {base}) == len(others) + 1
+
+
+def test_a_budget_is_a_time_or_none():
+    assert settings.load(PARAMS).run.budget_seconds is None
+    assert settings.load(PARAMS, ["run.budget=1h30m"]).run.budget_seconds == 5400
+    shape = settings.RunSettings.model_json_schema()["properties"]["budget"]
+    assert re.search(shape["pattern"], "90s") and not re.search(shape["pattern"], "90")
 
 
 def test_a_dataset_is_named_by_its_file_unless_told():

@@ -1,0 +1,162 @@
+"""Training within a budget: the most promising arms first, until the time is gone."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tasks import advise as advisor
+from tasks import plan as planning
+from tasks.allowance import LEAST, Allowance
+from tasks.refs import ArmRef, Divided, Ref, Source
+from tasks.trial import rest, stored
+from transfer import ration
+from transfer.portfolio import Plan
+from transfer.ration import Job, Standing
+from transfer.settings import Settings
+
+if TYPE_CHECKING:
+    from flows.train import Crew
+
+
+def within(
+    allowance: Allowance,
+    crew: "Crew",
+    parts: dict[str, dict[str, Divided]],
+    target: Divided,
+    settings: Settings,
+) -> tuple[list[Source], Ref, list[ArmRef]]:
+    """Pretrain, ask the advisor, and train as many arms as there is time for.
+
+    Two seeds of the baseline and the first body come first, then two seeds of the most promising
+    method, the first seed of all others, and at last the other seeds of the best, one method after
+    the other. An arm that is still at work when the time is up keeps its checkpoint and is left
+    out, as is one whose seed the baseline lacks.
+
+    Raises:
+        CrosstrainError: not even one seed of the baseline and of one method was there in time.
+    """
+    rounds = _Rounds(allowance, crew, settings)
+    own = planning.plans(settings, target, [])
+    known = rounds.pretrain(parts, [one for one in own if planning.is_baseline(one, settings)])
+    known += crew.unpack(settings.pretrained)
+    advised = advisor.advise(known, target, settings, crew.machine)
+    known = advisor.promising(known, advised, settings.adapt.best_sources)
+    rounds.known, ranked = known, [one.name for one in advisor.load(advised)]
+    rounds.planned = [*own, *planning.plans(settings, target, known)]
+    if crew.searches:
+        allowance.leave_out(["search of settings"], "arms come first")
+    return known, advised, rounds.train(ranked)
+
+
+class _Rounds:
+    """Trains bundles of arms, each as far as there is time, and knows what is done."""
+
+    def __init__(self, allowance: Allowance, crew: "Crew", settings: Settings) -> None:
+        self.allowance, self.crew, self.settings = allowance, crew, settings
+        self.seeds = settings.adapt.seeds
+        self.planned: list[Plan] = []
+        self.known: list[Source] = []
+        self.done: dict[Job, ArmRef] = {}
+
+    def pretrain(
+        self, parts: dict[str, dict[str, Divided]], baselines: Sequence[Plan]
+    ) -> list[Source]:
+        """The first body beside the baseline's arms; others have half of the time that is left."""
+        self.planned = list(baselines)
+        crew, late = self.crew, self.allowance.until(LEAST, needed=True)
+        half = self.allowance.until(LEAST) - self.allowance.left(LEAST) / 2
+        early = min(half, self.allowance.until(LEAST) - rest(self.allowance, self.settings))
+        beside = min(len(baselines), crew.at_once - 1)
+        (name, part), *others = parts.items()
+        first = crew.body(name, part, beside, late)
+        jobs = [(one.label, seed) for one in baselines for seed in ration.least_seeds(self.seeds)]
+        alone = self._start(jobs, [job for job in jobs if job[1] == self.seeds[0]])
+        more = [crew.body(name, part, beside, early) for name, part in others]
+        bodies = crew.done([first, *more])
+        self._finish(jobs, crew.done(alone))
+        late_ones = [name for name, body in zip(parts, bodies, strict=True) if body is None]
+        if bodies[0] is None:
+            raise self.allowance.too_late()
+        self.allowance.leave_out(late_ones, "no time to pretrain on it")
+        return [body for body in bodies if body is not None]
+
+    def train(self, ranked: Sequence[str]) -> list[ArmRef]:
+        """All rounds; the arms that a decision can be made of.
+
+        Args:
+            ranked: names of the sources, the best first.
+        """
+        promising = planning.ordered(self.planned, self.settings, ranked)
+        first = next(one for one in promising if one.sources)
+        promising = [first, *(one for one in promising if one is not first)]
+        self._make(ration.opening([one.label for one in promising], self.seeds), needed=1)
+        firsts = [self.done.get((one.label, self.seeds[0])) for one in promising]
+        best = planning.by_validation([arm for arm in firsts if arm], self.settings)
+        while bundles := ration.sequel(self._baselines(), best, self.seeds, self.done):
+            if not self._make(bundles):
+                break
+        return self._decided(best)
+
+    def _baselines(self) -> list[str]:
+        return [p.label for p in self.planned if planning.is_baseline(p, self.settings)]
+
+    def _make(self, bundles: Sequence[Sequence[Job]], needed: int = 0) -> int:
+        """Train the bundles from the front that end in time, and those that are needed."""
+        steps = self.settings.adapt.budget.steps
+        plans = {one.label: one for one in self.planned}
+
+        def cost(job: Job) -> float:
+            there = stored(plans[job[0]], job[1], self.known, self.crew.shared)
+            return 0.0 if there else self.allowance.cost(plans[job[0]], steps)
+
+        costs = [[cost(job) for job in bundle] for bundle in bundles]
+        time = self.allowance.left(len(self.done))
+        fit = ration.fitting(costs, time, self.crew.at_once, self.allowance.each)
+        count = max(fit, needed)
+        jobs = [job for bundle in bundles[:count] for job in bundle]
+        late = [job for bundle in bundles[:needed] for job in bundle]
+        self._finish(jobs, self.crew.done(self._start(jobs, late)))
+        return count
+
+    def _start(self, jobs: Sequence[Job], late: Sequence[Job]) -> list[object]:
+        """Start jobs; those without which there is no decision may be late."""
+        plans, arms = {one.label: one for one in self.planned}, len(self.done) + len(jobs)
+        untils = [self.allowance.until(arms, needed=job in late) for job in jobs]
+        return [
+            self.crew.arm(plans[label], seed, self.known, until)
+            for (label, seed), until in zip(jobs, untils, strict=True)
+        ]
+
+    def _finish(self, jobs: Sequence[Job], arms: Sequence[ArmRef | None]) -> None:
+        for job, arm in zip(jobs, arms, strict=True):
+            if arm is not None:
+                self.done[job] = arm
+                self.allowance.observe(arm, self.settings.adapt.budget.steps)
+
+    def _decided(self, best: Sequence[str]) -> list[ArmRef]:
+        """The arms that count, finalists first, and what is told of the others."""
+        baselines, others = self._baselines(), [p for p in self.planned if not p.sources]
+        transfers = [p.label for p in self.planned if p.sources and p.label not in baselines]
+        alone = [one.label for one in others if one.label not in baselines]
+        found = ration.standing(self.done, baselines, transfers, alone, self.seeds)
+        if found is None:
+            raise self.allowance.too_late()
+        self._tell(found, best)
+        return planning.decided(self.planned, self.done, found)
+
+    def _tell(self, found: Standing, best: Sequence[str]) -> None:
+        """Say what a run without a budget would have: all, but what its first seed stopped."""
+        first, names = self.seeds[0], [one.label for one in self.planned]
+        stopped = [
+            name
+            for name in names
+            if (name, first) in self.done and name not in (*best, *self._baselines())
+        ]
+        gone = [
+            (name, seed)
+            for name in names
+            for seed in self.seeds
+            if not found.keeps((name, seed)) and not (name in stopped and seed != first)
+        ]
+        for why, done in (("no time", False), ("no time for this seed of the others", True)):
+            told = [f"{name}/{seed}" for name, seed in gone if ((name, seed) in self.done) == done]
+            self.allowance.leave_out(told, why)
