@@ -9,7 +9,7 @@ from flows.train import train
 from tasks import machine as machines
 from tasks import promote as gate
 from tasks import publish as reports
-from tasks import track
+from tasks import runners, track
 from tasks.augment import preview
 from tasks.check import validate
 from tasks.draw import draw
@@ -40,6 +40,7 @@ def retrain(settings: Settings, promote: bool = True, data_rev: str | None = Non
         data_rev: take the datasets in data/ as of this Git revision, or md5 of data.dvc.
     """
     with timed() as watch:
+        runners.check(settings.run)
         machine = machines.resolve(settings.run)
         if promote:
             track.check()

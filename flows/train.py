@@ -1,13 +1,12 @@
 """Training: pretrain on every source, plan the arms and train them, several at once."""
 
 from collections.abc import Sequence
-from threading import Event
 from typing import Any
 
 from prefect.futures import as_completed
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from tasks import machine as machines
+from tasks import runners
 from tasks.adapt import adapt
 from tasks.advise import advise, promising
 from tasks.package import unpack
@@ -37,7 +36,7 @@ def train(
     """
     check(settings, sources, target)
     at_once = machines.workers(settings.run, machine)
-    with ThreadPoolTaskRunner[Any](max_workers=at_once) as runner:
+    with runners.start(settings.run, at_once) as runner:
         crew = _Crew(runner, target, spec, folds, settings, machine, at_once)
         try:
             known = [*crew.pretrain(_parts(sources, settings)), *crew.unpack(settings.pretrained)]
@@ -76,7 +75,7 @@ class _Crew:
 
     def __init__(
         self,
-        runner: ThreadPoolTaskRunner[Any],
+        runner: runners.Runner,
         target: Divided,
         spec: ImageSpec,
         folds: int,
@@ -84,7 +83,8 @@ class _Crew:
         machine: Machine,
         at_once: int,
     ) -> None:
-        self.runner, self.settings, self.at_once, self.stop = runner, settings, at_once, Event()
+        self.runner, self.settings, self.at_once = runner, settings, at_once
+        self.stop = runner.stop
         self.alone: list[Any] = []
         self.told = {"settings": settings, "machine": machine, "stop": self.stop}
         self.shared: dict[str, Any] = {
@@ -143,5 +143,5 @@ class _Crew:
     def done(self, futures: Sequence[Any]) -> list[Any]:
         """Wait for trainings, and raise what the first one that fails raises."""
         for future in as_completed(list(futures)):
-            future.result()
-        return [future.result() for future in futures]
+            self.runner.result(future)
+        return [self.runner.result(future) for future in futures]

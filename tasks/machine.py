@@ -8,6 +8,9 @@ from transfer.errors import SettingsError
 from transfer.recipe import Machine
 from transfer.settings import RunSettings
 
+MANY = 64
+"""Arms at once that leave each of them one core."""
+
 
 def resolve(settings: RunSettings) -> Machine:
     """Decide device and precision.
@@ -40,9 +43,12 @@ def cores() -> int:
 
 def workers(settings: RunSettings, machine: Machine) -> int:
     """Arms to train at once: one a core on a CPU, where a small network cannot use more; one
-    on a GPU."""
+    on a GPU. Of a cluster's machines nothing is known: the cluster decides, and an arm there takes
+    one core."""
     if settings.workers:
         return settings.workers
+    if settings.cluster:
+        return MANY
     return cores() if machine.device == "cpu" else 1
 
 

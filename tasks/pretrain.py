@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from threading import Event
 
 from tasks import machine as machines
 from tasks import store
 from tasks.refs import Divided, Source
 from tasks.step import blamed, progress, step
-from tasks.stoppable import Stoppable
+from tasks.stoppable import Stop, Stoppable
 from transfer import pretrain as library
 from transfer.arrays import SourceItems, labelled_items, union, validation_items
 from transfer.recipe import Machine
@@ -23,7 +22,7 @@ def pretrain(
     settings: Settings,
     machine: Machine,
     beside: int,
-    stop: Event,
+    stop: Stop,
 ) -> Source:
     """Pretrain the backbone on the training split of one dataset, or of several at once.
 
@@ -36,8 +35,9 @@ def pretrain(
         stop: when set, training stops at the next step.
 
     Raises:
-        KeyboardInterrupt: ``stop`` was set; the training continues from here when it is run again.
+        Stopped: ``stop`` was set; the training continues from here when it is run again.
     """
+    stop.check()
     machines.leave_cores(beside)
     inputs = {
         f"{key} {i}": digest
