@@ -60,3 +60,8 @@ def share_cores(workers_at_once: int) -> None:
 def leave_cores(arms: int) -> None:
     """Limit this thread's numeric threads to the cores that arms of one core each leave over."""
     torch.set_num_threads(max(1, cores() - arms))
+
+
+def threads_each(arms: int, processes: int) -> int:
+    """Numeric threads of each of the processes that share what those arms leave over."""
+    return max(1, (cores() - arms) // processes)

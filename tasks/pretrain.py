@@ -4,14 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tasks import machine as machines
-from tasks import store
+from tasks import store, torchrun
+from tasks.pretraining import Pretraining
 from tasks.refs import Divided, Source
 from tasks.step import blamed, progress, step
 from tasks.stoppable import Stop, Stoppable
-from transfer import pretrain as library
-from transfer.arrays import SourceItems, labelled_items, union, validation_items
 from transfer.recipe import Machine
-from transfer.sample import Manifest
 from transfer.settings import Settings
 
 
@@ -50,24 +48,31 @@ def pretrain(
         "backbone": settings.backbone.model_dump(mode="json"),
         "machine": vars(machine),
     }
-    code = ["transfer.pretrain", f"transfer.backbones.{settings.backbone.name}"]
+    code = [
+        "tasks.pretraining",
+        "transfer.pretrain",
+        f"transfer.backbones.{settings.backbone.name}",
+    ]
 
     def compute(out: Path) -> None:
-        items = union([_items(part, "train") for part in parts.values()])
-        validation = union([_items(part, "val") for part in parts.values()])
+        work = Pretraining(
+            name=name,
+            parts=tuple((part.scan.path, part.split.path) for part in parts.values()),
+            body=settings.backbone.body,
+            settings=settings.pretrain,
+            device=machine.device,
+            precision=machine.precision,
+            out=out,
+            checkpoint=store.partial(out),
+            checkpoint_seconds=settings.run.checkpoint_seconds,
+            stop=stop.path,
+        )
+        processes, tell = settings.run.pretrain_processes, progress(f"pretrain {name}")
         with blamed(f"pretrain {name}"):
-            library.pretrain(
-                name,
-                items.class_names,
-                items.items,
-                validation.items,
-                body=settings.backbone.body,
-                settings=settings.pretrain,
-                machine=machine,
-                out=out,
-                keeper=Stoppable(store.partial(out), settings.run.checkpoint_seconds, stop=stop),
-                on_step=progress(f"pretrain {name}"),
-            )
+            if processes > 1:
+                torchrun.run(work, processes, machines.threads_each(beside, processes), tell)
+            else:
+                work.run(tell)
 
     ref = store.result("pretrain", compute, inputs=inputs, settings=told, code=code)
     Stoppable(store.partial(ref.path)).forget()
@@ -75,9 +80,3 @@ def pretrain(
         return Source(name, ref, None, parts=tuple(parts))
     (items,) = parts.values()
     return Source(name, ref, items)
-
-
-def _items(part: Divided, side: str) -> SourceItems:
-    read = labelled_items if side == "train" else validation_items
-    items = read(part.scan.path, part.split.path)
-    return SourceItems.of(items, Manifest.load(part.scan.path).class_names)
