@@ -6,6 +6,8 @@ step there by its name; what it makes lies in the store, and a reference comes b
 
 import logging
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -22,7 +24,7 @@ from prefect.futures import wait
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from tasks import step
-from tasks.stoppable import Stop
+from tasks.stoppable import Stop, Stopped
 from transfer.errors import CrosstrainError, SettingsError
 from transfer.settings import RunSettings
 
@@ -72,7 +74,10 @@ class Runner:
 
     def result(self, future: Any) -> Any:
         """What a step returned, once it has ended; raises what it raised."""
-        told = future.result()
+        try:
+            told = future.result()
+        except _StoppedElsewhere:
+            raise Stopped from None
         if not self.elsewhere:
             return told
         if (name := self._under_way.pop(future, None)) is not None:
@@ -92,9 +97,12 @@ def start(settings: RunSettings, at_once: int) -> Iterator[Runner]:
         CrosstrainError: no cluster answers at ``run.cluster``.
     """
     engines = {"threads": _threads, "dask": _dask, "ray": _ray}
-    engine = engines[settings.task_runner](settings.cluster, at_once)
+    engine: Any = engines[settings.task_runner](settings.cluster, at_once)
     try:
-        engine.__enter__()
+        with _deaf_to_interrupts():
+            engine.__enter__()
+            if settings.task_runner == "dask":
+                engine.client  # noqa: B018  starts the workers, or finds the cluster
     except (OSError, RuntimeError, ValueError) as error:
         raise CrosstrainError(
             f"no {settings.task_runner} cluster answers at run.cluster={settings.cluster} "
@@ -107,6 +115,19 @@ def start(settings: RunSettings, at_once: int) -> Iterator[Runner]:
         runner.halt()
         engine.__exit__(None, None, None)
         runner.stop.forget()
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Start processes that Ctrl-C in a terminal does not end: the run tells them to stop."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _threads(cluster: str | None, at_once: int) -> TaskRunner[Any]:
@@ -179,5 +200,12 @@ def carry(project: Path, module: str, name: str, parameters: dict[str, Any]) -> 
         )
     os.chdir(project)
     start = time.perf_counter()
-    result = getattr(import_module(module), name).fn.__wrapped__(**parameters)
+    try:
+        result = getattr(import_module(module), name).fn.__wrapped__(**parameters)
+    except Stopped:
+        raise _StoppedElsewhere from None
     return Carried(result, time.perf_counter() - start)
+
+
+class _StoppedElsewhere(Exception):  # noqa: N818
+    """`Stopped` on its way between processes: Dask loses what is no `Exception`."""
