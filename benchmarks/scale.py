@@ -214,22 +214,34 @@ def _pretrain(
     }
 
 
-def drawing(settings: Any, size: int = 64) -> float:
-    """Seconds in which one thread draws and augments a batch of a pretraining."""
+def steps(settings: Any, size: int = 64) -> tuple[float, float]:
+    """CPU-seconds of drawing and augmenting a batch of a pretraining, and of a whole step."""
     import torch
 
     from transfer.arrays import TrainItems, normalisation
     from transfer.feed import training_batch
+    from transfer.fit import fit
+    from transfer.methods.scratch import Scratch
+    from transfer.network import build
     from transfer.recipe import Recipe
 
+    torch.set_num_threads(1)
     images = torch.randint(0, 256, (size, 1, 28, 28)).byte()
     none = np.zeros(size, str)
     items = TrainItems(images, torch.arange(size) % 10, none, none)
-    told = settings.pretrain
-    recipe = Recipe(told.budget, told.augment, normalisation(items), 10)
-    torch.set_num_threads(1)
-    turns = count()
-    return _seconds(lambda: training_batch(items, torch.arange(size), recipe, 0, next(turns)), 30)
+    budget = settings.pretrain.budget.model_copy(update={"batch_size": size, "steps": 30})
+    recipe = Recipe(budget, settings.pretrain.augment, normalisation(items), 10)
+    turns, rows = count(), torch.arange(size)
+    drawn = _seconds(
+        lambda: training_batch(items, rows, recipe, 0, next(turns)), 30, time.process_time
+    )
+
+    def train() -> None:
+        network = build(settings.backbone.body, channels=1, classes=10, seed=0)
+        fit(Scratch(), Scratch().prepare(network, None, ()), items, recipe, seed=0)
+
+    trained = _seconds(train, 3, time.process_time)
+    return drawn, trained / budget.steps
 
 
 def rates(settings: Any) -> dict[str, float]:
@@ -244,8 +256,9 @@ def rates(settings: Any) -> dict[str, float]:
     file = io.BytesIO()
     Image.fromarray(pixels).resize((256, 256), Image.Resampling.BICUBIC).save(file, "JPEG")
     data, limits, block = file.getvalue(), ImageLimits(), bytes(2**26)
-    decoded = _seconds(lambda: decode(data, limits).image.resize((28, 28)), 300)
-    hashed = _seconds(lambda: hashlib.sha256(block).digest(), 5)
+    decoded = _seconds(lambda: decode(data, limits).image.resize((28, 28)), 300, time.process_time)
+    hashed = _seconds(lambda: hashlib.sha256(block).digest(), 5, time.process_time)
+    drawn, step = steps(settings)
 
     def keep(i: int) -> None:
         store.result(
@@ -273,21 +286,24 @@ def rates(settings: Any) -> dict[str, float]:
     sums = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
     return {
         "JPEG bytes": len(data),
-        "decode and shrink, ms": 1000 * decoded,
-        "SHA-256, MB a second": len(block) / hashed / 1e6,
+        "decode and shrink one, CPU-ms": 1000 * decoded,
+        "SHA-256, MB a CPU-second": len(block) / hashed / 1e6,
+        "draw and augment a batch of 64, CPU-ms": 1000 * drawn,
+        "a step of 64 with that, CPU-ms": 1000 * step,
         "keep a result of 2.4 MB, ms": 1000 * kept,
-        "draw and augment a batch of 64, ms": 1000 * drawing(settings),
         **{f"sum of {int(n):,} floats by 2 processes, ms": 1000 * s for n, s in sums.items()},
     }
 
 
-def _seconds(work: Callable[[], object], times: int) -> float:
+def _seconds(
+    work: Callable[[], object], times: int, clock: Callable[[], float] = time.perf_counter
+) -> float:
     work()
     found = []
     for _ in range(times):
-        start = time.perf_counter()
+        start = clock()
         work()
-        found.append(time.perf_counter() - start)
+        found.append(clock() - start)
     return median(found)
 
 
