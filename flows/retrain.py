@@ -9,7 +9,7 @@ from flows.train import fitted, train
 from tasks import machine as machines
 from tasks import promote as gate
 from tasks import publish as reports
-from tasks import track
+from tasks import runners, track
 from tasks.allowance import Allowance
 from tasks.augment import preview
 from tasks.check import validate
@@ -42,6 +42,7 @@ def retrain(settings: Settings, promote: bool = True, data_rev: str | None = Non
     """
     with timed() as watch:
         allowance = Allowance(settings, promote)
+        runners.check(settings.run)
         machine = machines.resolve(settings.run)
         if promote:
             track.check()

@@ -1,14 +1,13 @@
 """Training: pretrain on every source, plan the arms and train them, several at once."""
 
 from collections.abc import Sequence
-from threading import Event
 from typing import Any
 
 from prefect.futures import as_completed
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.within import within
 from tasks import machine as machines
+from tasks import runners
 from tasks.adapt import adapt
 from tasks.advise import advise, promising
 from tasks.allowance import Allowance
@@ -62,7 +61,7 @@ def train(
     When one training fails or the run is interrupted, the others stop at their next step.
     """
     at_once = machines.workers(settings.run, machine)
-    with ThreadPoolTaskRunner[Any](max_workers=at_once) as runner:
+    with runners.start(settings.run, at_once) as runner:
         crew = Crew(runner, target, spec, folds, settings, machine, at_once)
         parts = _bodies(sources, settings)
         try:
@@ -104,7 +103,7 @@ class Crew:
 
     def __init__(
         self,
-        runner: ThreadPoolTaskRunner[Any],
+        runner: runners.Runner,
         target: Divided,
         spec: ImageSpec,
         folds: int,
@@ -112,8 +111,8 @@ class Crew:
         machine: Machine,
         at_once: int,
     ) -> None:
-        self.runner, self.settings, self.at_once, self.stop = runner, settings, at_once, Event()
-        self.machine = machine
+        self.runner, self.settings, self.at_once = runner, settings, at_once
+        self.stop, self.machine = runner.stop, machine
         self.alone: list[Any] = []
         self.told = {"settings": settings, "machine": machine, "stop": self.stop}
         self.shared: dict[str, Any] = {
@@ -176,5 +175,5 @@ class Crew:
     def done(self, futures: Sequence[Any]) -> list[Any]:
         """Wait for trainings, and raise what the first one that fails raises."""
         for future in as_completed(list(futures)):
-            future.result()
-        return [future.result() for future in futures]
+            self.runner.result(future)
+        return [self.runner.result(future) for future in futures]

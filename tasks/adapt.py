@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 from tasks import machine as machines
@@ -11,7 +10,7 @@ from tasks import store
 from tasks.items import bodies, source_items
 from tasks.refs import ArmRef, Divided, Source
 from tasks.step import blamed, progress, step
-from tasks.stoppable import Stoppable, TimeUpError, check_time
+from tasks.stoppable import Stop, Stoppable, TimeUpError, check_time
 from transfer import adapt as library
 from transfer import pretrain as pretrained
 from transfer.arrays import (
@@ -43,7 +42,7 @@ def adapt(
     machine: Machine,
     folds: int,
     at_once: int,
-    stop: Event,
+    stop: Stop,
     features: Features,
     sources: Sequence[Source] = (),
     until: float | None = None,
@@ -65,8 +64,9 @@ def adapt(
         until: when the training has to end, in seconds since the epoch; None lets it go on.
 
     Raises:
-        KeyboardInterrupt: ``stop`` was set; the training continues from here when it is run again.
+        Stopped: ``stop`` was set; the training continues from here when it is run again.
     """
+    stop.check()
     machines.share_cores(at_once)
     name, method = plan.method, plan.tuned or getattr(settings.methods, plan.method)
     sources = [one for wanted in plan.sources for one in sources if one.name == wanted]
@@ -148,7 +148,7 @@ def _code(plan: Plan, settings: Settings, sources: Sequence[Source]) -> list[str
 
 
 def _keeper(
-    place: Path, seconds: float, stop: Event, until: float | None, fold: int, phase: int
+    place: Path, seconds: float, stop: Stop, until: float | None, fold: int, phase: int
 ) -> Keeper:
     path = store.partial(place).with_name(f"{store.partial(place).name}.{fold}.{phase}")
     return Stoppable(path, seconds, stop=stop, until=until)

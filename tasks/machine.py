@@ -9,6 +9,9 @@ from transfer.precision import Precision, fastest
 from transfer.recipe import Machine
 from transfer.settings import RunSettings
 
+MANY = 64
+"""Arms at once that leave each of them one core."""
+
 
 def resolve(settings: RunSettings) -> Machine:
     """Decide device and precision; the first time on a machine, its processor is measured.
@@ -46,9 +49,12 @@ def cores() -> int:
 
 def workers(settings: RunSettings, machine: Machine) -> int:
     """Arms to train at once: one a core on a CPU, where a small network cannot use more; one
-    on a GPU."""
+    on a GPU. Of a cluster's machines nothing is known: the cluster decides, and an arm there takes
+    one core."""
     if settings.workers:
         return settings.workers
+    if settings.cluster:
+        return MANY
     return cores() if machine.device == "cpu" else 1
 
 
@@ -60,3 +66,8 @@ def share_cores(workers_at_once: int) -> None:
 def leave_cores(arms: int) -> None:
     """Limit this thread's numeric threads to the cores that arms of one core each leave over."""
     torch.set_num_threads(max(1, cores() - arms))
+
+
+def threads_each(arms: int, processes: int) -> int:
+    """Numeric threads of each of the processes that share what those arms leave over."""
+    return max(1, (cores() - arms) // processes)

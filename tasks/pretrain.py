@@ -2,17 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from threading import Event
 
 from tasks import machine as machines
-from tasks import store
+from tasks import store, torchrun
+from tasks.pretraining import Pretraining
 from tasks.refs import Divided, Source
 from tasks.step import blamed, progress, step
-from tasks.stoppable import Stoppable, TimeUpError, check_time
-from transfer import pretrain as library
-from transfer.arrays import SourceItems, labelled_items, union, validation_items
+from tasks.stoppable import Stop, Stoppable, TimeUpError, check_time
 from transfer.recipe import Machine
-from transfer.sample import Manifest
 from transfer.settings import Settings
 
 
@@ -23,7 +20,7 @@ def pretrain(
     settings: Settings,
     machine: Machine,
     beside: int,
-    stop: Event,
+    stop: Stop,
     until: float | None = None,
 ) -> Source | None:
     """Pretrain the backbone on the training split of one dataset, or of several at once; None where
@@ -39,8 +36,9 @@ def pretrain(
         until: when the training has to end, in seconds since the epoch; None lets it go on.
 
     Raises:
-        KeyboardInterrupt: ``stop`` was set; the training continues from here when it is run again.
+        Stopped: ``stop`` was set; the training continues from here when it is run again.
     """
+    stop.check()
     machines.leave_cores(beside)
     inputs = {
         f"{key} {i}": digest
@@ -53,27 +51,33 @@ def pretrain(
         "backbone": settings.backbone.model_dump(mode="json"),
         "machine": vars(machine),
     }
-    code = ["transfer.pretrain", f"transfer.backbones.{settings.backbone.name}"]
+    code = [
+        "tasks.pretraining",
+        "transfer.pretrain",
+        f"transfer.backbones.{settings.backbone.name}",
+    ]
 
     def compute(out: Path) -> None:
         check_time(until)
-        items = union([_items(part, "train") for part in parts.values()])
-        validation = union([_items(part, "val") for part in parts.values()])
+        work = Pretraining(
+            name=name,
+            parts=tuple((part.scan.path, part.split.path) for part in parts.values()),
+            body=settings.backbone.body,
+            settings=settings.pretrain,
+            device=machine.device,
+            precision=machine.precision,
+            out=out,
+            checkpoint=store.partial(out),
+            checkpoint_seconds=settings.run.checkpoint_seconds,
+            stop=stop.path,
+            until=until,
+        )
+        processes, tell = settings.run.pretrain_processes, progress(f"pretrain {name}")
         with blamed(f"pretrain {name}"):
-            library.pretrain(
-                name,
-                items.class_names,
-                items.items,
-                validation.items,
-                body=settings.backbone.body,
-                settings=settings.pretrain,
-                machine=machine,
-                out=out,
-                keeper=Stoppable(
-                    store.partial(out), settings.run.checkpoint_seconds, stop=stop, until=until
-                ),
-                on_step=progress(f"pretrain {name}"),
-            )
+            if processes > 1:
+                torchrun.run(work, processes, machines.threads_each(beside, processes), tell)
+            else:
+                work.run(tell)
 
     try:
         ref = store.result("pretrain", compute, inputs=inputs, settings=told, code=code)
@@ -84,9 +88,3 @@ def pretrain(
         return Source(name, ref, None, parts=tuple(parts))
     (items,) = parts.values()
     return Source(name, ref, items)
-
-
-def _items(part: Divided, side: str) -> SourceItems:
-    read = labelled_items if side == "train" else validation_items
-    items = read(part.scan.path, part.split.path)
-    return SourceItems.of(items, Manifest.load(part.scan.path).class_names)

@@ -140,16 +140,21 @@ def _told(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
         start = time.perf_counter()
         result = function(*args, **kwargs)
-        end = time.perf_counter()
-        ref = getattr(result, "ref", None) or getattr(result, "knowledge", None) or result
-        reused = isinstance(ref, Ref) and ref.reused
-        what = " ".join([name, *_subject(result, *args)])
-        log.info("%-22s %7.1f s%s", what, end - start, "  (stored)" if reused else "")
-        if _watches:
-            _watches[-1].add(name, start, end, reused)
+        note(name, time.perf_counter() - start, result, *args)
         return result
 
     return run
+
+
+def note(name: str, seconds: float, result: object, *args: object) -> None:
+    """Tell the log and the stopwatch of a step that has ended just now."""
+    ref = getattr(result, "ref", None) or getattr(result, "knowledge", None) or result
+    reused = isinstance(ref, Ref) and ref.reused
+    what = " ".join([name, *_subject(result, *args)])
+    log.info("%-22s %7.1f s%s", what, seconds, "  (stored)" if reused else "")
+    if _watches:
+        end = time.perf_counter()
+        _watches[-1].add(name, end - seconds, end, reused)
 
 
 def _subject(*told: object) -> list[str]:

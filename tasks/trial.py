@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from threading import Event
 from typing import Any
 
 from tasks import machine as machines
@@ -17,6 +16,7 @@ from tasks.plan import is_baseline, likely, ordered, plans
 from tasks.pretrain import pretrain
 from tasks.refs import Divided, Ref, Source
 from tasks.step import log, quietly, step
+from tasks.stoppable import Stop
 from transfer import ration, split
 from transfer.features import Features
 from transfer.modalities.image.spec import ImageSpec
@@ -62,7 +62,7 @@ class Bench:
         name = next(iter(self.parts))
         beside = min(1, self.at_once - 1)
         found: Source | None = quietly(pretrain)(
-            name, self.parts[name], settings, self.machine, beside, Event(), until
+            name, self.parts[name], settings, self.machine, beside, Stop.of_run(), until
         )
         return found
 
@@ -79,7 +79,7 @@ class Bench:
             self.machine,
             self.folds,
             self.at_once,
-            Event(),
+            Stop.of_run(),
             Features(),
             sources,
             until,

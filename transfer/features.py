@@ -5,6 +5,8 @@ Shapes: V views, N items, C channels, H x W pixels, D features.
 
 import hashlib
 from threading import Lock
+from typing import Any
+from uuid import uuid4
 
 from torch import Tensor
 
@@ -16,12 +18,19 @@ SEED = 0  # of the views: the same for all arms, which is what makes them worth 
 
 
 class Features:
-    """A memory of features. Threads that ask for the same ones wait for the first to make them."""
+    """A memory of features. Threads that ask for the same ones wait for the first to make them.
 
-    def __init__(self) -> None:
+    Sent to another process, it becomes that process's own memory of the same run.
+    """
+
+    def __init__(self, run: str | None = None) -> None:
+        self._run = run or uuid4().hex
         self._lock = Lock()
         self._locks: dict[str, Lock] = {}
         self._kept: dict[str, Tensor] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _of_run, (self._run,)
 
     def of(self, network: Network, images: Tensor, views: int, recipe: Recipe) -> Tensor:
         """Features (V, N, D) on the CPU of uint8 images (N, C, H, W) by the network's body.
@@ -35,6 +44,19 @@ class Features:
             if key not in self._kept:
                 self._kept[key] = embed(network, images, views, recipe, SEED).cpu()
             return self._kept[key]
+
+
+_kept_here = Features()
+_arriving = Lock()
+
+
+def _of_run(run: str) -> Features:
+    """This process's memory of a run; that of the run before goes."""
+    global _kept_here  # noqa: PLW0603
+    with _arriving:
+        if _kept_here._run != run:
+            _kept_here = Features(run)
+        return _kept_here
 
 
 def _digest(network: Network) -> str:

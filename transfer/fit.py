@@ -25,6 +25,8 @@ class Watch:
     items: TrainItems
     every: int
     patience: int
+    score: Callable[[Network, Tensor, Recipe], Tensor] = logits
+    """Gives class scores (N, K) of the items' images."""
 
 
 @dataclass
@@ -292,7 +294,7 @@ class _Loop:
         """Score the validation items with the weights that would be kept now."""
         check_trainable(watch.items)
         kept = self._swap_in(self.average.state)
-        scores = logits(self.network, watch.items.images, self.recipe)
+        scores = watch.score(self.network, watch.items.images, self.recipe)
         loss = float(functional.cross_entropy(scores, watch.items.labels))
         _finite(loss, "validation loss", self.step)
         right = float((scores.argmax(1) == watch.items.labels).float().mean())

@@ -11,7 +11,7 @@ from transfer.checkpoint import Keeper
 from transfer.fit import History, Watch, fit
 from transfer.methods.scratch import Scratch
 from transfer.modalities.image.augment import AugmentPolicy
-from transfer.network import Body, build
+from transfer.network import Body, Network, build
 from transfer.normal import Normalisation
 from transfer.recipe import Budget, Machine, Recipe
 from transfer.section import Section
@@ -66,8 +66,12 @@ def pretrain(
     out: Path,
     keeper: Keeper | None = None,
     on_step: Callable[[int, int], None] | None = None,
+    loop: Callable[..., tuple[Network, History]] = fit,
 ) -> KnowledgeCard:
-    """Train on the source with early stopping and write the network and its card to ``out``."""
+    """Train on the source with early stopping and write the network and its card to ``out``.
+
+    ``loop`` is the training loop: that of one process, or `transfer.together.fit_together`.
+    """
     method = Scratch(learning_rate=settings.learning_rate)
     network = build(
         body, channels=items.images.shape[1], classes=len(class_names), seed=settings.seed
@@ -75,7 +79,7 @@ def pretrain(
     recipe = Recipe(
         settings.budget, settings.augment, normalisation(items), len(class_names), machine
     )
-    trained, history = fit(
+    trained, history = loop(
         method,
         method.prepare(network, None, class_names),
         items,

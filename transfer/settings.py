@@ -112,8 +112,17 @@ class RunSettings(Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto is bf16 on CUDA and on processors that train faster in it, which is measured once on
     a machine; else fp32."""
+    task_runner: Literal["threads", "dask", "ray"] = "threads"
+    """What trains arms at the same time: threads of this process, or worker processes of Dask or
+    Ray, which need the extra of that name."""
+    cluster: str | None = None
+    """Address of a cluster of Dask (tcp://host:8786) or Ray (host:6379) that is there already;
+    null starts one on this machine."""
     workers: int = Field(0, ge=0, le=64)
-    """Arms trained at once; 0 decides."""
+    """Arms trained at once on a machine; 0 decides."""
+    pretrain_processes: int = Field(1, ge=1, le=64)
+    """Processes that share the batches of one pretraining, on one machine; worth it for a large
+    one."""
     checkpoint_seconds: float = Field(10.0, gt=0)
     """Seconds between checkpoints of a training run."""
     budget: str | None = Field(None, json_schema_extra={"pattern": duration.PATTERN})
@@ -131,6 +140,15 @@ class RunSettings(Section):
     def budget_seconds(self) -> int | None:
         """The budget in seconds."""
         return None if self.budget is None else duration.seconds(self.budget)
+
+    @model_validator(mode="after")
+    def _has_a_cluster(self) -> Self:
+        if self.cluster is not None and self.task_runner == "threads":
+            raise ValueError(
+                f"run.cluster is {self.cluster!r} and threads know no cluster; set "
+                "run.task_runner=dask or ray"
+            )
+        return self
 
 
 class Settings(Section):

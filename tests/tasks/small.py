@@ -1,7 +1,6 @@
 """Small datasets taken through the real first steps of a run: scanned, split, pretrained on."""
 
 from pathlib import Path
-from threading import Event
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from tasks.pretrain import pretrain
 from tasks.refs import Dataset, Divided
 from tasks.scan import scan
 from tasks.split import folds_for, split_source, split_target
+from tasks.stoppable import Stop
 from tests.transfer import tiny
 from transfer.features import Features
 from transfer.modalities.image.spec import ImageSpec
@@ -57,7 +57,7 @@ def source(name, into, told, *, n=90, seed=2, noise=False):
     """A source that was pretrained on."""
     found = scanned(name, n, seed, noise=noise)
     divided = Divided(found, split_source.fn(found, into, told.source, 2))
-    return pretrain.fn(name, {name: divided}, told, MACHINE, MANY, Event())
+    return pretrain.fn(name, {name: divided}, told, MACHINE, MANY, Stop.of_run())
 
 
 def shared(into, told, sources):
@@ -68,7 +68,7 @@ def shared(into, told, sources):
         "machine": MACHINE,
         "folds": folds_for(into.scan, told),
         "at_once": MANY,
-        "stop": Event(),
+        "stop": Stop.of_run(),
         "features": Features(),
         "sources": sources,
     }

@@ -1,18 +1,51 @@
-"""A training whose time is up ends at its next step, keeps what it has, and goes on from there."""
+"""The word to stop, and the end of their time, reach trainings wherever they are; they keep what
+they did, and go on from there."""
 
+import pickle
 import time
-from threading import Event
 
 import pytest
 
 from tasks import store
 from tasks.adapt import adapt
 from tasks.pretrain import pretrain
-from tasks.stoppable import Stoppable, TimeUpError, check_time, is_over
+from tasks.stoppable import Stop, Stoppable, Stopped, TimeUpError, check_time, is_over
 from tests.tasks import small
 from transfer.portfolio import Plan
 
 PLAN = Plan("scratch", (), "scratch")
+
+
+@pytest.fixture(autouse=True)
+def _project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_word_is_heard_by_a_copy_and_is_of_one_run():
+    stop, other = Stop.of_run(), Stop.of_run()
+    copy = pickle.loads(pickle.dumps(stop))
+    copy.check()
+    stop.set()
+    assert copy.is_set() and not other.is_set()
+    with pytest.raises(Stopped):
+        copy.check()
+    stop.forget()
+    stop.forget()
+    assert not copy.is_set()
+
+
+def test_a_training_keeps_a_checkpoint_and_ends(tmp_path):
+    keeper = Stoppable(tmp_path / "kept", seconds=1000, stop=Stop.of_run())
+    assert not keeper.due()
+    keeper.stop.set()
+    assert keeper.due()
+    with pytest.raises(Stopped):
+        keeper.save({"step": 7})
+    assert keeper.load() == {"step": 7}
+
+
+def test_stopping_is_no_error_that_a_search_could_take_for_bad_settings():
+    assert not issubclass(Stopped, Exception)
 
 
 @pytest.mark.parametrize(("until", "over"), [(None, False), (0.0, True), (1e12, False)])
@@ -36,9 +69,9 @@ def test_a_checkpoint_is_kept_before_the_training_ends(tmp_path):
 
 
 def test_an_interrupt_comes_before_the_end_of_the_time(tmp_path):
-    stop = Event()
+    stop = Stop.of_run()
     stop.set()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Stopped):
         Stoppable(tmp_path / "kept", stop=stop, until=0.0).save({})
 
 
@@ -81,7 +114,7 @@ def test_a_body_whose_time_is_up_is_none(tmp_path, monkeypatch):
     parts = {"large": small.source("large", into, told).items}
     other = told.model_copy(update={"pretrain": told.pretrain.model_copy(update={"seed": 9})})
     found = [
-        pretrain.fn("large", parts, one, small.MACHINE, small.MANY, Event(), 0.0)
+        pretrain.fn("large", parts, one, small.MACHINE, small.MANY, Stop.of_run(), 0.0)
         for one in (told, other)
     ]
     assert found[0].knowledge.reused

@@ -1,7 +1,5 @@
 """How many steps a run can have within its budget, on real data, with a short training as clock."""
 
-from threading import Event
-
 import pytest
 
 from tasks import pace, trial
@@ -9,6 +7,7 @@ from tasks.allowance import Allowance
 from tasks.pretrain import pretrain
 from tasks.refs import Divided
 from tasks.split import split_source
+from tasks.stoppable import Stop
 from tasks.trial import Bench, scaled, stored, suit
 from tests.tasks import small
 from transfer.errors import SettingsError
@@ -73,7 +72,7 @@ def test_what_is_stored_takes_no_time(bench, monkeypatch):
     monkeypatch.setattr(pace, "of_bodies", lambda settings: {"large": Cost(0.0, 1e6)})
     pace.note(pace.Ending(10.0, 0.0), promote=True)
     settings = scaled(told("60s"), 0.125)
-    body = pretrain.fn("large", bench.parts["large"], settings, small.MACHINE, 1, Event())
+    body = pretrain.fn("large", bench.parts["large"], settings, small.MACHINE, 1, Stop.of_run())
     shared = small.shared(bench.target, settings, [body])
     del shared["sources"]
     for seed in (0, 1):

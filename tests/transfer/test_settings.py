@@ -307,3 +307,10 @@ def test_a_dataset_is_named_by_its_file_unless_told():
     found = settings.load(PARAMS, ["source.path=data/animals.npz"])
     assert found.source.label == "animals"
     assert settings.load(PARAMS, ["source.name=fauna"]).source.label == "fauna"
+
+
+def test_a_cluster_of_threads_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"threads know no cluster; set run\.task_runner"):
+        settings.check({"run": {"cluster": "tcp://host:8786"}}, "params.yaml")
+    told = {"cluster": "tcp://host:8786", "task_runner": "dask"}
+    assert settings.check({"run": told}, "params.yaml").digest() == Settings().digest()
