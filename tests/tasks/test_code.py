@@ -52,6 +52,7 @@ def package(tmp_path, monkeypatch):
 def digest(package, *modules):
     """As a new process would find it."""
     code._closure.cache_clear()
+    code._version.cache_clear()
     return source_digest([f"{package.name}.{module}" for module in modules])
 
 
