@@ -5,6 +5,7 @@ Everything is logged after the fact, by run id, never through MLflow's per-threa
 
 from typing import TYPE_CHECKING
 
+from tasks.track import glance
 from tasks.track.address import exists, is_own
 from tasks.track.connection import check, client, refusals
 from tasks.track.files import model_folder
@@ -28,6 +29,7 @@ __all__ = [
     "exists",
     "flatten",
     "folder_of",
+    "glance",
     "is_everywhere",
     "is_own",
     "keep_arrays",

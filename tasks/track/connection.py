@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from tasks.redact import hide
 from tasks.track import address
-from tasks.track.address import DATABASE, exists, is_own, uri
+from tasks.track.address import ARTIFACTS, DATABASE, EXPERIMENT, exists, is_own, uri
 from tasks.track.locks import lock
 from transfer.errors import CrosstrainError, SettingsError
 
@@ -38,8 +38,6 @@ __all__ = [
     "uri",
 ]
 
-EXPERIMENT = "crosstrain"
-ARTIFACTS = "mlruns/artifacts"
 ROOT = "MLFLOW_DEFAULT_ARTIFACT_ROOT"
 ANSWER = 20.0  # seconds
 EXTRAS = {"psycopg2": "postgres", "psycopg": "postgres", "boto3": "s3", "botocore": "s3"}
