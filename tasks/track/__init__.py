@@ -9,7 +9,7 @@ from tasks.track import glance
 from tasks.track.address import exists, is_own
 from tasks.track.connection import check, client, refusals
 from tasks.track.files import model_folder
-from tasks.track.fresh import Answers, load_back
+from tasks.track.fresh import Answers, expect, load_back
 from tasks.track.keep import folder_of, keep_arrays, keep_files, load_arrays, tag_version
 from tasks.track.locks import is_everywhere, lock
 from tasks.track.models import register
@@ -27,6 +27,7 @@ __all__ = [
     "check",
     "client",
     "exists",
+    "expect",
     "flatten",
     "folder_of",
     "glance",
