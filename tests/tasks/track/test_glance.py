@@ -112,3 +112,9 @@ def test_an_unchanged_project_is_answered_without_mlflow(three_versions):
     found, told, imported = done.stdout.splitlines()
     assert "version=2" in found and found.endswith("artifacts/artifacts/model")
     assert (told, imported) == (run, "")
+
+
+def test_the_schema_is_that_of_the_installed_mlflow(project):
+    with sqlite3.connect(connection.DATABASE) as database:
+        assert database.execute("SELECT * FROM alembic_version").fetchall() == [(glance.SCHEMA,)]
+    database.close()
