@@ -82,8 +82,14 @@ def _start() -> "subprocess.Popen[str]":
     )
 
 
+def _expected() -> "subprocess.Popen[str] | None":
+    """The process that waits, unless it died meanwhile, which says nothing of a version."""
+    process = _waiting.pop() if _waiting else None
+    return None if process is None or process.poll() is not None else process
+
+
 def _ask(what: str, question: Mapping[str, Any], timeout: float) -> None:
-    with _waiting.pop() if _waiting else _start() as process:
+    with _expected() or _start() as process:
         try:
             _, errors = process.communicate(json.dumps(question), timeout)
         except BaseException as error:
