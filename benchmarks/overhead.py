@@ -32,7 +32,7 @@ sys.argv[0] = "crosstrain"
 try:
     main()
 finally:
-    print("loaded", *sys.modules)
+    print("\\nloaded", *sys.modules)
 """
 SMALL: dict[str, Any] = {
     "image.size": 12,
@@ -98,7 +98,7 @@ def measure(words: list[str], project: Path, code: Path) -> dict[str, Any]:
             os.wait()
         except ChildProcessError:
             break
-    modules = done.stdout.rpartition("loaded")[2].split()
+    modules = done.stdout.rpartition("\nloaded ")[2].split()
     heavy = [name for name in HEAVY if name in modules]
     return {"wall": wall, "cpu": own, "server": _cpu() - before - own, "imported": heavy}
 
