@@ -28,11 +28,13 @@ lint: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Prefect's database is made here, so that no run has to wait for its migrations.
+# Prefect's database is made here, so that no run has to wait for its migrations; and the bytecode,
+# which a user who has set PYTHONDONTWRITEBYTECODE would pay for at every command.
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[demo,dev]'
 	DO_NOT_TRACK=1 PREFECT_HOME="$(CURDIR)/.prefect" $(BIN)/prefect server database upgrade -y >/dev/null
+	$(BIN)/python -m compileall -q transfer tasks flows
 	touch $@
 
 clean:

@@ -63,6 +63,8 @@ def retrain(settings: Settings, promote: bool = True, data_rev: str | None = Non
         choice = choose(arms, settings)
         evaluated = evaluate(arms, choice, advised, target, settings)
         model = compose(arms, evaluated, target, datasets, settings)
+        if promote and not model.reused:
+            track.expect()
         drawn = draw(evaluated, sources, target, previewed, known, arms)
         data = reports.describe(datasets, [*sources, target])
         run_id, outcome = "", gate.Outcome(None, False, ["promotion was not asked for"], [])

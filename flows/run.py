@@ -13,6 +13,7 @@ from prefect.settings import (
 )
 
 from flows import alive, server
+from tasks import garbage
 
 Result = TypeVar("Result")
 ENGINE = ("prefect.flow_runs", "prefect.task_runs")
@@ -35,6 +36,7 @@ def run(flow: Callable[[], Result]) -> Result:
         with temporary_settings({PREFECT_API_URL: api, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
             with get_client(sync_client=True) as client:
                 alive.close_killed(client)
+            garbage.look_again()
             return flow()
     except KeyboardInterrupt:
         print("crosstrain: interrupted; run again to continue from here", file=sys.stderr)

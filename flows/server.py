@@ -16,6 +16,7 @@ from functools import cache
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING
 
+from tasks import garbage
 from tasks.redact import hide
 from transfer.errors import CrosstrainError, SettingsError
 
@@ -126,6 +127,7 @@ def main() -> None:
 
     One server at a time starts: two that migrate a new database together break it.
     """
+    garbage.put_off()
     import uvicorn
     from filelock import FileLock
     from prefect.settings import PREFECT_HOME
@@ -135,6 +137,7 @@ def main() -> None:
             PREFECT_HOME.value().mkdir(parents=True, exist_ok=True)
             with FileLock(PREFECT_HOME.value() / ".start.lock"):
                 await super().startup(sockets)
+            garbage.look_again()
 
     config = uvicorn.Config(
         "prefect.server.api.server:create_app", factory=True, log_level="error", lifespan="on"

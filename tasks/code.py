@@ -3,7 +3,7 @@
 import ast
 import hashlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -22,15 +22,35 @@ def source_digest(modules: Sequence[str]) -> str:
     """
     closure = sorted(set().union(*(_closure(module) for module in modules)))
     parts = [f"{name} {hashlib.sha256(_file(name).read_bytes()).hexdigest()}" for name in closure]
-    parts += [f"{package} {version(package)}" for package in NUMERIC_PACKAGES]
+    parts += [f"{package} {_version(package)}" for package in NUMERIC_PACKAGES]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _file(module: str) -> Path:
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
+    if (found := _found(module)) is None:
         raise ModuleNotFoundError(f"no module named {module!r}")
-    return Path(spec.origin)
+    return found
+
+
+def _found(module: str) -> Path | None:
+    """The file of a module; none is imported to find it, as `importlib` would what it lies in."""
+    root, *inner = module.split(".")
+    place = _folder(root).joinpath(*inner)
+    files = place / "__init__.py", place.with_name(f"{place.name}.py")
+    return next((file for file in files if file.is_file()), None)
+
+
+@cache
+def _folder(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"no package named {package!r}")
+    return Path(spec.origin).parent
+
+
+@cache
+def _version(package: str) -> str:
+    return version(package)
 
 
 @cache
@@ -47,20 +67,29 @@ def _closure(module: str) -> frozenset[str]:
 
 def _imports(module: str) -> list[str]:
     root = module.split(".", maxsplit=1)[0]
-    found = []
+    found = _imported(_file(module).read_bytes())
+    return [name for name in found if name.split(".")[0] == root and _found(name)]
+
+
+@cache
+def _imported(source: bytes) -> list[str]:
+    """What a source imports, and what that would be if it were a module."""
     with _PARSER:
-        tree = ast.parse(_file(module).read_bytes())
-    for node in ast.walk(tree):
+        tree = ast.parse(source)
+    found = []
+    for node in _statements(tree.body):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.append(node.module)
             found += [f"{node.module}.{alias.name}" for alias in node.names]
-    return [name for name in found if name.split(".")[0] == root and _is_module(name)]
+    return found
 
 
-def _is_module(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
+def _statements(body: Sequence[ast.AST]) -> Iterator[ast.AST]:
+    """Every statement, of any depth; expressions, most of a tree, hold none."""
+    waiting = [*body]
+    while waiting:
+        yield (node := waiting.pop())
+        for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+            waiting += getattr(node, part, ())

@@ -144,7 +144,8 @@ def settled(name: str) -> dict[str, int]:
 
     Only half of a move leaves one version both the champion and the previous one.
     """
-    aliases = aliases_of(track.client(), name)
+    known = track.glance.aliases(name)
+    aliases = aliases_of(track.client(), name) if known is None else known
     champion = aliases.get("champion")
     if champion is None or aliases.get("previous") != champion or not track.is_everywhere():
         return aliases

@@ -85,13 +85,15 @@ def champion(name: str) -> Champion | None:
     if not track.exists():
         return None
     recover()
-    store = track.client()
     with track.refusals(f"find the champion of {name}"):
         aliases = moves.settled(name)
         if "champion" not in aliases:
             return None
-        version = store.get_model_version(name, str(aliases["champion"]))
-        return Champion(name, aliases["champion"], version.run_id, aliases, dict(version.tags))
+        number = aliases["champion"]
+        version = track.glance.version(name, number) or track.client().get_model_version(
+            name, str(number)
+        )
+        return Champion(name, number, version.run_id, aliases, dict(version.tags))
 
 
 def name_of(target: str) -> str:

@@ -14,6 +14,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
+from tasks import garbage
 from tasks.validation_report import Row, ValidationReport, printable, refuse
 from transfer.expectations import Expectation, Suite, not_reached, suites
 from transfer.flaws import Scanned
@@ -64,12 +65,13 @@ def validate(
 def _run(asked: Sequence[Suite]) -> list[Any]:
     """Run each suite in one context of its own that keeps everything in memory."""
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
-    import great_expectations as gx
-    from great_expectations.data_context.types.base import (
-        DataContextConfig,
-        InMemoryStoreBackendDefaults,
-        ProgressBarsConfig,
-    )
+    with garbage.seldom():
+        import great_expectations as gx
+        from great_expectations.data_context.types.base import (
+            DataContextConfig,
+            InMemoryStoreBackendDefaults,
+            ProgressBarsConfig,
+        )
 
     config = DataContextConfig(
         store_backend_defaults=InMemoryStoreBackendDefaults(),

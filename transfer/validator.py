@@ -15,7 +15,6 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import entr, log_softmax
 
 from transfer import registry, validators
 from transfer.errors import CrosstrainError
@@ -122,6 +121,8 @@ class Choice:
 
 def log_probabilities(logits: Reals) -> Floats:
     """Log-softmax of class scores (..., K) along the last axis."""
+    from scipy.special import log_softmax
+
     logs: Floats = log_softmax(np.asarray(logits, np.float64), axis=-1)
     return logs
 
@@ -133,6 +134,8 @@ def mean_entropy(log_probabilities: Floats) -> float:
 
 def effective_classes(counts: NDArray[np.integer]) -> float:
     """Effective number of classes of counts (K,): exp of the entropy of their shares, 1 to K."""
+    from scipy.special import entr
+
     return float(np.exp(entr(counts / counts.sum()).sum()))
 
 

@@ -10,6 +10,7 @@ import sys
 import traceback
 
 from flows.cli.app import app
+from tasks import garbage
 from transfer.errors import CrosstrainError
 
 for _module in pkgutil.iter_modules(__path__):
@@ -23,6 +24,7 @@ def main() -> None:
 
     Any other error is a failed step too, and shows its traceback.
     """
+    garbage.put_off()
     try:
         app()
     except CrosstrainError as error:

@@ -5,10 +5,11 @@ Everything is logged after the fact, by run id, never through MLflow's per-threa
 
 from typing import TYPE_CHECKING
 
+from tasks.track import glance
 from tasks.track.address import exists, is_own
 from tasks.track.connection import check, client, refusals
 from tasks.track.files import model_folder
-from tasks.track.fresh import Answers, load_back
+from tasks.track.fresh import Answers, expect, load_back
 from tasks.track.keep import folder_of, keep_arrays, keep_files, load_arrays, tag_version
 from tasks.track.locks import is_everywhere, lock
 from tasks.track.models import register
@@ -26,8 +27,10 @@ __all__ = [
     "check",
     "client",
     "exists",
+    "expect",
     "flatten",
     "folder_of",
+    "glance",
     "is_everywhere",
     "is_own",
     "keep_arrays",

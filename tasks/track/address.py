@@ -7,6 +7,12 @@ from tasks import paths
 from tasks.redact import hide
 
 DATABASE = paths.MLRUNS / "mlflow.db"
+EXPERIMENT = "crosstrain"
+ARTIFACTS = "mlruns/artifacts"
+KEY = "crosstrain.key"
+"""Tag of what a run or a model was made from, by which it is found again."""
+NAMED = "mlflow.modelVersions"
+"""Tag of a logged model: which version it became, as MLflow's UI writes it."""
 
 
 def uri() -> str:

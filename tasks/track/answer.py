@@ -1,11 +1,13 @@
 """Ask a registered model in a process of its own; `tasks.track.load_back` starts it.
 
 Run by its path and without the project on the module path: what answers is what the version
-carries. The standard input is a JSON object with model, files, arrays and answer.
+carries. The standard input is a JSON object with model, files, arrays and answer; what takes
+seconds to import is imported before it is read. Where it ends empty, nothing is wanted any more.
 """
 
 import asyncio
 import base64
+import gc
 import json
 import logging
 import os
@@ -23,10 +25,16 @@ REQUESTS = 20  # after a first one, which warms up
 
 def main() -> None:
     """Load the model, ask it, and write its probabilities."""
+    gc.disable()  # of what is imported nothing is garbage
     import mlflow
+    import torch  # noqa: F401  every version computes with it
+    from mlflow.pyfunc import scoring_server  # noqa: F401
 
+    gc.enable()
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    question = json.load(sys.stdin)
+    if not (told := sys.stdin.read()):
+        return
+    question = json.loads(told)
     model = mlflow.pyfunc.load_model(question["model"], suppress_warnings=True)
     answers: dict[str, Any] = {}
     if question["files"] is not None:

@@ -17,9 +17,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks import garbage
 from tasks.redact import hide
 from tasks.track import address
-from tasks.track.address import DATABASE, exists, is_own, uri
+from tasks.track.address import ARTIFACTS, DATABASE, EXPERIMENT, exists, is_own, uri
 from tasks.track.locks import lock
 from transfer.errors import CrosstrainError, SettingsError
 
@@ -38,8 +39,6 @@ __all__ = [
     "uri",
 ]
 
-EXPERIMENT = "crosstrain"
-ARTIFACTS = "mlruns/artifacts"
 ROOT = "MLFLOW_DEFAULT_ARTIFACT_ROOT"
 ANSWER = 20.0  # seconds
 EXTRAS = {"psycopg2": "postgres", "psycopg": "postgres", "boto3": "s3", "botocore": "s3"}
@@ -193,7 +192,11 @@ def _be_quiet() -> None:
     os.environ.setdefault("DO_NOT_TRACK", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    import mlflow  # noqa: F401  sets up its loggers, which the next lines lower
+    with garbage.seldom():
+        import mlflow  # sets up its loggers, which the next lines lower
+
+        if address.kind() != "http":
+            import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)

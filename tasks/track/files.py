@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tasks.store import result
-from tasks.track import connection
+from tasks.track import connection, glance
 from transfer.errors import CrosstrainError, ModelFileError, SettingsError
 
 MODEL = "artifacts/model"
@@ -58,6 +58,8 @@ def _readable(name: str, version: int) -> Iterator[None]:
 
 
 def _location(name: str, version: int) -> str:
+    if known := glance.version(name, version):
+        return known.location
     store = connection.client()
     found = store.get_model_version(name, str(version))
     location: str = store.get_model_version_download_uri(found.name, found.version)
@@ -66,6 +68,8 @@ def _location(name: str, version: int) -> str:
 
 def _local(location: str) -> Path | None:
     """The folder itself, where a location is one of this machine."""
+    if ":" not in location.partition("/")[0]:
+        return Path(location).absolute()
     from mlflow.utils.uri import is_local_uri
 
     if not is_local_uri(location):

@@ -16,6 +16,7 @@ from tasks.track import files as places
 from transfer.errors import ModelFileError
 
 SCRIPT = Path(__file__).with_name("answer.py")
+_waiting: "list[subprocess.Popen[str]]" = []
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,15 @@ class Answers:
     """What went wrong when its first item was sent to MLflow's server; '' nothing."""
     milliseconds: float = 0.0
     """Median time of such a request."""
+
+
+def expect() -> None:
+    """Start the fresh process that the next `load_back` asks, so that it imports meanwhile.
+
+    It has nothing of this project, and ends with this process if it is never asked.
+    """
+    if not _waiting:
+        _waiting.append(_start())
 
 
 def load_back(
@@ -65,19 +75,28 @@ def load_back(
             return Answers(answer.get("files"), answer.get("arrays"), fault, milliseconds)
 
 
+def _start() -> "subprocess.Popen[str]":
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        [sys.executable, "-P", str(SCRIPT)], stdin=pipe, stdout=pipe, stderr=pipe, text=True
+    )
+
+
+def _expected() -> "subprocess.Popen[str] | None":
+    """The process that waits, unless it died meanwhile, which says nothing of a version."""
+    process = _waiting.pop() if _waiting else None
+    return None if process is None or process.poll() is not None else process
+
+
 def _ask(what: str, question: Mapping[str, Any], timeout: float) -> None:
-    command = [sys.executable, "-P", str(SCRIPT)]
-    try:
-        done = subprocess.run(
-            command,
-            input=json.dumps(question),
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ModelFileError(f"{what} gave no answer in {timeout:.0f} s") from error
-    if done.returncode:
-        told = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
+    with _expected() or _start() as process:
+        try:
+            _, errors = process.communicate(json.dumps(question), timeout)
+        except BaseException as error:
+            process.kill()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise ModelFileError(f"{what} gave no answer in {timeout:.0f} s") from error
+            raise
+    if process.returncode:
+        told = (errors.strip() or f"exit code {process.returncode}").splitlines()[-1]
         raise ModelFileError(f"{what} does not load and answer in a fresh process: {told}")

@@ -15,9 +15,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
-from tasks.track import connection
+from tasks.track import connection, glance
+from tasks.track.address import KEY, NAMED
 from tasks.track.files import MODEL, fetched
-from tasks.track.runs import KEY
 from transfer import errors
 from transfer.errors import ModelFileError
 
@@ -51,12 +51,15 @@ def register(name: str, model_folder: Path, key: str, run_id: str, tags: Mapping
     """
     if not model_folder.is_dir():
         raise ModelFileError(f"{model_folder} is no folder; expected card.json and weights in it")
+    for one in glance.versions_of(name, key):
+        if _holds(name, one.number, model_folder):
+            return one.number
     store = connection.client()
     experiment = connection.experiment_id(store)
     with connection.refusals(f"register {name}"), connection.lock("models"):
         versions = store.search_model_versions(f"name = '{name}' and tags.`{KEY}` = '{key}'")
         for known in versions:
-            if _holds(known, model_folder):
+            if _holds(name, int(known.version), model_folder):
                 _name(store, experiment, known)
                 return int(known.version)
         _remove_unregistered(store, experiment, key, {v.source for v in versions})
@@ -132,23 +135,23 @@ def _name(store: "MlflowClient", experiment: str, version: "ModelVersion") -> No
     The number is known only once the version is there, and the model's answers bear it. It is also
     put into the logged model's own tags, as MLflow's UI does.
     """
-    identity = {"name": version.name, "version": int(version.version)}
-    tag = {"mlflow.modelVersions": json.dumps([identity])}
+    number = int(version.version)
+    tag = {NAMED: glance.named(version.name, number)}
     for model in _logged(store, experiment, version.tags[KEY]):
         if model.artifact_location != version.source or tag.items() <= model.tags.items():
             continue
         with TemporaryDirectory() as scratch:
             file = Path(scratch, REGISTERED)
-            told = {"model": version.name, "version": identity["version"]}
+            told = {"model": version.name, "version": number}
             file.write_text(json.dumps(told, ensure_ascii=False), encoding="utf-8")
             store.log_model_artifact(model.model_id, str(file), "artifacts")
         store.set_logged_model_tags(model.model_id, tag)
 
 
-def _holds(version: "ModelVersion", folder: Path) -> bool:
+def _holds(name: str, version: int, folder: Path) -> bool:
     names = [p.relative_to(folder) for p in folder.rglob("*") if p.is_file()]
     try:
-        with fetched(version.name, int(version.version)) as kept:
+        with fetched(name, version) as kept:
             return not any(filecmp.cmpfiles(folder, kept / MODEL, names, shallow=False)[1:])
     except ModelFileError:
         return False

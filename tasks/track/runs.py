@@ -11,14 +11,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.track import connection
+from tasks.track import connection, glance
+from tasks.track.address import KEY
 from transfer.errors import CrosstrainError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
 
-KEY = "crosstrain.key"
 PARENT = "mlflow.parentRunId"
 
 
@@ -86,6 +86,8 @@ def log_run(record: RunRecord) -> str:
     """
     if missing := [str(path) for path in record.artifacts.values() if not path.exists()]:
         raise CrosstrainError(f"cannot log {missing}: no such file or folder")
+    if known := glance.finished_run(record.key):
+        return known
     store = connection.client()
     experiment = connection.experiment_id(store)
     with connection.refusals(f"log run {record.name}"), connection.lock("runs"):

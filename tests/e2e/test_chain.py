@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
@@ -255,10 +256,15 @@ def test_nothing_is_left_running(trained: Project) -> None:
 @pytest.fixture(scope="module")
 def again(
     trained: Project, api: str, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Project, str]:
-    """The project after a second run with nothing changed: moved, and with a named server."""
+) -> tuple[Project, str, set[str]]:
+    """The project after a second run with nothing changed: moved, and with a named server; what
+    that run printed, and the packages it imported."""
     moved = copy(trained, tmp_path_factory.mktemp("again") / "moved", api)
-    return moved, moved.run("retrain", "--set", "run.workers=1").stdout
+    told = moved.environment | {"PYTHONPROFILEIMPORTTIME": "1"}
+    done = replace(moved, environment=told).run("retrain", "--set", "run.workers=1")
+    lines = (line for line in done.stderr.splitlines() if line.startswith("import time:"))
+    packages = {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+    return moved, done.stdout, packages
 
 
 def stored(project: Project) -> dict[str, int]:
@@ -272,6 +278,11 @@ def test_second_run_reuses_every_stored_step(trained: Project, again: Any) -> No
     steps = {name.split("/")[1] for name in stored(trained)}
     assert steps <= {name.split()[0] for name in result.seconds.reused}
     assert figures(result) == figures(trained.result())
+
+
+def test_second_run_imports_nothing_that_it_has_no_work_for(again: Any) -> None:
+    assert {"prefect", "torch"} <= again[2]
+    assert not again[2] & {"mlflow", "sqlalchemy", "great_expectations", "matplotlib", "sklearn"}
 
 
 def test_second_run_adds_no_run_and_no_version(

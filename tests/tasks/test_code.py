@@ -52,6 +52,7 @@ def package(tmp_path, monkeypatch):
 def digest(package, *modules):
     """As a new process would find it."""
     code._closure.cache_clear()
+    code._version.cache_clear()
     return source_digest([f"{package.name}.{module}" for module in modules])
 
 
@@ -90,9 +91,37 @@ def test_the_digest_does_not_depend_on_the_order_of_modules_or_on_where_they_lie
     assert digest(package, "part") != digest(package, "part", "named")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "try:\n    {0}\nexcept ImportError:\n    pass",
+        "try:\n    pass\nexcept ImportError:\n    {0}",
+        "try:\n    pass\nfinally:\n    {0}",
+        "if 1:\n    pass\nelif 2:\n    {0}",
+        "for x in ():\n    pass\nelse:\n    {0}",
+        "with open('x'):\n    {0}",
+        "match 1:\n    case 1:\n        {0}",
+        "class A:\n    async def b(self):\n        while 1:\n            {0}",
+        "x = lambda: 1; {0}",
+    ],
+)
+def test_an_import_is_followed_wherever_it_stands(package, text):
+    (package / "part.py").write_text(text.format(f"from {package.name}.attic import moth"))
+    before = digest(package, "part")
+    (package / "attic" / "moth.py").write_text("HOLES = 9")
+    assert digest(package, "part") != before
+
+
+def test_nothing_is_imported_to_find_what_is_imported(package):
+    digest(package, "main", "stranger")
+    assert not [name for name in sys.modules if name.startswith(package.name)]
+
+
 def test_a_module_that_is_not_there_is_an_error(package):
     with pytest.raises(ModuleNotFoundError, match=r"no module named '.*\.cellar'"):
         digest(package, "cellar")
+    with pytest.raises(ModuleNotFoundError, match="no package named 'no_such_house'"):
+        source_digest(["no_such_house.cellar"])
 
 
 def test_versions_that_change_numbers_count(package, monkeypatch):

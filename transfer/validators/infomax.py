@@ -1,7 +1,5 @@
 """How certain a model is of each of the target's items, and how varied over all of them."""
 
-from scipy.special import entr
-
 from transfer.validator import Seen, Validator, mean_entropy
 
 
@@ -14,6 +12,8 @@ def score(seen: Seen) -> float:
     A model that collapses or knows nothing scores 0. A target of few classes costs a good model
     part of its score, and it does not see that a model is certain, varied and wrong.
     """
+    from scipy.special import entr
+
     varied = float(entr(seen.probabilities.mean(0)).sum())
     return varied - mean_entropy(seen.log_probabilities)
 
