@@ -15,10 +15,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from PIL import Image
 
-from transfer.errors import DataRefusedError
 from transfer.modalities.image import decode
 from transfer.modalities.image.spec import ImageLimits, ImageSpec, Unreadable
 from transfer.sample import COLUMNS, Manifest
@@ -26,7 +24,9 @@ from transfer.sources import npz
 from transfer.sources.folder import list_folder
 from transfer.sources.items import Entry, Listing, Reject, check_classes, no_dataset, read
 from transfer.sources.table import list_table
+from transfer.stored import StoredItems, Writer
 
+_GROUP = 2**14  # rows written at a time
 _CHUNK = 64  # items held in memory at a time
 _LARGE = 256 * 256  # mean pixels from which threads pay: below, the interpreter lock binds
 _THREADS = min(4, os.cpu_count() or 1)
@@ -57,16 +57,25 @@ def scan(dataset: Path, out: Path, *, name: str, spec: ImageSpec, limits: ImageL
     listing, load = _open(dataset, limits)
     names, rejects, rows = listing.class_names, list(listing.rejects), []
     check_classes(dataset, names, Counter(e.label for e in listing.entries), rejects)
-    with (out / "images.u8").open("wb") as pixels:
+    kept: Counter[str] = Counter()
+    with (
+        (out / "images.u8").open("wb") as pixels,
+        Writer(out / "manifest.parquet", COLUMNS) as table,
+    ):
         for item in _in_order(_worker(listing, load, spec), len(listing.entries)):
             if isinstance(item, Reject):
                 rejects.append(item)
-            else:
-                pixels.write(item.pixels)
-                rows.append(item.row)
-    check_classes(dataset, names, Counter(names[row["label"]] for row in rows), rejects)
-    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
-    manifest = Manifest(name, "image", names, table)
+                continue
+            pixels.write(item.pixels)
+            kept[names[item.row["label"]]] += 1
+            rows.append(item.row)
+            if len(rows) == _GROUP:
+                table.write(pd.DataFrame(rows))
+                rows.clear()
+        if rows:
+            table.write(pd.DataFrame(rows))
+    check_classes(dataset, names, kept, rejects)
+    manifest = Manifest(name, "image", names, StoredItems(out / "manifest.parquet"))
     _write(out, manifest, rejects, spec)
     return manifest
 
@@ -172,7 +181,7 @@ def _light(image: Image.Image) -> tuple[float, float]:
 
 
 def _write(out: Path, manifest: Manifest, rejects: list[Reject], spec: ImageSpec) -> None:
-    manifest.save(out)
+    manifest.save_head(out)
     listed = [asdict(r) for r in sorted(rejects, key=lambda r: (r.path, r.reason, r.detail))]
     (out / "rejects.json").write_text(_json(listed), encoding="utf-8")
     shape = [len(manifest), spec.channels, spec.size, spec.size]
@@ -204,22 +213,3 @@ def has_colour(dataset: Path) -> bool:
     if dataset.is_file() and dataset.suffix.lower() == ".npz":
         return npz.stored_in_colour(dataset)
     return any(decode.stored_in_colour(entry.path) for entry in _list_files(dataset).entries)
-
-
-def load_images(folder: Path) -> NDArray[np.uint8]:
-    """Map the images (N, C, H, W) of a scanned dataset from disk, read-only.
-
-    Raises:
-        DataRefusedError: the files are missing or disagree.
-    """
-    path = folder / "images.u8"
-    try:
-        shape = tuple(json.loads((folder / "scan.json").read_text(encoding="utf-8"))["shape"])
-        size = path.stat().st_size
-    except (OSError, ValueError, KeyError) as error:
-        raise DataRefusedError(f"{folder} holds no scan ({error}); scan it again") from error
-    if size != int(np.prod(shape)):
-        raise DataRefusedError(
-            f"{path} has {size} bytes; expected {int(np.prod(shape))} for {shape}; scan it again"
-        )
-    return np.memmap(path, np.uint8, "r", shape=shape)

@@ -1,0 +1,198 @@
+"""How the memory of each step grows with the number of pictures.
+
+    python benchmarks/memory.py [--items 100000 300000 1000000]
+
+Makes scans of so many pictures (3 x 32 x 32 pixels, one in a hundred a copy, one in ten in a group)
+and runs each step on them in a process of its own. The figure is the peak of the resident set
+(VmHWM); the slope is that of a straight line through the sizes. Writes memory.json and memory.md
+to benchmarks/results/.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+RESULTS = Path("benchmarks/results")
+CHANNELS, SIDE, CLASSES, CHUNK = 3, 32, 10, 50_000
+NAMES = tuple(f"class_{k}" for k in range(CLASSES))
+
+
+def make(folder: Path, items: int, name: str) -> None:
+    """Write a scan of so many pictures; their file is one hole, which takes no space."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    folder.mkdir(parents=True)
+    writer = None
+    for start in range(0, items, CHUNK):
+        rows = range(start, min(start + CHUNK, items))
+        part = pa.Table.from_pandas(pd.DataFrame([_row(i, items, name) for i in rows]))
+        writer = writer or parquet.ParquetWriter(folder / "manifest.parquet", part.schema)
+        writer.write_table(part)
+    assert writer is not None
+    writer.close()
+    head = {"name": name, "modality": "image", "class_names": NAMES}
+    (folder / "manifest.json").write_text(json.dumps(head))
+    (folder / "rejects.json").write_text("[]")
+    shape = [items, CHANNELS, SIDE, SIDE]
+    (folder / "scan.json").write_text(json.dumps({"shape": shape, "items": items, "rejects": 0}))
+    with (folder / "images.u8").open("wb") as file:
+        file.truncate(items * CHANNELS * SIDE * SIDE)
+
+
+def _row(i: int, items: int, name: str) -> dict[str, Any]:
+    label = i * CLASSES // items
+    picture = hashlib.sha256(f"{name} {i - (i % 100 == 99)}".encode()).hexdigest()
+    return {
+        "id": f"class_{label}/{i:09d}.png",
+        "label": label,
+        "group": f"camera {i // 20}" if i // 20 % 10 == 0 else "",
+        "given_split": "",
+        "sha256": picture,
+        "pixels": picture,
+        "width": SIDE,
+        "height": SIDE,
+        "mode": "L",
+        "format": "PNG",
+        "mean": 100.0 + i % 7,
+        "std": 20.0 + i % 11,
+    }
+
+
+def imports(work: Path) -> None:
+    """Import what the steps import, and look at nothing."""
+    import great_expectations.expectations  # noqa: F401
+
+    from transfer import arrays, flaws, split  # noqa: F401
+
+
+def divide(work: Path) -> None:
+    """Divide a target and a source that gives nothing away."""
+    from transfer import split
+    from transfer.sample import Manifest
+    from transfer.split import SplitSettings
+
+    frames = {}
+    for name in ("target", "source"):
+        manifest = Manifest.load(work / name)
+        frame = split.split(manifest, SplitSettings(), labels_per_class=None, merge_val=False)
+        if name == "source":
+            target = Manifest.load(work / "target")
+            frame = split.leave_out(frame, manifest, target, frames["target"], labelled=False)
+        frames[name] = frame
+        (work / f"{name}_split").mkdir(exist_ok=True)
+        split.save(work / f"{name}_split", manifest, frame, [])
+
+
+def validate(work: Path) -> None:
+    """Put every expectation to both."""
+    from tasks.validate import validate as run
+    from transfer.flaws import Scanned
+    from transfer.quality import QualitySettings
+
+    source, target = (Scanned.load(work / n, work / f"{n}_split") for n in ("source", "target"))
+    out = work / "validated"
+    out.mkdir(exist_ok=True)
+    run(source, target, settings=QualitySettings(), out=out)
+
+
+def train(work: Path) -> None:
+    """Train a small network for some steps and look at the validation items once."""
+    from transfer.arrays import labelled_items, normalisation, validation_items
+    from transfer.fit import Watch, fit
+    from transfer.methods.scratch import Scratch
+    from transfer.modalities.image.augment import AugmentPolicy
+    from transfer.network import Body, build
+    from transfer.recipe import Budget, Recipe
+
+    folders = work / "target", work / "target_split"
+    items, held = labelled_items(*folders), validation_items(*folders)
+    body = Body(name="resnet", options={"width": 4, "pool": True})
+    network = build(body, channels=CHANNELS, classes=CLASSES, seed=0)
+    budget = Budget(steps=30, batch_size=128)
+    recipe = Recipe(budget, AugmentPolicy(), normalisation(items), CLASSES)
+    prepared = Scratch().prepare(network, None, NAMES)
+    fit(Scratch(), prepared, items, recipe, seed=0, watch=Watch(held, every=30, patience=5))
+
+
+STEPS: dict[str, Callable[[Path], None]] = {
+    "imports alone": imports,
+    "split": divide,
+    "validate": validate,
+    "train": train,
+}
+
+
+def peak() -> int:
+    """Largest resident set of this process so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def measured(step: str, work: Path) -> dict[str, float]:
+    """Run a step in a process of its own: its peak in bytes and its seconds."""
+    command = [sys.executable, __file__, "--step", step, "--work", str(work)]
+    began = time.perf_counter()
+    told = subprocess.run(command, check=True, capture_output=True, text=True)
+    return {"bytes": int(told.stdout.split()[-1]), "seconds": time.perf_counter() - began}
+
+
+def slope(found: list[dict[str, float]], sizes: list[int]) -> float:
+    """Bytes a picture, over the imports alone."""
+    return float(np.polyfit(sizes, [one["bytes"] for one in found], 1)[0])
+
+
+def table(told: dict[str, Any]) -> str:
+    """Markdown."""
+    sizes = told["items"]
+    lines = [
+        f"{told['cores']} cores. Peak of the resident set in MB, and seconds, by pictures in the "
+        "source and in the target, so many in each.",
+        "",
+        f"| step | {' | '.join(f'{n:,}' for n in sizes)} | bytes a picture |",
+        f"|---|{'---|' * (len(sizes) + 1)}",
+    ]
+    for step, found in told["steps"].items():
+        cells = [f"{one['bytes'] / 1e6:.0f} MB, {one['seconds']:.1f} s" for one in found]
+        lines.append(f"| {step} | {' | '.join(cells)} | {slope(found, sizes):.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure, and write both files."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--items", type=int, nargs="+", default=[100_000, 300_000, 1_000_000])
+    parser.add_argument("--step", choices=STEPS)
+    parser.add_argument("--work", type=Path)
+    asked = parser.parse_args()
+    if asked.step:
+        STEPS[asked.step](asked.work)
+        print(peak())
+        return
+    told: dict[str, Any] = {"cores": os.cpu_count(), "items": asked.items}
+    told["steps"] = {step: [] for step in STEPS}
+    for items in asked.items:
+        with tempfile.TemporaryDirectory(dir=asked.work) as scratch:
+            for name in ("source", "target"):
+                make(Path(scratch) / name, items, name)
+            for step in STEPS:
+                told["steps"][step].append(measured(step, Path(scratch)))
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / "memory.json").write_text(json.dumps(told, indent=1) + "\n")
+    (RESULTS / "memory.md").write_text(table(told))
+    print(table(told))
+
+
+if __name__ == "__main__":
+    main()
