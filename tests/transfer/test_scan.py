@@ -21,6 +21,7 @@ from transfer.modalities.image.decode import from_array
 from transfer.modalities.image.spec import ImageLimits, ImageSpec
 from transfer.sample import COLUMNS, Manifest
 from transfer.scan import has_colour
+from transfer.sources.items import Entry, FolderEntries
 
 SPEC = ImageSpec(size=8, channels=1)
 RNG = np.random.default_rng(0)
@@ -161,6 +162,35 @@ def test_large_pictures_on_threads_keep_their_order(tmp_path, out, monkeypatch):
     monkeypatch.setattr(scanning, "_LARGE", 1)
     pd.testing.assert_frame_equal(scan(tmp_path / "set", out).items, slow.items)
     assert (out / "images.u8").read_bytes() == expected
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["all live", "one dies"])
+def test_processes_read_what_one_process_reads(tmp_path, out, monkeypatch, dies):
+    fill(tmp_path / "set", *(f"{i % 2}/{i:03d}.png" for i in range(150)))
+    (tmp_path / "set" / "1" / "077.png").write_bytes(b"-")
+    alone = scan(tmp_path / "set", out)
+    expected = [(out / name).read_bytes() for name in ("images.u8", "rejects.json")]
+    monkeypatch.setattr(scanning, "_MANY", 1)
+    monkeypatch.setattr(scanning, "_CORES", 2)
+    if dies:
+        monkeypatch.setattr(scanning._Files, "__reduce__", lambda _: (os._exit, (1,)))
+    pd.testing.assert_frame_equal(scan(tmp_path / "set", out).items, alone.items)
+    assert [(out / name).read_bytes() for name in ("images.u8", "rejects.json")] == expected
+
+
+def test_packed_entries_are_a_list_of_them():
+    entries = FolderEntries(Path("set"))
+    entries.add("rose", ["r/1.png", "r/ü.png"])
+    entries.add("lily", ["s.png"])
+    found = list(entries)
+    assert found == [
+        Entry("r/1.png", Path("set/r/1.png"), "rose"),
+        Entry("r/ü.png", Path("set/r/ü.png"), "rose"),
+        Entry("s.png", Path("set/s.png"), "lily"),
+    ]
+    assert (entries[1:], entries[-1], len(entries)) == (found[1:], found[2], 3)
+    with pytest.raises(IndexError):
+        entries[3]
 
 
 def test_two_scans_write_the_same_bytes(dataset, tmp_path):
