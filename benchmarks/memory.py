@@ -1,12 +1,13 @@
 """How the memory of each step grows with the number of pictures.
 
-    python benchmarks/memory.py [--items 100000 300000 1000000]
+    python benchmarks/memory.py [--items 200000 600000 2000000]
 
-Makes scans of so many pictures (1 x 8 x 8 pixels, one in a hundred a copy, one in ten in a group)
-and runs each step on them in a process of its own. The figure is the peak of the resident set
-(VmHWM); the slope is that of a straight line through the sizes. What is kept in memory of small
-datasets, up to 64 MiB of pictures a set of items, is left on disk here, or it would look like a
-slope. Writes memory.json and memory.md to benchmarks/results/.
+Makes two scans, a source and a target, of half of the pictures each (1 x 8 x 8 pixels, one in a
+hundred a copy, one in ten in a group) and runs each step on them in a process of its own. The
+figure is the peak of the resident set (VmHWM); the slope is that of a straight line through the
+sizes. What is kept in memory of small datasets, up to 64 MiB of pictures a set of items, is left
+on disk here, or it would look like a slope. Writes memory.json and memory.md to
+benchmarks/results/.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,22 +81,41 @@ def imports(work: Path) -> None:
     from transfer import arrays, flaws, split  # noqa: F401
 
 
-def divide(work: Path) -> None:
-    """Divide a target and a source that gives nothing away."""
+def divide_target(work: Path) -> None:
+    """Divide a target."""
     from transfer import split
     from transfer.sample import Manifest
     from transfer.split import SplitSettings
 
-    frames = {}
-    for name in ("target", "source"):
-        manifest = Manifest.load(work / name)
-        frame = split.split(manifest, SplitSettings(), labels_per_class=None, merge_val=False)
-        if name == "source":
-            target = Manifest.load(work / "target")
-            frame = split.leave_out(frame, manifest, target, frames["target"], labelled=False)
-        frames[name] = frame
-        (work / f"{name}_split").mkdir(exist_ok=True)
-        split.save(work / f"{name}_split", manifest, frame, [])
+    manifest = Manifest.load(work / "target")
+    frame = split.split(manifest, SplitSettings(), labels_per_class=None, merge_val=False)
+    (work / "target_split").mkdir(exist_ok=True)
+    split.save(work / "target_split", manifest, frame, [])
+
+
+def divide_source(work: Path) -> None:
+    """Divide a source, and leave out what equals an item that the target is judged on."""
+    from transfer import split
+    from transfer.sample import Manifest
+    from transfer.split import SplitSettings
+
+    source, target = (Manifest.load(work / name) for name in ("source", "target"))
+    frame = split.split(source, SplitSettings(), labels_per_class=None, merge_val=False)
+    sides = split.load(work / "target_split", target)
+    frame = split.leave_out(frame, source, target, sides, labelled=False)
+    (work / "source_split").mkdir(exist_ok=True)
+    split.save(work / "source_split", source, frame, [])
+
+
+def alike(work: Path) -> None:
+    """Look for near-duplicates in a target."""
+    from transfer import duplicates, images, split
+    from transfer.sample import Manifest
+
+    manifest = Manifest.load(work / "target")
+    sides = split.load(work / "target_split", manifest)["split"]
+    pictures = images.on_disk(work / "target")
+    duplicates.near_pairs(pictures, manifest.items, sides, max_rms=0.02)
 
 
 def validate(work: Path) -> None:
@@ -108,6 +128,20 @@ def validate(work: Path) -> None:
     out = work / "validated"
     out.mkdir(exist_ok=True)
     run(source, target, settings=QualitySettings(), out=out)
+
+
+def load(work: Path) -> None:
+    """Load what is learned from and selected on, and read a batch."""
+    import torch
+
+    from transfer import images, keys
+    from transfer.arrays import labelled_items, validation_items
+
+    images.IN_MEMORY = keys.IN_MEMORY = 0
+    folders = work / "target", work / "target_split"
+    items, held = labelled_items(*folders), validation_items(*folders)
+    rows = torch.randperm(len(items))[:128]
+    assert items.images[rows].shape[0] == len(items.labels[rows]) == 128 < len(held)
 
 
 def train(work: Path) -> None:
@@ -133,8 +167,11 @@ def train(work: Path) -> None:
 
 STEPS: dict[str, Callable[[Path], None]] = {
     "imports alone": imports,
-    "split": divide,
+    "split target": divide_target,
+    "split source": divide_source,
+    "near-duplicates": alike,
     "validate": validate,
+    "load": load,
     "train": train,
 }
 
@@ -144,12 +181,28 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def measured(step: str, work: Path) -> dict[str, float]:
-    """Run a step in a process of its own: its peak in bytes and its seconds."""
-    command = [sys.executable, __file__, "--step", step, "--work", str(work)]
-    began = time.perf_counter()
-    told = subprocess.run(command, check=True, capture_output=True, text=True)
-    return {"bytes": int(told.stdout.split()[-1]), "seconds": time.perf_counter() - began}
+def measured(steps: Sequence[str], folders: Sequence[Path]) -> list[dict[str, float]]:
+    """Run steps in a process of their own, on one folder after the other.
+
+    Returns:
+        For each folder the largest resident set up to then, in bytes, and the seconds.
+    """
+    told = subprocess.run(
+        [sys.executable, __file__, "--step", *steps, "--work", *map(str, folders)],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return [json.loads(line) for line in told.stdout.splitlines()]
+
+
+def run(steps: Sequence[str], folders: Sequence[Path]) -> None:
+    """Run steps here, and print what `measured` reads."""
+    for folder in folders:
+        began = time.perf_counter()
+        for step in steps:
+            STEPS[step](folder)
+        print(json.dumps({"bytes": peak(), "seconds": time.perf_counter() - began}))
 
 
 def slope(found: list[dict[str, float]], sizes: list[int]) -> float:
@@ -161,8 +214,8 @@ def table(told: dict[str, Any]) -> str:
     """Markdown."""
     sizes = told["items"]
     lines = [
-        f"{told['cores']} cores. Peak of the resident set in MB, and seconds, by pictures in the "
-        "source and in the target, so many in each.",
+        f"{told['cores']} cores. Peak of the resident set in MB, and seconds, by the number "
+        "of pictures, one half in a source and one half in a target.",
         "",
         f"| step | {' | '.join(f'{n:,}' for n in sizes)} | bytes a picture |",
         f"|---|{'---|' * (len(sizes) + 1)}",
@@ -176,22 +229,21 @@ def table(told: dict[str, Any]) -> str:
 def main() -> None:
     """Measure, and write both files."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--items", type=int, nargs="+", default=[100_000, 300_000, 1_000_000])
-    parser.add_argument("--step", choices=STEPS)
-    parser.add_argument("--work", type=Path)
+    parser.add_argument("--items", type=int, nargs="+", default=[200_000, 600_000, 2_000_000])
+    parser.add_argument("--step", choices=STEPS, nargs="+")
+    parser.add_argument("--work", type=Path, nargs="+", default=[None])
     asked = parser.parse_args()
     if asked.step:
-        STEPS[asked.step](asked.work)
-        print(peak())
+        run(asked.step, asked.work)
         return
     told: dict[str, Any] = {"cores": os.cpu_count(), "items": asked.items}
     told["steps"] = {step: [] for step in STEPS}
     for items in asked.items:
-        with tempfile.TemporaryDirectory(dir=asked.work) as scratch:
+        with tempfile.TemporaryDirectory(dir=asked.work[0]) as scratch:
             for name in ("source", "target"):
-                make(Path(scratch) / name, items, name)
+                make(Path(scratch) / name, items // 2, name)
             for step in STEPS:
-                told["steps"][step].append(measured(step, Path(scratch)))
+                told["steps"][step] += measured([step], [Path(scratch)])
                 print(items, step, told["steps"][step][-1], flush=True)
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / "memory.json").write_text(json.dumps(told, indent=1) + "\n")

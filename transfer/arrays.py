@@ -147,8 +147,8 @@ def _rows(scanned: Path, divided: Path, column: str, *values: object) -> _Rows:
     manifest = Manifest.load(scanned)
     table = split.load(divided, manifest)
     rows = np.flatnonzero(table[column].isin(values)).astype(np.int32)
-    labels = torch.from_numpy(numbers(manifest.items, "label")[rows])
     first = _first_of_set(manifest.items)[rows]
+    labels = torch.from_numpy(numbers(manifest.items, "label")[rows].astype(np.int64))
     ids, groups = keys.of_ids(manifest.items, rows), keys.of_groups(manifest.items, first)
     return _Rows(images.some(scanned, rows), labels, ids, groups)
 
@@ -159,10 +159,10 @@ def _first_of_set(items: Items) -> NDArray[np.int32]:
     So a set has one key whatever the order of the items. Where all of a set have the same, as a
     group without copies has, each item keeps its own row.
     """
+    sets, rows = linked_sets(items), np.arange(len(items), dtype=np.int32)
     own, pixels = hashes(items, "group"), hashes(items, "pixels")
     np.copyto(own, pixels, where=own == BLANK)
     del pixels
-    sets, rows = linked_sets(items), np.arange(len(items), dtype=np.int32)
     some = np.zeros(sets.max(initial=-1) + 1, np.int32)
     some[sets] = rows
     torn = np.unique(sets[own != own[some[sets]]])

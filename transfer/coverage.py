@@ -24,18 +24,19 @@ def table(manifest: Manifest, frame: pd.DataFrame) -> pd.DataFrame:
         Columns ``train``, ``val``, ``test``, ``excluded``, ``labelled``, and ``independent``:
         labelled items where copies and members of one group count once.
     """
-    label, classes = numbers(manifest.items, "label"), len(manifest.class_names)
-    side = pd.Categorical(frame["split"], SPLITS).codes
-    counts = np.bincount(label * len(SPLITS) + side, minlength=classes * len(SPLITS))
-    table = pd.DataFrame(counts.reshape(-1, len(SPLITS))[:classes], columns=SPLITS)
-    kept = frame["labelled"].to_numpy(bool)
+    kept, classes = frame["labelled"].to_numpy(bool), len(manifest.class_names)
+    sets = linked_sets(manifest.items)[kept]
+    label = numbers(manifest.items, "label")
+    table = pd.DataFrame(
+        {name: np.bincount(label[frame["split"] == name], minlength=classes) for name in SPLITS}
+    )
     table["labelled"] = np.bincount(label[kept], minlength=classes)
-    table["independent"] = _independent(label[kept], linked_sets(manifest.items)[kept], classes)
+    table["independent"] = _independent(label[kept], sets, classes)
     return table.set_axis(pd.Index(manifest.class_names), axis=0)
 
 
 def _independent(
-    label: NDArray[np.int64], sets: NDArray[np.int32], classes: int
+    label: NDArray[np.int32], sets: NDArray[np.int32], classes: int
 ) -> NDArray[np.int64]:
     """Count the sets of linked items of each class."""
     both = sets.astype(np.int64) * classes + label

@@ -16,7 +16,7 @@ from transfer.stored import PART, Items, chosen, parts
 
 THUMB = 16  # side of a thumbnail, in pixels
 MAX_PAIRS = 100_000  # a search that finds this many stops: the limit says nothing about this data
-JUDGED = 20_000  # test items, and val items, that near-duplicates are looked for of
+JUDGED = 5_000  # test items, and val items, that near-duplicates are looked for of
 BLANK = np.uint64(0)
 _ROWS = 2048  # rows of a block of the distance matrix: 2048 x 2048 float32 = 16 MiB
 _RECHECK = 16_384  # candidates rechecked at a time: 16384 x 256 float64 = 32 MiB
@@ -130,10 +130,9 @@ def linked_sets(items: Items) -> NDArray[np.int32]:
 def _grouped(items: Items) -> NDArray[np.int32]:
     """Number the groups; an item without one is a group of its own."""
     values = hashes(items, "group")
-    alone = values == BLANK
-    found, names = pd.factorize(values)
-    sets: NDArray[np.int32] = found.astype(np.int32)
-    sets[alone] = len(names) + np.arange(int(alone.sum()))
+    rows = np.flatnonzero(values != BLANK)
+    sets = np.arange(len(values), dtype=np.int32)
+    sets[rows] = len(values) + pd.factorize(values[rows])[0]
     return sets
 
 

@@ -70,9 +70,9 @@ def _cut(items: pd.DataFrame, names: Sequence[str]) -> Iterator[pd.DataFrame]:
         yield items[list(names)].iloc[start : start + PART].reset_index(drop=True)
 
 
-def numbers(items: Items, name: str) -> NDArray[np.int64]:
-    """A column of whole numbers (N)."""
-    found = np.empty(len(items), np.int64)
+def numbers(items: Items, name: str) -> NDArray[np.int32]:
+    """A column of whole numbers (N), none of which is beyond 2 ** 31."""
+    found = np.empty(len(items), np.int32)
     for rows, part in parts(items, name):
         found[rows] = part[name]
     return found
