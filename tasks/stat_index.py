@@ -26,7 +26,7 @@ RACY = 2_000_000_000
 MD5 = partial(hashlib.md5, usedforsecurity=False)
 
 Stat = tuple[int, int, int, int, int]  # device, inode, size, time of content, time of any change
-Entry = tuple[str, Stat, str]  # path in the folder, stat, md5
+Entry = tuple[str, Stat, str, bytes]  # path in the folder, stat, md5, the line as it stands
 
 
 class StatIndex:
@@ -79,11 +79,11 @@ class StatIndex:
         if self._next is not None and self._next[0] == name:
             known, self._next = self._next, next(self._old, None)
         try:
-            status = Path(path).stat()
+            status = os.stat(path)  # noqa: PTH116  # a Path costs as much again
         except OSError:
             return ""
         if known is not None and known[1] == _told(status):
-            self._keep(known)
+            self._keep(known[3])
             return known[2]
         if stat.S_ISDIR(status.st_mode) and Path(path).is_symlink():
             return None
@@ -99,12 +99,11 @@ class StatIndex:
         except OSError:
             return ""
         if before == after and max(after[3:]) < time.time_ns() - RACY:
-            self._keep((name, after, md5))
+            self._keep(json.dumps((name, after, md5)).encode() + b"\n")
         return md5
 
-    def _keep(self, entry: Entry) -> None:
+    def _keep(self, line: bytes) -> None:
         if self._out is not None:
-            line = json.dumps(entry).encode() + b"\n"
             self._digest.update(line)
             self._out.write(line)
 
@@ -132,4 +131,4 @@ def _entries(file: Path) -> Iterator[Entry]:
         for line in lines:
             if line.startswith(b"["):
                 name, status, md5 = json.loads(line)
-                yield name, tuple(status), md5
+                yield name, tuple(status), md5, line

@@ -82,6 +82,21 @@ def test_blocks_do_not_change_what_is_found(monkeypatch):
     assert {(p.a, p.b) for p in whole} == {(str(i), str(i + 60)) for i in range(60)}
 
 
+def test_of_many_items_some_are_searched_for_and_all_that_they_have(monkeypatch):
+    base = pictures(5, 60)
+    images, ids = np.concatenate([base, noisy(base, 6, 9), base]), [str(i) for i in range(180)]
+    sides = ["test"] * 60 + ["train"] * 60 + ["val"] * 60
+    whole = near_pairs(images, ids, sides, max_rms=0.03)
+    monkeypatch.setattr(duplicates, "JUDGED", 10)
+    items = pd.DataFrame({"id": ids}, dtype="str")
+    about = duplicates.judged(items, pd.Series(sides))
+    assert [len(rows) for rows in about.values()] == [10, 10]
+    chosen = {ids[row] for rows in about.values() for row in rows}
+    expected = [pair for pair in whole if {pair.a, pair.b} & chosen]
+    assert near_pairs(images, ids, sides, max_rms=0.03) == expected
+    assert 20 < len(expected) < len(whole)
+
+
 def test_a_tiny_distance_survives_float32():
     """|x|^2 + |y|^2 - 2xy alone, in float32, cannot tell 1e-5 from 0."""
     thumbs = np.random.default_rng(7).uniform(0, 1, (50, 256)).astype(np.float32)
