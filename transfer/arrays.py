@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transfer import images, keys, split
-from transfer.duplicates import BLANK, among, hashes, linked_sets
+from transfer.duplicates import among, hashes, linked_sets
 from transfer.images import Images, taken
 from transfer.keys import Keys
 from transfer.normal import Normalisation
 from transfer.sample import Manifest
-from transfer.stored import Items, numbers
+from transfer.stored import PART, Items, numbers
 
 _MEASURED = 1024  # pictures at a time
 
@@ -160,13 +160,14 @@ def _first_of_set(items: Items) -> NDArray[np.int32]:
     group without copies has, each item keeps its own row.
     """
     sets, rows = linked_sets(items), np.arange(len(items), dtype=np.int32)
-    own, pixels = hashes(items, "group"), hashes(items, "pixels")
-    np.copyto(own, pixels, where=own == BLANK)
-    del pixels
-    some = np.zeros(sets.max(initial=-1) + 1, np.int32)
-    some[sets] = rows
-    torn = np.unique(sets[own != own[some[sets]]])
-    inside = np.flatnonzero(among(sets, torn))
+    own, some = hashes(items, "key"), np.zeros(len(items), np.int32)
+    some[sets] = rows  # of each set, any row
+    torn = [np.empty(0, np.int32)]
+    for start in range(0, len(items), PART):
+        part = sets[start : start + PART]
+        torn.append(np.unique(part[own[start : start + PART] != own[some[part]]]))
+    del own, some
+    inside = np.flatnonzero(among(sets, np.unique(np.concatenate(torn))))
     if len(inside):
         key = pd.Series(keys.of_groups(items, inside).tolist(), index=inside)
         rows[inside] = key.groupby(sets[inside]).transform("idxmin")

@@ -53,6 +53,14 @@ def file_hashes(items: pd.DataFrame) -> pd.Series:
     return items["sha256"].where(items["format"] != "array", "")
 
 
+def _keys(items: pd.DataFrame) -> pd.Series:
+    return items["group"].where(items["group"] != "", items["pixels"])
+
+
+_READ = {"sha256": ("sha256", "format"), "key": ("group", "pixels")}
+_VALUES = {"sha256": file_hashes, "key": _keys}
+
+
 def hashes(items: Items, column: str) -> NDArray[np.uint64]:
     """Give N numbers of 64 bits that are equal where the values of a column are.
 
@@ -60,14 +68,15 @@ def hashes(items: Items, column: str) -> NDArray[np.uint64]:
     five million. They would count as copies, so that one of them may be left out of training.
 
     Args:
-        column: for ``sha256`` the items' own files, see `file_hashes`.
+        column: for ``sha256`` the items' own files, see `file_hashes`; ``key`` for what an item
+            is drawn by, its group or else its picture.
 
     Returns:
         `BLANK` for an empty value, and for no other.
     """
     found = np.empty(len(items), np.uint64)
-    for rows, part in parts(items, *(("sha256", "format") if column == "sha256" else (column,))):
-        values = file_hashes(part) if column == "sha256" else part[column]
+    for rows, part in parts(items, *_READ.get(column, (column,))):
+        values = _VALUES[column](part) if column in _VALUES else part[column]
         numbers = pd.util.hash_array(values.to_numpy(object), categorize=False)
         numbers[numbers == BLANK] = 1
         found[rows] = np.where(values == "", BLANK, numbers)
@@ -111,7 +120,7 @@ def linked_sets(items: Items) -> NDArray[np.int32]:
         items: a manifest's items, N rows.
 
     Returns:
-        N integers, equal within a set and nowhere else.
+        N integers from 0 to N - 1, equal within a set and nowhere else.
     """
     sets = _grouped(items)
     edges, first = [], 0
@@ -128,11 +137,15 @@ def linked_sets(items: Items) -> NDArray[np.int32]:
 
 
 def _grouped(items: Items) -> NDArray[np.int32]:
-    """Number the groups; an item without one is a group of its own."""
+    """Number the groups by the first row of each; an item without one is a group of its own."""
     values = hashes(items, "group")
     rows = np.flatnonzero(values != BLANK)
     sets = np.arange(len(values), dtype=np.int32)
-    sets[rows] = len(values) + pd.factorize(values[rows])[0]
+    codes, names = pd.factorize(values[rows])
+    del values
+    first = np.empty(len(names), np.int32)
+    first[codes[::-1]] = rows[::-1]
+    sets[rows] = first[codes]
     return sets
 
 

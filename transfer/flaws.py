@@ -113,7 +113,7 @@ def _elsewhere(data: Scanned) -> _Flaw:
     side, sets = data.split["split"], linked_sets(data.manifest.items)
     codes = side.cat.codes.to_numpy()
     used = (side != splitting.EXCLUDED).to_numpy()
-    most, least = np.full((2, sets.max(initial=-1) + 1), [[-1], [127]], np.int8)
+    most, least = np.full((2, len(sets)), [[-1], [127]], np.int8)
     np.maximum.at(most, sets, np.where(used, codes, np.int8(-1)))
     np.minimum.at(least, sets, np.where(used, codes, np.int8(127)))
     rows = np.flatnonzero(used & (most > least)[sets])
@@ -154,7 +154,7 @@ def _equal(
 
     One of the same picture goes before one of the same file.
     """
-    found = np.full(len(items), -1)
+    found = np.full(len(items), -1, np.int32)
     for column in ("sha256", "pixels"):
         known = hashes(others, column)[counted]
         order = np.argsort(known, kind="stable")
@@ -165,7 +165,7 @@ def _equal(
             same = (known[place] == part) & (part != BLANK)
             found[start : start + PART][same] = counted[order[place[same]]]
     rows = np.flatnonzero(found >= 0)
-    return rows, found[rows]
+    return rows, found[rows].astype(np.int64)
 
 
 def classes_table(manifest: Manifest) -> pd.DataFrame:
