@@ -109,9 +109,9 @@ def pools(project: str) -> tuple[dict[str, Pool], np.ndarray]:
     from tasks.split import folds_for, split_target
     from transfer import settings as typed
     from transfer.arrays import test_items
+    from transfer.images import on_disk
     from transfer.reference import drawn
     from transfer.sample import Manifest
-    from transfer.scan import load_images
 
     model = champion(project)
     settings = typed.load(paths.PARAMS)
@@ -121,7 +121,7 @@ def pools(project: str) -> tuple[dict[str, Pool], np.ndarray]:
     divided = split_target.fn(scanned, settings, folds_for(scanned, settings))
     items = test_items(scanned.path, divided.path)
     other = scan.fn(source, spec, settings.image).path
-    mnist = torch.from_numpy(np.array(load_images(other)[::4]))
+    mnist = on_disk(other)[::4]
     labels = items.labels.numpy()
     found = {"": looked_at(model, items.images, labels)}
     mnist_labels = Manifest.load(other).items["label"].to_numpy()[::4]

@@ -17,6 +17,8 @@ from tasks.step import step
 from transfer.arrays import labelled_items, pool_items
 from transfer.sample import Manifest
 
+SHOWN = 8  # pictures of a class
+
 
 def curves(sources: list[Source], arms: list[ArmRef]) -> list[Curve]:
     """Curves of every pretraining of this run, and of the first network of every arm."""
@@ -100,7 +102,11 @@ def _sheet(divided: Divided) -> bytes:
         images = pool_items(divided.scan.path, divided.split.path, with_val=True).images
         labels, names = torch.zeros(len(images), dtype=torch.long), ("no label",)
     title = f"{manifest.name}: {len(manifest)} items, training split"
-    return svg(pictures.sample_sheet(images.numpy(), labels.numpy(), names, title=title))
+    rows = torch.cat([(labels == k).nonzero()[:SHOWN, 0] for k in range(len(names))])
+    sheet = pictures.sample_sheet(
+        images[rows].numpy(), labels[rows].numpy(), names, SHOWN, title=title
+    )
+    return svg(sheet)
 
 
 def load(ref: Ref) -> dict[str, bytes]:

@@ -13,9 +13,9 @@ def source_items(source: Source, *, held: bool = False) -> SourceItems | None:
     if source.items is None:
         return None
     scanned, divided = source.items.scan.path, source.items.split.path
-    normal = normalisation(labelled_items(scanned, divided))
-    items = (validation_items if held else labelled_items)(scanned, divided)
-    return SourceItems(items, Manifest.load(scanned).class_names, normal)
+    learned = labelled_items(scanned, divided)
+    items = validation_items(scanned, divided) if held else learned
+    return SourceItems(items, Manifest.load(scanned).class_names, normalisation(learned))
 
 
 def bodies(sources: Sequence[Source]) -> list[str]:

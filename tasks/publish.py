@@ -107,7 +107,8 @@ def describe(datasets: list[Dataset], divided: list[Divided]) -> Data:
 
 
 def _describe(dataset: Dataset, divided: Divided) -> DatasetRecord:
-    manifest, table = Manifest.load(divided.scan.path), split.load(divided.split.path)
+    manifest = Manifest.load(divided.scan.path)
+    table = split.load(divided.split.path, manifest)
     sides = table["split"].value_counts()
     return DatasetRecord(
         name=dataset.name,

@@ -5,7 +5,7 @@ from pathlib import Path
 from tasks import store
 from tasks.refs import Divided, Ref
 from tasks.step import step
-from transfer import duplicates, scan
+from transfer import duplicates, images
 from transfer import split as library
 from transfer.errors import DataRefusedError
 from transfer.sample import Manifest
@@ -39,10 +39,7 @@ def split_target(scanned: Ref, settings: Settings, folds: int) -> Ref:
             manifest, table, settings.split, folds=folds, labels_per_class=cap, merge_val=merge
         )
         pairs = duplicates.near_pairs(
-            scan.load_images(scanned.path),
-            manifest.items["id"].tolist(),
-            table["split"].tolist(),
-            max_rms=near,
+            images.on_disk(scanned.path), manifest.items, table["split"], max_rms=near
         )
         library.save(out, manifest, table, pairs)
 
@@ -58,7 +55,11 @@ def split_source(scanned: Ref, target: Divided, settings: SourceSettings, folds:
         manifest, other = Manifest.load(scanned.path), Manifest.load(target.scan.path)
         table = library.split(manifest, settings.split, labels_per_class=None, merge_val=False)
         table = library.leave_out(
-            table, manifest, other, library.load(target.split.path), labelled=folds > 0
+            table,
+            manifest,
+            other,
+            library.load(target.split.path, other),
+            labelled=folds > 0,
         )
         if not (table["split"] == "val").any():
             raise DataRefusedError(

@@ -23,6 +23,7 @@ from transfer.modalities.image.spec import ImageSpec
 from transfer.portfolio import Plan
 from transfer.ration import Cost
 from transfer.recipe import Machine
+from transfer.sample import Manifest
 from transfer.settings import Settings
 
 ADVICE = 40
@@ -55,7 +56,8 @@ class Bench:
     @property
     def test_items(self) -> int:
         """Pictures of the test split."""
-        return int((split.load(self.target.split.path)["split"] == "test").sum())
+        manifest = Manifest.load(self.target.scan.path)
+        return int((split.load(self.target.split.path, manifest)["split"] == "test").sum())
 
     def body(self, settings: Settings, until: float | None = None) -> Source | None:
         """The first body, where it can be had in time; a time that is past asks the store."""

@@ -24,6 +24,7 @@ from transfer.arrays import PoolItems, TrainItems
 from transfer.checkpoint import Keeper
 from transfer.feed import logits
 from transfer.fit import History
+from transfer.images import taken
 from transfer.label_free import Arrays
 from transfer.method import Method, known
 from transfer.network import Network
@@ -174,8 +175,9 @@ def adapt(
             _shifted(on_step, fold, n_folds),
         )
         trained = trainer.train()
-        rows = torch.from_numpy(fold_of == fold if target.folds else np.full(len(judged), True))
-        scores[rows] = logits(trained.network, judged.images[rows], trainer.seen_by(trained))
+        rows = np.flatnonzero(fold_of == fold) if target.folds else np.arange(len(judged))
+        images = taken(judged.images, rows)
+        scores[torch.from_numpy(rows)] = logits(trained.network, images, trainer.seen_by(trained))
         trained.network.cpu()
         trainers.append(trainer)
         made.append(trained)

@@ -16,52 +16,60 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from transfer import split
-from transfer.duplicates import linked_sets
-from transfer.errors import DataRefusedError
+from transfer import images, keys, split
+from transfer.duplicates import among, hashes, linked_sets
+from transfer.images import Images, taken
+from transfer.keys import Keys
 from transfer.normal import Normalisation
 from transfer.sample import Manifest
-from transfer.scan import load_images
+from transfer.stored import PART, Items, numbers
+
+_MEASURED = 1024  # pictures at a time
 
 
 @dataclass(frozen=True)
 class TrainItems:
     """Labelled items to learn from or to select on."""
 
-    images: Tensor  # N x C x H x W uint8
+    images: Images  # N x C x H x W uint8
     labels: Tensor  # N int64
-    ids: NDArray[np.str_]  # N
-    groups: NDArray[np.str_]  # N: equal where a fold must not part items: groups and copies
+    ids: Keys  # N
+    groups: Keys  # N: equal where a fold must not part items: groups and copies
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, rows: NDArray[np.bool_]) -> "TrainItems":
         """The items where ``rows`` (N bool) is true."""
-        kept = torch.from_numpy(np.flatnonzero(rows))
-        return TrainItems(self.images[kept], self.labels[kept], self.ids[rows], self.groups[rows])
+        if rows.all():
+            return self
+        kept = np.flatnonzero(rows)
+        labels = self.labels[torch.from_numpy(kept)]
+        return TrainItems(taken(self.images, kept), labels, self.ids[rows], self.groups[rows])
 
-    def without(self, groups: NDArray[np.str_]) -> "TrainItems":
+    def without(self, groups: Keys) -> "TrainItems":
         """The items of none of these groups."""
-        return self.take(~np.isin(self.groups, groups))
+        return self.take(~keys.among(self.groups, groups))
 
 
 @dataclass(frozen=True)
 class PoolItems:
     """Pictures of the target's training split, labelled or not: there is no label in here."""
 
-    images: Tensor  # N x C x H x W uint8
-    ids: NDArray[np.str_]  # N
-    groups: NDArray[np.str_]  # N
+    images: Images  # N x C x H x W uint8
+    ids: Keys  # N
+    groups: Keys  # N
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def without(self, groups: NDArray[np.str_]) -> "PoolItems":
+    def without(self, groups: Keys) -> "PoolItems":
         """The items of none of these groups."""
-        rows = ~np.isin(self.groups, groups)
-        kept = torch.from_numpy(np.flatnonzero(rows))
-        return PoolItems(self.images[kept], self.ids[rows], self.groups[rows])
+        rows = ~keys.among(self.groups, groups)
+        if rows.all():
+            return self
+        images = taken(self.images, np.flatnonzero(rows))
+        return PoolItems(images, self.ids[rows], self.groups[rows])
 
 
 @dataclass(frozen=True)
@@ -92,34 +100,31 @@ def union(parts: Sequence[SourceItems]) -> SourceItems:
     rows = [torch.tensor([names.index(name) for name in part.class_names]) for part in parts]
     kept = [part.items for part in parts]
     items = TrainItems(
-        torch.cat([one.images for one in kept]),
+        images.cat([one.images for one in kept]),
         torch.cat([row[one.labels] for row, one in zip(rows, kept, strict=True)]),
-        np.concatenate([_marked(i, one.ids) for i, one in enumerate(kept)]),
-        np.concatenate([_marked(i, one.groups) for i, one in enumerate(kept)]),
+        keys.union([one.ids for one in kept]),
+        keys.union([one.groups for one in kept]),
     )
     return SourceItems.of(items, names)
-
-
-def _marked(part: int, keys: NDArray[np.str_]) -> NDArray[np.str_]:
-    """Keys that differ from those of every other part."""
-    return np.array([f"{part}:{key}" for key in keys.tolist()], dtype=str)
 
 
 @dataclass(frozen=True)
 class TestItems:
     """Held-out items: read once per model, by the evaluation alone."""
 
-    images: Tensor  # N x C x H x W uint8
+    images: Images  # N x C x H x W uint8
     labels: Tensor  # N int64
-    ids: NDArray[np.str_]  # N
+    ids: Keys  # N
 
     __test__ = False  # not a test case, whatever a test runner thinks of the name
 
 
 def normalisation(items: TrainItems | PoolItems) -> Normalisation:
     """Measure the items; a constant channel gets a standard deviation of 1/255."""
-    channels = items.images.transpose(0, 1)  # C x N x H x W
-    counts = torch.stack([torch.bincount(c.flatten(), minlength=256) for c in channels]).double()
+    counts = torch.zeros(items.images.shape[1], 256, dtype=torch.double)
+    for part in items.images.split(_MEASURED):
+        for channel, pixels in enumerate(part.transpose(0, 1)):
+            counts[channel] += torch.bincount(pixels.flatten(), minlength=256)
     shares, levels = counts / counts.sum(dim=1, keepdim=True), torch.arange(256).double() / 255
     mean = shares @ levels
     variance = (shares * (levels - mean[:, None]).square()).sum(dim=1)
@@ -129,38 +134,44 @@ def normalisation(items: TrainItems | PoolItems) -> Normalisation:
 
 @dataclass(frozen=True)
 class _Rows:
-    images: Tensor
-    items: pd.DataFrame
-    groups: NDArray[np.str_]
-
-    @property
-    def labels(self) -> Tensor:
-        return torch.from_numpy(self.items["label"].to_numpy(np.int64, copy=True))
-
-    @property
-    def ids(self) -> NDArray[np.str_]:
-        return self.items["id"].to_numpy(str)
+    images: Images
+    labels: Tensor
+    ids: Keys
+    groups: Keys
 
     def to_train(self) -> TrainItems:
         return TrainItems(self.images, self.labels, self.ids, self.groups)
 
 
-def _groups(items: pd.DataFrame) -> NDArray[np.str_]:
-    """Name each set of linked items (N) by its smallest key, whatever the order of the items."""
-    own = items["group"].where(items["group"] != "", items["pixels"])
-    return own.groupby(linked_sets(items)).transform("min").to_numpy(str)
-
-
 def _rows(scanned: Path, divided: Path, column: str, *values: object) -> _Rows:
-    manifest, table = Manifest.load(scanned), split.load(divided)
-    if list(table["id"]) != list(manifest.items["id"]):
-        raise DataRefusedError(
-            f"the split in {divided} lists other items than the manifest in {scanned}; "
-            "split the dataset again"
-        )
-    rows = table[column].isin(values).to_numpy(bool)
-    images = torch.from_numpy(np.ascontiguousarray(load_images(scanned)[rows]))
-    return _Rows(images, manifest.items[rows], _groups(manifest.items)[rows])
+    manifest = Manifest.load(scanned)
+    table = split.load(divided, manifest)
+    rows = np.flatnonzero(table[column].isin(values)).astype(np.int32)
+    first = _first_of_set(manifest.items)[rows]
+    labels = torch.from_numpy(numbers(manifest.items, "label")[rows].astype(np.int64))
+    ids, groups = keys.of_ids(manifest.items, rows), keys.of_groups(manifest.items, first)
+    return _Rows(images.some(scanned, rows), labels, ids, groups)
+
+
+def _first_of_set(items: Items) -> NDArray[np.int32]:
+    """For each item, the row of that one of its set of linked items whose key is smallest.
+
+    So a set has one key whatever the order of the items. Where all of a set have the same, as a
+    group without copies has, each item keeps its own row.
+    """
+    sets, rows = linked_sets(items), np.arange(len(items), dtype=np.int32)
+    own, some = hashes(items, "key"), np.zeros(len(items), np.int32)
+    some[sets] = rows  # of each set, any row
+    torn = [np.empty(0, np.int32)]
+    for start in range(0, len(items), PART):
+        part = sets[start : start + PART]
+        torn.append(np.unique(part[own[start : start + PART] != own[some[part]]]))
+    del own, some
+    inside = np.flatnonzero(among(sets, np.unique(np.concatenate(torn))))
+    if len(inside):
+        key = pd.Series(keys.of_groups(items, inside).tolist(), index=inside)
+        rows[inside] = key.groupby(sets[inside]).transform("idxmin")
+    return rows
 
 
 def labelled_items(scanned: Path, divided: Path) -> TrainItems:

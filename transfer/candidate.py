@@ -11,6 +11,7 @@ from torch import Tensor
 from transfer.advise import Candidate
 from transfer.arrays import SourceItems, TrainItems, spread
 from transfer.feed import embed
+from transfer.images import Images
 from transfer.network import Network, build
 from transfer.recipe import Recipe
 from transfer.weights import Knowledge, transplant
@@ -50,5 +51,5 @@ def candidate(
     return Candidate(knowledge.source, features.numpy(), told, probabilities, names)
 
 
-def _features(network: Network, images: Tensor, recipe: Recipe) -> Tensor:
+def _features(network: Network, images: Images, recipe: Recipe) -> Tensor:
     return embed(network, images, 0, recipe, seed=0)[0].cpu()

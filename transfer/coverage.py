@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from transfer.duplicates import MAX_PAIRS, NearPair, linked_sets
+from transfer.duplicates import MAX_PAIRS, NearPair, hashes, judged, linked_sets, repeated
 from transfer.sample import Manifest
 from transfer.sides import TEST, TRAIN, VAL, highest, keys, ranks
+from transfer.stored import Items, chosen, numbers, parts
 
 SPLITS = ["train", "val", "test", "excluded"]
 EXAMPLES = 20
@@ -22,15 +24,25 @@ def table(manifest: Manifest, frame: pd.DataFrame) -> pd.DataFrame:
         Columns ``train``, ``val``, ``test``, ``excluded``, ``labelled``, and ``independent``:
         labelled items where copies and members of one group count once.
     """
-    label = manifest.items["label"].to_numpy()
-    classes = range(len(manifest.class_names))
-    counts = pd.crosstab(label, frame["split"].to_numpy())
-    counts = counts.reindex(index=classes, columns=SPLITS, fill_value=0)
-    chosen = frame["labelled"].to_numpy()
-    sets = pd.Series(linked_sets(manifest.items)[chosen]).groupby(label[chosen])
-    counts["labelled"] = sets.size().reindex(classes, fill_value=0)
-    counts["independent"] = sets.nunique().reindex(classes, fill_value=0)
-    return counts.set_axis(pd.Index(manifest.class_names), axis=0)
+    kept, classes = frame["labelled"].to_numpy(bool), len(manifest.class_names)
+    sets = linked_sets(manifest.items)[kept]
+    label = numbers(manifest.items, "label")
+    table = pd.DataFrame(
+        {name: np.bincount(label[frame["split"] == name], minlength=classes) for name in SPLITS}
+    )
+    table["labelled"] = np.bincount(label[kept], minlength=classes)
+    table["independent"] = _independent(label[kept], sets, classes)
+    return table.set_axis(pd.Index(manifest.class_names), axis=0)
+
+
+def _independent(
+    label: NDArray[np.int32], sets: NDArray[np.int32], classes: int
+) -> NDArray[np.int64]:
+    """Count the sets of linked items of each class."""
+    both = sets.astype(np.int64) * classes + label
+    both.sort()
+    first = np.flatnonzero(np.diff(both, prepend=-1))
+    return np.bincount(both[first] % classes, minlength=classes)
 
 
 def lacking(counts: pd.DataFrame, folds: int, *, unlabelled: bool = False) -> pd.DataFrame:
@@ -78,7 +90,7 @@ def candidate_seeds(
     by how well a model would do on it.
     """
     items, sets = manifest.items, linked_sets(manifest.items)
-    label = items["label"].to_numpy()
+    label = numbers(items, "label")
     sizes = pd.Series(sets).groupby(label).nunique()
     if len(sizes) < len(manifest.class_names) or (sizes <= max(folds, 1)).any():
         return
@@ -86,7 +98,8 @@ def candidate_seeds(
     for index in sizes.sort_values().index:
         rows = np.flatnonzero(np.isin(sets, sets[label == index]))
         parts.append((rows, label[rows] == index))
-    given, drawn_by = items["given_split"].to_numpy(), np.array(keys(items), dtype=object)
+    given = items["given_split"].to_numpy()
+    drawn_by = np.array(keys(items[["group", "pixels"]]), dtype=object)
     for seed in range(SEEDS):
         placed = (
             (ranks(given[rows], drawn_by[rows], seed, val, test), sets[rows], mine)
@@ -115,32 +128,45 @@ def summary(manifest: Manifest, frame: pd.DataFrame, near: Sequence[NearPair]) -
         "excluded_by_reason": exclusions(frame),
         "classes": {str(name): row for name, row in counts.to_dict("index").items()},
         "same_picture_other_label": _conflicts(manifest.items),
-        "near_duplicates": _near(frame, near),
+        "near_duplicates": _near(manifest.items, frame["split"], near),
     }
 
 
 def exclusions(frame: pd.DataFrame) -> dict[str, int]:
     """Count the excluded items by reason, most frequent first."""
     reasons = frame.loc[frame["split"] == "excluded", "reason"]
-    return {str(name): int(count) for name, count in reasons.value_counts().items()}
+    return {str(name): int(count) for name, count in reasons.value_counts().items() if count}
 
 
-def _conflicts(items: pd.DataFrame) -> int:
-    return int((items.groupby("pixels")["label"].transform("nunique") > 1).sum())
+def _conflicts(items: Items) -> int:
+    rows, codes = repeated(hashes(items, "pixels"))
+    labels = pd.Series(numbers(items, "label")[rows])
+    return int((labels.groupby(codes).transform("nunique") > 1).sum())
 
 
-def _near(frame: pd.DataFrame, near: Sequence[NearPair]) -> dict[str, Any]:
-    split = dict(zip(frame["id"], frame["split"], strict=True))
-    sides = [f"{split[pair.a]}-{split[pair.b]}" for pair in near]
-    names, counts = np.unique(sides, return_counts=True)
-    touched = pd.Series([split[name] for name in {x for pair in near for x in (pair.a, pair.b)}])
+def _near(items: Items, sides: pd.Series, near: Sequence[NearPair]) -> dict[str, Any]:
+    split = _sides_of(items, sides, {name for pair in near for name in (pair.a, pair.b)})
+    found = [f"{split[pair.a]}-{split[pair.b]}" for pair in near]
+    names, counts = np.unique(found, return_counts=True)
+    about = judged(items, sides)
+    searched = set(chosen(items, np.concatenate([*about.values()]), "id")["id"])
+    touched = [side for name, side in split.items() if side == "train" or name in searched]
     return {
         "pairs": len(near),
         "search_stopped": len(near) >= MAX_PAIRS,
         "by_splits": dict(zip(names.tolist(), counts.tolist(), strict=True)),
-        "items": {name: int((touched == name).sum()) for name in SPLITS[:3]},
+        "items": {name: touched.count(name) for name in SPLITS[:3]},
+        "searched": {name: len(rows) for name, rows in about.items()},
         "examples": [
             {"a": x.a, "a_split": split[x.a], "b": x.b, "b_split": split[x.b], "rms": x.rms}
             for x in near[:EXAMPLES]
         ],
     }
+
+
+def _sides_of(items: Items, sides: pd.Series, ids: set[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for rows, part in parts(items, "id") if ids else ():
+        here = part["id"].isin(ids).to_numpy()
+        found |= dict(zip(part["id"][here], sides.iloc[rows][here], strict=True))
+    return found

@@ -1,7 +1,8 @@
 """What is expected of a source and a target, as data: `tasks.validate` puts it to the tables."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import pandas as pd
@@ -32,11 +33,11 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Suite:
-    """A table and what is expected of it."""
+    """A table and what is expected of it: of a table in parts, something of each row."""
 
     dataset: str
     title: str
-    table: pd.DataFrame
+    tables: Callable[[], Iterable[pd.DataFrame]]  # the parts
     key: str  # the column that names a row
     expectations: list[Expectation]
 
@@ -55,19 +56,18 @@ def suites(
     found = []
     for role, data, other in (("source", source, target), ("target", target, None)):
         name = f"{role} {data.manifest.name}"
-        files, classes = flaws.files_table(data), flaws.classes_table(data.manifest)
-        items = flaws.items_table(data, other)
-        readable = _blank("files can be used", "reason", "max_reject_share", settings, len(files))
+        files, classes = flaws.found(data), [flaws.classes_table(data.manifest)]
+        readable = _blank("files can be used", "reason", "max_reject_share", settings, files)
         expected = [*_items(settings, data), *_leaks(settings, data, other)]
         found += [
-            Suite(name, "files", files, "path", [readable]),
-            Suite(name, "classes", classes, "class", list(_classes(settings))),
-            Suite(name, "items", items, "id", expected),
+            Suite(name, "files", partial(flaws.files_tables, data), "path", [readable]),
+            Suite(name, "classes", partial(list, classes), "class", list(_classes(settings))),
+            Suite(name, "items", partial(flaws.items_tables, data, other), "id", expected),
         ]
-    pair = flaws.pair_table(source, target, near and near["items"])
+    pair = [flaws.pair_table(source, target, near)]
     expected = [_among("the source's classes suit the target's", "relation", "relations", settings)]
     expected += [] if near is None else _near(settings, near)
-    return [*found, Suite("source and target", "pair", pair, "pair", expected)]
+    return [*found, Suite("source and target", "pair", partial(list, pair), "pair", expected)]
 
 
 def not_reached(source: Scanned, target: Scanned, near: Mapping[str, Any] | None) -> list[str]:
@@ -86,6 +86,14 @@ def _classes(settings: QualitySettings) -> Iterator[Expectation]:
     yield _rows("there are classes to tell apart", "min_classes", settings)
     yield _unique("class names are distinct", "class")
     fewest, most = settings.min_items_per_class, settings.max_imbalance
+    least = {"column": "items", "min_value": settings.min_items}
+    yield Expectation(
+        "there are enough items",
+        "ExpectColumnSumToBeBetween",
+        least,
+        f"at least {settings.min_items}",
+        "min_items",
+    )
     enough = "each class has enough items"
     yield _range(enough, "items", fewest, None, setting="min_items_per_class")
     swamped = "the largest class does not swamp the others"
@@ -94,11 +102,11 @@ def _classes(settings: QualitySettings) -> Iterator[Expectation]:
 
 def _items(settings: QualitySettings, data: Scanned) -> Iterator[Expectation]:
     rows, last = len(data.manifest), max(len(data.manifest.class_names) - 1, 0)
-    yield _rows("there are enough items", "min_items", settings)
     yield Expectation(
         "each item has an id", "ExpectColumnValuesToNotBeNull", {"column": "id"}, "none lacks one"
     )
-    yield _unique("ids are distinct", "id")
+    distinct = {"column": "same_id", "value_set": [""]}
+    yield Expectation("ids are distinct", IN_SET, distinct, "none twice")
     yield _range("each label names a class", "label", 0, last)
     for side in ("width", "height"):
         low, high, bounds = settings.min_side, settings.max_side, "min_side, max_side"

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -25,6 +26,7 @@ from transfer.edge.parity import Parity, parity
 from transfer.edge.whole import Whole
 from transfer.errors import DataRefusedError, ExportRefusedError
 from transfer.figures import EvaluateSettings
+from transfer.images import Images
 from transfer.predict import Predictor
 from transfer.section import Section
 
@@ -118,9 +120,9 @@ def export(
             f"found {len(test.labels)} test items and {len(pool)} training pictures; expected one "
             "of each or more: the export is measured on the former and calibrated on the latter"
         )
-    model, some = predict.load(folder), spaced(pool.images.numpy(), settings.calibration)
+    model, some = predict.load(folder), spaced(pool.images, settings.calibration)
     told = contract(model.card, version) | {"format": format}
-    images = test.images.numpy()
+    images = test.images[:].numpy()
     with TemporaryDirectory() as scratch:
         work = _Work(model, folder, Path(scratch), some, images, told, settings)
         made = _MAKERS[format](work, out / FILES[format])
@@ -196,10 +198,11 @@ def page(report: Report) -> str:
     )
 
 
-def spaced(images: NDArray[np.uint8], most: int) -> NDArray[np.uint8]:
+def spaced(images: Images, most: int) -> NDArray[np.uint8]:
     """So many pictures or fewer, evenly spaced: items are in the order of their classes."""
     rows = np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(int)
-    return images[rows]
+    found: NDArray[np.uint8] = images[torch.from_numpy(rows)].numpy()
+    return found
 
 
 def machine() -> str:

@@ -11,6 +11,7 @@ from uuid import uuid4
 from torch import Tensor
 
 from transfer.feed import embed
+from transfer.images import Images, content
 from transfer.network import Network
 from transfer.recipe import Recipe
 
@@ -32,12 +33,12 @@ class Features:
     def __reduce__(self) -> tuple[Any, ...]:
         return _of_run, (self._run,)
 
-    def of(self, network: Network, images: Tensor, views: int, recipe: Recipe) -> Tensor:
+    def of(self, network: Network, images: Images, views: int, recipe: Recipe) -> Tensor:
         """Features (V, N, D) on the CPU of uint8 images (N, C, H, W) by the network's body.
 
         ``views`` augmented views of each image; 0 for the images as they are (V = 1).
         """
-        key = f"{_digest(network)} {_content(images)} {views} {recipe.policy} {recipe.normal}"
+        key = f"{_digest(network)} {content(images)} {views} {recipe.policy} {recipe.normal}"
         with self._lock:
             own = self._locks.setdefault(key, Lock())
         with own:
@@ -65,7 +66,3 @@ def _digest(network: Network) -> str:
         found.update(name.encode())
         found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return found.hexdigest()
-
-
-def _content(images: Tensor) -> str:
-    return hashlib.sha256(images.contiguous().numpy().tobytes()).hexdigest()

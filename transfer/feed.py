@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from transfer.arrays import PoolItems, SourceItems, TrainItems
+from transfer.images import Images
 from transfer.method import Batch, PoolBatch, SourceBatch
 from transfer.modalities.image.augment import AugmentPolicy, augment, mix
 from transfer.network import Network
@@ -92,7 +93,7 @@ def pool_batch(
     return PoolBatch(weak, _standardised(augment(pixels, strong, dice), recipe.normal), rows)
 
 
-def embed(network: Network, images: Tensor, views: int, recipe: Recipe, seed: int) -> Tensor:
+def embed(network: Network, images: Images, views: int, recipe: Recipe, seed: int) -> Tensor:
     """Features (V, N, D) by the frozen body of uint8 images (N, C, H, W).
 
     ``views`` augmented views of every image; 0 for the images as they are (V = 1). Images are not
@@ -114,7 +115,7 @@ def embed(network: Network, images: Tensor, views: int, recipe: Recipe, seed: in
     return torch.stack(rounds).clone()
 
 
-def logits(network: Network, images: Tensor, recipe: Recipe) -> Tensor:
+def logits(network: Network, images: Images, recipe: Recipe) -> Tensor:
     """Class scores (N, K) float32 on the CPU of uint8 images (N, C, H, W), unaugmented."""
     network.eval()
     with torch.inference_mode(), recipe.machine.autocast():

@@ -13,6 +13,7 @@ from transfer.arrays import PoolItems, SourceItems, TrainItems
 from transfer.checkpoint import Keeper
 from transfer.errors import CrosstrainError
 from transfer.feed import batches, generator, logits, pool_batch, source_batch, training_batch
+from transfer.images import Images
 from transfer.method import Batch, Method, Prepared
 from transfer.network import Network
 from transfer.recipe import Recipe, one_cycle
@@ -25,7 +26,7 @@ class Watch:
     items: TrainItems
     every: int
     patience: int
-    score: Callable[[Network, Tensor, Recipe], Tensor] = logits
+    score: Callable[[Network, Images, Recipe], Tensor] = logits
     """Gives class scores (N, K) of the items' images."""
 
 

@@ -5,18 +5,21 @@ not, so that every expectation is about one column and every failure can name it
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from transfer import split as splitting
-from transfer.duplicates import file_hashes, linked_sets
+from transfer.duplicates import BLANK, hashes, linked_sets, repeated
 from transfer.errors import DataRefusedError
 from transfer.labels import relate
-from transfer.sample import Manifest
+from transfer.sample import COLUMNS, Manifest
+from transfer.stored import PART, Items, chosen, numbers, parts
 
 
 @dataclass(frozen=True)
@@ -40,89 +43,129 @@ class Scanned:
             raise DataRefusedError(
                 f"no readable rejects.json in {scan} ({error}); scan again"
             ) from error
-        return cls(Manifest.load(scan), rejects, None if split is None else splitting.load(split))
+        manifest = Manifest.load(scan)
+        return cls(manifest, rejects, None if split is None else splitting.load(split, manifest))
 
 
-def items_table(data: Scanned, target: Scanned | None = None) -> pd.DataFrame:
-    """Describe each item, one row each in the manifest's order.
+def items_tables(data: Scanned, target: Scanned | None = None) -> Iterator[pd.DataFrame]:
+    """Describe each item, one row each in the manifest's order, some rows at a time.
 
     Args:
         target: for a source: what it must not give away.
 
     Returns:
-        The manifest's columns and ``copy_of`` (id of the first item with the same picture),
+        Tables of `PART` rows or fewer: the manifest's columns and ``same_id`` (id of an earlier
+        item of that id), ``copy_of`` (id of the first item with the same picture),
         ``other_label`` (classes that the same picture stands under besides its own),
         ``elsewhere`` (splits that hold a copy or a member of its group), ``in_target`` (id of an
         equal item of the target) and ``held_out`` (the target's split, val or test, that this
         item equals although it is in use). Each is '' where there is nothing to say.
-
-    Raises:
-        DataRefusedError: a split belongs to another manifest.
     """
-    table = data.manifest.items.copy().reset_index(drop=True)
-    first = table.groupby("pixels")["id"].transform("first")
-    table["copy_of"] = first.where(first != table["id"], "")
-    table["other_label"] = _others(
-        _class_of(data.manifest), table["pixels"], np.full(len(table), True)
-    )
-    side = _side(data)
-    table["elsewhere"] = _others(side, pd.Series(linked_sets(table)), side != splitting.EXCLUDED)
+    items = data.manifest.items
+    pictures = repeated(hashes(items, "pixels"))
+    told = [
+        ("same_id", _first(items, *repeated(hashes(items, "id")))),
+        ("copy_of", _first(items, *pictures)),
+        ("other_label", _other_labels(data.manifest, *pictures)),
+        ("elsewhere", _elsewhere(data)),
+    ]
+    nothing = _Flaw(np.empty(0, np.int64), [])
     if target is None:
-        return table.assign(in_target="", held_out="")
-    return _against(table, side, target)
+        told += [("in_target", nothing), ("held_out", nothing)]
+    else:
+        told += [("in_target", _in_target(items, target)), ("held_out", _held_out(data, target))]
+    for rows, part in parts(items, *COLUMNS):
+        yield part.assign(**{name: flaw.of(rows) for name, flaw in told})
 
 
-def _class_of(manifest: Manifest) -> np.ndarray:
+@dataclass(frozen=True)
+class _Flaw:
+    """What is to be said of some items, most of them in order."""
+
+    rows: NDArray[np.int64]  # ascending
+    words: Sequence[str]
+
+    def of(self, where: slice) -> NDArray[np.object_]:
+        """What is said of these rows."""
+        first, last = np.searchsorted(self.rows, (where.start, where.stop))
+        found = np.full(where.stop - where.start, "", dtype=object)
+        found[self.rows[first:last] - where.start] = self.words[first:last]
+        return found
+
+
+def _first(items: Items, rows: NDArray[np.int64], codes: NDArray[np.int64]) -> _Flaw:
+    """Name the first item of each set of equal ones, where it is another."""
+    _, first = np.unique(codes, return_index=True)
+    later = np.delete(np.arange(len(rows)), first)
+    names = chosen(items, rows[first], "id")["id"]
+    return _Flaw(rows[later], names.loc[pd.Index(rows[first][codes[later]])].tolist())
+
+
+def _other_labels(manifest: Manifest, rows: NDArray[np.int64], codes: NDArray[np.int64]) -> _Flaw:
     names = dict(enumerate(manifest.class_names))
-    return np.array([names.get(x, f"label {x}") for x in manifest.items["label"]], dtype=object)
+    labels = numbers(manifest.items, "label")[rows].tolist()
+    return _others(rows, codes, [names.get(label, f"label {label}") for label in labels])
 
 
-def _side(data: Scanned) -> np.ndarray:
-    """Split of each item; '' throughout where there is no split yet."""
+def _elsewhere(data: Scanned) -> _Flaw:
     if data.split is None:
-        return np.full(len(data.manifest), "", dtype=object)
-    if data.split["id"].tolist() != data.manifest.items["id"].tolist():
-        raise DataRefusedError(
-            f"the split of {data.manifest.name} has {len(data.split)} rows that are not the "
-            f"{len(data.manifest)} items of its manifest; split again"
-        )
-    return data.split["split"].to_numpy(dtype=object)
+        return _others(np.empty(0, np.int64), np.empty(0, np.int64), [])
+    side, sets = data.split["split"], linked_sets(data.manifest.items)
+    codes = side.cat.codes.to_numpy()
+    used = (side != splitting.EXCLUDED).to_numpy()
+    most, least = np.full((2, len(sets)), [[-1], [127]], np.int8)
+    np.maximum.at(most, sets, np.where(used, codes, np.int8(-1)))
+    np.minimum.at(least, sets, np.where(used, codes, np.int8(127)))
+    rows = np.flatnonzero(used & (most > least)[sets])
+    return _others(rows, sets[rows], side.iloc[rows].tolist())
 
 
-def _others(values: np.ndarray, sets: pd.Series, counted: np.ndarray) -> np.ndarray:
-    """Name the other values within each row's set, '' where there are none.
+def _others(rows: NDArray[np.int64], sets: NDArray[np.integer], values: Sequence[str]) -> _Flaw:
+    """Name the other values within each row's set, '' where there are none."""
+    known: dict[int, set[str]] = {}
+    for key, value in zip(sets.tolist(), values, strict=True):
+        known.setdefault(key, set()).add(value)
+    told = [", ".join(sorted(known[k] - {v})) for k, v in zip(sets.tolist(), values, strict=True)]
+    return _Flaw(rows, told)
 
-    Args:
-        values: N strings.
-        sets: N, equal within a set.
-        counted: N booleans; the other rows neither have nor are others.
+
+def _in_target(items: Items, target: Scanned) -> _Flaw:
+    rows, theirs = _equal(items, target.manifest.items, np.arange(len(target.manifest)))
+    names = chosen(target.manifest.items, np.unique(theirs), "id")["id"]
+    return _Flaw(rows, names.loc[pd.Index(theirs)].tolist())
+
+
+def _held_out(data: Scanned, target: Scanned) -> _Flaw:
+    if target.split is None:
+        return _Flaw(np.empty(0, np.int64), [])
+    side = target.split["split"]
+    judged = np.flatnonzero(side.isin(["val", "test"]))
+    rows, theirs = _equal(data.manifest.items, target.manifest.items, judged)
+    if data.split is not None:
+        used = (data.split["split"] != splitting.EXCLUDED).to_numpy()[rows]
+        rows, theirs = rows[used], theirs[used]
+    return _Flaw(rows, side.iloc[theirs].tolist())
+
+
+def _equal(
+    items: Items, others: Items, counted: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of the items that equal one of the counted others, and the row of the last such.
+
+    One of the same picture goes before one of the same file.
     """
-    rows = pd.DataFrame({"value": values, "set": sets.to_numpy()})[counted]
-    mixed = rows[rows.groupby("set")["value"].transform("nunique") > 1]
-    found = np.full(len(values), "", dtype=object)
-    for _, group in mixed.groupby("set"):
-        names = sorted(set(group["value"]))
-        found[group.index] = [", ".join(n for n in names if n != x) for x in group["value"]]
-    return found
-
-
-def _against(table: pd.DataFrame, side: np.ndarray, target: Scanned) -> pd.DataFrame:
-    theirs = _side(target)
-    table["in_target"] = _match(table, target.manifest.items, target.manifest.items["id"].tolist())
-    table["held_out"] = ""
-    if target.split is not None:
-        judged = np.isin(theirs, ["val", "test"])
-        match = _match(table, target.manifest.items[judged], theirs[judged].tolist())
-        table["held_out"] = np.where(side != splitting.EXCLUDED, match, "")
-    return table
-
-
-def _match(items: pd.DataFrame, others: pd.DataFrame, told: Sequence[str]) -> np.ndarray:
-    """Tell of each item what belongs to its equal among others: same picture or same file."""
-    by_file = dict(zip(file_hashes(others), told, strict=True)) | {"": ""}
-    by_picture = dict(zip(others["pixels"], told, strict=True))
-    keys = zip(items["pixels"], file_hashes(items), strict=True)
-    return np.array([by_picture.get(p, by_file.get(f, "")) for p, f in keys], dtype=object)
+    found = np.full(len(items), -1, np.int32)
+    for column in ("sha256", "pixels"):
+        known = hashes(others, column)[counted]
+        order = np.argsort(known, kind="stable")
+        known, values = known[order], hashes(items, column)
+        for start in range(0, len(values) if len(known) else 0, PART):
+            part = values[start : start + PART]
+            place = np.searchsorted(known, part, side="right") - 1
+            same = (known[place] == part) & (part != BLANK)
+            found[start : start + PART][same] = counted[order[place[same]]]
+    rows = np.flatnonzero(found >= 0)
+    return rows, found[rows].astype(np.int64)
 
 
 def classes_table(manifest: Manifest) -> pd.DataFrame:
@@ -132,34 +175,41 @@ def classes_table(manifest: Manifest) -> pd.DataFrame:
         Columns ``class``, ``items``, and ``times_fewer`` than in the largest class, missing for
         an empty class.
     """
-    counts = manifest.items["label"].value_counts()
-    counts = counts.reindex(range(len(manifest.class_names)), fill_value=0)
-    table = pd.DataFrame({"class": list(manifest.class_names), "items": counts.to_numpy()})
+    classes = len(manifest.class_names)
+    counts = np.bincount(numbers(manifest.items, "label"), minlength=classes)[:classes]
+    table = pd.DataFrame({"class": list(manifest.class_names), "items": counts})
     table["times_fewer"] = table["items"].max() / table["items"].where(table["items"] > 0)
     return table
 
 
-def files_table(data: Scanned) -> pd.DataFrame:
-    """List all that was found: columns ``path`` and ``reason``, '' for what was read.
+def files_tables(data: Scanned) -> Iterator[pd.DataFrame]:
+    """List all that was found, some at a time: ``path`` and ``reason``, '' for what was read.
 
     Hidden files, such as those a file manager leaves in every folder, are no part of a dataset.
     """
     rejected = [(x["path"], x["reason"]) for x in data.rejects if x["reason"] != "hidden"]
-    read = [(name, "") for name in data.manifest.items["id"]]
-    return pd.DataFrame(rejected + read, columns=["path", "reason"])
+    first = pd.DataFrame(rejected, columns=["path", "reason"], dtype="str")
+    for _, part in parts(data.manifest.items, "id"):
+        read = part.rename(columns={"id": "path"}).assign(reason="")
+        yield pd.concat([first, read], ignore_index=True)
+        first = first[:0]
 
 
-def pair_table(source: Scanned, target: Scanned, near: Mapping[str, int] | None) -> pd.DataFrame:
+def found(data: Scanned) -> int:
+    """Number of files, hidden ones aside."""
+    return len(data.manifest) + sum(x["reason"] != "hidden" for x in data.rejects)
+
+
+def pair_table(source: Scanned, target: Scanned, near: Mapping[str, Any] | None) -> pd.DataFrame:
     """Describe source and target together in one row.
 
     Args:
-        near: by split, how many target items have a near-duplicate in another split; None when
-            it is not known yet.
+        near: ``near_duplicates`` of the target's split.json; None when it is not known yet.
 
     Returns:
         Columns ``pair``, ``relation`` (or why there is none) and ``near_share``: the share of
-        the target's val and test items with a near-duplicate in another split, missing when
-        near is None.
+        the target's val and test items with a near-duplicate in another split, of those that
+        were searched for one; missing when near is None.
     """
     try:
         relation: str = relate(source.manifest.class_names, target.manifest.class_names).relation
@@ -167,7 +217,7 @@ def pair_table(source: Scanned, target: Scanned, near: Mapping[str, int] | None)
         relation = str(error)
     share = float("nan")
     if near is not None:
-        judged = int(np.isin(_side(target), ["val", "test"]).sum())
-        share = (near["val"] + near["test"]) / max(judged, 1)
+        touched, searched = near["items"], near["searched"]
+        share = (touched["val"] + touched["test"]) / max(sum(searched.values()), 1)
     row = {"pair": f"{source.manifest.name} to {target.manifest.name}"}
     return pd.DataFrame([row | {"relation": relation, "near_share": share}])

@@ -16,6 +16,7 @@ from torch import Tensor
 from transfer import calibrate, validator
 from transfer.arrays import PoolItems, SourceItems, spread
 from transfer.feed import embed
+from transfer.images import Images
 from transfer.network import Network
 from transfer.recipe import Recipe
 from transfer.validator import Seen
@@ -61,7 +62,7 @@ def observe(
 
 
 def _answers(
-    network: Network, images: Tensor, recipe: Recipe
+    network: Network, images: Images, recipe: Recipe
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Features (N, D) and class scores (N, K) of pictures as they are."""
     features = embed(network, images, 0, recipe, seed=0)[0]

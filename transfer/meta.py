@@ -27,6 +27,7 @@ from torch.nn import functional
 from transfer.arrays import SourceItems
 from transfer.errors import CrosstrainError, DataRefusedError
 from transfer.feed import generator, source_batch
+from transfer.images import content
 from transfer.network import Backbone
 from transfer.recipe import Recipe
 from transfer.section import Section
@@ -205,9 +206,10 @@ MEMORY = Memory()
 def _key(backbone: Backbone, source: SourceItems, plan: Plan, recipe: Recipe) -> str:
     policy = recipe.source_policy or recipe.policy
     told = f"{type(backbone)} {backbone} {source.normal} {plan} {policy} {recipe.machine}"
-    found = hashlib.sha256(told.encode())
     state = backbone.state_dict()
-    tensors = {**state, "images": source.items.images, "labels": source.items.labels}
+    told += content(source.items.images)
+    tensors = {**state, "labels": source.items.labels}
+    found = hashlib.sha256(told.encode())
     for name, tensor in tensors.items():
         found.update(f"{name} {tensor.shape} {tensor.dtype}".encode())
         found.update(tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from transfer import checkpoint
 from transfer.errors import CrosstrainError, DataRefusedError, ModelFileError
+from transfer.images import Images
 from transfer.modalities.image.decode import decode, from_array, to_tensor
 from transfer.modalities.image.spec import ImageLimits, ImageSpec, Unreadable
 from transfer.network import Body, Network, build
@@ -65,7 +66,7 @@ class Predictor:
         """Classes in the order of the columns of every prediction."""
         return self.card.class_names
 
-    def member_logits(self, images: Tensor) -> Tensor:
+    def member_logits(self, images: Images) -> Tensor:
         """Class scores (members, N, K) of images (N, C, H, W) uint8 that fit the card."""
         pairs = zip(self.networks, self.card.members, strict=True)
         return torch.stack([committee_logits(n, images, m.normal) for n, m in pairs])
@@ -120,7 +121,7 @@ class Predictor:
         return self.predict_tensors(np.stack(tensors))
 
 
-def committee_logits(networks: Sequence[Network], images: Tensor, normal: Normalisation) -> Tensor:
+def committee_logits(networks: Sequence[Network], images: Images, normal: Normalisation) -> Tensor:
     """Mean class scores (N, K) of networks on images (N, C, H, W) uint8, on the CPU."""
     parts = []
     with torch.inference_mode():

@@ -10,6 +10,7 @@ Shapes: M reference items, N items, C channels, H x W pixels, D features, K clas
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from heapq import nsmallest
 from pathlib import Path
 from typing import Any
 
@@ -105,16 +106,16 @@ def make(
         rejected: those that could not.
         right: test items that the model has right.
     """
-    images = items.images[torch.from_numpy(drawn(items.ids.tolist()))]
+    images = items.images[torch.from_numpy(drawn(items.ids))]
     parts = [look(model, part) for part in images.split(model.networks[0][0].backbone.chunk)]
     return Reference(joined(parts), usable, rejected, len(items.ids), right)
 
 
-def drawn(ids: Sequence[str]) -> NDArray[np.int64]:
+def drawn(ids: Iterable[str]) -> NDArray[np.int64]:
     """Rows of the test items, by their ids, that a reference holds."""
-    order = np.argsort([hashlib.sha256(id_.encode()).hexdigest() for id_ in ids])
-    rows: NDArray[np.int64] = np.sort(order[:ITEMS])
-    return rows
+    hashed = ((hashlib.sha256(id_.encode()).digest(), row) for row, id_ in enumerate(ids))
+    rows = sorted(row for _, row in nsmallest(ITEMS, hashed))
+    return np.array(rows, dtype=np.int64)
 
 
 def broken(reasons: Iterable[str]) -> int:

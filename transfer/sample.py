@@ -4,9 +4,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from transfer.errors import DataRefusedError
+from transfer.stored import Items, StoredItems, Writer, parts
 
 COLUMNS = {
     "id": "str",  # path inside the dataset, '/' separated, or 'file.npz#row'; unique
@@ -31,14 +30,20 @@ class Manifest:
     name: str
     modality: str
     class_names: tuple[str, ...]
-    items: pd.DataFrame
+    items: Items
 
     def __len__(self) -> int:
         return len(self.items)
 
     def save(self, folder: Path) -> None:
         """Write ``manifest.parquet`` and ``manifest.json`` into an existing folder."""
-        self.items.to_parquet(folder / "manifest.parquet", index=False)
+        with Writer(folder / "manifest.parquet", COLUMNS) as table:
+            for _, part in parts(self.items, *COLUMNS):
+                table.write(part)
+        self.save_head(folder)
+
+    def save_head(self, folder: Path) -> None:
+        """Write ``manifest.json`` alone, beside items that are written already."""
         head = {"name": self.name, "modality": self.modality, "class_names": self.class_names}
         (folder / "manifest.json").write_text(json.dumps(head, ensure_ascii=False, indent=1))
 
@@ -51,7 +56,7 @@ class Manifest:
         """
         try:
             head = json.loads((folder / "manifest.json").read_text())
-            items = pd.read_parquet(folder / "manifest.parquet")
+            items = StoredItems(folder / "manifest.parquet")
         except (OSError, ValueError) as error:
             raise DataRefusedError(
                 f"{folder} holds no readable manifest ({error}); scan it again"

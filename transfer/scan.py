@@ -6,10 +6,14 @@ Shapes: N items, C channels, H x W pixels.
 import hashlib
 import json
 import os
-from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from transfer.errors import DataRefusedError
 from transfer.modalities.image import decode
 from transfer.modalities.image.spec import ImageLimits, ImageSpec, Unreadable
 from transfer.sample import COLUMNS, Manifest
@@ -26,12 +29,13 @@ from transfer.sources import npz
 from transfer.sources.folder import list_folder
 from transfer.sources.items import Entry, Listing, Reject, check_classes, no_dataset, read
 from transfer.sources.table import list_table
+from transfer.stored import StoredItems, Writer
 
+_GROUP = 2**14  # rows written at a time
 _CHUNK = 64  # items held in memory at a time
 _LARGE = 256 * 256  # mean pixels from which threads pay: below, the interpreter lock binds
-_THREADS = min(4, os.cpu_count() or 1)
-
-Load = Callable[[int], tuple[str, decode.Picture]]  # row -> sha256 of the file, picture
+_MANY = 10_000  # files from which processes pay; each takes a second to start
+_CORES = os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -54,19 +58,28 @@ def scan(dataset: Path, out: Path, *, name: str, spec: ImageSpec, limits: ImageL
         DataRefusedError: the dataset does not exist, is damaged as a whole, or does not hold
             readable images of two or more classes, at least one each.
     """
-    listing, load = _open(dataset, limits)
+    listing, items = _open(dataset, spec, limits)
     names, rejects, rows = listing.class_names, list(listing.rejects), []
     check_classes(dataset, names, Counter(e.label for e in listing.entries), rejects)
-    with (out / "images.u8").open("wb") as pixels:
-        for item in _in_order(_worker(listing, load, spec), len(listing.entries)):
+    kept: Counter[str] = Counter()
+    with (
+        (out / "images.u8").open("wb") as pixels,
+        Writer(out / "manifest.parquet", COLUMNS) as table,
+    ):
+        for item in items:
             if isinstance(item, Reject):
                 rejects.append(item)
-            else:
-                pixels.write(item.pixels)
-                rows.append(item.row)
-    check_classes(dataset, names, Counter(names[row["label"]] for row in rows), rejects)
-    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
-    manifest = Manifest(name, "image", names, table)
+                continue
+            pixels.write(item.pixels)
+            kept[names[item.row["label"]]] += 1
+            rows.append(item.row)
+            if len(rows) == _GROUP:
+                table.write(pd.DataFrame(rows))
+                rows.clear()
+        if rows:
+            table.write(pd.DataFrame(rows))
+    check_classes(dataset, names, kept, rejects)
+    manifest = Manifest(name, "image", names, StoredItems(out / "manifest.parquet"))
     _write(out, manifest, rejects, spec)
     return manifest
 
@@ -82,8 +95,8 @@ def survey(dataset: Path, limits: ImageLimits) -> tuple[pd.DataFrame, list[Rejec
     Raises:
         DataRefusedError: the dataset does not exist or is damaged as a whole.
     """
-    listing, load = _open(dataset, limits)
-    done = list(_in_order(_worker(listing, load, None), len(listing.entries)))
+    listing, items = _open(dataset, None, limits)
+    done = list(items)
     rows = [item.row for item in done if isinstance(item, _Item)]
     rejects = [*listing.rejects, *(item for item in done if isinstance(item, Reject))]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
@@ -91,14 +104,25 @@ def survey(dataset: Path, limits: ImageLimits) -> tuple[pd.DataFrame, list[Rejec
     return table.assign(label=table["label"].map(names).astype("str")), rejects
 
 
-def _open(dataset: Path, limits: ImageLimits) -> tuple[Listing, Load]:
+def _open(
+    dataset: Path, spec: ImageSpec | None, limits: ImageLimits
+) -> tuple[Listing, Iterator[_Item | Reject]]:
+    """List a dataset, and what becomes of each entry, in order."""
     if not (dataset.is_file() and dataset.suffix.lower() == ".npz"):
         listing = _list_files(dataset)
-        return listing, lambda i: _decoded(read(listing.entries[i].path, limits), limits)
+        return listing, _read_files(_Files(_labels(listing), limits, spec), listing.entries)
     arrays = npz.load_arrays(dataset, limits)
     with dataset.open("rb") as content:
         sha256 = hashlib.file_digest(content, "sha256").hexdigest()
-    return arrays.listing, lambda i: (sha256, decode.from_pixels(arrays.images[i]))
+    pictures = zip(arrays.listing.entries, arrays.images, strict=True)
+    labels = _labels(arrays.listing)
+    return arrays.listing, (
+        _item(entry, labels, partial(_from_array, sha256, image), spec) for entry, image in pictures
+    )
+
+
+def _labels(listing: Listing) -> dict[str, int]:
+    return {name: i for i, name in enumerate(listing.class_names)}
 
 
 def _list_files(dataset: Path) -> Listing:
@@ -109,36 +133,79 @@ def _list_files(dataset: Path) -> Listing:
     raise no_dataset(dataset)
 
 
-def _decoded(data: bytes, limits: ImageLimits) -> tuple[str, decode.Picture]:
+def _from_file(path: Path, limits: ImageLimits) -> tuple[str, decode.Picture]:
+    data = read(path, limits)
     return hashlib.sha256(data).hexdigest(), decode.decode(data, limits)
 
 
-def _worker(
-    listing: Listing, load: Load, spec: ImageSpec | None
-) -> Callable[[int], _Item | Reject]:
-    index = {name: i for i, name in enumerate(listing.class_names)}
-
-    def work(i: int) -> _Item | Reject:
-        entry = listing.entries[i]
-        try:
-            sha256, picture = load(i)
-        except Unreadable as why:
-            return Reject(entry.id, why.reason, why.detail)
-        row = _row(entry, index[entry.label], sha256, picture)
-        return _Item(row, b"" if spec is None else decode.to_tensor(picture, spec).tobytes())
-
-    return work
+def _from_array(sha256: str, image: NDArray[np.uint8]) -> tuple[str, decode.Picture]:
+    return sha256, decode.from_pixels(image)
 
 
-def _in_order(work: Callable[[int], _Item | Reject], n: int) -> Iterator[_Item | Reject]:
+@dataclass(frozen=True)
+class _Files:
+    """Reads image files; goes to other processes."""
+
+    labels: Mapping[str, int]  # of the classes
+    limits: ImageLimits
+    spec: ImageSpec | None
+
+    def __call__(self, entry: Entry) -> _Item | Reject:
+        return _item(entry, self.labels, partial(_from_file, entry.path, self.limits), self.spec)
+
+    def several(self, entries: Sequence[Entry]) -> list[_Item | Reject]:
+        return [self(entry) for entry in entries]
+
+
+def _item(
+    entry: Entry,
+    labels: Mapping[str, int],
+    load: Callable[[], tuple[str, decode.Picture]],
+    spec: ImageSpec | None,
+) -> _Item | Reject:
+    try:
+        sha256, picture = load()
+    except Unreadable as why:
+        return Reject(entry.id, why.reason, why.detail)
+    row = _row(entry, labels[entry.label], sha256, picture)
+    return _Item(row, b"" if spec is None else decode.to_tensor(picture, spec).tobytes())
+
+
+def _read_files(work: _Files, entries: Sequence[Entry]) -> Iterator[_Item | Reject]:
+    """Read files in order. Small pictures keep the interpreter, so that only processes gain."""
+    if len(entries) < _MANY or _CORES == 1:
+        return _on_threads(work, entries)
+    return _in_processes(work, entries)
+
+
+def _on_threads(work: _Files, entries: Sequence[Entry]) -> Iterator[_Item | Reject]:
     large = False
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for start in range(0, n, _CHUNK):
-            chunk = range(start, min(start + _CHUNK, n))
+    with ThreadPoolExecutor(min(4, _CORES)) as pool:
+        for start in range(0, len(entries), _CHUNK):
+            chunk = entries[start : start + _CHUNK]
             done = list(pool.map(work, chunk) if large else map(work, chunk))
             yield from done
             sizes = [d.row["width"] * d.row["height"] for d in done if isinstance(d, _Item)]
             large = sum(sizes) >= _LARGE * max(1, len(sizes))
+
+
+def _in_processes(work: _Files, entries: Sequence[Entry]) -> Iterator[_Item | Reject]:
+    """Read in processes that are new (a forked one can hang in a program that has threads)."""
+    waiting: deque[tuple[int, Future[list[_Item | Reject]]]] = deque()
+    starts, read_until = iter(range(0, len(entries), _CHUNK)), 0
+    try:
+        with ProcessPoolExecutor(_CORES, mp_context=get_context("spawn")) as pool:
+            while True:
+                for start in islice(starts, 2 * _CORES - len(waiting)):
+                    part = entries[start : start + _CHUNK]
+                    waiting.append((start, pool.submit(work.several, part)))
+                if not waiting:
+                    return
+                start, done = waiting.popleft()
+                yield from done.result()
+                read_until = start + _CHUNK
+    except BrokenProcessPool:  # a program without a main guard, or out of memory: go on here
+        yield from _on_threads(work, entries[read_until:])
 
 
 def _row(entry: Entry, label: int, sha256: str, picture: decode.Picture) -> dict[str, Any]:
@@ -172,7 +239,7 @@ def _light(image: Image.Image) -> tuple[float, float]:
 
 
 def _write(out: Path, manifest: Manifest, rejects: list[Reject], spec: ImageSpec) -> None:
-    manifest.save(out)
+    manifest.save_head(out)
     listed = [asdict(r) for r in sorted(rejects, key=lambda r: (r.path, r.reason, r.detail))]
     (out / "rejects.json").write_text(_json(listed), encoding="utf-8")
     shape = [len(manifest), spec.channels, spec.size, spec.size]
@@ -204,22 +271,3 @@ def has_colour(dataset: Path) -> bool:
     if dataset.is_file() and dataset.suffix.lower() == ".npz":
         return npz.stored_in_colour(dataset)
     return any(decode.stored_in_colour(entry.path) for entry in _list_files(dataset).entries)
-
-
-def load_images(folder: Path) -> NDArray[np.uint8]:
-    """Map the images (N, C, H, W) of a scanned dataset from disk, read-only.
-
-    Raises:
-        DataRefusedError: the files are missing or disagree.
-    """
-    path = folder / "images.u8"
-    try:
-        shape = tuple(json.loads((folder / "scan.json").read_text(encoding="utf-8"))["shape"])
-        size = path.stat().st_size
-    except (OSError, ValueError, KeyError) as error:
-        raise DataRefusedError(f"{folder} holds no scan ({error}); scan it again") from error
-    if size != int(np.prod(shape)):
-        raise DataRefusedError(
-            f"{path} has {size} bytes; expected {int(np.prod(shape))} for {shape}; scan it again"
-        )
-    return np.memmap(path, np.uint8, "r", shape=shape)

@@ -38,11 +38,11 @@ def ranks(
     """
     pairs = zip(given, drawn_by, strict=True)
     names = (name or side(fraction(seed, key), val, test) for name, key in pairs)
-    return np.fromiter(map(SIDES.index, names), np.int64)
+    return np.fromiter(map(SIDES.index, names), np.int8)
 
 
 def highest(rank: np.ndarray, sets: np.ndarray) -> np.ndarray:
     """Give for each item the highest rank in its set; both N integers."""
-    top = np.zeros(sets.max(initial=-1) + 1, np.int64)
+    top = np.zeros(sets.max(initial=-1) + 1, rank.dtype)
     np.maximum.at(top, sets, rank)
     return top[sets]

@@ -22,6 +22,7 @@ from transfer.arrays import TrainItems
 from transfer.checkpoint import Keeper
 from transfer.feed import logits
 from transfer.fit import History, Watch, fit
+from transfer.images import Images, taken
 from transfer.method import Batch, Method, Prepared
 from transfer.network import Network
 from transfer.recipe import Recipe
@@ -141,11 +142,11 @@ def _means(terms: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _logits(network: Network, images: Tensor, recipe: Recipe) -> Tensor:
+def _logits(network: Network, images: Images, recipe: Recipe) -> Tensor:
     """Class scores (N, K), of which each process computes its rows."""
     scores = torch.zeros(len(images), network.head.out_features)
-    if len(own := _own(images)):
-        _own(scores).copy_(logits(network, own, recipe))
+    if len(own := _own(torch.arange(len(images)))):
+        scores[own] = logits(network, taken(images, own), recipe)
     distributed.all_reduce(scores)
     return scores
 

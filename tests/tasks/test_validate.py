@@ -11,10 +11,15 @@ from transfer.errors import DataRefusedError
 from transfer.flaws import Scanned
 from transfer.quality import QualitySettings
 from transfer.sample import COLUMNS, Manifest
+from transfer.split import NAMES
 
 PLAIN = {"group": "", "given_split": "", "mode": "L", "format": "PNG"}
 PLAIN |= {"width": 8, "height": 8, "mean": 100.0, "std": 10.0}
-NEAR = {"items": {"train": 1, "val": 0, "test": 0}, "examples": []}
+NEAR = {
+    "items": {"train": 1, "val": 0, "test": 0},
+    "searched": {"val": 3, "test": 3},
+    "examples": [],
+}
 
 
 def dataset(name, *, per_class=6, classes=("cat", "dog"), changes=None, drop=(), **other):
@@ -34,7 +39,7 @@ def dataset(name, *, per_class=6, classes=("cat", "dog"), changes=None, drop=(),
     rows = [row for i, row in enumerate(rows) if i not in drop]
     items = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     sides = other.pop("sides", ["train", "test", "train", "val"] * len(items))
-    frame = pd.DataFrame({"id": items["id"], "split": sides[: len(items)]})
+    frame = pd.DataFrame({"split": pd.Categorical(sides[: len(items)], NAMES)})
     manifest = Manifest(name, "image", tuple(classes), items)
     return Scanned(manifest, other.pop("rejects", []), other.pop("split", frame))
 
@@ -75,7 +80,7 @@ FAILING = {
     ),
     "rows": (
         {"target": dataset("t", drop=range(9), sides=["train"] * 3), "min_items_per_class": 1},
-        ("target t", "", "min_items", "3"),
+        ("target t", "items", "min_items", "3"),
         [],
     ),
     "classes": (
@@ -100,8 +105,8 @@ FAILING = {
     ),
     "unique ids": (
         one("id", "t0.png"),
-        ("target t", "id", "", "2 of 12 fail (16.67%)"),
-        ["t0.png", "t0.png"],
+        ("target t", "same_id", "", "1 of 12 fail (8.33%)"),
+        ["t0.png (t0.png)"],
     ),
     "labels": (one("label", 2), ("target t", "label", "", "1 of 12 fail (8.33%)"), ["t3.png (2)"]),
     "given splits": (
@@ -160,7 +165,7 @@ FAILING = {
         ["s to t (disjoint)"],
     ),
     "near-duplicates": (
-        {"near": {"items": {"train": 2, "val": 0, "test": 2},
+        {"near": NEAR | {"items": {"train": 2, "val": 0, "test": 2},
                   "examples": [{"a": "t1.png", "b": "t0.png"}]}},
         ("source and target", "near_share", "max_near_duplicate_share", "0.3333"),
         ["t1.png and t0.png"],
@@ -188,7 +193,11 @@ def test_what_is_exactly_at_a_limit_passes(tmp_path):
 
 
 def test_near_duplicates_warn_before_they_refuse(tmp_path):
-    near = {"items": {"train": 1, "val": 0, "test": 1}, "examples": []}
+    near = {
+        "items": {"train": 1, "val": 0, "test": 1},
+        "searched": NEAR["searched"],
+        "examples": [],
+    }
     report = checked(tmp_path, near=near)
     assert report.passed
     assert [(r.setting, r.found) for r in report.warnings] == [
@@ -209,7 +218,7 @@ def test_a_target_that_the_source_repeats_in_training_is_noted(tmp_path):
 def test_gross_faults_are_reported_before_there_is_a_split(tmp_path):
     target = dataset("t", drop=[1, 3, 5, 7, 9, 11], classes=("cat", "dog"), split=None)
     report = checked(tmp_path, source=dataset("s", split=None), target=target, near=None)
-    assert {r.column for r in report.failures} == {"", "items"}
+    assert {r.column for r in report.failures} == {"items"}
     assert {"elsewhere", "held_out", "near_share"}.isdisjoint(r.column for r in report.rows)
     assert [line.split(":")[0] for line in report.not_reached] == [
         "source s",
@@ -222,7 +231,7 @@ def test_gross_faults_are_reported_before_there_is_a_split(tmp_path):
 def test_a_dataset_without_items_is_refused_and_not_crashed_on(tmp_path):
     report = checked(tmp_path, target=dataset("t", drop=range(12)), near=None)
     assert {(r.column, r.setting) for r in report.failures} == {
-        ("", "min_items"),
+        ("items", "min_items"),
         ("items", "min_items_per_class"),
     }
 
@@ -249,7 +258,11 @@ def test_only_out_is_written_nothing_is_said_and_a_repeat_is_byte_equal(
     monkeypatch.chdir(elsewhere)
     monkeypatch.setenv("HOME", str(elsewhere))
     monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
-    near = {"items": {"train": 1, "val": 0, "test": 3}, "examples": []}
+    near = {
+        "items": {"train": 1, "val": 0, "test": 3},
+        "searched": NEAR["searched"],
+        "examples": [],
+    }
     for out in (first, second):
         checked(out, target=dataset("t", drop=[1, 3]), near=near)
     assert list(elsewhere.iterdir()) == []

@@ -14,7 +14,7 @@ from transfer import arrays, scan, split
 from transfer.arrays import PoolItems, SourceItems, TestItems, TrainItems, normalisation, union
 from transfer.errors import DataRefusedError
 from transfer.modalities.image.spec import ImageLimits, ImageSpec
-from transfer.sample import Manifest
+from transfer.sample import COLUMNS, Manifest
 from transfer.split import SplitSettings
 
 SPLITS = ["train"] * 14 + ["val"] * 4 + ["test"] * 6
@@ -110,8 +110,10 @@ def test_a_picture_without_copies_keeps_its_key_when_data_are_added(tmp_path):
 
 def test_a_split_of_another_scan_is_refused(hedge, tmp_path):
     *_, scanned, divided = hedge
-    frame, manifest = split.load(divided), Manifest.load(scanned)
-    split.save(divided, manifest, frame.iloc[::-1].reset_index(drop=True), [])
+    manifest = Manifest.load(scanned)
+    items = manifest.items[[*COLUMNS]].iloc[::-1].reset_index(drop=True)
+    frame = split.load(divided, manifest).iloc[::-1].reset_index(drop=True)
+    split.save(divided, replace(manifest, items=items), frame, [])
     readers = (arrays.labelled_items, arrays.validation_items, arrays.test_items, pool)
     for read in readers:
         with pytest.raises(DataRefusedError, match="split the dataset again"):

@@ -3,11 +3,12 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transfer import duplicates
-from transfer.duplicates import NearPair, linked_sets, near_pairs, near_thumbnails, thumbnails
+from transfer.duplicates import NearPair, linked_sets, thumbnails
 from transfer.errors import SettingsError
 
 
@@ -30,6 +31,13 @@ def brute_thumbnail(image):
     big = np.kron(grey, np.ones((16, 16)))
     h, w = grey.shape
     return big.reshape(16, h, 16, w).mean(axis=(1, 3)).ravel() / 255
+
+
+def near_pairs(images, ids, sides, *, max_rms):
+    """Search these pictures."""
+    items = pd.DataFrame({"id": pd.Series(ids, dtype="str")})
+    told = pd.Series(sides, dtype="str")
+    return duplicates.near_pairs(torch.from_numpy(images), items, told, max_rms=max_rms)
 
 
 def brute_pairs(images, ids, sides, max_rms):
@@ -74,16 +82,29 @@ def test_blocks_do_not_change_what_is_found(monkeypatch):
     assert {(p.a, p.b) for p in whole} == {(str(i), str(i + 60)) for i in range(60)}
 
 
+def test_of_many_items_some_are_searched_for_and_all_that_they_have(monkeypatch):
+    base = pictures(5, 60)
+    images, ids = np.concatenate([base, noisy(base, 6, 9), base]), [str(i) for i in range(180)]
+    sides = ["test"] * 60 + ["train"] * 60 + ["val"] * 60
+    whole = near_pairs(images, ids, sides, max_rms=0.03)
+    monkeypatch.setattr(duplicates, "JUDGED", 10)
+    items = pd.DataFrame({"id": ids}, dtype="str")
+    about = duplicates.judged(items, pd.Series(sides))
+    assert [len(rows) for rows in about.values()] == [10, 10]
+    chosen = {ids[row] for rows in about.values() for row in rows}
+    expected = [pair for pair in whole if {pair.a, pair.b} & chosen]
+    assert near_pairs(images, ids, sides, max_rms=0.03) == expected
+    assert 20 < len(expected) < len(whole)
+
+
 def test_a_tiny_distance_survives_float32():
     """|x|^2 + |y|^2 - 2xy alone, in float32, cannot tell 1e-5 from 0."""
     thumbs = np.random.default_rng(7).uniform(0, 1, (50, 256)).astype(np.float32)
     moved = thumbs + np.float32(2e-5)
-    both = np.concatenate([thumbs, moved])
-    ids, sides = [str(i) for i in range(100)], ["a"] * 50 + ["b"] * 50
-    assert near_thumbnails(both, ids, sides, max_rms=1e-5) == []
-    found = near_thumbnails(both, ids, sides, max_rms=3e-5)
-    assert {(p.a, p.b) for p in found} == {(str(i), str(i + 50)) for i in range(50)}
-    np.testing.assert_allclose([p.rms for p in found], 2e-5, rtol=0.01)
+    assert not any(len(rows) for rows, *_ in duplicates.close(thumbs, moved, 1e-5))
+    ((a, b, rms),) = duplicates.close(thumbs, moved, 3e-5)
+    assert a.tolist() == b.tolist() == list(range(50))
+    np.testing.assert_allclose(rms, 2e-5, rtol=0.01)
 
 
 def test_pictures_that_became_equal_by_resizing_are_reported():
@@ -108,7 +129,7 @@ def test_bad_arguments_are_refused():
     images = np.zeros((2, 1, 8, 8), np.uint8)
     with pytest.raises(SettingsError, match="max_rms is 2"):
         near_pairs(images, ["a", "b"], ["train", "test"], max_rms=2)
-    with pytest.raises(SettingsError, match="2 images, 1 ids"):
+    with pytest.raises(SettingsError, match="2 images, 1 items"):
         near_pairs(images, ["a"], ["train", "test"], max_rms=0.1)
 
 

@@ -24,15 +24,20 @@ def scanned(rows, sides=None, classes=("cat", "dog", "owl"), rejects=()):
     items = pd.DataFrame(full, columns=list(COLUMNS)).astype(COLUMNS)
     frame = None
     if sides is not None:
-        frame = pd.DataFrame({"id": items["id"], "split": sides, "labelled": False, "reason": ""})
+        told = pd.Categorical(sides, split.NAMES)
+        frame = pd.DataFrame({"split": told, "labelled": False, "reason": ""})
     return Scanned(Manifest("toys", "image", tuple(classes), items), list(rejects), frame)
+
+
+def items_table(data, target=None):
+    return pd.concat(flaws.items_tables(data, target), ignore_index=True)
 
 
 def test_copies_and_conflicts_are_named():
     data = scanned(
         [("a", "p", {}), ("b", "p", {"label": 1}), ("c", "q", {}), ("d", "p", {"label": 9})]
     )
-    table = flaws.items_table(data)
+    table = items_table(data)
     assert table["copy_of"].tolist() == ["", "a", "", "a"]
     assert table["other_label"].tolist() == ["dog, label 9", "cat, label 9", "", "cat, dog"]
     assert table["elsewhere"].tolist() == [""] * 4
@@ -40,14 +45,14 @@ def test_copies_and_conflicts_are_named():
 
 def test_what_is_linked_across_splits_is_named_and_what_is_excluded_is_not():
     rows = [("a", "p", {}), ("b", "p", {"group": "g"}), ("c", "q", {"group": "g"}), ("d", "p", {})]
-    table = flaws.items_table(scanned(rows, ["train", "train", "test", "excluded"]))
+    table = items_table(scanned(rows, ["train", "train", "test", "excluded"]))
     assert table["elsewhere"].tolist() == ["test", "test", "train", ""]
 
 
 def test_rows_of_one_array_file_are_no_copies():
     array = {"format": "array", "sha256": "same"}
     data = scanned([("x#0", "p", array), ("x#1", "q", array)], ["train", "test"])
-    assert flaws.items_table(data)["elsewhere"].tolist() == ["", ""]
+    assert items_table(data)["elsewhere"].tolist() == ["", ""]
 
 
 rows = st.lists(
@@ -73,7 +78,7 @@ def test_linked_items_agree_with_a_naive_search(drawn):
         ],
         [r["side"] for r in drawn],
     )
-    found = flaws.items_table(data)["elsewhere"].tolist()
+    found = items_table(data)["elsewhere"].tolist()
     for i, row in enumerate(drawn):
         reached = {i}
         for _ in drawn:
@@ -100,8 +105,8 @@ def test_a_split_of_ours_has_nothing_elsewhere_and_gives_nothing_away():
     target = Scanned(target.manifest, [], frames[1])
     leaking = Scanned(source.manifest, [], frames[0])
     clean = split.leave_out(frames[0], source.manifest, target.manifest, frames[1], labelled=False)
-    assert (flaws.items_table(leaking, target)["held_out"] != "").any()
-    table = flaws.items_table(Scanned(source.manifest, [], clean), target)
+    assert (items_table(leaking, target)["held_out"] != "").any()
+    table = items_table(Scanned(source.manifest, [], clean), target)
     assert (table[["elsewhere", "held_out"]] == "").all(axis=None)
     assert (table["in_target"] != "").any()
 
@@ -112,16 +117,20 @@ def test_a_source_item_equal_to_a_target_item_is_named_by_picture_and_by_file():
         ["train", "val", "train", "excluded"],
     )
     target = scanned([("t0", "p", {}), ("t1", "z", {"sha256": "f"})], ["test", "train"])
-    table = flaws.items_table(source, target)
+    table = items_table(source, target)
     assert table["in_target"].tolist() == ["t0", "t1", "", "t0"]
     assert table["held_out"].tolist() == ["test", "", "", ""]
 
 
-def test_a_split_of_another_manifest_is_refused():
-    data = scanned([("a", "p", {}), ("b", "q", {})], ["train", "test"])
-    other = Scanned(data.manifest, [], data.split.assign(id=["a", "c"]))
-    with pytest.raises(DataRefusedError, match="not the 2 items of its manifest; split again"):
-        flaws.items_table(other)
+@pytest.mark.parametrize("ids", ["ac", "abc", "a"])
+def test_a_split_of_another_manifest_is_refused(tmp_path, ids):
+    data = scanned([("a", "p", {}), ("b", "q", {})])
+    other = scanned([(name, name, {}) for name in ids], ["train"] * len(ids))
+    data.manifest.save(tmp_path)
+    (tmp_path / "rejects.json").write_text("[]")
+    split.save(tmp_path, other.manifest, other.split, [])
+    with pytest.raises(DataRefusedError, match="lists other items than the 2 of the manifest"):
+        Scanned.load(tmp_path, tmp_path)
 
 
 def test_classes_are_counted_with_the_empty_ones():
@@ -137,14 +146,16 @@ def test_classes_are_counted_with_the_empty_ones():
 def test_files_are_what_was_read_and_what_was_rejected():
     reject = {"path": "bad.png", "reason": "truncated", "detail": "12 bytes"}
     system = {**reject, "path": ".DS_Store", "reason": "hidden"}
-    table = flaws.files_table(scanned([("a", "p", {})], rejects=[system, reject]))
+    found = scanned([("a", "p", {})], rejects=[system, reject])
+    table = pd.concat(flaws.files_tables(found))
+    assert flaws.found(found) == len(table)
     assert table.to_numpy().tolist() == [["bad.png", "truncated"], ["a", ""]]
 
 
 def test_a_pair_has_a_relation_and_a_share_of_near_duplicates_among_what_is_judged():
     source = scanned([], classes=("cat", "fox"))
     target = scanned([(str(i), str(i), {}) for i in range(10)], ["train"] * 2 + ["val", "test"] * 4)
-    near = {"train": 2, "val": 0, "test": 2}
+    near = {"items": {"train": 2, "val": 0, "test": 2}, "searched": {"test": 4, "val": 4}}
     assert flaws.pair_table(source, target, near).to_dict("records") == [
         {"pair": "toys to toys", "relation": "overlap", "near_share": 0.25}
     ]
@@ -159,8 +170,8 @@ def test_what_a_scan_and_a_split_wrote_is_read(tmp_path):
     with pytest.raises(DataRefusedError, match=r"no readable rejects\.json in .*; scan again"):
         Scanned.load(tmp_path)
     (tmp_path / "rejects.json").write_text(json.dumps(data.rejects), encoding="utf-8")
-    data.split.to_parquet(tmp_path / "split.parquet")
+    split.save(tmp_path, data.manifest, data.split, [])
     assert Scanned.load(tmp_path).split is None
     found = Scanned.load(tmp_path, tmp_path)
     assert found.rejects == data.rejects
-    pd.testing.assert_frame_equal(flaws.items_table(found), flaws.items_table(data))
+    pd.testing.assert_frame_equal(items_table(found), items_table(data))

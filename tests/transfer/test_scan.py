@@ -6,6 +6,7 @@ import stat
 import tempfile
 import zlib
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,12 @@ from PIL import ExifTags, Image
 
 from transfer import scan as scanning
 from transfer.errors import DataRefusedError
+from transfer.images import on_disk
 from transfer.modalities.image.decode import from_array
 from transfer.modalities.image.spec import ImageLimits, ImageSpec
 from transfer.sample import COLUMNS, Manifest
-from transfer.scan import has_colour, load_images
+from transfer.scan import has_colour
+from transfer.sources.items import Entry, FolderEntries
 
 SPEC = ImageSpec(size=8, channels=1)
 RNG = np.random.default_rng(0)
@@ -81,7 +84,8 @@ def out(tmp_path):
 
 def scan(dataset, out, **change):
     settings = {"name": "toys", "spec": SPEC, "limits": ImageLimits(max_bytes=2**20)}
-    return scanning.scan(dataset, out, **settings | change)
+    manifest = scanning.scan(dataset, out, **settings | change)
+    return replace(manifest, items=manifest.items[list(COLUMNS)])
 
 
 def refusal(dataset, out):
@@ -101,7 +105,7 @@ def test_a_scan_writes_what_it_returns(dataset, out):
     assert list(manifest.items["id"]) == ["cat/1.png", "cat/2.png", "dog/1.png"]
     assert list(manifest.items["label"]) == [0, 0, 1]
     assert {k: str(v) for k, v in manifest.items.dtypes.items()} == COLUMNS
-    pd.testing.assert_frame_equal(Manifest.load(out).items, manifest.items)
+    pd.testing.assert_frame_equal(Manifest.load(out).items[list(COLUMNS)], manifest.items)
     assert json.loads((out / "scan.json").read_text()) == {
         "spec": {"size": 8, "channels": 1, "fit": "crop"},
         "items": 3,
@@ -143,9 +147,9 @@ def test_images_are_the_manifests_rows_in_order(tmp_path, out, channels):
     (tmp_path / "set" / "a" / "broken.png").write_bytes(b"-")
     spec = ImageSpec(size=8, channels=channels)
     ids = list(scan(tmp_path / "set", out, spec=spec).items["id"])
-    images = load_images(out)
+    images = on_disk(out)[:].numpy()
     assert ids == sorted(arrays)
-    assert images.shape == (5, channels, 8, 8) and not images.flags.writeable
+    assert images.shape == (5, channels, 8, 8)
     for i, id_ in enumerate(ids):
         assert np.array_equal(images[i], from_array(arrays[id_], spec))
 
@@ -158,6 +162,35 @@ def test_large_pictures_on_threads_keep_their_order(tmp_path, out, monkeypatch):
     monkeypatch.setattr(scanning, "_LARGE", 1)
     pd.testing.assert_frame_equal(scan(tmp_path / "set", out).items, slow.items)
     assert (out / "images.u8").read_bytes() == expected
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["all live", "one dies"])
+def test_processes_read_what_one_process_reads(tmp_path, out, monkeypatch, dies):
+    fill(tmp_path / "set", *(f"{i % 2}/{i:03d}.png" for i in range(150)))
+    (tmp_path / "set" / "1" / "077.png").write_bytes(b"-")
+    alone = scan(tmp_path / "set", out)
+    expected = [(out / name).read_bytes() for name in ("images.u8", "rejects.json")]
+    monkeypatch.setattr(scanning, "_MANY", 1)
+    monkeypatch.setattr(scanning, "_CORES", 2)
+    if dies:
+        monkeypatch.setattr(scanning._Files, "__reduce__", lambda _: (os._exit, (1,)))
+    pd.testing.assert_frame_equal(scan(tmp_path / "set", out).items, alone.items)
+    assert [(out / name).read_bytes() for name in ("images.u8", "rejects.json")] == expected
+
+
+def test_packed_entries_are_a_list_of_them():
+    entries = FolderEntries(Path("set"))
+    entries.add("rose", ["r/1.png", "r/ü.png"])
+    entries.add("lily", ["s.png"])
+    found = list(entries)
+    assert found == [
+        Entry("r/1.png", Path("set/r/1.png"), "rose"),
+        Entry("r/ü.png", Path("set/r/ü.png"), "rose"),
+        Entry("s.png", Path("set/s.png"), "lily"),
+    ]
+    assert (entries[1:], entries[-1], len(entries)) == (found[1:], found[2], 3)
+    with pytest.raises(IndexError):
+        entries[3]
 
 
 def test_two_scans_write_the_same_bytes(dataset, tmp_path):
@@ -317,7 +350,7 @@ def test_arrays(tmp_path, out):
     assert list(manifest.items["id"]) == sorted(f"set.npz#00000{i}" for i in range(4))
     assert set(manifest.items["format"]) == {"array"} and set(manifest.items["mode"]) == {"RGB"}
     assert set(manifest.items["sha256"]) == {hashlib.sha256(file.read_bytes()).hexdigest()}
-    assert np.array_equal(load_images(out), [from_array(image, SPEC) for image in images])
+    assert np.array_equal(on_disk(out)[:], [from_array(image, SPEC) for image in images])
     pixels = hashlib.sha256(b"9x12" + images[2].tobytes()).hexdigest()
     assert manifest.items["pixels"][2] == pixels
 
@@ -355,12 +388,12 @@ def test_has_colour_reads_headers_only(dataset, tmp_path):
 
 def test_images_that_disagree_with_the_scan_are_refused(dataset, out):
     with pytest.raises(DataRefusedError, match="holds no scan"):
-        load_images(out)
+        on_disk(out)
     scan(dataset, out)
     with (out / "images.u8").open("ab") as file:
         file.write(b"-")
     with pytest.raises(DataRefusedError, match="193 bytes; expected 192"):
-        load_images(out)
+        on_disk(out)
 
 
 def test_what_a_listing_leaves_out_is_told_without_reading(dataset):

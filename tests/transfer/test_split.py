@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy.stats import binomtest
 
-from transfer.duplicates import NearPair
+from transfer.duplicates import NearPair, linked_sets
 from transfer.errors import DataRefusedError, SettingsError
 from transfer.sample import COLUMNS, Manifest
 from transfer.sides import fraction, keys, side
@@ -36,7 +36,8 @@ def many(n, classes=3):
 
 def divide(data, *, seed=0, val=0.2, test=0.4, cap=None, merge_val=False):
     choice = SplitSettings(seed=seed, val=val, test=test)
-    return split(data, choice, labels_per_class=cap, merge_val=merge_val)
+    frame = split(data, choice, labels_per_class=cap, merge_val=merge_val)
+    return frame.assign(id=data.items["id"])
 
 
 word = st.sampled_from(list("pqrstuvw"))
@@ -197,6 +198,20 @@ def test_the_cap_is_exact_and_free_of_copies(data, seed, cap, merge_val):
     assert chosen.loc[chosen["sha256"] != "", "sha256"].is_unique
     assert every["labelled"][frame["labelled"]].all()
     assert (chosen.groupby("label").size() <= cap).all()
+
+
+@settings(deadline=None, max_examples=60)
+@given(datasets, seeds, st.integers(0, 3))
+def test_the_cap_takes_what_a_look_at_every_item_would_take(data, seed, cap):
+    pool = divide(data, seed=seed)["labelled"].to_numpy()
+    items = data.items.assign(set=linked_sets(data.items))[pool]
+    items["file"] = items["sha256"].where(items["sha256"] != "", items["id"])
+    items["u"] = [fraction(seed, f"label:{pixels}") for pixels in items["pixels"]]
+    items = items.sort_values(["u", "id"]).drop_duplicates("pixels").drop_duplicates("file")
+    items["turn"] = items.groupby(["label", "set"]).cumcount()
+    expected = items.sort_values(["turn", "u", "id"]).groupby("label").head(cap)["id"]
+    frame = divide(data, seed=seed, cap=cap)
+    assert set(frame["id"][frame["labelled"]]) == set(expected)
 
 
 @given(seeds, st.integers(1, 30), st.booleans())
@@ -391,9 +406,9 @@ def test_save_and_load(tmp_path):
     rows += [("3", 1, "q", {"given_split": "val"}), ("4", 2, "q", {"given_split": "train"})]
     rows += [("5", 1, "r", {"given_split": "train"}), ("ü", 2, "s", {"given_split": "test"})]
     data = manifest(rows)
-    frame = divide(data)
+    frame = split(data, SplitSettings(), labels_per_class=None, merge_val=False)
     save(tmp_path, data, frame, [NearPair("ü", "5", 0.01), NearPair("1", "5", 0.02)])
-    assert load(tmp_path).equals(frame)
+    assert load(tmp_path, data).equals(frame)
     saved = json.loads((tmp_path / "split.json").read_text())
     assert {k: saved[k] for k in ("items", "train", "val", "test", "excluded", "labelled")} == {
         "items": 6, "train": 1, "val": 1, "test": 2, "excluded": 2, "labelled": 1
@@ -414,14 +429,14 @@ def test_save_and_load(tmp_path):
 
 def test_an_unreadable_split_is_refused(tmp_path):
     with pytest.raises(DataRefusedError, match="no readable split"):
-        load(tmp_path)
+        load(tmp_path, many(2))
     (tmp_path / "split.parquet").write_bytes(b"PAR1 not")
     with pytest.raises(DataRefusedError, match="no readable split"):
-        load(tmp_path)
+        load(tmp_path, many(2))
     many(2).items[["id"]].to_parquet(tmp_path / "split.parquet")
     with pytest.raises(DataRefusedError, match="no readable split"):
-        load(tmp_path)
+        load(tmp_path, many(2))
 
 
 def test_an_empty_manifest_gives_an_empty_split():
-    assert divide(many(0), cap=3).columns.tolist() == ["id", "split", "labelled", "reason"]
+    assert divide(many(0), cap=3).columns.tolist() == ["split", "labelled", "reason", "id"]

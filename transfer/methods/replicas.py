@@ -21,6 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from transfer import folds, merge
 from transfer.arrays import TrainItems
 from transfer.feed import logits, to_input
+from transfer.images import Images
 from transfer.method import FineTuning, Job, Trained, given
 from transfer.network import Network
 from transfer.recipe import Recipe
@@ -199,7 +200,7 @@ def best_beside(right: NDArray[np.bool_], part: NDArray[np.int64]) -> tuple[int,
     return max(replicas, key=lambda k: share(k, k)), counted / len(part)
 
 
-def measure(network: Network, images: Tensor, recipe: Recipe) -> None:
+def measure(network: Network, images: Images, recipe: Recipe) -> None:
     """Measure batch normalisation's running statistics anew, in place: means over batches.
 
     Averaged weights need it (Izmailov et al., UAI 2018). The images, (N, C, H, W) uint8, are not

@@ -2,13 +2,14 @@
 
 import os
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from transfer.errors import DataRefusedError
 from transfer.sides import SIDES
 from transfer.sources.items import (
     Entry,
+    FolderEntries,
     Listing,
     Reject,
     check_suffix,
@@ -33,20 +34,27 @@ def list_folder(root: Path) -> Listing:
     except OSError as error:
         raise DataRefusedError(f"{root} cannot be read: {error.strerror}") from error
     names: set[str] = set()
-    found: list[Entry | Reject] = []
-    for child in children:
+    entries, rejects = FolderEntries(root), list[Reject]()
+    for child in sorted(children, key=lambda child: f"{child.name}/"):  # so that ids ascend
         if reject := _unfit(child, child.name):
-            found.append(reject)
+            rejects.append(reject)
         elif child.is_dir():
             label = unicodedata.normalize("NFC", child.name)
             names.add(label)
-            found += walk(child.path, child.name, label)
+            entries.add(label, sorted(_ids(walk(child.path, child.name, label), rejects)))
         else:
             detail = "beside the class folders; expected <class>/<image>"
-            found.append(Reject(child.name, "no_class_folder", detail))
+            rejects.append(Reject(child.name, "no_class_folder", detail))
     _check_not_splits(root, names)
-    entries = sorted((e for e in found if isinstance(e, Entry)), key=lambda e: e.id)
-    return Listing(tuple(sorted(names)), entries, [r for r in found if isinstance(r, Reject)])
+    return Listing(tuple(sorted(names)), entries, rejects)
+
+
+def _ids(found: Iterable[Entry | Reject], rejects: list[Reject]) -> Iterator[str]:
+    for one in found:
+        if isinstance(one, Reject):
+            rejects.append(one)
+        else:
+            yield one.id
 
 
 def _check_not_splits(root: Path, names: set[str]) -> None:

@@ -1,0 +1,255 @@
+"""How the memory of each step grows with the number of pictures.
+
+    python benchmarks/memory.py [--items 200000 600000 2000000]
+
+Makes two scans, a source and a target, of half of the pictures each (1 x 8 x 8 pixels, one in a
+hundred a copy, one in ten in a group) and runs each step on them in a process of its own. The
+figure is the peak of the resident set (VmHWM); the slope is that of a straight line through the
+sizes. What is kept in memory of small datasets, up to 64 MiB of pictures a set of items, is left
+on disk here, or it would look like a slope. Writes memory.json and memory.md to
+benchmarks/results/.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+RESULTS = Path("benchmarks/results")
+CHANNELS, SIDE, CLASSES, CHUNK = 1, 8, 10, 50_000
+NAMES = tuple(f"class_{k}" for k in range(CLASSES))
+
+
+def make(folder: Path, items: int, name: str) -> None:
+    """Write a scan of so many pictures; their file is one hole, which takes no space."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    folder.mkdir(parents=True)
+    writer = None
+    for start in range(0, items, CHUNK):
+        rows = range(start, min(start + CHUNK, items))
+        part = pa.Table.from_pandas(_table(rows, items, name))
+        writer = writer or parquet.ParquetWriter(folder / "manifest.parquet", part.schema)
+        writer.write_table(part)
+    assert writer is not None
+    writer.close()
+    head = {"name": name, "modality": "image", "class_names": NAMES}
+    (folder / "manifest.json").write_text(json.dumps(head))
+    (folder / "rejects.json").write_text("[]")
+    shape = [items, CHANNELS, SIDE, SIDE]
+    (folder / "scan.json").write_text(json.dumps({"shape": shape, "items": items, "rejects": 0}))
+    with (folder / "images.u8").open("wb") as file:
+        file.truncate(items * CHANNELS * SIDE * SIDE)
+
+
+def _table(rows: range, items: int, name: str) -> pd.DataFrame:
+    pictures = [f"{name} {i - (i % 100 == 99)}".encode() for i in rows]
+    digests = [hashlib.sha256(picture).hexdigest() for picture in pictures]
+    columns = {
+        "id": [f"class_{i * CLASSES // items}/{i:09d}.png" for i in rows],
+        "label": [i * CLASSES // items for i in rows],
+        "group": [f"camera {i // 20}" if i // 20 % 10 == 0 else "" for i in rows],
+        "given_split": "",
+        "sha256": digests,
+        "pixels": digests,
+        "width": SIDE,
+        "height": SIDE,
+        "mode": "L",
+        "format": "PNG",
+        "mean": 100.0,
+        "std": 20.0,
+    }
+    return pd.DataFrame(columns)
+
+
+def imports(work: Path) -> None:
+    """Import what the steps import, and look at nothing."""
+    import great_expectations.expectations  # noqa: F401
+
+    from transfer import arrays, flaws, split  # noqa: F401
+
+
+def divide_target(work: Path) -> None:
+    """Divide a target."""
+    from transfer import split
+    from transfer.sample import Manifest
+    from transfer.split import SplitSettings
+
+    manifest = Manifest.load(work / "target")
+    frame = split.split(manifest, SplitSettings(), labels_per_class=None, merge_val=False)
+    (work / "target_split").mkdir(exist_ok=True)
+    split.save(work / "target_split", manifest, frame, [])
+
+
+def divide_source(work: Path) -> None:
+    """Divide a source, and leave out what equals an item that the target is judged on."""
+    from transfer import split
+    from transfer.sample import Manifest
+    from transfer.split import SplitSettings
+
+    source, target = (Manifest.load(work / name) for name in ("source", "target"))
+    frame = split.split(source, SplitSettings(), labels_per_class=None, merge_val=False)
+    sides = split.load(work / "target_split", target)
+    frame = split.leave_out(frame, source, target, sides, labelled=False)
+    (work / "source_split").mkdir(exist_ok=True)
+    split.save(work / "source_split", source, frame, [])
+
+
+def alike(work: Path) -> None:
+    """Look for near-duplicates in a target."""
+    from transfer import duplicates, images, split
+    from transfer.sample import Manifest
+
+    manifest = Manifest.load(work / "target")
+    sides = split.load(work / "target_split", manifest)["split"]
+    pictures = images.on_disk(work / "target")
+    duplicates.near_pairs(pictures, manifest.items, sides, max_rms=0.02)
+
+
+def validate(work: Path) -> None:
+    """Put every expectation to both."""
+    from tasks.validate import validate as run
+    from transfer.flaws import Scanned
+    from transfer.quality import QualitySettings
+
+    source, target = (Scanned.load(work / n, work / f"{n}_split") for n in ("source", "target"))
+    out = work / "validated"
+    out.mkdir(exist_ok=True)
+    run(source, target, settings=QualitySettings(), out=out)
+
+
+def load(work: Path) -> None:
+    """Load what is learned from and selected on, and read a batch."""
+    import torch
+
+    from transfer import images, keys
+    from transfer.arrays import labelled_items, validation_items
+
+    images.IN_MEMORY = keys.IN_MEMORY = 0
+    folders = work / "target", work / "target_split"
+    items, held = labelled_items(*folders), validation_items(*folders)
+    rows = torch.randperm(len(items))[:128]
+    assert items.images[rows].shape[0] == len(items.labels[rows]) == 128 < len(held)
+
+
+def train(work: Path) -> None:
+    """Train a small network for some steps and look at the validation items once."""
+    from transfer import images, keys
+    from transfer.arrays import labelled_items, normalisation, validation_items
+    from transfer.fit import Watch, fit
+    from transfer.methods.scratch import Scratch
+    from transfer.modalities.image.augment import AugmentPolicy
+    from transfer.network import Body, build
+    from transfer.recipe import Budget, Recipe
+
+    images.IN_MEMORY = keys.IN_MEMORY = 0
+    folders = work / "target", work / "target_split"
+    items, held = labelled_items(*folders), validation_items(*folders)
+    body = Body(name="resnet", options={"width": 4, "pool": True})
+    network = build(body, channels=CHANNELS, classes=CLASSES, seed=0)
+    budget = Budget(steps=30, batch_size=128)
+    recipe = Recipe(budget, AugmentPolicy(), normalisation(items), CLASSES)
+    prepared = Scratch().prepare(network, None, NAMES)
+    fit(Scratch(), prepared, items, recipe, seed=0, watch=Watch(held, every=30, patience=5))
+
+
+STEPS: dict[str, Callable[[Path], None]] = {
+    "imports alone": imports,
+    "split target": divide_target,
+    "split source": divide_source,
+    "near-duplicates": alike,
+    "validate": validate,
+    "load": load,
+    "train": train,
+}
+
+
+def peak() -> int:
+    """Largest resident set of this process so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def measured(steps: Sequence[str], folders: Sequence[Path]) -> list[dict[str, float]]:
+    """Run steps in a process of their own, on one folder after the other.
+
+    Returns:
+        For each folder the largest resident set up to then, in bytes, and the seconds.
+    """
+    told = subprocess.run(
+        [sys.executable, __file__, "--step", *steps, "--work", *map(str, folders)],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return [json.loads(line) for line in told.stdout.splitlines()]
+
+
+def run(steps: Sequence[str], folders: Sequence[Path]) -> None:
+    """Run steps here, and print what `measured` reads."""
+    for folder in folders:
+        began = time.perf_counter()
+        for step in steps:
+            STEPS[step](folder)
+        print(json.dumps({"bytes": peak(), "seconds": time.perf_counter() - began}))
+
+
+def slope(found: list[dict[str, float]], sizes: list[int]) -> float:
+    """Bytes a picture, over the imports alone."""
+    return float(np.polyfit(sizes, [one["bytes"] for one in found], 1)[0])
+
+
+def table(told: dict[str, Any]) -> str:
+    """Markdown."""
+    sizes = told["items"]
+    lines = [
+        f"{told['cores']} cores. Peak of the resident set in MB, and seconds, by the number "
+        "of pictures, one half in a source and one half in a target.",
+        "",
+        f"| step | {' | '.join(f'{n:,}' for n in sizes)} | bytes a picture |",
+        f"|---|{'---|' * (len(sizes) + 1)}",
+    ]
+    for step, found in told["steps"].items():
+        cells = [f"{one['bytes'] / 1e6:.0f} MB, {one['seconds']:.1f} s" for one in found]
+        lines.append(f"| {step} | {' | '.join(cells)} | {slope(found, sizes):.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure, and write both files."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--items", type=int, nargs="+", default=[200_000, 600_000, 2_000_000])
+    parser.add_argument("--step", choices=STEPS, nargs="+")
+    parser.add_argument("--work", type=Path, nargs="+", default=[None])
+    asked = parser.parse_args()
+    if asked.step:
+        run(asked.step, asked.work)
+        return
+    told: dict[str, Any] = {"cores": os.cpu_count(), "items": asked.items}
+    told["steps"] = {step: [] for step in STEPS}
+    for items in asked.items:
+        with tempfile.TemporaryDirectory(dir=asked.work[0]) as scratch:
+            for name in ("source", "target"):
+                make(Path(scratch) / name, items // 2, name)
+            for step in STEPS:
+                told["steps"][step] += measured([step], [Path(scratch)])
+                print(items, step, told["steps"][step][-1], flush=True)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / "memory.json").write_text(json.dumps(told, indent=1) + "\n")
+    (RESULTS / "memory.md").write_text(table(told))
+    print(table(told))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Tables of one row an item, on disk: read by columns and in parts, and written in parts.
+
+Columns of Python strings take hundreds of bytes an item, so no step holds one of all items.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import parquet
+
+PART = 2**16  # rows that are held in memory at a time
+
+
+class StoredItems:
+    """The items of a manifest on disk: a column when it is asked for, or all in parts."""
+
+    def __init__(self, file: Path) -> None:
+        """Open ``manifest.parquet``.
+
+        Raises:
+            OSError: the file cannot be read, or is none of Parquet (a `ValueError`).
+        """
+        head = parquet.read_metadata(file)
+        self.file, self._rows, self.columns = file, head.num_rows, head.schema.names
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __getitem__(self, names: str | list[str]) -> Any:
+        """One column as a series, or a table of several, in memory."""
+        wanted = [names] if isinstance(names, str) else names
+        table = pd.read_parquet(self.file, columns=wanted)
+        return table[names]
+
+    def parts(self, names: Sequence[str]) -> Iterator[pd.DataFrame]:
+        """Columns, `PART` rows or fewer at a time, in order; each table counts its rows from 0."""
+        waiting: list[pa.RecordBatch] = []
+        with parquet.ParquetFile(self.file, pre_buffer=False) as file:
+            for batch in file.iter_batches(PART, columns=list(names), use_threads=False):
+                waiting.append(batch)
+                while sum(map(len, waiting)) >= PART:
+                    table = pa.Table.from_batches(waiting)
+                    yield table.slice(0, PART).to_pandas()
+                    waiting = table.slice(PART).to_batches()
+            if waiting or not len(self):
+                schema = file.schema_arrow.empty_table().select(list(names)).schema
+                yield pa.Table.from_batches(waiting, schema).to_pandas()
+
+
+Items = pd.DataFrame | StoredItems
+"""The rows of a manifest: columns as in `COLUMNS`."""
+
+
+def parts(items: Items, *names: str) -> Iterator[tuple[slice, pd.DataFrame]]:
+    """Columns of all items, some rows at a time: where the rows are among all, and a table."""
+    start = 0
+    for part in items.parts(names) if isinstance(items, StoredItems) else _cut(items, names):
+        yield slice(start, start + len(part)), part
+        start += len(part)
+
+
+def _cut(items: pd.DataFrame, names: Sequence[str]) -> Iterator[pd.DataFrame]:
+    for start in range(0, max(1, len(items)), PART):
+        yield items[list(names)].iloc[start : start + PART].reset_index(drop=True)
+
+
+def numbers(items: Items, name: str) -> NDArray[np.int32]:
+    """A column of whole numbers (N), none of which is beyond 2 ** 31."""
+    found = np.empty(len(items), np.int32)
+    for rows, part in parts(items, name):
+        found[rows] = part[name]
+    return found
+
+
+def chosen(items: Items, rows: NDArray[np.integer], *names: str) -> pd.DataFrame:
+    """Columns of some items, in ascending order of their rows, which are the table's index."""
+    rows = np.sort(rows)
+    return pd.concat([_within(part, where, rows) for where, part in parts(items, *names)])
+
+
+def _within(part: pd.DataFrame, where: slice, rows: NDArray[np.integer]) -> pd.DataFrame:
+    first, last = np.searchsorted(rows, (where.start, where.stop))
+    return part.iloc[rows[first:last] - where.start].set_axis(rows[first:last])
+
+
+class Writer:
+    """Writes a table in parts, a row group each, with the columns and types it is given."""
+
+    def __init__(self, file: Path, kinds: Mapping[str, str]) -> None:
+        """Create the file.
+
+        Args:
+            kinds: pandas' type of each column.
+        """
+        self._kinds = dict(kinds)
+        self._schema = self._table(pd.DataFrame(columns=list(kinds))).schema
+        self._writer = parquet.ParquetWriter(file, self._schema)
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
+    ) -> None:
+        self._writer.close()
+
+    def write(self, part: pd.DataFrame) -> None:
+        """Add rows."""
+        self._writer.write_table(self._table(part))
+
+    def _table(self, part: pd.DataFrame) -> pa.Table:
+        told = part[list(self._kinds)].astype(self._kinds)
+        return pa.Table.from_pandas(told, preserve_index=False)
