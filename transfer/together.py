@@ -146,7 +146,7 @@ def _logits(network: Network, images: Images, recipe: Recipe) -> Tensor:
     """Class scores (N, K), of which each process computes its rows."""
     scores = torch.zeros(len(images), network.head.out_features)
     if len(own := _own(torch.arange(len(images)))):
-        scores[own] = logits(network, taken(images, own), recipe)
+        scores[own] = logits(network, taken(images, own.numpy()), recipe)
     distributed.all_reduce(scores)
     return scores
 

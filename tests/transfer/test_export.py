@@ -107,7 +107,7 @@ def test_nothing_to_measure_on_or_to_calibrate_on_is_refused(model, tmp_path):
 
 @pytest.mark.parametrize(("n", "most"), [(48, 32), (5, 32), (32, 32), (1, 8)])
 def test_calibration_pictures_are_spread_over_the_split(n, most):
-    images = np.arange(n, dtype=np.uint8).reshape(n, 1, 1, 1)
+    images = torch.arange(n, dtype=torch.uint8).reshape(n, 1, 1, 1)
     rows = library.spaced(images, most).ravel()
     assert len(rows) == len(set(rows.tolist())) == min(n, most)
     assert rows[0] == 0 and (len(rows) == 1 or rows[-1] == n - 1)
