@@ -6,6 +6,7 @@ import json
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from tests.transfer import tiny
 from tests.transfer.edge import models
