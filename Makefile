@@ -37,5 +37,18 @@ lint: .venv/installed
 	$(BIN)/python -m compileall -q transfer tasks flows
 	touch $@
 
+# The figures of docs/performance.md, about an hour on a quiet machine; tables in benchmarks/results.
+bench: .venv/installed
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps -r benchmarks/requirements.txt
+	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.step
+	$(BIN)/python -m benchmarks.quick_digits
+	$(BIN)/python -m benchmarks.frozen
+	$(BIN)/python -m benchmarks.arms
+	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/budget.py
+
 clean:
 	rm -rf build reports/retrain.* reports/validation .prefect

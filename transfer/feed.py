@@ -6,6 +6,8 @@ checkpoint makes the same steps.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -42,6 +44,19 @@ def batches(n: int, size: int, seed: int, start: int, steps: int) -> Iterator[Te
             rows.append(part)
             position, missing = position + len(part), missing - len(part)
         yield torch.cat(rows)
+
+
+Set = TypeVar("Set", TrainItems, PoolItems)
+
+
+def resident(items: Set, device: str) -> Set:
+    """The items with their pictures on the device, so that no step waits for a copy of them.
+
+    Pictures on disk stay there: they are larger than what is kept in memory anywhere.
+    """
+    if device == "cpu" or not isinstance(items.images, Tensor):
+        return items
+    return replace(items, images=items.images.to(device))
 
 
 def to_input(images: Tensor, recipe: Recipe) -> Tensor:

@@ -12,7 +12,15 @@ from torch.nn import functional
 from transfer.arrays import PoolItems, SourceItems, TrainItems
 from transfer.checkpoint import Keeper
 from transfer.errors import CrosstrainError
-from transfer.feed import batches, generator, logits, pool_batch, source_batch, training_batch
+from transfer.feed import (
+    batches,
+    generator,
+    logits,
+    pool_batch,
+    resident,
+    source_batch,
+    training_batch,
+)
 from transfer.images import Images
 from transfer.method import Batch, Method, Prepared
 from transfer.network import Network
@@ -57,6 +65,16 @@ class Beside:
 
 
 ALONE = Beside()
+
+
+def _on(device: str, method: Method, beside: Beside) -> Beside:
+    """What a method reads of what there is, on the device."""
+    source = beside.source if method.reads_source else None
+    pool = beside.pool if method.reads_pool else None
+    return Beside(
+        replace(source, items=resident(source.items, device)) if source else None,
+        resident(pool, device) if pool else None,
+    )
 
 
 def _optimiser(prepared: Prepared, decay: float) -> torch.optim.AdamW:
@@ -185,13 +203,11 @@ class _Loop:
         beside: Beside,
         features: Tensor | None,
     ) -> None:
-        self.method, self.prepared, self.items = method, prepared, items
-        self.recipe, self.seed, self.features = recipe, seed, features
-        self.beside = Beside(
-            beside.source if method.reads_source else None,
-            beside.pool if method.reads_pool else None,
-        )
         device = recipe.machine.device
+        self.method, self.prepared, self.items = method, prepared, resident(items, device)
+        self.recipe, self.seed = recipe, seed
+        self.features = None if features is None else features.to(device)
+        self.beside = _on(device, method, beside)
         self.network = prepared.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         prepared.helpers.to(device)
         prepared.reference = {name: t.to(device) for name, t in prepared.reference.items()}
@@ -250,8 +266,7 @@ class _Loop:
             len(self.features), (len(rows),), generator=generator(self.seed, self.step, 3)
         )
         targets = functional.one_hot(self.items.labels[rows], self.recipe.classes).float()
-        device = self.recipe.machine.device
-        return Batch(self.features[views, rows].to(device), targets.to(device))
+        return Batch(self.features[views, rows], targets.to(self.features.device))
 
     def _learn(self) -> None:
         """Switch to training what is trained; a walk over all modules, so not at every step."""

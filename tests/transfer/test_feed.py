@@ -1,12 +1,15 @@
 """Batches, augmented views and answers depend on seeds and steps alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.transfer import tiny
-from transfer.feed import batches, embed, logits, to_input, training_batch
+from transfer.feed import batches, embed, logits, resident, to_input, training_batch
+from transfer.images import held
 from transfer.modalities.image.augment import AugmentPolicy
 from transfer.recipe import Machine
 
@@ -92,3 +95,13 @@ def test_augmentation_depends_on_seed_and_step_alone(seed, step):
     other = training_batch(seen, rows, recipe, seed, step + 1)
     assert torch.equal(first.inputs, again.inputs)
     assert not torch.equal(first.inputs, other.inputs)
+
+
+def test_pictures_in_memory_go_to_the_device_once_and_those_on_disk_stay():
+    seen = tiny.items()
+    assert resident(seen, "cpu") is seen
+    moved = resident(seen, "meta")
+    assert (moved.images.device.type, moved.images.shape) == ("meta", seen.images.shape)
+    assert moved.labels is seen.labels
+    on_disk = replace(seen, images=held(seen.images))
+    assert resident(on_disk, "meta") is on_disk
