@@ -1,6 +1,6 @@
 """Where the time of a training step goes, here and in another checkout.
 
-    python -m benchmarks.step [--against CHECKOUT]
+    python -m benchmarks.step [--against CHECKOUT] [--turns 5]
 
 Trains the network of `benchmarks.training` (width 16, pooled, 64 pictures a step, one thread) with
 crosstrain's loop under torch's profiler, which counts processor time by operator; what no operator
@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.measure import machine, write
 
-STEPS, TURNS = 60, 5
+STEPS = 60
 KINDS = {
     "convolution, backward": ("convolution_backward",),
     "convolution": ("convolution",),
@@ -88,6 +88,7 @@ def main() -> None:
     """Measure, and write both files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--against", type=Path)
+    parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--print", action="store_true", help="measure once and print JSON")
     asked = parser.parse_args()
     if asked.print:
@@ -96,7 +97,7 @@ def main() -> None:
     places = {"before": asked.against} if asked.against else {}
     places["here"] = Path.cwd()
     told, runs = machine(), {name: list[dict[str, Any]]() for name in places}
-    for _ in range(TURNS):
+    for _ in range(asked.turns):
         for name, place in places.items():
             runs[name].append(ask(place))
     rows = [*KINDS, "the rest"]
@@ -108,7 +109,7 @@ def main() -> None:
     whole = [median(run["milliseconds"] for run in runs[name]) for name in places]
     lines = [
         f"{told['processor']}, load {told['load']} before, one thread; processor milliseconds of "
-        f"a step of 64 pictures, medians of {TURNS} turns.",
+        f"a step of 64 pictures, medians of {asked.turns} turns.",
         "",
         f"| | {' | '.join(places)} |",
         f"|---|{'---|' * len(places)}",
