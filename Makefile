@@ -45,10 +45,10 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.quick_digits
 	$(BIN)/python -m benchmarks.frozen
 	$(BIN)/python -m benchmarks.arms
-	$(BIN)/python benchmarks/overhead.py
-	$(BIN)/python benchmarks/memory.py
-	$(BIN)/python benchmarks/scale.py
-	$(BIN)/python benchmarks/budget.py
+	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.scale
+	$(BIN)/python -m benchmarks.budget
 
 clean:
 	rm -rf build reports/retrain.* reports/validation .prefect

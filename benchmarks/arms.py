@@ -111,7 +111,7 @@ def main() -> None:
             for name, took in figures.items()
         ),
     ]
-    write("arms", {"machine": told, "rounds": rounds, "taken": taken}, lines)
+    write("arms", {"machine": told, "rounds": rounds, "taken": taken}, "\n".join([*lines, ""]))
 
 
 if __name__ == "__main__":

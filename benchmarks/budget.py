@@ -1,6 +1,6 @@
 """Whether a run keeps its time budget, and what it makes of it: first runs of the demo's data.
 
-    python benchmarks/budget.py [--budgets 60s 90s 2m 5m none]
+    python -m benchmarks.budget [--budgets 60s 90s 2m 5m none]
 
 Each budget has a new project in which nothing is stored, and a second run there; with `none` there
 is no budget. Wall time is that of the whole command, from its start to its end, whatever else the
@@ -18,9 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measure import write
 from transfer.duration import seconds
 
-RESULTS = Path("benchmarks/results")
 COPIED = ("params.yaml", "data.dvc")
 CROSSTRAIN = Path(sys.executable).with_name("crosstrain")
 ROOT = Path(__file__).resolve().parents[1]
@@ -110,16 +110,13 @@ def main() -> None:
             project = Path(scratch)
             for name in COPIED:
                 shutil.copy(name, project / name)
-            write = [CROSSTRAIN, "data", "write"]
-            subprocess.run(write, cwd=project, env=environment(project), check=True)
+            datasets = [CROSSTRAIN, "data", "write"]
+            subprocess.run(datasets, cwd=project, env=environment(project), check=True)
             for turn in ("first", "second"):
                 runs.append({"run": turn, **run(project, budget)})
                 print(json.dumps(runs[-1]), flush=True)
     told = {"cores": os.cpu_count(), "runs": runs}
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "budget.json").write_text(json.dumps(told, indent=1) + "\n")
-    (RESULTS / "budget.md").write_text(table(told))
-    print(table(told))
+    write("budget", told, table(told))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Where the seconds of the demo go: a first run and an unchanged second one, from start to exit.
 
-    python benchmarks/demo_time.py
+    python -m benchmarks.demo_time
 
 Runs `crosstrain demo` twice in a new copy of the project, with a Prefect database that is made
 beforehand, as `make demo` does. Writes demo_time.json and demo_time.md to benchmarks/results/.
@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path("benchmarks/results")
+from benchmarks.measure import write
+
 COPIED = ("params.yaml", "data.dvc")
 AROUND = ("validate", "track", "register", "promote")
 """Steps that are not library work: validation, tracking, registry."""
@@ -67,11 +68,8 @@ def main() -> None:
         command = [prefect, "server", "database", "upgrade", "-y"]
         subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
         first, second = run(project), run(project)
-    RESULTS.mkdir(parents=True, exist_ok=True)
     told = {"cores": os.cpu_count(), "first": first, "second": second}
-    (RESULTS / "demo_time.json").write_text(json.dumps(told, indent=1) + "\n")
-    (RESULTS / "demo_time.md").write_text(table(first, second))
-    print(table(first, second))
+    write("demo_time", told, table(first, second))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How often the drift tests alarm: on fresh samples of the same data, and on shifts of it.
 
-    python benchmarks/drift.py PROJECT [--resamples 300] [--repeats 25] [--parts alarms]
+    python -m benchmarks.drift PROJECT [--resamples 300] [--repeats 25] [--parts alarms]
 
 PROJECT is a folder in which `crosstrain demo` has run; its champion looks at the digits' test
 split, at MNIST, and at test digits that are rotated, blurred, paler, or lack a class. Each resample

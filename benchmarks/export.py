@@ -1,6 +1,6 @@
 """What the champion loses and gains on its way to the edge: size, latency, accuracy.
 
-    python benchmarks/export.py [TFLITE_PYTHON]
+    python -m benchmarks.export [TFLITE_PYTHON]
 
 Trains the demo's champion, one of a body 32 channels wide, and one of an ImageNet network, in new
 copies of the project, and exports each to every format by the command line. TFLite is measured

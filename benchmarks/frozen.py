@@ -10,11 +10,10 @@ computed within the time. All take turns. Writes frozen.json and frozen.md.
 
 import argparse
 
-import numpy as np
 import torch
 from torch.nn import functional
 
-from benchmarks.loops.common import CLASSES, digits
+from benchmarks.loops.common import CLASSES, digits, items
 from benchmarks.measure import in_turns, machine, middle, write
 from transfer.arrays import TrainItems, normalisation
 from transfer.feed import batches, embed, to_input
@@ -29,31 +28,24 @@ BATCH = 64
 BODY = Body(name="resnet", options={"width": 16, "pool": True})
 
 
-def _items(n: int) -> TrainItems:
-    images, labels = digits()
-    ids = np.arange(n).astype(str)
-    kept = torch.from_numpy(images[:n]).unsqueeze(1)
-    return TrainItems(kept, torch.from_numpy(labels[:n]), ids, ids)
-
-
 def _network() -> Network:
     return build(BODY, channels=1, classes=len(CLASSES), seed=0)
 
 
-def recomputed(items: TrainItems, recipe: Recipe) -> None:
+def recomputed(seen: TrainItems, recipe: Recipe) -> None:
     """Every batch through the body, then one step of the head."""
     network = _network().to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(network.head.parameters(), lr=0.01, fused=True)
-    for rows in batches(len(items), BATCH, 0, 0, recipe.budget.steps):
+    for rows in batches(len(seen), BATCH, 0, 0, recipe.budget.steps):
         with torch.no_grad():
-            features = network.backbone(to_input(items.images[rows], recipe))
-        loss = functional.cross_entropy(network.head(features), items.labels[rows])
+            features = network.backbone(to_input(seen.images[rows], recipe))
+        loss = functional.cross_entropy(network.head(features), seen.labels[rows])
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
 
 
-def kept(items: TrainItems, recipe: Recipe, views: int) -> None:
+def kept(seen: TrainItems, recipe: Recipe, views: int) -> None:
     """Features once, then crosstrain's loop over them."""
     method = LinearProbe(views=views)
     own = _network()
@@ -61,8 +53,8 @@ def kept(items: TrainItems, recipe: Recipe, views: int) -> None:
     prepared = method.prepare(_network(), source, CLASSES)
     network = prepared.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     plain = views == 1
-    features = embed(network, items.images, 0 if plain else views, recipe, 0)
-    fit(method, prepared, items, recipe, seed=0, features=features)
+    features = embed(network, seen.images, 0 if plain else views, recipe, 0)
+    fit(method, prepared, seen, recipe, seed=0, features=features)
 
 
 def main() -> None:
@@ -73,15 +65,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    items, told = _items(asked.items), machine()
+    images, labels = digits()
+    seen, told = items(images[: asked.items], labels[: asked.items]), machine()
     steps = asked.epochs * (asked.items // BATCH)
     budget = Budget(steps=steps, batch_size=BATCH)
-    recipe = Recipe(budget, AugmentPolicy(), normalisation(items), len(CLASSES))
+    recipe = Recipe(budget, AugmentPolicy(), normalisation(seen), len(CLASSES))
     taken = in_turns(
         {
-            "recomputed in every epoch": lambda: recomputed(items, recipe),
-            "kept, one view": lambda: kept(items, recipe, 1),
-            "kept, eight augmented views": lambda: kept(items, recipe, 8),
+            "recomputed in every epoch": lambda: recomputed(seen, recipe),
+            "kept, one view": lambda: kept(seen, recipe, 1),
+            "kept, eight augmented views": lambda: kept(seen, recipe, 8),
         },
         asked.rounds,
     )
@@ -98,7 +91,7 @@ def main() -> None:
             for name, took in figures.items()
         ),
     ]
-    write("frozen", {"machine": told, **vars(asked), "taken": taken}, lines)
+    write("frozen", {"machine": told, **vars(asked), "taken": taken}, "\n".join([*lines, ""]))
 
 
 if __name__ == "__main__":

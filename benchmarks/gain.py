@@ -1,6 +1,6 @@
 """What transfer is worth: the whole chain on pairs of datasets, beside scratch and an SVM.
 
-    python benchmarks/gain.py DATA_FOLDER [--pairs 'digits;silhouettes']
+    python -m benchmarks.gain DATA_FOLDER [--pairs 'digits;silhouettes']
 
 DATA_FOLDER holds animal_silhouettes.npz, animals10.npz and plants20.npz; the digits are the
 demo's own. Each seed is another division of the target and another draw of its labels. Nothing is

@@ -1,4 +1,4 @@
-"""What benchmarks of speed share: contenders in turns, processor and wall seconds, tables."""
+"""What benchmarks share: contenders in turns, processor and wall seconds, the files of results."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-RESULTS = Path("benchmarks/results")
+RESULTS = Path(__file__).resolve().parent / "results"
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,9 @@ def machine() -> dict[str, Any]:
     return {"processor": name, "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1)}
 
 
-def write(name: str, told: dict[str, Any], lines: Sequence[str]) -> None:
+def write(name: str, told: Any, page: str) -> None:
     """Write ``name``.json and ``name``.md to benchmarks/results/, and print the latter."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(told, indent=1, default=asdict) + "\n")
-    page = "\n".join(lines) + "\n"
     (RESULTS / f"{name}.md").write_text(page)
     print(page)

@@ -1,6 +1,6 @@
 """How the memory of each step grows with the number of pictures.
 
-    python benchmarks/memory.py [--items 200000 600000 2000000]
+    python -m benchmarks.memory [--items 200000 600000 2000000]
 
 Makes two scans, a source and a target, of half of the pictures each (1 x 8 x 8 pixels, one in a
 hundred a copy, one in ten in a group) and runs each step on them in a process of its own. The
@@ -26,7 +26,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-RESULTS = Path("benchmarks/results")
+from benchmarks.measure import write
+
 CHANNELS, SIDE, CLASSES, CHUNK = 1, 8, 10, 50_000
 NAMES = tuple(f"class_{k}" for k in range(CLASSES))
 
@@ -188,7 +189,7 @@ def measured(steps: Sequence[str], folders: Sequence[Path]) -> list[dict[str, fl
         For each folder the largest resident set up to then, in bytes, and the seconds.
     """
     told = subprocess.run(
-        [sys.executable, __file__, "--step", *steps, "--work", *map(str, folders)],
+        [sys.executable, "-m", "benchmarks.memory", "--step", *steps, "--work", *map(str, folders)],
         check=True,
         stdout=subprocess.PIPE,
         text=True,
@@ -245,10 +246,7 @@ def main() -> None:
             for step in STEPS:
                 told["steps"][step] += measured([step], [Path(scratch)])
                 print(items, step, told["steps"][step][-1], flush=True)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "memory.json").write_text(json.dumps(told, indent=1) + "\n")
-    (RESULTS / "memory.md").write_text(table(told))
-    print(table(told))
+    write("memory", told, table(told))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How long a click takes, and how late a schedule is: retrains of the demo that compute nothing.
 
-    python benchmarks/operation.py [--times 5]
+    python -m benchmarks.operation [--times 5]
 
 Runs `crosstrain demo` in a new copy of the project and serves it. A click is what the button of
 Prefect's UI does: a run asked for by the API. A promoted one begins with an empty registry, the
@@ -29,7 +29,8 @@ from typing import Any
 import httpx
 import yaml
 
-RESULTS = Path("benchmarks/results")
+from benchmarks.measure import write
+
 COPIED = ("params.yaml", "data.dvc")
 CROSSTRAIN = Path(sys.executable).with_name("crosstrain")
 PROMOTED = 3
@@ -196,10 +197,7 @@ def main() -> None:
         subprocess.run([CROSSTRAIN, "demo"], cwd=project, env=_environment(project), check=True)
         told = {"cores": os.cpu_count(), "load": load, **clicks(project, times)}
         told["scheduled"] = schedule(project, times)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "operation.json").write_text(json.dumps(told, indent=1) + "\n")
-    (RESULTS / "operation.md").write_text(table(told))
-    print(table(told))
+    write("operation", told, table(told))
 
 
 if __name__ == "__main__":

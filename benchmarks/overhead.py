@@ -1,6 +1,6 @@
 """Fixed costs: what a run takes besides the library's work, and what a short command takes.
 
-    python benchmarks/overhead.py [--against OTHER_CHECKOUT] [--times 5]
+    python -m benchmarks.overhead [--against OTHER_CHECKOUT] [--times 5]
 
 In a new project with the demo's data and a training of a few steps: the first run, unchanged ones,
 and commands that only ask. CPU-seconds are those of a command and of all that it started, Prefect's
@@ -23,7 +23,8 @@ from typing import Any
 
 import yaml
 
-RESULTS = Path("benchmarks/results")
+from benchmarks.measure import write
+
 ROOT = Path(__file__).parents[1]
 START = """
 import sys
@@ -219,10 +220,7 @@ def main() -> None:
     load = round(os.getloadavg()[0], 1)
     told = {"cores": os.cpu_count(), "load": load, "times": asked.times}
     told |= all_of({**checkouts, "here": ROOT}, asked.times)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "overhead.json").write_text(json.dumps(told, indent=1) + "\n")
-    (RESULTS / "overhead.md").write_text(table(told))
-    print(table(told))
+    write("overhead", told, table(told))
 
 
 if __name__ == "__main__":

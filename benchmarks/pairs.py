@@ -1,7 +1,7 @@
 """Transfer on pairs of datasets and numbers of labels, selected honestly, beside what an oracle
 would have claimed.
 
-    python benchmarks/pairs.py DATA_FOLDER [--pairs 'digits;silhouettes'] [--labels 5,10,20,100]
+    python -m benchmarks.pairs DATA_FOLDER [--pairs 'digits;silhouettes'] [--labels 5,10,20,100]
 
 DATA_FOLDER holds animal_silhouettes.npz, animals10.npz and plants20.npz; the digits are the
 demo's own. Each division is another split of the target and another draw of its labels. Writes

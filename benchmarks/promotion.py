@@ -1,6 +1,6 @@
 """Promotion under fire: races and kill -9, and what holds after each.
 
-    python benchmarks/promotion.py [--races 200] [--kills 200] [--postgres 40]
+    python -m benchmarks.promotion [--races 200] [--kills 200] [--postgres 40]
 
 In a race, two to four processes promote, refuse and roll back at the same time while one reads the
 champion without a pause. In a kill, a process dies at a random moment or before a random step, half
@@ -17,7 +17,6 @@ import json
 import os
 import random
 import signal
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -25,8 +24,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-RESULTS = Path("benchmarks/results").absolute()
+from benchmarks.measure import write
+
 NAME, VERSIONS = "plants", (1, 2, 3, 4)
 MOVES = ("promoted", "rolled back")
 STEPS = (
@@ -342,10 +341,7 @@ def main() -> None:
     if asked.postgres:
         with postgres.serve() as server, place(server.database("fire")):
             stores["PostgreSQL"] = fire(asked.postgres, asked.postgres)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "promotion.json").write_text(json.dumps(stores, indent=1) + "\n")
-    (RESULTS / "promotion.md").write_text(table(stores))
-    print(table(stores))
+    write("promotion", stores, table(stores))
 
 
 if __name__ == "__main__":

@@ -13,13 +13,12 @@ import argparse
 import time
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from benchmarks.loops.common import CLASSES
+from benchmarks.loops.common import CLASSES, items
 from benchmarks.measure import machine, write
 from tasks import machine as machines
 from transfer.arrays import TrainItems, normalisation
@@ -57,12 +56,6 @@ class Made:
 RECIPES = [Tried(*told) for told in product((8, 12, 16), (100, 200, 300), (0.005, 0.01))]
 
 
-def _items(images: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], rows: slice) -> TrainItems:
-    ids = np.arange(len(labels))[rows].astype(str)
-    pixels, told = torch.from_numpy(images[rows]).unsqueeze(1), torch.from_numpy(labels[rows])
-    return TrainItems(pixels, told, ids, ids)
-
-
 def digits() -> tuple[TrainItems, TrainItems, TrainItems]:
     """Test, validation and training items, in one fixed random order."""
     pixels, labels = load_digits(return_X_y=True)
@@ -70,7 +63,7 @@ def digits() -> tuple[TrainItems, TrainItems, TrainItems]:
     order = np.random.default_rng(0).permutation(len(labels))
     cuts = (slice(TEST), slice(TEST, TEST + VALIDATION), slice(TEST + VALIDATION, None))
     test, validation, seen = (
-        _items(images[order], labels[order].astype(np.int64), cut) for cut in cuts
+        items(images[order[cut]], labels[order[cut]].astype(np.int64)) for cut in cuts
     )
     return test, validation, seen
 
@@ -120,7 +113,11 @@ def main() -> None:
         *(f"| {i} | {run.seconds:.2f} | {100 * run.right:.1f} |" for i, run in enumerate(runs)),
     ]
     recipes = [{**vars(r), **vars(m)} for r, m in zip(RECIPES, made, strict=True)]
-    write("quick_digits", {"machine": told, "runs": runs, "validation": recipes}, lines)
+    write(
+        "quick_digits",
+        {"machine": told, "runs": runs, "validation": recipes},
+        "\n".join([*lines, ""]),
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What two workers are worth: arms by threads, Dask and Ray, and one pretraining by two processes.
 
-    python benchmarks/scale.py [--repeats 3] [--arm-steps 150]
+    python -m benchmarks.scale [--repeats 3] [--arm-steps 150]
 
 Needs the extras demo, dask and ray. Arms train from scratch on the demo's digits, with one numeric
 thread each. Every engine trains two arms one after the other and two at a time, in turns, after a
@@ -29,7 +29,8 @@ from typing import Any
 import numpy as np
 import psutil
 
-RESULTS = Path("benchmarks/results").absolute()
+from benchmarks.measure import write
+
 ENGINES = ("threads", "dask", "ray")
 FOLDS = 2
 SIZES = (64,)
@@ -381,10 +382,7 @@ def main() -> None:
             "pretraining": pretraining(settings, asked.repeats),
             "rates": rates(settings),
         }
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "scale.json").write_text(json.dumps(told, indent=1) + "\n")
-    (RESULTS / "scale.md").write_text(table(told))
-    print(table(told))
+    write("scale", told, table(told))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How fast the champion answers: served by MLflow, asked in process, and over a whole folder.
 
-    python benchmarks/serving.py PROJECT [--target digits] [--seconds 4]
+    python -m benchmarks.serving PROJECT [--target digits] [--seconds 4]
 
 PROJECT is a folder in which `crosstrain demo` has run. Every figure is taken on this machine, with
 whatever else it was doing: requests and bare calls alternate. Writes serving.json and serving.md to
@@ -32,12 +32,12 @@ import psutil
 import torch
 from PIL import Image
 
+from benchmarks.measure import write
 from tasks import registry, track
 from transfer import predict, score
 from transfer.parts import Parts
 from transfer.sources.pictures import Pictures
 
-RESULTS = Path(__file__).parent / "results"
 CLIENTS, BATCHES, FORMS = (1, 8), (1, 32), ("array", "PNG")
 ROUNDS = 3
 
@@ -271,10 +271,7 @@ def main() -> None:
         "scoring": scoring(project, model),
         "serving": latencies(project, name, model, asked.seconds),
     }
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "serving.json").write_text(json.dumps(told, indent=1) + "\n")
-    (RESULTS / "serving.md").write_text(page(told))
-    print(page(told))
+    write("serving", told, page(told))
 
 
 if __name__ == "__main__":

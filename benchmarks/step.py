@@ -116,7 +116,7 @@ def main() -> None:
         *(line(row) for row in rows),
         f"| **a step, without the profiler** | {' | '.join(f'{ms:.2f}' for ms in whole)} |",
     ]
-    write("step", {"machine": told, "runs": runs}, lines)
+    write("step", {"machine": told, "runs": runs}, "\n".join([*lines, ""]))
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def rows(
     return lines
 
 
-def page(told: dict[str, Any]) -> list[str]:
+def page(told: dict[str, Any]) -> str:
     """Markdown."""
     lines = [
         f"{told['machine']['processor']}, {told['machine']['cores']} cores, load "
@@ -106,7 +106,7 @@ def page(told: dict[str, Any]) -> list[str]:
             *rows(case["runs"], case["operations"], told["limits"]),
         ]
         lines += [f"\nNot run: {LOOPS[name]}: {why}." for name, why in case["missing"].items()]
-    return lines
+    return "\n".join(lines) + "\n"
 
 
 def race(asked: argparse.Namespace, width: int, pool: int) -> dict[str, Any]:

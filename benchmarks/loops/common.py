@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from transfer.arrays import TrainItems
 from transfer.modalities.image.augment import AugmentPolicy
 from transfer.network import Body, build
 from transfer.recipe import one_cycle
@@ -62,6 +63,12 @@ def digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     pixels, labels = mnist_data()
     order = np.random.default_rng(0).permutation(len(labels))
     return pixels.reshape(-1, 28, 28).astype(np.uint8)[order], labels.astype(np.int64)[order]
+
+
+def items(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> TrainItems:
+    """What crosstrain's loop trains on: pictures (N, H, W) of one channel, and their labels."""
+    ids = np.arange(len(labels)).astype(str)
+    return TrainItems(torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels), ids, ids)
 
 
 class Pictures(torch.utils.data.Dataset[tuple[Tensor, int]]):
