@@ -86,18 +86,21 @@ def least_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
     return tuple(seeds[:LEAST_SEEDS])
 
 
-def opening(groups: Sequence[str], seeds: Sequence[int]) -> list[list[Job]]:
-    """Bundles of the first round: the seeds that are needed of the most promising group, one by
-    one, then the first seed of every other group.
+def opening(
+    baseline: Sequence[str], groups: Sequence[str], seeds: Sequence[int], done: Collection[Job]
+) -> list[list[Job]]:
+    """Bundles of the first round: the most promising group and the baseline, one seed after the
+    other of those that are needed, then the first seed of every other group.
 
     Args:
-        groups: labels, the most promising first.
+        baseline: labels that gains are measured against.
+        groups: other labels, the most promising first.
         seeds: of every group, in their order.
+        done: jobs that need not be made again.
     """
-    if not groups:
-        return []
-    best, *others = groups
-    return [[(best, seed)] for seed in least_seeds(seeds)] + [[(one, seeds[0])] for one in others]
+    best, others = groups[:1], groups[1:]
+    bundles = [[(one, seed) for one in (*best, *baseline)] for seed in least_seeds(seeds)]
+    return _lacking([*bundles, *([(one, seeds[0])] for one in others)], done)
 
 
 def sequel(
@@ -118,6 +121,10 @@ def sequel(
     best, others = ranked[:1], ranked[1:]
     bundles = [[(one, seed) for one in (*baseline, *best)] for seed in seeds]
     bundles += [[(one, seed) for seed in seeds] for one in others]
+    return _lacking(bundles, done)
+
+
+def _lacking(bundles: Sequence[Sequence[Job]], done: Collection[Job]) -> list[list[Job]]:
     lacking = [[job for job in bundle if job not in done] for bundle in bundles]
     return [bundle for bundle in lacking if bundle]
 

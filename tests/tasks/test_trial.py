@@ -54,15 +54,15 @@ def test_steps_are_cut_only_as_far_as_needed_and_below_the_last_share_nothing_is
     monkeypatch.setattr(trial, "_short", lambda train: Cost(0.0, 1.0))
     tail = pace.Ending(10.0, 0.0)
     pace.note(tail, promote=True)
-    times = {share: 1.15 * (128 * share + 40 + 1.5 * 64 * share) for share in SHARES}
+    times = {share: 128 * share + 40 + 1.5 * 64 * share for share in SHARES}
     for share in SHARES:
-        settings = told(f"{int(10 + times[share] + 5)}s")
+        settings = told(f"{int(10 + 2 * times[share] + 5)}s")
         allowance = Allowance(settings, promote=True)
         assert suit.fn(allowance, bench, settings) == scaled(settings, share)
         assert allowance.share == share
-    settings = told(f"{int(10 + times[SHARES[-1]] - 5)}s")
+    settings = told(f"{int(10 + 2 * times[SHARES[-1]] - 5)}s")
     assert suit.fn(Allowance(settings, promote=True), bench, settings) == scaled(settings, 0.125)
-    settings = told(f"{int(10 + times[SHARES[-1]] / 2 - 5)}s")
+    settings = told(f"{int(10 + 1.15 * times[SHARES[-1]] / 2 - 5)}s")
     with pytest.raises(SettingsError, match="a run takes at least about"):
         suit.fn(Allowance(settings, promote=True), bench, settings)
 

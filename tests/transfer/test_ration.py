@@ -83,12 +83,14 @@ def test_a_longer_training_that_was_faster_costs_nothing_a_step():
 # order
 
 
-@given(GROUPS, SEEDS)
-def test_the_first_round_has_the_seeds_that_are_needed_first_and_each_group_once(groups, seeds):
-    bundles = ration.opening(groups, seeds)
-    needed = min(2, len(seeds))
-    assert bundles[:needed] == [[(groups[0], seed)] for seed in seeds[:needed]]
-    assert bundles[needed:] == [[(one, seeds[0])] for one in groups[1:]]
+@given(GROUPS, SEEDS, st.data())
+def test_the_first_round_has_what_a_decision_needs_first_and_each_group_once(groups, seeds, data):
+    needed = seeds[:2]
+    done = data.draw(st.sets(st.sampled_from([("scratch", seed) for seed in needed])))
+    bundles = ration.opening(["scratch"], groups, seeds, done)
+    for seed, bundle in zip(needed, bundles, strict=False):
+        assert bundle == [j for j in [(groups[0], seed), ("scratch", seed)] if j not in done]
+    assert bundles[len(needed) :] == [[(one, seeds[0])] for one in groups[1:]]
 
 
 def test_the_best_goes_on_with_the_baseline_then_the_second_best_with_all_its_seeds():
@@ -158,8 +160,8 @@ def test_a_whole_search_is_monotone_in_the_budget(groups, seeds, some, more, wor
     cost = {job: data.draw(st.floats(0.1, 30)) for job in jobs}
 
     def search(seconds):
-        start = [[("scratch", seed)] for seed in ration.least_seeds(seeds)]
-        bundles = [*start, *ration.opening(groups, seeds)]
+        first = ("scratch", seeds[0])
+        bundles = [[first], *ration.opening(["scratch"], groups, seeds, [first])]
         bundles += ration.sequel(["scratch"], groups, seeds, set(itertools.chain(*bundles)))
         count = ration.fitting([[cost[j] for j in b] for b in bundles], seconds, workers)
         return list(itertools.chain(*bundles[:count]))

@@ -1,11 +1,14 @@
 """Training within a budget: the most promising arms first, until the time is gone."""
 
+import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Any
 
 from tasks import advise as advisor
 from tasks import plan as planning
 from tasks.allowance import LEAST, Allowance
+from tasks.crew import Crew
 from tasks.refs import ArmRef, Divided, Ref, Source
 from tasks.trial import rest, stored
 from transfer import ration
@@ -13,23 +16,20 @@ from transfer.portfolio import Plan
 from transfer.ration import Job, Standing
 from transfer.settings import Settings
 
-if TYPE_CHECKING:
-    from flows.train import Crew
-
 
 def within(
     allowance: Allowance,
-    crew: "Crew",
+    crew: Crew,
     parts: dict[str, dict[str, Divided]],
     target: Divided,
     settings: Settings,
 ) -> tuple[list[Source], Ref, list[ArmRef]]:
     """Pretrain, ask the advisor, and train as many arms as there is time for.
 
-    Two seeds of the baseline and the first body come first, then two seeds of the most promising
-    method, the first seed of all others, and at last the other seeds of the best, one method after
-    the other. An arm that is still at work when the time is up keeps its checkpoint and is left
-    out, as is one whose seed the baseline lacks.
+    The first body comes first, and the baseline beside it; then, until there are two seeds of
+    each, the most promising method and the baseline, the first seed of all others, and at last
+    the other seeds of the best, one method after the other. An arm that is still at work when the
+    time is up keeps its checkpoint and is left out, as is one whose seed the baseline lacks.
 
     Raises:
         CrosstrainError: not even one seed of the baseline and of one method was there in time.
@@ -47,37 +47,63 @@ def within(
     return known, advised, rounds.train(ranked)
 
 
+@dataclass(frozen=True)
+class _UnderWay:
+    """An arm that is being trained."""
+
+    future: Any
+    since: float
+
+
 class _Rounds:
     """Trains bundles of arms, each as far as there is time, and knows what is done."""
 
-    def __init__(self, allowance: Allowance, crew: "Crew", settings: Settings) -> None:
+    def __init__(self, allowance: Allowance, crew: Crew, settings: Settings) -> None:
         self.allowance, self.crew, self.settings = allowance, crew, settings
         self.seeds = settings.adapt.seeds
         self.planned: list[Plan] = []
         self.known: list[Source] = []
         self.done: dict[Job, ArmRef] = {}
+        self._under_way: dict[Job, _UnderWay] = {}
 
     def pretrain(
         self, parts: dict[str, dict[str, Divided]], baselines: Sequence[Plan]
     ) -> list[Source]:
-        """The first body beside the baseline's arms; others have half of the time that is left."""
+        """The first body beside the baseline's arms; others have half of the time that is left.
+
+        The baseline's second seed begins only while a body is still at work: until there is a
+        decision at all, an arm that uses the body comes before it.
+        """
         self.planned = list(baselines)
         crew, late = self.crew, self.allowance.until(LEAST, needed=True)
         half = self.allowance.until(LEAST) - self.allowance.left(LEAST) / 2
         early = min(half, self.allowance.until(LEAST) - rest(self.allowance, self.settings))
         beside = min(len(baselines), crew.at_once - 1)
         (name, part), *others = parts.items()
-        first = crew.body(name, part, beside, late)
-        jobs = [(one.label, seed) for one in baselines for seed in ration.least_seeds(self.seeds)]
-        alone = self._start(jobs, [job for job in jobs if job[1] == self.seeds[0]])
-        more = [crew.body(name, part, beside, early) for name, part in others]
-        bodies = crew.done([first, *more])
-        self._finish(jobs, crew.done(alone))
+        started, labels = [crew.body(name, part, beside, late)], [one.label for one in baselines]
+        first, *second = [[(one, s) for one in labels] for s in ration.least_seeds(self.seeds)]
+        self._start(first, first)
+        started += [crew.body(name, part, beside, early) for name, part in others]
+        self._attend(started, [job for jobs in second for job in jobs])
+        bodies = crew.done(started)
         late_ones = [name for name, body in zip(parts, bodies, strict=True) if body is None]
         if bodies[0] is None:
             raise self.allowance.too_late()
         self.allowance.leave_out(late_ones, "no time to pretrain on it")
         return [body for body in bodies if body is not None]
+
+    def _attend(self, bodies: Sequence[Any], then: Sequence[Job]) -> None:
+        """Wait for bodies; when the arms beside them end before, start other ones."""
+        beside = {one.future for one in self._under_way.values()}
+        missing = set(bodies)
+        for future in self.crew.as_done([*bodies, *beside]):
+            missing.discard(future)
+            beside.discard(future)
+            if not missing:
+                return
+            if not beside and then:
+                self._start(then)
+                then = ()
 
     def train(self, ranked: Sequence[str]) -> list[ArmRef]:
         """All rounds; the arms that a decision can be made of.
@@ -88,7 +114,9 @@ class _Rounds:
         promising = planning.ordered(self.planned, self.settings, ranked)
         first = next(one for one in promising if one.sources)
         promising = [first, *(one for one in promising if one is not first)]
-        self._make(ration.opening([one.label for one in promising], self.seeds), needed=1)
+        labels = [one.label for one in promising]
+        known = {*self.done, *self._under_way}
+        self._make(ration.opening(self._baselines(), labels, self.seeds, known), needed=1)
         firsts = [self.done.get((one.label, self.seeds[0])) for one in promising]
         best = planning.by_validation([arm for arm in firsts if arm], self.settings)
         while bundles := ration.sequel(self._baselines(), best, self.seeds, self.done):
@@ -108,29 +136,34 @@ class _Rounds:
             there = stored(plans[job[0]], job[1], self.known, self.crew.shared)
             return 0.0 if there else self.allowance.cost(plans[job[0]], steps)
 
-        costs = [[cost(job) for job in bundle] for bundle in bundles]
-        time = self.allowance.left(len(self.done))
-        fit = ration.fitting(costs, time, self.crew.at_once, self.allowance.each)
-        count = max(fit, needed)
-        jobs = [job for bundle in bundles[:count] for job in bundle]
+        now = time.time()
+        ahead = [cost(job) - (now - one.since) for job, one in self._under_way.items()]
+        costs = [[max(0.0, left) for left in ahead], *([cost(j) for j in b] for b in bundles)]
+        left = self.allowance.left(len(self.done))
+        fit = ration.fitting(costs, left, self.crew.at_once, self.allowance.each)
+        count = max(fit - 1, needed)
         late = [job for bundle in bundles[:needed] for job in bundle]
-        self._finish(jobs, self.crew.done(self._start(jobs, late)))
+        self._start([job for bundle in bundles[:count] for job in bundle], late)
+        self._finish()
         return count
 
-    def _start(self, jobs: Sequence[Job], late: Sequence[Job]) -> list[object]:
+    def _start(self, jobs: Sequence[Job], late: Sequence[Job] = ()) -> None:
         """Start jobs; those without which there is no decision may be late."""
-        plans, arms = {one.label: one for one in self.planned}, len(self.done) + len(jobs)
-        untils = [self.allowance.until(arms, needed=job in late) for job in jobs]
-        return [
-            self.crew.arm(plans[label], seed, self.known, until)
-            for (label, seed), until in zip(jobs, untils, strict=True)
-        ]
+        plans = {one.label: one for one in self.planned}
+        arms = len(self.done) + len(self._under_way) + len(jobs)
+        for label, seed in jobs:
+            until = self.allowance.until(arms, needed=(label, seed) in late)
+            arm = self.crew.arm(plans[label], seed, self.known, until)
+            self._under_way[label, seed] = _UnderWay(arm, time.time())
 
-    def _finish(self, jobs: Sequence[Job], arms: Sequence[ArmRef | None]) -> None:
-        for job, arm in zip(jobs, arms, strict=True):
+    def _finish(self) -> None:
+        """Wait for all that was started."""
+        arms = self.crew.done([one.future for one in self._under_way.values()])
+        for job, arm in zip(self._under_way, arms, strict=True):
             if arm is not None:
                 self.done[job] = arm
                 self.allowance.observe(arm, self.settings.adapt.budget.steps)
+        self._under_way = {}
 
     def _decided(self, best: Sequence[str]) -> list[ArmRef]:
         """The arms that count, finalists first, and what is told of the others."""
