@@ -1,20 +1,23 @@
 """Frozen-feature arms: features computed once, beside features computed in every epoch.
 
-    python -m benchmarks.frozen [--epochs 30] [--items 2000]
+    python -m benchmarks.frozen [--epochs 30] [--rounds 3]
 
-A frozen residual network of width 16 and a linear head, on MNIST digits. "Recomputed" is the
-usual loop: every batch goes through the frozen body, without gradients, before the head's step.
-"Kept" is crosstrain's linear probe with one view and with eight augmented ones, the features
-computed within the time. All take turns. Writes frozen.json and frozen.md.
+Frozen bodies and a linear head, on MNIST digits: the demo's small residual network, and
+EfficientNet-Lite0 as an ImageNet package brings it, with fresh weights. "Recomputed" is the usual
+loop: every batch goes through the frozen body, without gradients, before the head's step. "Kept" is
+crosstrain's linear probe with one view and with eight augmented ones, the features computed within
+the time. All take turns. Writes frozen.json and frozen.md.
 """
 
 import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch.nn import functional
 
 from benchmarks.loops.common import CLASSES, digits, items
-from benchmarks.measure import in_turns, machine, middle, write
+from benchmarks.measure import Took, in_turns, machine, middle, write
 from transfer.arrays import TrainItems, normalisation
 from transfer.feed import batches, embed, to_input
 from transfer.fit import fit
@@ -25,71 +28,101 @@ from transfer.recipe import Budget, Recipe
 from transfer.weights import Knowledge
 
 BATCH = 64
-BODY = Body(name="resnet", options={"width": 16, "pool": True})
 
 
-def _network() -> Network:
-    return build(BODY, channels=1, classes=len(CLASSES), seed=0)
+@dataclass(frozen=True)
+class Case:
+    """A frozen body, and the pictures that it sees."""
+
+    body: Body
+    seen: TrainItems
+    recipe: Recipe
+
+    def network(self) -> Network:
+        """The body with a new head."""
+        return build(self.body, channels=1, classes=len(CLASSES), seed=0)
 
 
-def recomputed(seen: TrainItems, recipe: Recipe) -> None:
+BODIES = {
+    "residual network, width 16, 28 px": (2000, "resnet", {"width": 16, "pool": True}),
+    "EfficientNet-Lite0, 64 px": (320, "efficientnet_lite0", {"size": 64}),
+}
+"""By what is told: how many pictures, and the body."""
+
+
+def case(pictures: int, name: str, options: dict[str, object], epochs: int) -> Case:
+    """A body with so many digits, and as many steps as the epochs have."""
+    images, labels = digits()
+    seen = items(images[:pictures], labels[:pictures])
+    budget = Budget(steps=epochs * (pictures // BATCH), batch_size=BATCH)
+    recipe = Recipe(budget, AugmentPolicy(), normalisation(seen), len(CLASSES))
+    return Case(Body(name=name, options=options), seen, recipe)
+
+
+def recomputed(case: Case) -> None:
     """Every batch through the body, then one step of the head."""
-    network = _network().to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    network = case.network().to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(network.head.parameters(), lr=0.01, fused=True)
-    for rows in batches(len(seen), BATCH, 0, 0, recipe.budget.steps):
+    for rows in batches(len(case.seen), BATCH, 0, 0, case.recipe.budget.steps):
         with torch.no_grad():
-            features = network.backbone(to_input(seen.images[rows], recipe))
-        loss = functional.cross_entropy(network.head(features), seen.labels[rows])
+            features = network.backbone(to_input(case.seen.images[rows], case.recipe))
+        loss = functional.cross_entropy(network.head(features), case.seen.labels[rows])
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
 
 
-def kept(seen: TrainItems, recipe: Recipe, views: int) -> None:
+def kept(case: Case, views: int) -> None:
     """Features once, then crosstrain's loop over them."""
-    method = LinearProbe(views=views)
-    own = _network()
-    source = Knowledge("source", CLASSES, own.state_dict(), BODY, recipe.normal)
-    prepared = method.prepare(_network(), source, CLASSES)
+    method, own = LinearProbe(views=views), case.network()
+    source = Knowledge("source", CLASSES, own.state_dict(), case.body, case.recipe.normal)
+    prepared = method.prepare(case.network(), source, CLASSES)
     network = prepared.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     plain = views == 1
-    features = embed(network, seen.images, 0 if plain else views, recipe, 0)
-    fit(method, prepared, seen, recipe, seed=0, features=features)
+    features = embed(network, case.seen.images, 0 if plain else views, case.recipe, 0)
+    fit(method, prepared, case.seen, case.recipe, seed=0, features=features)
+
+
+def table(taken: Mapping[str, Mapping[str, Sequence[Took]]]) -> list[str]:
+    """Medians of CPU-seconds by body, and how many times as fast as recomputing."""
+    lines = ["| body | features | CPU-seconds | times as fast |", "|---|---|---|---|"]
+    for body, times in taken.items():
+        figures = {name: middle(took) for name, took in times.items()}
+        first = next(iter(figures.values()))
+        lines += [
+            f"| {body} | {name} | {took.cpu:.2f} | {first.cpu / took.cpu:.1f} |"
+            for name, took in figures.items()
+        ]
+    return lines
+
+
+def measured(one: Case, rounds: int) -> dict[str, list[Took]]:
+    """What each way takes, in turns."""
+    work = {
+        "recomputed in every epoch": lambda: recomputed(one),
+        "kept, one view": lambda: kept(one, 1),
+        "kept, eight augmented views": lambda: kept(one, 8),
+    }
+    return in_turns(work, rounds)
 
 
 def main() -> None:
     """Measure, and write both files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--items", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    images, labels = digits()
-    seen, told = items(images[: asked.items], labels[: asked.items]), machine()
-    steps = asked.epochs * (asked.items // BATCH)
-    budget = Budget(steps=steps, batch_size=BATCH)
-    recipe = Recipe(budget, AugmentPolicy(), normalisation(seen), len(CLASSES))
-    taken = in_turns(
-        {
-            "recomputed in every epoch": lambda: recomputed(seen, recipe),
-            "kept, one view": lambda: kept(seen, recipe, 1),
-            "kept, eight augmented views": lambda: kept(seen, recipe, 8),
-        },
-        asked.rounds,
-    )
-    figures = {name: middle(times) for name, times in taken.items()}
-    first = figures["recomputed in every epoch"]
+    told = machine()
+    taken = {
+        name: measured(case(*body, asked.epochs), asked.rounds) for name, body in BODIES.items()
+    }
     lines = [
-        f"{told['processor']}, load {told['load']} before, one thread. {asked.items} pictures, "
-        f"{asked.epochs} epochs; medians of {asked.rounds} rounds in turns.",
+        f"{told['processor']}, load {told['load']} before, one thread. {asked.epochs} epochs of "
+        + " and ".join(f"{n:,} pictures" for n, *_ in BODIES.values())
+        + f"; medians of {asked.rounds} rounds in turns.",
         "",
-        "| features | CPU-seconds | times as fast |",
-        "|---|---|---|",
-        *(
-            f"| {name} | {took.cpu:.2f} | {first.cpu / took.cpu:.1f} |"
-            for name, took in figures.items()
-        ),
+        *table(taken),
     ]
     write("frozen", {"machine": told, **vars(asked), "taken": taken}, "\n".join([*lines, ""]))
 

@@ -23,7 +23,7 @@ from transfer import calibrate, checkpoint, folds, label_free, registry, validat
 from transfer.arrays import PoolItems, TrainItems
 from transfer.checkpoint import Keeper
 from transfer.feed import logits
-from transfer.fit import History
+from transfer.history import History
 from transfer.images import taken
 from transfer.label_free import Arrays
 from transfer.method import Method, known

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import repeat
 
 import torch
@@ -21,9 +21,11 @@ from transfer.feed import (
     source_batch,
     training_batch,
 )
+from transfer.history import History
 from transfer.images import Images
 from transfer.method import Batch, Method, Prepared
 from transfer.network import Network
+from transfer.optimiser import Average, optimiser
 from transfer.recipe import Recipe, one_cycle
 
 
@@ -36,24 +38,6 @@ class Watch:
     patience: int
     score: Callable[[Network, Images, Recipe], Tensor] = logits
     """Gives class scores (N, K) of the items' images."""
-
-
-@dataclass
-class History:
-    """Curves of a training run: step numbers from 1, mean losses over samples since the last."""
-
-    step: list[int] = field(default_factory=list)
-    loss: list[float] = field(default_factory=list)
-    validation_step: list[int] = field(default_factory=list)
-    validation_loss: list[float] = field(default_factory=list)
-    validation_accuracy: list[float] = field(default_factory=list)
-
-    def add(self, phase: "History") -> None:
-        """Append the curves of a later phase, its steps counted from the end of this one."""
-        done = self.step[-1] if self.step else 0
-        for name, values in vars(phase).items():
-            later = [done + v for v in values] if name.endswith("step") else values
-            getattr(self, name).extend(later)
 
 
 @dataclass(frozen=True)
@@ -75,34 +59,6 @@ def _on(device: str, method: Method, beside: Beside) -> Beside:
         replace(source, items=resident(source.items, device)) if source else None,
         resident(pool, device) if pool else None,
     )
-
-
-def _optimiser(prepared: Prepared, decay: float) -> torch.optim.AdamW:
-    groups = []
-    for parameters, rate in prepared.rates:
-        for is_matrix in (True, False):
-            chosen = [p for p in parameters if (p.dim() > 1) == is_matrix]
-            if chosen:
-                groups.append(
-                    {"params": chosen, "peak": rate, "weight_decay": decay if is_matrix else 0.0}
-                )
-    return torch.optim.AdamW(groups, lr=0.0, fused=True)
-
-
-class _Average:
-    """Exponential moving average of every tensor of a network and of what is trained beside it,
-    started late."""
-
-    def __init__(self, decay: float, state: dict[str, Tensor] | None = None) -> None:
-        self.decay, self.state = decay, state or {}
-
-    def update(self, tensors: dict[str, Tensor]) -> None:
-        known = [n for n, t in tensors.items() if t.is_floating_point() and n in self.state]
-        if known:
-            mine, now = [self.state[n] for n in known], [tensors[n].detach() for n in known]
-            torch._foreach_lerp_(mine, now, 1 - self.decay)
-        for name in tensors.keys() - set(known):
-            self.state[name] = tensors[name].detach().clone()
 
 
 def _smooth(targets: Tensor, share: float) -> Tensor:
@@ -207,13 +163,14 @@ class _Loop:
         self.method, self.prepared, self.items = method, prepared, resident(items, device)
         self.recipe, self.seed = recipe, seed
         self.features = None if features is None else features.to(device)
+        self._targets = None if features is None else self._smoothed(self.items.labels).to(device)
         self.beside = _on(device, method, beside)
         self.network = prepared.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         prepared.helpers.to(device)
         prepared.reference = {name: t.to(device) for name, t in prepared.reference.items()}
         decay = recipe.budget.weight_decay if prepared.decays else 0.0
-        self.optimiser = _optimiser(prepared, decay)
-        self.average = _Average(recipe.budget.average)
+        self.optimiser = optimiser(prepared, decay)
+        self.average = Average(recipe.budget.average)
         self.best: dict[str, Tensor] = {}
         self.history = History()
         self.step = 0
@@ -254,19 +211,21 @@ class _Loop:
         if not len(rows):
             empty = self.items.images[:0].to(self.recipe.machine.device).float()
             return Batch(empty, empty.new_zeros(0, self.recipe.classes))
-        if self.features is None:
-            batch = training_batch(self.items, rows, self.recipe, self.seed, self.step)
-        else:
-            batch = self._embedded(rows)
+        if self.features is not None:
+            return self._embedded(rows)
+        batch = training_batch(self.items, rows, self.recipe, self.seed, self.step)
         return replace(batch, targets=_smooth(batch.targets, self.recipe.budget.label_smoothing))
 
+    def _smoothed(self, labels: Tensor) -> Tensor:
+        targets = functional.one_hot(labels, self.recipe.classes).float()
+        return _smooth(targets, self.recipe.budget.label_smoothing)
+
     def _embedded(self, rows: Tensor) -> Batch:
-        assert self.features is not None
+        assert self.features is not None and self._targets is not None
         views = torch.randint(
             len(self.features), (len(rows),), generator=generator(self.seed, self.step, 3)
         )
-        targets = functional.one_hot(self.items.labels[rows], self.recipe.classes).float()
-        return Batch(self.features[views, rows], targets.to(self.features.device))
+        return Batch(self.features[views, rows], self._targets[rows])
 
     def _learn(self) -> None:
         """Switch to training what is trained; a walk over all modules, so not at every step."""

@@ -8,7 +8,8 @@ from pydantic import Field
 from transfer import checkpoint
 from transfer.arrays import TrainItems, normalisation
 from transfer.checkpoint import Keeper
-from transfer.fit import History, Watch, fit
+from transfer.fit import Watch, fit
+from transfer.history import History
 from transfer.methods.scratch import Scratch
 from transfer.modalities.image.augment import AugmentPolicy
 from transfer.network import Body, Network, build

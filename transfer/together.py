@@ -21,7 +21,8 @@ from torch.nn.parallel import DistributedDataParallel
 from transfer.arrays import TrainItems
 from transfer.checkpoint import Keeper
 from transfer.feed import logits
-from transfer.fit import History, Watch, fit
+from transfer.fit import Watch, fit
+from transfer.history import History
 from transfer.images import Images, taken
 from transfer.method import Batch, Method, Prepared
 from transfer.network import Network

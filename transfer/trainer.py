@@ -11,7 +11,8 @@ from torch import Tensor
 from transfer.arrays import PoolItems, SourceItems, TrainItems
 from transfer.checkpoint import Keeper
 from transfer.features import Features
-from transfer.fit import Beside, History, fit
+from transfer.fit import Beside, fit
+from transfer.history import History
 from transfer.method import Job, Method, Prepared, Trained
 from transfer.modalities.image.spec import ImageLimits, ImageSpec
 from transfer.network import Body, Network
