@@ -7,7 +7,6 @@ Shapes: N pictures, C channels, H x W pixels.
 """
 
 import hashlib
-import itertools
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transfer.errors import DataRefusedError
+from transfer.rows import Rows
 
 IN_MEMORY = 2**26
 """Bytes of pictures up to which a set of items is kept in memory."""
@@ -100,8 +100,7 @@ class DiskImages:
             files: with pictures of one shape.
             rows: (N,) among the pictures of all files, one file after the other.
         """
-        self._files, self._rows = tuple(files), rows
-        self._first = np.cumsum([0, *map(len, files)])
+        self._files, self._rows = tuple(files), Rows(rows, [len(file) for file in files])
         self.shape = torch.Size((len(rows), *files[0].shape[1:]))
 
     def __len__(self) -> int:
@@ -111,11 +110,10 @@ class DiskImages:
         """Read pictures (M, C, H, W): row numbers, N booleans or a slice."""
         wanted = self._rows[rows if isinstance(rows, slice) else rows.cpu().numpy()]
         if len(self._files) == 1:
-            return torch.from_numpy(self._files[0].read(wanted))
+            return torch.from_numpy(self._files[0].read(wanted.numbers))
         found = np.empty((len(wanted), *self.shape[1:]), np.uint8)
-        part = np.searchsorted(self._first, wanted, side="right") - 1
-        for k in np.unique(part).tolist():
-            found[part == k] = self._files[k].read(wanted[part == k] - self._first[k])
+        for k, own, rows_within in wanted.by_table():
+            found[own] = self._files[k].read(rows_within)
         return torch.from_numpy(found)
 
     def split(self, size: int) -> Iterator[Tensor]:
@@ -124,21 +122,19 @@ class DiskImages:
 
     def take(self, rows: NDArray[np.integer]) -> "DiskImages":
         """Choose among them, and read nothing."""
-        return DiskImages(self._files, self._rows[rows])
+        return DiskImages(self._files, self._rows.numbers[rows])
 
     def digest(self) -> str:
         """A hash of which pictures these are, without reading them."""
         found = hashlib.sha256("\n".join(one.identity() for one in self._files).encode())
-        found.update(self._rows.tobytes())
+        found.update(self._rows.numbers.tobytes())
         return found.hexdigest()
 
     @classmethod
     def joined(cls, parts: Sequence["DiskImages"]) -> "DiskImages":
         """The pictures of several, one after the other."""
         files = [file for part in parts for file in part._files]
-        ahead = itertools.accumulate((int(part._first[-1]) for part in parts), initial=0)
-        moved = [one._rows.astype(np.int64) + n for one, n in zip(parts, ahead, strict=False)]
-        return cls(files, np.concatenate(moved))
+        return cls(files, Rows.joined([part._rows for part in parts]).numbers)
 
 
 Images = Tensor | DiskImages

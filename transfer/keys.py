@@ -3,7 +3,6 @@
 A name takes some hundred bytes in memory, and training needs none of them.
 """
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from transfer.rows import Rows
 from transfer.stored import PART, Items, chosen, parts
 
 IN_MEMORY = 20_000
@@ -54,14 +54,14 @@ class StoredKeys:
             tables: of names.
             rows: (N,) among the rows of all tables, one table after the other.
         """
-        self._tables, self._rows = tuple(tables), rows
-        self._first = np.cumsum([0, *(len(table.items) for table in tables)])
+        self._tables = tuple(tables)
+        self._rows = Rows(rows, [len(table.items) for table in tables])
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, rows: Any) -> "StoredKeys":
-        return StoredKeys(self._tables, self._rows[rows])
+        return StoredKeys(self._tables, self._rows.numbers[rows])
 
     def __iter__(self) -> Iterator[str]:
         for start in range(0, len(self), PART):
@@ -76,27 +76,24 @@ class StoredKeys:
 
     def among(self, values: set[str]) -> NDArray[np.bool_]:
         """Say of each whether it is one of these."""
-        return np.concatenate([table.among(values) for table in self._tables])[self._rows]
+        return np.concatenate([table.among(values) for table in self._tables])[self._rows.numbers]
 
-    def _read(self, rows: NDArray[np.integer]) -> NDArray[np.object_]:
+    def _read(self, rows: Rows) -> NDArray[np.object_]:
         found = np.empty(len(rows), dtype=object)
-        part = np.searchsorted(self._first, rows, side="right") - 1
-        for k in np.unique(part).tolist():
-            found[part == k] = self._tables[k].of(rows[part == k] - self._first[k])
+        for k, own, rows_within in rows.by_table():
+            found[own] = self._tables[k].of(rows_within)
         return found
 
     def marked(self, prefix: str) -> "StoredKeys":
         """The same names after a prefix."""
         own = [_Names(one.items, one.columns, prefix + one.prefix) for one in self._tables]
-        return StoredKeys(own, self._rows)
+        return StoredKeys(own, self._rows.numbers)
 
     @classmethod
     def joined(cls, several: Sequence["StoredKeys"]) -> "StoredKeys":
         """The names of several, one after the other."""
         tables = [table for one in several for table in one._tables]
-        ahead = itertools.accumulate((int(one._first[-1]) for one in several), initial=0)
-        moved = [one._rows.astype(np.int64) + n for one, n in zip(several, ahead, strict=False)]
-        return cls(tables, np.concatenate(moved))
+        return cls(tables, Rows.joined([one._rows for one in several]).numbers)
 
 
 Keys = NDArray[np.str_] | StoredKeys
