@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from transfer.errors import SettingsError
 from transfer.images import Images
-from transfer.stored import PART, Items, chosen, parts
+from transfer.stored import PART, Items, chosen, first_filled, parts
 
 THUMB = 16  # side of a thumbnail, in pixels
 MAX_PAIRS = 100_000  # a search that finds this many stops: the limit says nothing about this data
@@ -53,12 +53,7 @@ def file_hashes(items: pd.DataFrame) -> pd.Series:
     return items["sha256"].where(items["format"] != "array", "")
 
 
-def _keys(items: pd.DataFrame) -> pd.Series:
-    return items["group"].where(items["group"] != "", items["pixels"])
-
-
 _READ = {"sha256": ("sha256", "format"), "key": ("group", "pixels")}
-_VALUES = {"sha256": file_hashes, "key": _keys}
 
 
 def hashes(items: Items, column: str) -> NDArray[np.uint64]:
@@ -75,8 +70,9 @@ def hashes(items: Items, column: str) -> NDArray[np.uint64]:
         `BLANK` for an empty value, and for no other.
     """
     found = np.empty(len(items), np.uint64)
-    for rows, part in parts(items, *_READ.get(column, (column,))):
-        values = _VALUES[column](part) if column in _VALUES else part[column]
+    names = _READ.get(column, (column,))
+    for rows, part in parts(items, *names):
+        values = file_hashes(part) if column == "sha256" else first_filled(part, *names)
         numbers = pd.util.hash_array(values.to_numpy(object), categorize=False)
         numbers[numbers == BLANK] = 1
         found[rows] = np.where(values == "", BLANK, numbers)

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from transfer.rows import Rows
-from transfer.stored import PART, Items, chosen, parts
+from transfer.stored import PART, Items, chosen, first_filled, parts
 
 IN_MEMORY = 20_000
 """Names up to which those of a set of items are kept in memory."""
@@ -38,9 +38,7 @@ class _Names:
         return np.concatenate(found)
 
     def _told(self, part: pd.DataFrame) -> NDArray[np.object_]:
-        own = part[self.columns[0]]
-        for column in self.columns[1:]:
-            own = own.where(own != "", part[column])
+        own = first_filled(part, *self.columns)
         return np.array([self.prefix + name for name in own], dtype=object)
 
 

@@ -70,6 +70,14 @@ def _cut(items: pd.DataFrame, names: Sequence[str]) -> Iterator[pd.DataFrame]:
         yield items[list(names)].iloc[start : start + PART].reset_index(drop=True)
 
 
+def first_filled(items: pd.DataFrame, *names: str) -> pd.Series:
+    """Of each row (N), what stands in the first of some columns that is not empty, else ''."""
+    found: pd.Series = items[names[0]]
+    for name in names[1:]:
+        found = found.where(found != "", items[name])
+    return found
+
+
 def numbers(items: Items, name: str) -> NDArray[np.int32]:
     """A column of whole numbers (N), none of which is beyond 2 ** 31."""
     found = np.empty(len(items), np.int32)

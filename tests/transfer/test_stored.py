@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transfer import stored
-from transfer.stored import StoredItems, Writer, chosen, numbers, parts
+from transfer.stored import StoredItems, Writer, chosen, first_filled, numbers, parts
 
 KINDS = {"id": "str", "label": "int64"}
 
@@ -45,3 +45,10 @@ def test_some_rows_and_whole_columns_can_be_asked_for(tmp_path, monkeypatch):
     assert found["id"].to_dict() == {3: "3", 4: "4", 9: "9"}
     assert len(chosen(items, np.array([], np.int64), "id")) == 0
     assert items["id"].tolist() == table(10)["id"].tolist()
+
+
+def test_the_first_column_that_is_filled_is_told():
+    items = pd.DataFrame({"a": ["x", "", "", ""], "b": ["y", "y", "", ""], "c": [*"zzz", ""]})
+    assert first_filled(items, "a", "b", "c").tolist() == ["x", "y", "z", ""]
+    assert first_filled(items, "b").tolist() == ["y", "y", "", ""]
+    assert items["a"].tolist() == ["x", "", "", ""]
