@@ -70,13 +70,19 @@ def hashes(items: Items, column: str) -> NDArray[np.uint64]:
         `BLANK` for an empty value, and for no other.
     """
     found = np.empty(len(items), np.uint64)
+    for rows, part in hashes_in_parts(items, column):
+        found[rows] = part
+    return found
+
+
+def hashes_in_parts(items: Items, column: str) -> Iterator[tuple[slice, NDArray[np.uint64]]]:
+    """Give `hashes`, some rows at a time: where the rows are among all, and their numbers."""
     names = _READ.get(column, (column,))
     for rows, part in parts(items, *names):
         values = file_hashes(part) if column == "sha256" else first_filled(part, *names)
         numbers = pd.util.hash_array(values.to_numpy(object), categorize=False)
         numbers[numbers == BLANK] = 1
-        found[rows] = np.where(values == "", BLANK, numbers)
-    return found
+        yield rows, np.where(values == "", BLANK, numbers)
 
 
 def repeated(values: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -7,6 +7,7 @@ not, so that every expectation is about one column and every failure can name it
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from transfer import split as splitting
-from transfer.duplicates import BLANK, hashes, linked_sets, repeated
+from transfer.duplicates import BLANK, hashes, hashes_in_parts, linked_sets, repeated
 from transfer.errors import DataRefusedError
 from transfer.labels import relate
 from transfer.sample import COLUMNS, Manifest
-from transfer.stored import PART, Items, chosen, numbers, parts
+from transfer.stored import Items, chosen, numbers, parts
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,11 @@ def items_tables(data: Scanned, target: Scanned | None = None) -> Iterator[pd.Da
         told += [("in_target", nothing), ("held_out", nothing)]
     else:
         told += [("in_target", _in_target(items, target)), ("held_out", _held_out(data, target))]
-    for rows, part in parts(items, *COLUMNS):
-        yield part.assign(**{name: flaw.of(rows) for name, flaw in told})
+
+    def described(rows: slice, part: pd.DataFrame) -> pd.DataFrame:
+        return part.assign(**{name: flaw.of(rows) for name, flaw in told})
+
+    yield from starmap(described, parts(items, *COLUMNS))  # holds no part while the next is read
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,7 @@ def _others(rows: NDArray[np.int64], sets: NDArray[np.integer], values: Sequence
 
 
 def _in_target(items: Items, target: Scanned) -> _Flaw:
-    rows, theirs = _equal(items, target.manifest.items, np.arange(len(target.manifest)))
+    rows, theirs = _equal(items, target.manifest.items, np.ones(len(target.manifest), bool))
     names = chosen(target.manifest.items, np.unique(theirs), "id")["id"]
     return _Flaw(rows, names.loc[pd.Index(theirs)].tolist())
 
@@ -139,7 +143,7 @@ def _held_out(data: Scanned, target: Scanned) -> _Flaw:
     if target.split is None:
         return _Flaw(np.empty(0, np.int64), [])
     side = target.split["split"]
-    judged = np.flatnonzero(side.isin(["val", "test"]))
+    judged = side.isin(["val", "test"]).to_numpy(bool)
     rows, theirs = _equal(data.manifest.items, target.manifest.items, judged)
     if data.split is not None:
         used = (data.split["split"] != splitting.EXCLUDED).to_numpy()[rows]
@@ -148,7 +152,7 @@ def _held_out(data: Scanned, target: Scanned) -> _Flaw:
 
 
 def _equal(
-    items: Items, others: Items, counted: NDArray[np.int64]
+    items: Items, others: Items, counted: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows of the items that equal one of the counted others, and the row of the last such.
 
@@ -156,16 +160,29 @@ def _equal(
     """
     found = np.full(len(items), -1, np.int32)
     for column in ("sha256", "pixels"):
-        known = hashes(others, column)[counted]
-        order = np.argsort(known, kind="stable")
-        known, values = known[order], hashes(items, column)
-        for start in range(0, len(values) if len(known) else 0, PART):
-            part = values[start : start + PART]
-            place = np.searchsorted(known, part, side="right") - 1
-            same = (known[place] == part) & (part != BLANK)
-            found[start : start + PART][same] = counted[order[place[same]]]
+        _mark_equal(found, items, others, column, counted)
     rows = np.flatnonzero(found >= 0)
     return rows, found[rows].astype(np.int64)
+
+
+def _mark_equal(
+    found: NDArray[np.int32],
+    items: Items,
+    others: Items,
+    column: str,
+    counted: NDArray[np.bool_],
+) -> None:
+    """Write to each item (N) that equals a counted other in a column the row of the last such."""
+    if not len(others):
+        return
+    known = hashes(others, column)
+    known[~counted] = BLANK
+    order = np.argsort(known, kind="stable").astype(np.int32)
+    known.sort()
+    for rows, part in hashes_in_parts(items, column):
+        place = np.searchsorted(known, part, side="right") - 1
+        same = (part != BLANK) & (known[place] == part)
+        found[rows][same] = order[place[same]]
 
 
 def classes_table(manifest: Manifest) -> pd.DataFrame:

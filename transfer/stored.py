@@ -3,6 +3,7 @@
 Columns of Python strings take hundreds of bytes an item, so no step holds one of all items.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -59,10 +60,12 @@ Items = pd.DataFrame | StoredItems
 
 def parts(items: Items, *names: str) -> Iterator[tuple[slice, pd.DataFrame]]:
     """Columns of all items, some rows at a time: where the rows are among all, and a table."""
-    start = 0
-    for part in items.parts(names) if isinstance(items, StoredItems) else _cut(items, names):
-        yield slice(start, start + len(part)), part
-        start += len(part)
+    found = items.parts(names) if isinstance(items, StoredItems) else _cut(items, names)
+    return map(_placed, itertools.count(0, PART), found)
+
+
+def _placed(start: int, part: pd.DataFrame) -> tuple[slice, pd.DataFrame]:
+    return slice(start, start + len(part)), part
 
 
 def _cut(items: pd.DataFrame, names: Sequence[str]) -> Iterator[pd.DataFrame]:

@@ -122,6 +122,32 @@ def test_a_source_item_equal_to_a_target_item_is_named_by_picture_and_by_file():
     assert table["held_out"].tolist() == ["test", "", "", ""]
 
 
+@given(rows, rows)
+def test_equal_items_of_a_target_agree_with_a_naive_search(drawn, others):
+    source, target = (
+        scanned(
+            [(f"{name}{i}", r["pixels"], {"sha256": r["sha256"]}) for i, r in enumerate(several)],
+            [r["side"] for r in several],
+        )
+        for name, several in (("s", drawn), ("t", others))
+    )
+
+    def last(item, sides):
+        """The last equal target item on these sides; the same picture goes before the same file."""
+        for key in ("pixels", "sha256"):
+            equal = [i for i, r in enumerate(others) if r[key] == item[key] and r["side"] in sides]
+            if equal:
+                return equal[-1]
+        return None
+
+    anywhere = [last(r, split.NAMES) for r in drawn]
+    judged = [None if r["side"] == "excluded" else last(r, ("val", "test")) for r in drawn]
+    table = items_table(source, target)
+    assert table["in_target"].tolist() == ["" if i is None else f"t{i}" for i in anywhere]
+    sides = ["" if i is None else others[i]["side"] for i in judged]
+    assert table["held_out"].tolist() == sides
+
+
 @pytest.mark.parametrize("ids", ["ac", "abc", "a"])
 def test_a_split_of_another_manifest_is_refused(tmp_path, ids):
     data = scanned([("a", "p", {}), ("b", "q", {})])

@@ -1,8 +1,12 @@
 """What a picture takes in memory, measured as the peak of a process of its own."""
 
+import tracemalloc
+
 import pytest
 
 from benchmarks import memory
+from transfer.flaws import Scanned, items_tables
+from transfer.stored import PART
 
 LIMIT = 50  # bytes a picture
 BUFFERS = 2**25  # what comes and goes with a part of a table, whatever the number of pictures
@@ -22,6 +26,23 @@ def test_splitting_and_loading_take_few_bytes_a_picture(tmp_path):
     small, large = memory.measured(["split target", "load"], folders)
     grown = large["bytes"] - small["bytes"]
     assert grown < LIMIT * (sizes[1] - sizes[0]) + BUFFERS
+
+
+def test_validating_holds_few_numbers_an_item(tmp_path):
+    def peak(items):
+        """Bytes that Python and NumPy hold at most until the first flaws are told."""
+        names = "source", "target"
+        for name in names:
+            memory.make(tmp_path / f"{items}" / name, items, name)
+        source, target = (Scanned.load(tmp_path / f"{items}" / name) for name in names)
+        tracemalloc.start()
+        next(items_tables(source, target))
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    few, many = 2 * PART, 6 * PART
+    assert peak(many) - peak(few) < 32 * (many - few)  # of items in each of both
 
 
 @pytest.mark.slow
