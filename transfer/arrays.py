@@ -159,14 +159,13 @@ def _first_of_set(items: Items) -> NDArray[np.int32]:
     So a set has one key whatever the order of the items. Where all of a set have the same, as a
     group without copies has, each item keeps its own row.
     """
-    sets, rows = linked_sets(items), np.arange(len(items), dtype=np.int32)
-    own, some = hashes(items, "key"), np.zeros(len(items), np.int32)
-    some[sets] = rows  # of each set, any row
+    sets, own = linked_sets(items), hashes(items, "key")
     torn = [np.empty(0, np.int32)]
     for start in range(0, len(items), PART):
-        part = sets[start : start + PART]
-        torn.append(np.unique(part[own[start : start + PART] != own[some[part]]]))
-    del own, some
+        first = sets[start : start + PART]
+        torn.append(np.unique(first[own[start : start + PART] != own[first]]))
+    del own
+    rows = np.arange(len(items), dtype=np.int32)
     inside = np.flatnonzero(among(sets, np.unique(np.concatenate(torn))))
     if len(inside):
         key = pd.Series(keys.of_groups(items, inside).tolist(), index=inside)

@@ -91,12 +91,17 @@ def repeated(values: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.
     Returns:
         M rows, ascending, and M codes from 0, equal where the values are.
     """
-    ordered = np.sort(values)
-    again = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    again = again[again != BLANK]
-    del ordered
-    rows = np.flatnonzero(among(values, again))
+    halves = values.view(np.uint32)[::2]  # sorting them takes half the memory
+    rows = np.flatnonzero(among(halves, _twice(halves)) & (values != BLANK))
+    again = _twice(values[rows])
+    rows = rows[among(values[rows], again)]
     return rows, np.searchsorted(again, values[rows])
+
+
+def _twice(values: NDArray[Any]) -> NDArray[Any]:
+    """The values that occur twice or more, each once and ascending."""
+    ordered = np.sort(values)
+    return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
 
 
 def among(values: NDArray[Any], known: NDArray[Any]) -> NDArray[np.bool_]:
@@ -122,7 +127,7 @@ def linked_sets(items: Items) -> NDArray[np.int32]:
         items: a manifest's items, N rows.
 
     Returns:
-        N integers from 0 to N - 1, equal within a set and nowhere else.
+        N integers: of each item the row of the first of its set.
     """
     sets = _grouped(items)
     edges, first = [], 0

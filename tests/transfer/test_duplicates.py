@@ -152,8 +152,14 @@ def test_linked_sets_are_the_connected_components(rows):
         expected = [
             min([expected[j] for j, y in enumerate(rows) if belong_together(x, y)]) for x in rows
         ]
-    found = linked_sets(items)
-    assert len(found) == len(rows)
-    assert {(e, f) for e, f in zip(expected, found.tolist(), strict=True)} == {
-        (e, found[e]) for e in set(expected)
-    }
+    assert linked_sets(items).tolist() == expected
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3))))
+def test_what_occurs_twice_is_found_also_where_half_of_its_bits_are_those_of_others(halves):
+    values = np.array([high << 32 | low for high, low in halves], np.uint64)
+    rows, codes = duplicates.repeated(values)
+    numbers = values.tolist()
+    again = sorted(v for v in set(numbers) if v != duplicates.BLANK and numbers.count(v) > 1)
+    assert rows.tolist() == [row for row, v in enumerate(numbers) if v in again]
+    assert codes.tolist() == [again.index(v) for v in numbers if v in again]
