@@ -61,14 +61,14 @@ class _Normalised(torch.autograd.Function):
         slope = weight * scale.square() * of_product
         level = weight * scale * of_dy - slope * mean
         shape = (1, -1, *(1 for _ in x.shape[2:]))
-        dx = torch.addcmul(dx - level.view(shape).to(dx), x, slope.view(shape).to(x), value=-1)
+        dx.sub_(level.view(shape).to(dx)).addcmul_(x, slope.view(shape).to(x), value=-1)
         return dx, dweight, dbias, None
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean (C), variance (C) and number of values a channel (1), over all processes."""
-    dims = [d for d in range(x.dim()) if d != 1]
-    variance, mean = torch.var_mean(x.float(), dims, correction=0)
+    # As torch's own normalisation does: var_mean takes ten times as long in channels-last order.
+    mean, variance = torch.ops.aten.batch_norm_update_stats(x.float(), None, None, 0.0)
     own = torch.cat([mean, variance, mean.new_tensor([x.numel() / x.shape[1]])]).double()
     every = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
     distributed.all_gather(every, own)
