@@ -378,8 +378,8 @@ def main() -> None:
             "load": load,
             "repeats": asked.repeats,
             "arm steps": asked.arm_steps,
+            "pretraining": pretraining(settings, asked.repeats),  # before anything of Ray's is left
             "arms": arms(settings, asked.repeats),
-            "pretraining": pretraining(settings, asked.repeats),
             "rates": rates(settings),
         }
     write("scale", told, table(told))
