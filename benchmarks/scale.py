@@ -36,7 +36,6 @@ FOLDS = 2
 SIZES = (64,)
 LAYOUTS = {
     "this process, 1 thread": (0, 1),
-    "this process, 2 threads": (0, 2),
     "torchrun, 1 process of 1 thread": (1, 1),
     "torchrun, 2 processes of 1 thread": (2, 1),
 }

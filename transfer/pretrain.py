@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from pydantic import Field
 
 from transfer import checkpoint
@@ -16,6 +17,7 @@ from transfer.network import Body, Network, build
 from transfer.normal import Normalisation
 from transfer.recipe import Budget, Machine, Recipe
 from transfer.section import Section
+from transfer.threads import worthwhile
 from transfer.weights import Knowledge
 
 
@@ -71,12 +73,15 @@ def pretrain(
 ) -> KnowledgeCard:
     """Train on the source with early stopping and write the network and its card to ``out``.
 
-    ``loop`` is the training loop: that of one process, or `transfer.together.fit_together`.
+    ``loop`` is the training loop: that of one process, or `transfer.together.fit_together`. It gets
+    as many of this thread's numeric threads as a step keeps busy.
     """
     method = Scratch(learning_rate=settings.learning_rate)
     network = build(
         body, channels=items.images.shape[1], classes=len(class_names), seed=settings.seed
     )
+    worth = worthwhile(network, items.images.shape[1:], settings.budget.batch_size)
+    torch.set_num_threads(min(torch.get_num_threads(), worth))  # of what the caller leaves
     recipe = Recipe(
         settings.budget, settings.augment, normalisation(items), len(class_names), machine
     )
