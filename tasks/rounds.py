@@ -1,7 +1,7 @@
 """Training within a budget: the most promising arms first, until the time is gone."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +52,8 @@ class _UnderWay:
     """An arm that is being trained."""
 
     future: Any
-    since: float
+    ends: float
+    """When it is expected to, in seconds since the epoch."""
 
 
 class _Rounds:
@@ -82,7 +83,7 @@ class _Rounds:
         (name, part), *others = parts.items()
         started, labels = [crew.body(name, part, beside, late)], [one.label for one in baselines]
         first, *second = [[(one, s) for one in labels] for s in ration.least_seeds(self.seeds)]
-        self._start(first, first)
+        self._start(self._costs(first), first)
         started += [crew.body(name, part, beside, early) for name, part in others]
         self._attend(started, [job for jobs in second for job in jobs])
         bodies = crew.done(started)
@@ -102,7 +103,7 @@ class _Rounds:
             if not missing:
                 return
             if not beside and then:
-                self._start(then)
+                self._start(self._costs(then))
                 then = ()
 
     def train(self, ranked: Sequence[str]) -> list[ArmRef]:
@@ -129,32 +130,39 @@ class _Rounds:
 
     def _make(self, bundles: Sequence[Sequence[Job]], needed: int = 0) -> int:
         """Train the bundles from the front that end in time, and those that are needed."""
-        steps = self.settings.adapt.budget.steps
-        plans = {one.label: one for one in self.planned}
-
-        def cost(job: Job) -> float:
-            there = stored(plans[job[0]], job[1], self.known, self.crew.shared)
-            return 0.0 if there else self.allowance.cost(plans[job[0]], steps)
-
         now = time.time()
-        ahead = [cost(job) - (now - one.since) for job, one in self._under_way.items()]
-        costs = [[max(0.0, left) for left in ahead], *([cost(j) for j in b] for b in bundles)]
+        ahead = [max(0.0, one.ends - now) for one in self._under_way.values()]
+        costs = self._costs([job for bundle in bundles for job in bundle])
+        asked = [ahead, *([costs[job] for job in bundle] for bundle in bundles)]
         left = self.allowance.left(len(self.done))
-        fit = ration.fitting(costs, left, self.crew.at_once, self.allowance.each)
+        fit = ration.fitting(asked, left, self.crew.at_once, self.allowance.each)
         count = max(fit - 1, needed)
         late = [job for bundle in bundles[:needed] for job in bundle]
-        self._start([job for bundle in bundles[:count] for job in bundle], late)
+        self._start({job: costs[job] for bundle in bundles[:count] for job in bundle}, late)
         self._finish()
         return count
 
-    def _start(self, jobs: Sequence[Job], late: Sequence[Job] = ()) -> None:
-        """Start jobs; those without which there is no decision may be late."""
-        plans = {one.label: one for one in self.planned}
-        arms = len(self.done) + len(self._under_way) + len(jobs)
-        for label, seed in jobs:
+    def _costs(self, jobs: Sequence[Job]) -> dict[Job, float]:
+        """Seconds that each arm takes; none where it is stored. Not of one that is under way: its
+        place in the store is locked until it ends."""
+        plans, steps = self._plans(), self.settings.adapt.budget.steps
+
+        def cost(plan: Plan, seed: int) -> float:
+            there = stored(plan, seed, self.known, self.crew.shared)
+            return 0.0 if there else self.allowance.cost(plan, steps)
+
+        return {(label, seed): cost(plans[label], seed) for label, seed in jobs}
+
+    def _plans(self) -> dict[str, Plan]:
+        return {one.label: one for one in self.planned}
+
+    def _start(self, jobs: Mapping[Job, float], late: Sequence[Job] = ()) -> None:
+        """Start jobs of so many seconds; those without which there is no decision may be late."""
+        plans, arms = self._plans(), len(self.done) + len(self._under_way) + len(jobs)
+        for (label, seed), cost in jobs.items():
             until = self.allowance.until(arms, needed=(label, seed) in late)
             arm = self.crew.arm(plans[label], seed, self.known, until)
-            self._under_way[label, seed] = _UnderWay(arm, time.time())
+            self._under_way[label, seed] = _UnderWay(arm, time.time() + cost)
 
     def _finish(self) -> None:
         """Wait for all that was started."""
