@@ -18,7 +18,7 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional
 
 from benchmarks.measure import in_turns, machine, middle, write
-from transfer.network import Body, Network, build
+from transfer.models.network import Body, Network, build
 
 BODY = Body(name="resnet", options={"width": 12, "pool": True})
 BATCH, STEPS = 32, 10

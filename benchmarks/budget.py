@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import write
-from transfer.duration import seconds
+from transfer.core.durations import seconds
 
 COPIED = ("params.yaml", "data.dvc")
 CROSSTRAIN = Path(sys.executable).with_name("crosstrain")

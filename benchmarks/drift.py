@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tasks import environment, paths
+from tasks.runtime import environment, paths
 
 RESULTS = Path("benchmarks/results").absolute()
 ITEMS = (10, 20, 50, 100)
@@ -87,17 +87,18 @@ SHIFTS: dict[str, Callable[[Tensor], Tensor]] = {
 @cache
 def champion(project: str) -> Any:
     """The champion of a project."""
-    from tasks import registry, track
-    from transfer import predict
+    from tasks.registry import versions
+    from tasks.tracking import files as model_files
+    from transfer.models import predictor
 
-    found = registry.champion("crosstrain-digits")
+    found = versions.champion("crosstrain-digits")
     assert found is not None, f"{project} has no champion; run `crosstrain demo` in it"
-    return predict.load(track.model_folder("crosstrain-digits", found.version))
+    return predictor.load(model_files.model_folder("crosstrain-digits", found.version))
 
 
 def looked_at(model: Any, images: Tensor, labels: np.ndarray) -> Pool:
     """What the champion makes of images."""
-    from transfer.reference import joined, look
+    from transfer.deployment.monitoring.reference import joined, look
 
     seen = joined([look(model, part) for part in images.split(64)])
     return Pool(seen, labels, seen.probabilities.argmax(1) == labels)
@@ -105,13 +106,13 @@ def looked_at(model: Any, images: Tensor, labels: np.ndarray) -> Pool:
 
 def pools(project: str) -> tuple[dict[str, Pool], np.ndarray]:
     """Every pool by its name, and the rows of the test items in the champion's reference."""
-    from tasks.scan import fingerprint, scan, specify
-    from tasks.split import folds_for, split_target
-    from transfer import settings as typed
-    from transfer.arrays import test_items
-    from transfer.images import on_disk
-    from transfer.reference import drawn
-    from transfer.sample import Manifest
+    from tasks.data.scan import fingerprint, scan, specify
+    from tasks.data.split import folds_for, split_target
+    from transfer.data.items import test_items
+    from transfer.data.manifest import Manifest
+    from transfer.data.storage.tensor_store import on_disk
+    from transfer.deployment.monitoring.reference import drawn
+    from transfer.settings import project as typed
 
     model = champion(project)
     settings = typed.load(paths.PARAMS)
@@ -134,7 +135,7 @@ def pools(project: str) -> tuple[dict[str, Pool], np.ndarray]:
 
 def taken(pool: Pool, rows: np.ndarray) -> Pool:
     """Some items of a pool."""
-    from transfer.reference import Seen
+    from transfer.deployment.monitoring.reference import Seen
 
     seen = Seen(*(array[rows] for array in vars(pool.seen).values()))
     return Pool(seen, pool.labels[rows], pool.right[rows])
@@ -142,8 +143,8 @@ def taken(pool: Pool, rows: np.ndarray) -> Pool:
 
 def alarm(known: Pool, new: Pool, seed: int, labelled: bool) -> tuple[list[str], bool]:
     """Which tests alarm, and whether a retrain is asked for."""
-    from transfer import drift
-    from transfer.reference import Reference
+    from transfer.deployment.monitoring import drift
+    from transfer.deployment.monitoring.reference import Reference
 
     rng = np.random.default_rng([seed, 7])
     files = 1800
@@ -201,7 +202,7 @@ def interval(hits: int, trials: int) -> list[float]:
 
 def row(name: str, items: int, told: list[tuple[list[str], bool]]) -> dict[str, Any]:
     """Figures of some trials."""
-    from transfer.drift import TESTS
+    from transfer.deployment.monitoring.drift import TESTS
 
     alarms = sum(bool(names) for names, _ in told)
     return {
@@ -284,7 +285,7 @@ def coverage() -> list[dict[str, Any]]:
 
     Whether an item is right is drawn with its confidence, plus a bias, as probability.
     """
-    from transfer.accuracy import estimate
+    from transfer.deployment.monitoring.accuracy_estimation import estimate
 
     rng, rows = np.random.default_rng(0), []
     for (a, b), bias, (n, more) in itertools.product(BETAS, BIASES, LABELLED):

@@ -18,14 +18,14 @@ from torch.nn import functional
 
 from benchmarks.loops.common import CLASSES, digits, items
 from benchmarks.measure import Took, in_turns, machine, middle, write
-from transfer.arrays import TrainItems, normalisation
-from transfer.feed import batches, embed, to_input
-from transfer.fit import fit
-from transfer.methods.linear_probe import LinearProbe
+from transfer.data.items import TrainItems, normalisation
+from transfer.methods.frozen_features.linear_probe import LinearProbe
 from transfer.modalities.image.augment import AugmentPolicy
-from transfer.network import Body, Network, build
-from transfer.recipe import Budget, Recipe
-from transfer.weights import Knowledge
+from transfer.models.network import Body, Network, build
+from transfer.models.parameter_transfer import Knowledge
+from transfer.training.batches import batches, embed, to_input
+from transfer.training.loop import fit
+from transfer.training.recipe import Budget, Recipe
 
 BATCH = 64
 

@@ -19,17 +19,18 @@ from typing import Any
 
 import numpy as np
 
-from tasks import demo_data, environment, paths
+from tasks.runtime import environment, paths
+from tasks.versioning import demo_data
 
 environment.prepare(Path.cwd())
 
-from flows.run import run  # noqa: E402
-from tasks.scan import fingerprint, scan, specify  # noqa: E402
-from tasks.split import folds_for, split_target  # noqa: E402
-from transfer import settings as typed  # noqa: E402
-from transfer.arrays import labelled_items, test_items  # noqa: E402
-from transfer.result import Result  # noqa: E402
-from transfer.settings import Settings  # noqa: E402
+from flows.runtime.run_flow import run  # noqa: E402
+from tasks.data.scan import fingerprint, scan, specify  # noqa: E402
+from tasks.data.split import folds_for, split_target  # noqa: E402
+from transfer.data.items import labelled_items, test_items  # noqa: E402
+from transfer.evaluation.report_schema import Result  # noqa: E402
+from transfer.settings import project as typed  # noqa: E402
+from transfer.settings.project import Settings  # noqa: E402
 
 RESULTS = Path("benchmarks/results")
 WORK = Path("build/benchmark")

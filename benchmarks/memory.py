@@ -79,14 +79,14 @@ def imports(work: Path) -> None:
     """Import what the steps import, and look at nothing."""
     import great_expectations.expectations  # noqa: F401
 
-    from transfer import arrays, flaws, split  # noqa: F401
+    from transfer.data.splits import split  # noqa: F401
 
 
 def divide_target(work: Path) -> None:
     """Divide a target."""
-    from transfer import split
-    from transfer.sample import Manifest
-    from transfer.split import SplitSettings
+    from transfer.data.manifest import Manifest
+    from transfer.data.splits import split
+    from transfer.data.splits.split import SplitSettings
 
     manifest = Manifest.load(work / "target")
     frame = split.split(manifest, SplitSettings(), labels_per_class=None, merge_val=False)
@@ -96,9 +96,9 @@ def divide_target(work: Path) -> None:
 
 def divide_source(work: Path) -> None:
     """Divide a source, and leave out what equals an item that the target is judged on."""
-    from transfer import split
-    from transfer.sample import Manifest
-    from transfer.split import SplitSettings
+    from transfer.data.manifest import Manifest
+    from transfer.data.splits import split
+    from transfer.data.splits.split import SplitSettings
 
     source, target = (Manifest.load(work / name) for name in ("source", "target"))
     frame = split.split(source, SplitSettings(), labels_per_class=None, merge_val=False)
@@ -110,20 +110,21 @@ def divide_source(work: Path) -> None:
 
 def alike(work: Path) -> None:
     """Look for near-duplicates in a target."""
-    from transfer import duplicates, images, split
-    from transfer.sample import Manifest
+    from transfer.data.manifest import Manifest
+    from transfer.data.splits import duplicates, split
+    from transfer.data.storage import tensor_store
 
     manifest = Manifest.load(work / "target")
     sides = split.load(work / "target_split", manifest)["split"]
-    pictures = images.on_disk(work / "target")
+    pictures = tensor_store.on_disk(work / "target")
     duplicates.near_pairs(pictures, manifest.items, sides, max_rms=0.02)
 
 
 def validate(work: Path) -> None:
     """Put every expectation to both."""
-    from tasks.validate import validate as run
-    from transfer.flaws import Scanned
-    from transfer.quality import QualitySettings
+    from tasks.data.expectation_suite import validate as run
+    from transfer.data.quality.checks import Scanned
+    from transfer.data.quality.thresholds import QualitySettings
 
     source, target = (Scanned.load(work / n, work / f"{n}_split") for n in ("source", "target"))
     out = work / "validated"
@@ -135,10 +136,10 @@ def load(work: Path) -> None:
     """Load what is learned from and selected on, and read a batch."""
     import torch
 
-    from transfer import images, keys
-    from transfer.arrays import labelled_items, validation_items
+    from transfer.data.items import labelled_items, validation_items
+    from transfer.data.storage import item_ids, tensor_store
 
-    images.IN_MEMORY = keys.IN_MEMORY = 0
+    tensor_store.IN_MEMORY = item_ids.IN_MEMORY = 0
     folders = work / "target", work / "target_split"
     items, held = labelled_items(*folders), validation_items(*folders)
     rows = torch.randperm(len(items))[:128]
@@ -147,15 +148,15 @@ def load(work: Path) -> None:
 
 def train(work: Path) -> None:
     """Train a small network for some steps and look at the validation items once."""
-    from transfer import images, keys
-    from transfer.arrays import labelled_items, normalisation, validation_items
-    from transfer.fit import Watch, fit
-    from transfer.methods.scratch import Scratch
+    from transfer.data.items import labelled_items, normalisation, validation_items
+    from transfer.data.storage import item_ids, tensor_store
+    from transfer.methods.baselines.scratch import Scratch
     from transfer.modalities.image.augment import AugmentPolicy
-    from transfer.network import Body, build
-    from transfer.recipe import Budget, Recipe
+    from transfer.models.network import Body, build
+    from transfer.training.loop import Watch, fit
+    from transfer.training.recipe import Budget, Recipe
 
-    images.IN_MEMORY = keys.IN_MEMORY = 0
+    tensor_store.IN_MEMORY = item_ids.IN_MEMORY = 0
     folders = work / "target", work / "target_split"
     items, held = labelled_items(*folders), validation_items(*folders)
     body = Body(name="resnet", options={"width": 4, "pool": True})

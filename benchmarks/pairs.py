@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks import demo_data, environment, paths
+from tasks.runtime import environment, paths
+from tasks.versioning import demo_data
 
 environment.prepare(Path.cwd())
 
-from flows.run import run  # noqa: E402
-from transfer import settings as typed  # noqa: E402
-from transfer.result import Result  # noqa: E402
+from flows.runtime.run_flow import run  # noqa: E402
+from transfer.evaluation.report_schema import Result  # noqa: E402
+from transfer.settings import project as typed  # noqa: E402
 
 RESULTS = Path("benchmarks/results/pairs.json")
 PAGE = Path("docs/results.md")

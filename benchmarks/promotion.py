@@ -67,33 +67,34 @@ class Child:
 
 def prepare() -> list[int]:
     """Register the versions and promote the first."""
-    from tasks import registry, track
+    from tasks.registry import versions
+    from tasks.tracking import models, runs
 
-    run = track.log_run(track.RunRecord("key", "run", {}, {}, {}, [], [], {}))
+    run = runs.log_run(runs.RunRecord("key", "run", {}, {}, {}, [], [], {}))
     Path("model").mkdir()
     Path("model/card.json").write_text("{}")
     found = []
     for version in VERSIONS:
         Path("model/weights.safetensors").write_text(str(version))
-        found.append(track.register(NAME, Path("model"), f"model {version}", run, {}))
-    registry.promote(NAME, 1, reasons=["first"], blessing={"number": 0})
+        found.append(models.register(NAME, Path("model"), f"model {version}", run, {}))
+    versions.promote(NAME, 1, reasons=["first"], blessing={"number": 0})
     return found
 
 
 def act(kind: str, version: int, number: int) -> str:
     """Promote, refuse or roll back, and say what became of it."""
-    from tasks import registry
-    from transfer.errors import NothingToDoError
+    from tasks.registry import versions
+    from transfer.core.errors import NothingToDoError
 
     if kind == "refuse":
-        registry.refuse(NAME, version, [f"refusal {number}"], {"number": number})
+        versions.refuse(NAME, version, [f"refusal {number}"], {"number": number})
         return "refused"
     try:
         if kind == "promote":
             blessing = {"number": number}
-            done = registry.promote(NAME, version, reasons=["better"], blessing=blessing)
+            done = versions.promote(NAME, version, reasons=["better"], blessing=blessing)
         else:
-            done = registry.rollback(NAME, f"rollback {number}")
+            done = versions.rollback(NAME, f"rollback {number}")
     except NothingToDoError:
         return "nothing to do"
     return {"promote": "promoted", "rollback": "rolled back"}[kind] if done.moved else "no change"
@@ -124,12 +125,12 @@ def mortal(die_at: int | None, action: Callable[[], Any]) -> tuple[Any, int]:
 
 def read_until(stop: Path) -> dict[str, Any]:
     """Read the champion until a file appears; how often, and what was wrong."""
-    from tasks import registry
+    from tasks.registry import versions
 
     polls, faults, longest = 0, [], 0.0
     while not stop.exists():
         began = time.perf_counter()
-        champion = registry.champion(NAME)
+        champion = versions.champion(NAME)
         longest = max(longest, time.perf_counter() - began)
         polls += 1
         if champion is None or champion.version not in VERSIONS:
@@ -141,10 +142,11 @@ def read_until(stop: Path) -> dict[str, Any]:
 
 def examine() -> dict[str, Any]:
     """The events, and everything that does not hold."""
-    from tasks import moves, registry, track
+    from tasks.registry import alias_moves, versions
+    from tasks.tracking import connection
 
-    champion = registry.champion(NAME)
-    events = registry.history(NAME)
+    champion = versions.champion(NAME)
+    events = versions.history(NAME)
     assert champion is not None
     moved = [event for event in events if event["event"] in MOVES]
     asked = [event for event in events if event["event"] != "rolled back"]
@@ -154,13 +156,13 @@ def examine() -> dict[str, Any]:
     before = [None, *(event["version"] for event in moved[:-1])]
     blessed = [e for e in moved if e["event"] == "promoted" and e["version"] == champion.version]
     record = json.dumps(champion.blessing, sort_keys=True).encode()
-    found = track.client().get_registered_model(NAME).aliases
+    found = connection.client().get_registered_model(NAME).aliases
     checks = {
         "aliases": {alias: int(version) for alias, version in found.items()} == expected,
         "each event once": len({e["id"] for e in events}) == len(events),
         "champion before": [e["champion_before"] for e in moved] == before,
         "record": hashlib.sha256(record).hexdigest() == blessed[-1]["blessing_sha256"],
-        "no journal": moves.book().interrupted() is None,
+        "no journal": alias_moves.book().interrupted() is None,
     }
     faults = [f"{name} does not hold: {found}" for name, holds in checks.items() if not holds]
     return {"events": Counter(event["event"] for event in events), "faults": faults}
@@ -224,16 +226,16 @@ def kill(
 
 def has_journal() -> bool:
     """Whether a move was begun and not finished."""
-    from tasks import moves
+    from tasks.registry import alias_moves
 
-    return moves.book().interrupted() is not None
+    return alias_moves.book().interrupted() is not None
 
 
 def measure() -> tuple[int, float]:
     """Steps and seconds of a promotion."""
-    from tasks import registry
+    from tasks.registry import versions
 
-    champion = registry.champion(NAME)
+    champion = versions.champion(NAME)
     assert champion is not None
     other = champion.version % len(VERSIONS) + 1
     began = time.perf_counter()

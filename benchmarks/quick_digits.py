@@ -20,15 +20,15 @@ from sklearn.datasets import load_digits
 
 from benchmarks.loops.common import CLASSES, items
 from benchmarks.measure import machine, write
-from tasks import machine as machines
-from transfer.arrays import TrainItems, normalisation
-from transfer.feed import logits
-from transfer.fit import fit
-from transfer.methods.scratch import Scratch
+from tasks.training import machine as machines
+from transfer.data.items import TrainItems, normalisation
+from transfer.methods.baselines.scratch import Scratch
 from transfer.modalities.image.augment import AugmentPolicy
-from transfer.network import Body, build
-from transfer.recipe import Budget, Machine, Recipe
-from transfer.settings import RunSettings
+from transfer.models.network import Body, build
+from transfer.settings.project import RunSettings
+from transfer.training.batches import logits
+from transfer.training.loop import fit
+from transfer.training.recipe import Budget, Machine, Recipe
 
 TEST, VALIDATION = 500, 200
 ENOUGH = 0.99

@@ -81,15 +81,15 @@ def timed(work: Callable[[], object]) -> dict[str, float]:
 
 def divided(name: str, settings: Any) -> Any:
     """A dataset of the demo, scanned and split."""
-    from tasks import version
-    from tasks.refs import Dataset, Divided
-    from tasks.scan import scan
-    from tasks.split import split_target
+    from tasks.data.scan import scan
+    from tasks.data.split import split_target
+    from tasks.runtime.artifacts import Dataset, Divided
+    from tasks.versioning import dataset_versions
     from transfer.modalities.image.spec import ImageSpec
 
     path = Path("data") / name
     found = scan.fn(
-        Dataset(name, path, version.fingerprint(path)),
+        Dataset(name, path, dataset_versions.fingerprint(path)),
         ImageSpec(size=28, channels=1),
         settings.image,
     )
@@ -100,7 +100,7 @@ def arms(settings: Any, repeats: int) -> dict[str, Any]:
     """Each engine: its start, and rounds of two arms, one after the other and together."""
     from prefect import flow
 
-    from flows.run import run
+    from flows.runtime.run_flow import run
 
     target = divided("digits", settings)
     seeds = count(1)
@@ -118,12 +118,12 @@ def arms(settings: Any, repeats: int) -> dict[str, Any]:
 def _engine(
     engine: str, settings: Any, target: Any, seeds: "count[int]", repeats: int
 ) -> dict[str, Any]:
-    from tasks import runners
-    from tasks.adapt import adapt
-    from transfer.features import Features
+    from tasks.training import runners
+    from tasks.training.adapt import adapt
+    from transfer.arms.plan import Plan
     from transfer.modalities.image.spec import ImageSpec
-    from transfer.portfolio import Plan
-    from transfer.recipe import Machine
+    from transfer.training.feature_cache import Features
+    from transfer.training.recipe import Machine
 
     chosen = settings.run.model_copy(update={"task_runner": engine, "workers": 2})
     began = time.perf_counter()
@@ -174,8 +174,8 @@ def _pretrain(
 ) -> dict[str, Any]:
     import torch
 
-    from tasks import torchrun
-    from tasks.pretraining import Pretraining
+    from tasks.training import torchrun
+    from tasks.training.pretrain_job import Pretraining
 
     steps = 150
     budget = settings.pretrain.budget.model_copy(update={"steps": steps, "batch_size": size})
@@ -218,12 +218,12 @@ def steps(settings: Any, size: int = 64) -> tuple[float, float]:
     """CPU-seconds of drawing and augmenting a batch of a pretraining, and of a whole step."""
     import torch
 
-    from transfer.arrays import TrainItems, normalisation
-    from transfer.feed import training_batch
-    from transfer.fit import fit
-    from transfer.methods.scratch import Scratch
-    from transfer.network import build
-    from transfer.recipe import Recipe
+    from transfer.data.items import TrainItems, normalisation
+    from transfer.methods.baselines.scratch import Scratch
+    from transfer.models.network import build
+    from transfer.training.batches import training_batch
+    from transfer.training.loop import fit
+    from transfer.training.recipe import Recipe
 
     torch.set_num_threads(1)
     images = torch.randint(0, 256, (size, 1, 28, 28)).byte()
@@ -248,7 +248,7 @@ def rates(settings: Any) -> dict[str, float]:
     """What the cost model needs: hashing, decoding, sums between processes, keeping a result."""
     from PIL import Image
 
-    from tasks import store
+    from tasks.store import content_store
     from transfer.modalities.image.decode import decode
     from transfer.modalities.image.spec import ImageLimits
 
@@ -261,12 +261,12 @@ def rates(settings: Any) -> dict[str, float]:
     drawn, step = steps(settings)
 
     def keep(i: int) -> None:
-        store.result(
+        content_store.result(
             "kept",
             lambda out: (out / "weights").write_bytes(block[: 2 * 1_200_000]),
             inputs={"i": str(i)},
             settings={},
-            code=["transfer.files"],
+            code=["transfer.core.atomic_files"],
         )
 
     turns = count()
@@ -362,12 +362,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as project:
         os.chdir(project)
         Path("params.yaml").touch()
-        from tasks import environment
+        from tasks.runtime import environment
 
         environment.prepare(Path.cwd())
         logging.getLogger("crosstrain").disabled = True
-        from tasks import demo_data
-        from transfer.settings import Settings
+        from tasks.versioning import demo_data
+        from transfer.settings.project import Settings
 
         demo_data.write(Path("data"))
         budget = {"steps": asked.arm_steps, "batch_size": 32}

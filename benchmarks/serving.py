@@ -33,10 +33,12 @@ import torch
 from PIL import Image
 
 from benchmarks.measure import write
-from tasks import registry, track
-from transfer import predict, score
-from transfer.parts import Parts
-from transfer.sources.pictures import Pictures
+from tasks.registry import versions
+from tasks.tracking import files as model_files
+from transfer.data.readers.unlabelled import Pictures
+from transfer.data.storage.parquet_parts import Parts
+from transfer.deployment import batch_scoring
+from transfer.models import predictor
 
 CLIENTS, BATCHES, FORMS = (1, 8), (1, 32), ("array", "PNG")
 ROUNDS = 3
@@ -143,7 +145,9 @@ def _figures(taken: list[float], wall: float, cpu: float) -> dict[str, float]:
     return pace | {"p50": p50, "p95": p95, "p99": p99}
 
 
-def latencies(project: Path, name: str, model: predict.Predictor, seconds: float) -> dict[str, Any]:
+def latencies(
+    project: Path, name: str, model: predictor.Predictor, seconds: float
+) -> dict[str, Any]:
     """Requests of every kind, and the bare network on the same pictures."""
     files = sorted((project / "data").glob("digits/*/*.png"))[: max(BATCHES)]
     pictures = np.stack([np.asarray(Image.open(file)) for file in files])
@@ -162,14 +166,17 @@ def latencies(project: Path, name: str, model: predict.Predictor, seconds: float
     return {"start_seconds": server.start, "rows": rows}
 
 
-def _decoded(model: predict.Predictor, files: list[Path]) -> np.ndarray:
+def _decoded(model: predictor.Predictor, files: list[Path]) -> np.ndarray:
     card = model.card
     return np.stack(
-        [score.to_tensor(score.decode(file.read_bytes(), card.limits), card.spec) for file in files]
+        [
+            batch_scoring.to_tensor(batch_scoring.decode(file.read_bytes(), card.limits), card.spec)
+            for file in files
+        ]
     )
 
 
-def scoring(project: Path, model: predict.Predictor, batch: int = 256) -> dict[str, Any]:
+def scoring(project: Path, model: predictor.Predictor, batch: int = 256) -> dict[str, Any]:
     """A folder scored to Parquet, and the bare network on the same pictures; they alternate."""
     folder = project / "data" / "mnist"
     files = sorted(folder.glob("*/*.png"))
@@ -182,7 +189,7 @@ def scoring(project: Path, model: predict.Predictor, batch: int = 256) -> dict[s
         for start in range(0, len(decoded), batch):
             model.predict_tensors(decoded[start : start + batch])
         raw, raw_cpu = time.perf_counter() - began, time.process_time() - cpu
-        scorer, cpu = score.Scorer(model, "benchmark", 1, batch), time.process_time()
+        scorer, cpu = batch_scoring.Scorer(model, "benchmark", 1, batch), time.process_time()
         whole = _score(scorer, folder)
         told = {"raw": raw, "scored": whole, "decoding": decoding, "ratio": raw / whole}
         told["cpu_ratio"] = raw_cpu / (time.process_time() - cpu)
@@ -190,12 +197,12 @@ def scoring(project: Path, model: predict.Predictor, batch: int = 256) -> dict[s
     return {"pictures": len(files), "batch": batch, "rounds": rounds}
 
 
-def _score(scorer: score.Scorer, folder: Path) -> float:
+def _score(scorer: batch_scoring.Scorer, folder: Path) -> float:
     began = time.perf_counter()
     with TemporaryDirectory() as scratch:
         kept, keys = Parts(Path(scratch, "parts")), []
         found = Pictures.open(folder, scorer.model.card.limits)
-        for part, table in scorer.score(score.parts(found, "")):
+        for part, table in scorer.score(batch_scoring.parts(found, "")):
             kept.keep(part.key, table)
             keys.append(part.key)
         tables = (table for key in keys if (table := kept.read(key)) is not None)
@@ -252,12 +259,12 @@ def main() -> None:
     asked = parser.parse_args()
     os.chdir(asked.project)
     project, name = Path.cwd(), f"crosstrain-{asked.target}"
-    champion = registry.champion(name)
+    champion = versions.champion(name)
     if champion is None:
         raise SystemExit(
             f"{project} has no champion of {asked.target}; run `crosstrain demo` there"
         )
-    model = predict.load(track.model_folder(name, champion.version))
+    model = predictor.load(model_files.model_folder(name, champion.version))
     networks = [network for member in model.networks for network in member]
     told = {
         "cores": os.cpu_count(),

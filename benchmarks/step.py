@@ -47,7 +47,7 @@ def measure() -> dict[str, Any]:
 
     from benchmarks.loops import ours
     from benchmarks.loops.common import Task, digits
-    from transfer.network import Body
+    from transfer.models.network import Body
 
     torch.set_num_threads(1)
     images, labels = digits()

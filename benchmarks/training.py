@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import limits
 from benchmarks.measure import machine, write
-from transfer.network import Body, build
+from transfer.models.network import Body, build
 
 LOOPS = {
     "ours": "crosstrain, fp32",

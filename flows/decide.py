@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flows.approve import consent
-from flows.notify import tell
-from flows.who import who
-from tasks.judge import judge
-from tasks.promote import Outcome, settle
-from tasks.refs import Dataset
-from tasks.step import log
-from transfer.errors import ChampionChangedError
-from transfer.settings import Settings
+from flows.runtime.actor import who
+from flows.runtime.approve import consent
+from flows.runtime.notify import tell
+from tasks.registry.judge import judge
+from tasks.registry.promote import Outcome, settle
+from tasks.runtime.artifacts import Dataset
+from tasks.runtime.step import log
+from transfer.core.errors import ChampionChangedError
+from transfer.settings.project import Settings
 
 ATTEMPTS = 3
 

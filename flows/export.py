@@ -5,10 +5,10 @@ from pathlib import Path
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from flows.hooks import HOOKS
-from tasks import export as edge
-from transfer.export import Format, Report, page
-from transfer.settings import Settings
+from flows.runtime.hooks import HOOKS
+from tasks.operation import export as edge
+from transfer.deployment.export.export import Format, Report, page
+from transfer.settings.project import Settings
 
 
 @flow(name="export", flow_run_name="{target} as {format}", **HOOKS)

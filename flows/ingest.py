@@ -5,14 +5,14 @@ from pathlib import Path
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from flows.events import announce
-from flows.hooks import HOOKS
-from tasks import ingest as steps
-from tasks.changes import markdown
-from tasks.step import log
-from transfer.changes import Changes
-from transfer.errors import CrosstrainError
-from transfer.settings import Settings
+from flows.runtime.events import announce
+from flows.runtime.hooks import HOOKS
+from tasks.data import ingest as steps
+from tasks.reports.ingest_summary import markdown
+from tasks.runtime.step import log
+from transfer.core.errors import CrosstrainError
+from transfer.data.ingest.changes import Changes
+from transfer.settings.project import Settings
 
 
 @flow(name="ingest", flow_run_name="{incoming.name} into {dataset}", **HOOKS)

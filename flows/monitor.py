@@ -5,13 +5,13 @@ from pathlib import Path
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from flows.events import announce
-from flows.hooks import HOOKS
-from flows.notify import configured, tell
-from tasks import monitor as steps
-from tasks.monitor_report import markdown
-from transfer.drift import MonitorSettings
-from transfer.monitored import Monitored
+from flows.runtime.events import announce
+from flows.runtime.hooks import HOOKS
+from flows.runtime.notify import configured, tell
+from tasks.operation import monitor as steps
+from tasks.reports.monitor_report import markdown
+from transfer.deployment.monitoring.drift import MonitorSettings
+from transfer.deployment.monitoring.report import Monitored
 
 DEFAULTS = MonitorSettings()
 

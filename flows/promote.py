@@ -6,11 +6,11 @@ from prefect import flow
 from pydantic import Field
 
 from flows.decide import decide
-from flows.hooks import HOOKS
-from tasks import registry
-from tasks.bless import case_of
-from tasks.promote import Outcome
-from transfer.settings import Settings
+from flows.runtime.hooks import HOOKS
+from tasks.registry import versions
+from tasks.registry.audit_record import case_of
+from tasks.registry.promote import Outcome
+from transfer.settings.project import Settings
 
 
 @flow(
@@ -32,6 +32,6 @@ def promote(
         settings: the rules, and everything else in params.yaml.
         forced_reason: why to promote it against the rules; empty does not force.
     """
-    name = registry.name_of(target)
+    name = versions.name_of(target)
     evaluated, dataset, record = case_of(name, version, forced=bool(forced_reason))
     return decide(name, version, evaluated, dataset, record, settings, forced_reason or None)

@@ -4,27 +4,28 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from flows.decide import decide
-from flows.hooks import HOOKS
+from flows.runtime.hooks import HOOKS
 from flows.train import fitted, train
-from tasks import machine as machines
-from tasks import promote as gate
-from tasks import publish as reports
-from tasks import runners, track
-from tasks.allowance import Allowance
-from tasks.augment import preview
-from tasks.check import validate
-from tasks.draw import draw
-from tasks.ensemble import choose, compose
-from tasks.evaluate import evaluate
-from tasks.refs import Dataset, Divided, Ref
-from tasks.revision_data import fetch, resolve
-from tasks.scan import fingerprint, scan, specify
-from tasks.split import folds_for, split_source, split_target
-from tasks.step import timed
-from tasks.summary import markdown
-from transfer.errors import DataRefusedError
-from transfer.result import Result
-from transfer.settings import Settings
+from tasks.data.augmentation_preview import preview
+from tasks.data.data_revision import fetch, resolve
+from tasks.data.scan import fingerprint, scan, specify
+from tasks.data.split import folds_for, split_source, split_target
+from tasks.data.validate_data import validate
+from tasks.evaluation.ensemble import choose, compose
+from tasks.evaluation.evaluate import evaluate
+from tasks.registry import promote as gate
+from tasks.reports import publish as reports
+from tasks.reports.report_figures import draw
+from tasks.reports.summary import markdown
+from tasks.runtime.artifacts import Dataset, Divided, Ref
+from tasks.runtime.step import timed
+from tasks.schedule.time_budget import Allowance
+from tasks.tracking import connection, load_back_check
+from tasks.training import machine as machines
+from tasks.training import runners
+from transfer.core.errors import DataRefusedError
+from transfer.evaluation.report_schema import Result
+from transfer.settings.project import Settings
 
 
 @flow(
@@ -45,7 +46,7 @@ def retrain(settings: Settings, promote: bool = True, data_rev: str | None = Non
         runners.check(settings.run)
         machine = machines.resolve(settings.run)
         if promote:
-            track.check()
+            connection.check()
         datasets = _datasets(settings, data_rev)
         spec = specify(settings.image, datasets)
         *scans, scanned = [scan(one, spec, settings.image) for one in datasets]
@@ -64,7 +65,7 @@ def retrain(settings: Settings, promote: bool = True, data_rev: str | None = Non
         evaluated = evaluate(arms, choice, advised, target, settings)
         model = compose(arms, evaluated, target, datasets, settings)
         if promote and not model.reused:
-            track.expect()
+            load_back_check.expect()
         drawn = draw(evaluated, sources, target, previewed, known, arms)
         data = reports.describe(datasets, [*sources, target])
         run_id, outcome = "", gate.Outcome(None, False, ["promotion was not asked for"], [])

@@ -2,11 +2,11 @@
 
 from prefect import flow
 
-from flows.hooks import HOOKS
-from flows.notify import configured, tell
-from flows.who import who
-from tasks import registry
-from tasks.promote import rollback as undo
+from flows.runtime.actor import who
+from flows.runtime.hooks import HOOKS
+from flows.runtime.notify import configured, tell
+from tasks.registry import versions
+from tasks.registry.promote import rollback as undo
 
 
 @flow(name="rollback", flow_run_name="{target}", **HOOKS)
@@ -17,7 +17,7 @@ def rollback(target: str, reason: str) -> str:
         target: name of the target dataset.
         reason: why; it goes into the ledger.
     """
-    done = undo(registry.name_of(target), reason, who())
+    done = undo(versions.name_of(target), reason, who())
     told = {"model": done.name, "version": done.version, "reasons": [f"rolled back: {reason}"]}
     tell("promoted", target, told, configured())
     message: str = done.message

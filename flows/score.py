@@ -5,9 +5,9 @@ from pathlib import Path
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from flows.hooks import HOOKS
-from tasks.score import Scored
-from tasks.score import score as score_all
+from flows.runtime.hooks import HOOKS
+from tasks.operation.score import Scored
+from tasks.operation.score import score as score_all
 
 
 @flow(name="score", flow_run_name="{source} with {target}", **HOOKS)

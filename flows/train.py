@@ -1,17 +1,17 @@
 """Training: pretrain on every source, plan the arms and train them, several at once."""
 
-from tasks import machine as machines
-from tasks import runners
-from tasks.advise import advise, promising
-from tasks.allowance import Allowance
-from tasks.crew import Crew
-from tasks.plan import check, finalists, plans
-from tasks.refs import ArmRef, Divided, Ref, Source
-from tasks.rounds import within
-from tasks.trial import Bench, suit
+from tasks.runtime.artifacts import ArmRef, Divided, Ref, Source
+from tasks.schedule.budgeted_training import within
+from tasks.schedule.cost_probe import Bench, suit
+from tasks.schedule.plan import check, finalists, plans
+from tasks.schedule.submitter import Crew
+from tasks.schedule.time_budget import Allowance
+from tasks.training import machine as machines
+from tasks.training import runners
+from tasks.training.advise import advise, promising
 from transfer.modalities.image.spec import ImageSpec
-from transfer.recipe import Machine
-from transfer.settings import Settings
+from transfer.settings.project import Settings
+from transfer.training.recipe import Machine
 
 
 def fitted(
@@ -46,7 +46,7 @@ def train(
     """Pretrain on every source, ask the advisor, and train the arms: those from nothing beside the
     pretraining, then the first seed of all others, then the other seeds of the promising ones.
 
-    With a budget, `tasks.rounds` says what is trained.
+    With a budget, `tasks.schedule.budgeted_training` says what is trained.
 
     When one training fails or the run is interrupted, the others stop at their next step.
     """

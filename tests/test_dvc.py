@@ -13,19 +13,19 @@ from typing import Any
 import pytest
 import yaml
 
-from tasks import demo_data, version
-from tasks.code import _closure
-from transfer.errors import DataRefusedError
-from transfer.settings import OPERATION
+from tasks.store.source_digest import _closure
+from tasks.versioning import dataset_versions, demo_data
+from transfer.core.errors import DataRefusedError
+from transfer.settings.project import OPERATION
 
 ROOT = Path(__file__).parents[1]
 STAND_IN = f"""#!{sys.executable}
 import json, sys
 from pathlib import Path
 import yaml
-from tasks import version
-from transfer.errors import DataRefusedError
-from transfer.settings import OPERATION
+from tasks.versioning import dataset_versions as version
+from transfer.core.errors import DataRefusedError
+from transfer.settings.project import OPERATION
 
 def table(name, text):
     path = Path("reports/plots") / name
@@ -97,7 +97,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (project / "params.yaml").write_text(yaml.safe_dump(_params()))
     with contextlib.chdir(project):
         run("git", "init", "--quiet")
-        version.accept(Path("data.dvc"))
+        dataset_versions.accept(Path("data.dvc"))
         commit("project")
     return project
 
@@ -138,7 +138,7 @@ def test_demo_data_is_what_data_dvc_records_with_an_empty_cache(
     monkeypatch.chdir(tmp_path)
     run("git", "init", "--quiet")
     demo_data.write(Path("data"))
-    assert set(version.verify_all(Path("data.dvc"))) == {"data/mnist", "data/digits"}
+    assert set(dataset_versions.verify_all(Path("data.dvc"))) == {"data/mnist", "data/digits"}
     run("git", "add", "--all")
     status = json.loads(run("dvc", "data", "status", "--json").stdout)
     assert "uncommitted" not in status
@@ -214,8 +214,8 @@ def test_what_dvc_itself_records_is_refused_until_it_is_accepted(project: None) 
     run("dvc", "repro", "--all-pipelines", ok=False)
     assert Path("data.dvc").read_bytes() != recorded
     with pytest.raises(DataRefusedError, match="crosstrain data accept"):
-        version.verify(Path("data/digits"), Path("data.dvc"))
-    accepted = version.accept(Path("data.dvc"))
+        dataset_versions.verify(Path("data/digits"), Path("data.dvc"))
+    accepted = dataset_versions.accept(Path("data.dvc"))
     run("dvc", "repro")
     found = json.loads(Path("reports/data.json").read_text())
     assert found == {f"data/{name}": md5 for name, md5 in accepted.items()}

@@ -16,9 +16,10 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from flows.deployments import ONE_AT_A_TIME, deployments
-from transfer.method import Method, known
-from transfer.settings import Settings
+from flows.operation.deployments import ONE_AT_A_TIME, deployments
+from transfer.methods.lookup import known
+from transfer.settings.project import Settings
+from transfer.training.method import Method
 
 ROOT = Path(__file__).parents[1]
 PARAMS, TABLE = ROOT / "params.yaml", ROOT / "docs" / "methods.md"

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from transfer.arrays import TrainItems
+from transfer.data.items import TrainItems
 from transfer.modalities.image.augment import AugmentPolicy
-from transfer.network import Body, build
-from transfer.recipe import one_cycle
+from transfer.models.network import Body, build
+from transfer.training.recipe import one_cycle
 
 CLASSES = tuple("0123456789")
 HELD_OUT = 1000

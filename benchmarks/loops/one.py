@@ -13,7 +13,7 @@ from torch import nn
 
 from benchmarks.loops.common import HELD_OUT, Task, digits
 from benchmarks.measure import timed
-from transfer.network import Body
+from transfer.models.network import Body
 
 
 def main() -> None:

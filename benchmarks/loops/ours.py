@@ -3,10 +3,10 @@
 from torch import nn
 
 from benchmarks.loops.common import CLASSES, DECAY, POLICY, RATE, SMOOTHING, WARMUP, Task, items
-from transfer.arrays import normalisation
-from transfer.fit import fit
-from transfer.methods.scratch import Scratch
-from transfer.recipe import Budget, Machine, Recipe
+from transfer.data.items import normalisation
+from transfer.methods.baselines.scratch import Scratch
+from transfer.training.loop import fit
+from transfer.training.recipe import Budget, Machine, Recipe
 
 
 def train(task: Task, precision: str = "fp32") -> nn.Module:

@@ -10,8 +10,8 @@ import sys
 import traceback
 
 from flows.cli.app import app
-from tasks import garbage
-from transfer.errors import CrosstrainError
+from tasks.runtime import gc_tuning
+from transfer.core.errors import CrosstrainError
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
@@ -24,7 +24,7 @@ def main() -> None:
 
     Any other error is a failed step too, and shows its traceback.
     """
-    garbage.put_off()
+    gc_tuning.put_off()
     try:
         app()
     except CrosstrainError as error:

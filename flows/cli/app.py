@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tasks import clock, environment, paths
+from tasks.runtime import command_start, environment, paths
 
 app = typer.Typer(
     name="crosstrain",
@@ -39,11 +39,11 @@ def enter() -> None:
 
 def begin() -> None:
     """Enter, and let Prefect's server come up while this process imports what it needs."""
-    clock.begin()
+    command_start.begin()
     enter()
-    from flows import server
+    from flows.runtime import local_prefect
 
-    server.begin()
+    local_prefect.begin()
 
 
 def show(told: dict[str, Any], *, as_json: bool) -> None:

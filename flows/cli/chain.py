@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from flows.cli.app import CHAIN, AsJson, Overrides, Params, app, begin
-from tasks import paths
-from transfer import duration
-from transfer.errors import NothingToDoError, SettingsError
+from tasks.runtime import paths
+from transfer.core import durations
+from transfer.core.errors import NothingToDoError, SettingsError
 
 Budget = Annotated[
     str | None,
@@ -22,7 +22,7 @@ Budget = Annotated[
 @app.command(rich_help_panel=CHAIN, epilog="Example: crosstrain demo")
 def demo(overrides: Overrides = None, budget: Budget = None) -> None:
     """Write the two demo datasets and run the whole chain on them."""
-    from tasks import demo_data
+    from tasks.versioning import demo_data
 
     told = _with(overrides, budget)
     begin()
@@ -62,7 +62,7 @@ def _with(overrides: list[str] | None, budget: str | None) -> list[str]:
     if budget is None:
         return overrides or []
     try:
-        duration.seconds(budget)
+        durations.seconds(budget)
     except ValueError as error:
         raise SettingsError(f"--budget {error}") from error
     return [*(overrides or []), f"run.budget={budget}"]
@@ -71,14 +71,14 @@ def _with(overrides: list[str] | None, budget: str | None) -> list[str]:
 def _retrain(
     params: Path, overrides: list[str], *, promote: bool, data_rev: str | None = None
 ) -> None:
-    from transfer import settings as typed
+    from transfer.settings import project as typed
 
     settings = typed.load(params, overrides)
     from rich.console import Console
 
     from flows import retrain as chain
-    from flows.run import run
-    from tasks.summary import terminal
+    from flows.runtime.run_flow import run
+    from tasks.reports.summary import terminal
 
     result = run(lambda: chain.retrain(settings, promote=promote, data_rev=data_rev))
     terminal(result, Console())
@@ -97,8 +97,8 @@ def report(as_json: AsJson = False) -> None:
     from pydantic import ValidationError
     from rich.console import Console
 
-    from tasks.summary import terminal
-    from transfer.result import Result
+    from tasks.reports.summary import terminal
+    from transfer.evaluation.report_schema import Result
 
     try:
         result = Result.model_validate_json(file.read_text())

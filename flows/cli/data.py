@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from flows.cli.app import DATA, app, enter
-from tasks import paths
-from transfer.files import write_atomic
+from tasks.runtime import paths
+from transfer.core.atomic_files import write_atomic
 
 data_app = typer.Typer(help="Write, verify and accept datasets.", no_args_is_help=True)
 app.add_typer(data_app, name="data", rich_help_panel=DATA)
@@ -26,10 +26,10 @@ def verify(
 ) -> None:
     """Refuse data that differs from what data.dvc records."""
     enter()
-    from tasks import version
+    from tasks.versioning import dataset_versions
 
     named = [*(datasets or []), *(_datasets(used_by) if used_by else [])]
-    told = json.dumps(version.verify_all(paths.DATA_DVC, named), indent=1)
+    told = json.dumps(dataset_versions.verify_all(paths.DATA_DVC, named), indent=1)
     if out is None:
         print(told)
         return
@@ -38,9 +38,9 @@ def verify(
 
 def _datasets(params: Path) -> list[Path]:
     """Every dataset that a settings file names, sources first."""
-    from transfer import settings
+    from transfer.settings import project
 
-    found = settings.load(params)
+    found = project.load(params)
     return [Path(one.path) for one in (*found.sources, found.target)]
 
 
@@ -48,7 +48,7 @@ def _datasets(params: Path) -> list[Path]:
 def write() -> None:
     """Write the demo datasets that are missing from data/."""
     paths.enter_project()
-    from tasks import demo_data
+    from tasks.versioning import demo_data
 
     for name in demo_data.write(paths.DATA):
         print(paths.DATA / name)
@@ -58,7 +58,7 @@ def write() -> None:
 def accept() -> None:
     """Make data/ as it is the recorded version."""
     enter()
-    from tasks import version
+    from tasks.versioning import dataset_versions
 
-    for name, md5 in version.accept(paths.DATA_DVC).items():
+    for name, md5 in dataset_versions.accept(paths.DATA_DVC).items():
         print(f"{name} {md5}")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from flows.cli.app import MODEL, AsJson, Overrides, Params, Target, app, begin
-from tasks import paths
+from tasks.runtime import paths
 
 
 @app.command(
@@ -36,10 +36,10 @@ def export(
     place = out.absolute() if out else None
     begin()
     from flows import export as flow
-    from flows.run import run
-    from tasks.export import default_place
-    from transfer import settings as typed
-    from transfer.export import page
+    from flows.runtime.run_flow import run
+    from tasks.operation.export import default_place
+    from transfer.deployment.export.export import page
+    from transfer.settings import project as typed
 
     settings = typed.load(params, overrides or [])
     report = run(lambda: flow.export(target, settings, format, place, changed_data))

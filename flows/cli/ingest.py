@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.app import DATA, AsJson, Overrides, Params, app, begin, enter
-from tasks import paths
-from transfer.errors import NothingToDoError, SettingsError
+from tasks.runtime import paths
+from transfer.core.errors import NothingToDoError, SettingsError
 
 if TYPE_CHECKING:
-    from transfer.changes import Changes
+    from transfer.data.ingest.changes import Changes
 
 
 @app.command(
@@ -56,11 +56,11 @@ def ingest(
         _take_back()
         return
     begin()
-    from transfer import settings as typed
+    from transfer.settings import project as typed
 
     settings = typed.load(params, overrides or [])
     from flows import ingest as flow
-    from flows.run import run
+    from flows.runtime.run_flow import run
 
     if incoming is None:
         found = run(flow.resume)
@@ -81,7 +81,7 @@ def _check_words(incoming: Path | None, dataset: str, *, resume: bool, take_back
 
 
 def _take_back() -> None:
-    from tasks import ingest as steps
+    from tasks.data import ingest as steps
 
     with steps.alone():
         if not steps.interrupted():
@@ -97,7 +97,7 @@ def _show(found: "Changes | None", *, as_json: bool) -> None:
     else:
         from rich.console import Console
 
-        from tasks.changes import terminal
+        from tasks.reports.ingest_summary import terminal
 
         terminal(found, Console())
     if not found.taken:

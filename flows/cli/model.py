@@ -20,11 +20,12 @@ def predict(
     """Predict classes of image files with the champion."""
     files = [file.absolute() for file in files]
     enter()
-    from tasks import registry, track
-    from transfer import predict as prediction
+    from tasks.registry import versions
+    from tasks.tracking import files as model_files
+    from transfer.models import predictor as prediction
 
-    champion = registry.champion_of(target)
-    model = prediction.load(track.model_folder(champion.name, champion.version))
+    champion = versions.champion_of(target)
+    model = prediction.load(model_files.model_folder(champion.name, champion.version))
     for file in files:
         probabilities = model.predict_files([file])[0].tolist()
         ranked = sorted(zip(probabilities, model.class_names, strict=True), reverse=True)
@@ -40,9 +41,9 @@ def predict(
 def champion(target: Target = "digits", as_json: AsJson = False) -> None:
     """Show the champion of a target: version, aliases, figures, data revisions."""
     enter()
-    from tasks import registry
+    from tasks.registry import versions
 
-    found = registry.champion_of(target)
+    found = versions.champion_of(target)
     told = {
         "name": found.name,
         "version": found.version,

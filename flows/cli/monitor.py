@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.app import OPERATION, AsJson, Overrides, Params, Target, app, begin
-from tasks import paths
+from tasks.runtime import paths
 
 
 @app.command(
@@ -25,14 +25,14 @@ def monitor(
     """Test new pictures for drift, and estimate the champion's accuracy on them."""
     folder = folder.absolute()
     begin()
-    from transfer import settings as typed
+    from transfer.settings import project as typed
 
     settings = typed.load(params, overrides or []).monitor
     from rich.console import Console
 
     from flows import monitor as chain
-    from flows.run import run
-    from tasks.monitor_report import terminal
+    from flows.runtime.run_flow import run
+    from tasks.reports.monitor_report import terminal
 
     found = run(lambda: chain.monitor(folder, target, settings))
     if as_json:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.app import OPERATION, Params, app, enter
-from tasks import paths
+from tasks.runtime import paths
 
 PrefectPort = Annotated[int, typer.Option(help="Port of Prefect's UI.")]
 MlflowPort = Annotated[int, typer.Option(help="Port of MLflow's UI.")]
@@ -18,7 +18,7 @@ MlflowPort = Annotated[int, typer.Option(help="Port of MLflow's UI.")]
 def ui(prefect_port: PrefectPort = 4200, mlflow_port: MlflowPort = 5000) -> None:
     """Start the UIs of Prefect and MLflow on this machine's loopback; Ctrl-C stops both."""
     enter()
-    from flows.ui import serve
+    from flows.operation.ui import serve
 
     serve(prefect_port, mlflow_port)
 
@@ -34,8 +34,8 @@ def serve(
     Ctrl-C stops all; what was at work goes on when it is started again.
     """
     enter()
-    from flows import ui as servers
-    from transfer import settings
+    from flows.operation import ui as servers
+    from transfer.settings import project
 
-    settings.load(params)
+    project.load(params)
     servers.serve(prefect_port, mlflow_port, params)

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli.app import MODEL, AsJson, Params, Target, app, begin, enter
-from tasks import paths
-from transfer.errors import CrosstrainError, SettingsError
+from tasks.runtime import paths
+from transfer.core.errors import CrosstrainError, SettingsError
 
 Version = Annotated[int | None, typer.Argument(help="Number of the version; the champion's.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; it goes into the ledger.")]
@@ -17,9 +17,9 @@ Reason = Annotated[str, typer.Option("--reason", help="Why; it goes into the led
 def history(target: Target = "digits", as_json: AsJson = False) -> None:
     """Show every promotion, refusal and rollback: who, when, what, why."""
     enter()
-    from tasks import registry
+    from tasks.registry import versions
 
-    events = registry.history(registry.name_of(target))
+    events = versions.history(versions.name_of(target))
     if as_json:
         print(json.dumps(events, indent=1))
         return
@@ -44,10 +44,10 @@ def history(target: Target = "digits", as_json: AsJson = False) -> None:
 def rollback(reason: Reason, target: Target = "digits") -> None:
     """Make the previous champion champion again."""
     enter()
-    from tasks import registry
-    from tasks.identity import at_a_terminal
+    from tasks.registry import versions
+    from tasks.runtime.user import at_a_terminal
 
-    done = registry.rollback(registry.name_of(target), reason, who=at_a_terminal())
+    done = versions.rollback(versions.name_of(target), reason, who=at_a_terminal())
     print(f"{done.name}: {done.message}; it was version {done.replaced}")
 
 
@@ -69,8 +69,8 @@ def promote(
         raise SettingsError("--reason has no effect without --force: the rules give the reasons")
     begin()
     from flows import promote as flow
-    from flows.run import run
-    from transfer import settings as typed
+    from flows.runtime.run_flow import run
+    from transfer.settings import project as typed
 
     settings = typed.load(params)
     outcome = run(lambda: flow.promote(target, version, settings, reason if force else ""))
@@ -91,11 +91,11 @@ def bless(
 ) -> None:
     """Show the record of why a version was promoted or refused, or recompute it."""
     enter()
-    from tasks import bless as records
-    from tasks import registry
+    from tasks.registry import audit_record as records
+    from tasks.registry import versions
 
-    name = registry.name_of(target)
-    number = version or registry.champion_of(target).version
+    name = versions.name_of(target)
+    number = version or versions.champion_of(target).version
     if not verify:
         print(json.dumps(records.record_of(name, number), indent=1))
         return

@@ -9,7 +9,7 @@ import typer
 from flows.cli.app import MODEL, AsJson, Target, app, begin
 
 if TYPE_CHECKING:
-    from tasks.score import Scored
+    from tasks.operation.score import Scored
 
 Source = Annotated[
     Path,
@@ -31,7 +31,7 @@ def score(
     source, out = source.absolute(), out.absolute()
     begin()
     from flows import score as scoring
-    from flows.run import run
+    from flows.runtime.run_flow import run
 
     _show(run(lambda: scoring.score(source, out, target, batch)), as_json=as_json)
 

@@ -15,7 +15,8 @@ import httpx
 import pytest
 import torch
 
-from tasks import demo_data, environment
+from tasks.runtime import environment
+from tasks.versioning import demo_data
 from tests import prefect_home
 from tests.e2e import project as projects
 from tests.e2e.project import Project, Stopped, wait

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import yaml
 
-from transfer.result import Result
+from transfer.evaluation.report_schema import Result
 
 ROOT = Path(__file__).parents[2]
 GUARD = Path(__file__).with_name("guard")

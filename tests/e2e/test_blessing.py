@@ -10,8 +10,8 @@ import pytest
 
 from tests.e2e.conftest import copy
 from tests.e2e.project import Project
-from transfer.case import Case
-from transfer.figures import EvaluateSettings
+from transfer.evaluation.stored_evaluation import Case
+from transfer.evaluation.tables import EvaluateSettings
 
 pytestmark = pytest.mark.slow
 

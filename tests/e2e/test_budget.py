@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.conftest import copy
 from tests.e2e.project import Project, figures
 from tests.e2e.test_chain import stored
-from transfer.result import Result
+from transfer.evaluation.report_schema import Result
 
 MUCH = {
     "adapt.methods": "[linear_probe, fine_tune, l2_sp]",

@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.conftest import copy
 from tests.e2e.project import Project
-from transfer.changes import Changes
+from transfer.data.ingest.changes import Changes
 
 
 @pytest.fixture(scope="module")

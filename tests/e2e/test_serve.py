@@ -72,7 +72,9 @@ def test_a_killed_run_is_marked_and_goes_on(served: Served) -> None:
 
 
 def test_new_data_starts_a_retrain(served: Served) -> None:
-    code = "from flows.events import announce; announce('data-changed', 'small', {'added': 3})"
+    code = (
+        "from flows.runtime.events import announce; announce('data-changed', 'small', {'added': 3})"
+    )
     subprocess.run(
         [sys.executable, "-c", code],
         cwd=served.project.folder,

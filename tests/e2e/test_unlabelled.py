@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.conftest import copy
 from tests.e2e.project import LOG, Project, together
-from transfer.result import Result
+from transfer.evaluation.report_schema import Result
 
 pytestmark = pytest.mark.slow
 

@@ -13,14 +13,14 @@ import torch
 from PIL import ExifTags, Image
 
 from tests.transfer import tiny
-from tests.transfer.edge import models
-from tests.transfer.test_predict import members
-from transfer import predict
-from transfer.edge import onnx_file
-from transfer.edge.contract import contract
-from transfer.edge.whole import Whole
+from tests.transfer.deployment.export import models
+from tests.transfer.models.test_predictor import members
+from transfer.deployment.export import onnx_file
+from transfer.deployment.export.contract import contract
+from transfer.deployment.export.inference_graph import Whole
 from transfer.modalities.image.decode import decode, to_tensor
 from transfer.modalities.image.spec import ImageLimits, ImageSpec
+from transfer.models import predictor
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "predict_onnx.py"
 ORIENTATION = ExifTags.Base.Orientation
@@ -110,7 +110,7 @@ def pair(request, tmp_path_factory):
     ]
     sharp = [m.model_copy(update={"temperature": 0.01}) for m in parts]
     models.of(folder / "model", sharp, networks, channels=channels, fit=how)
-    model = predict.load(folder / "model")
+    model = predictor.load(folder / "model")
     told = contract(model.card, 1)
     blank = np.zeros((2, channels, model.card.spec.size, model.card.spec.size), np.uint8)
     onnx_file.write(Whole(model), blank, folder / "model.onnx", told)

@@ -3,8 +3,8 @@
 from prefect.utilities.callables import parameter_schema
 
 from flows.score import _markdown, score
-from tasks.score import Scored
-from transfer.score import Effort
+from tasks.operation.score import Scored
+from transfer.deployment.batch_scoring import Effort
 
 
 def test_the_form_has_a_typed_and_described_field_for_every_parameter() -> None:

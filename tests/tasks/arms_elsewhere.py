@@ -10,9 +10,10 @@ import sys
 import time
 from pathlib import Path
 
-from tasks import environment, store
+from tasks.runtime import environment
+from tasks.store import content_store
 from tests.tasks import small
-from transfer.errors import CrosstrainError
+from transfer.core.errors import CrosstrainError
 
 ENDLESS = 100_000
 
@@ -20,10 +21,11 @@ ENDLESS = 100_000
 def main(engine: str) -> None:
     from prefect import flow
 
-    from flows.run import run
-    from tasks import runners, step
-    from tasks.adapt import adapt
-    from transfer.portfolio import Plan
+    from flows.runtime.run_flow import run
+    from tasks.runtime import step
+    from tasks.training import runners
+    from tasks.training.adapt import adapt
+    from transfer.arms.plan import Plan
 
     told = small.settings(run={"task_runner": engine})
     wild = small.settings(methods={"scratch": {"learning_rate": 1e9}})
@@ -62,7 +64,7 @@ def main(engine: str) -> None:
 
     run(arms)
     found["kept"] = [p.name for p in Path("build/partial").rglob("*") if p.is_file()]
-    found["results"] = len(list(Path("build/adapt").glob("*/" + store.RECORD)))
+    found["results"] = len(list(Path("build/adapt").glob("*/" + content_store.RECORD)))
     found["stop files"] = [p.name for p in Path("build/stop").glob("*")]
     print(json.dumps(found))
 

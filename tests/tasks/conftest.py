@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks import track
-from tasks.track import connection
+from tasks.tracking import connection, models, runs
 
 CLASSES = ("acer", "été sauvage", "c#")
 SIDE = 16
@@ -24,7 +23,7 @@ def blank_project(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        connection.experiment_id(track.client())
+        connection.experiment_id(connection.client())
     return folder
 
 
@@ -43,11 +42,12 @@ def make_model(tmp_path_factory):
     """Write a model folder of two members with random weights, told apart by its seed."""
 
     def make(seed: int) -> Path:
-        from transfer.checkpoint import save_model
+        from transfer.modalities.backbone import Body
         from transfer.modalities.image.spec import ImageLimits, ImageSpec
-        from transfer.network import Body, build
-        from transfer.normal import Normalisation
-        from transfer.predict import Card, Member, tensor_name
+        from transfer.modalities.normalisation import Normalisation
+        from transfer.models.checkpoint import save_model
+        from transfer.models.network import build
+        from transfer.models.predictor import Card, Member, tensor_name
 
         body = Body(name="resnet", options={"width": 4, "pool": True})
         state = {
@@ -102,25 +102,25 @@ def pictures(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def versions(blank_project, make_model, tmp_path_factory):
+def three_registered(blank_project, make_model, tmp_path_factory):
     """A project with one run and three registered versions of ``plants``; none is champion."""
     folder = tmp_path_factory.mktemp("versions") / "project"
     shutil.copytree(blank_project, folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        run = track.log_run(track.RunRecord("key", "run", {}, {}, {}, [], [], {}))
+        run = runs.log_run(runs.RunRecord("key", "run", {}, {}, {}, [], [], {}))
         for seed in (1, 2, 3):
             tags = {"figure.accuracy": f"0.{seed}", "data.plants": f"{seed}" * 32}
-            track.register("plants", make_model(seed), f"model {seed}", run, tags)
+            models.register("plants", make_model(seed), f"model {seed}", run, tags)
     return folder
 
 
 @pytest.fixture
-def three_versions(tmp_path, monkeypatch, versions):
-    """The working folder: a copy of `versions`."""
+def three_versions(tmp_path, monkeypatch, three_registered):
+    """The working folder: a copy of `three_registered`."""
     folder = tmp_path / "project"
-    shutil.copytree(versions, folder)
+    shutil.copytree(three_registered, folder)
     monkeypatch.chdir(folder)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return folder

@@ -16,7 +16,8 @@ from pathlib import Path
 import mlflow.pyfunc
 from mlflow import MlflowClient
 
-from tasks import registry, track
+from tasks.registry import versions
+from tasks.tracking import models, runs
 
 STEPS = {
     os: ["fsync"],
@@ -44,22 +45,22 @@ STEPS = {
 
 
 def log(key):
-    arm = track.ArmRecord("scratch/0", {"rate": 0.1}, {"accuracy": 0.5}, {"loss": [2.0, 1.0]})
-    use = track.DatasetUse("plants", "data/plants", "0" * 32, 9, "target")
+    arm = runs.ArmRecord("scratch/0", {"rate": 0.1}, {"accuracy": 0.5}, {"loss": [2.0, 1.0]})
+    use = runs.DatasetUse("plants", "data/plants", "0" * 32, 9, "target")
     file = {"notes": Path("notes.txt")}
-    track.log_run(track.RunRecord(key, "run", {"a": 1}, {"gain": 0.1}, {}, [use], [arm], file))
+    runs.log_run(runs.RunRecord(key, "run", {"a": 1}, {"gain": 0.1}, {}, [use], [arm], file))
 
 
 def promote(version, reason):
-    registry.promote("plants", version, reasons=[reason], blessing={"verdict": "positive"})
+    versions.promote("plants", version, reasons=[reason], blessing={"verdict": "positive"})
 
 
 def rollback(reason):
-    registry.rollback("plants", reason)
+    versions.rollback("plants", reason)
 
 
 def register(folder, key, run):
-    track.register("plants", Path(folder), key, run, {})
+    models.register("plants", Path(folder), key, run, {})
 
 
 def mortal(function, die_at, count):
@@ -73,7 +74,7 @@ def mortal(function, die_at, count):
 
 
 def begin(folders):
-    run = track.log_run(track.RunRecord("key", "run", {}, {}, {}, [], [], {}))
+    run = runs.log_run(runs.RunRecord("key", "run", {}, {}, {}, [], [], {}))
     for number, folder in enumerate(folders, start=1):
         register(folder, f"model {number}", run)
 
@@ -104,7 +105,7 @@ def start(job):
 
 if __name__ == "__main__":
     os.chdir(sys.argv[1])
-    registry.champion("nobody")
+    versions.champion("nobody")
     for line in sys.stdin:
         children = [start(job) for job in json.loads(line)]
         codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]

@@ -4,18 +4,18 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks import version
-from tasks.adapt import adapt
-from tasks.pretrain import pretrain
-from tasks.refs import Dataset, Divided
-from tasks.scan import scan
-from tasks.split import folds_for, split_source, split_target
-from tasks.stoppable import Stop
+from tasks.data.scan import scan
+from tasks.data.split import folds_for, split_source, split_target
+from tasks.runtime.artifacts import Dataset, Divided
+from tasks.training.adapt import adapt
+from tasks.training.cancellation import Stop
+from tasks.training.pretrain import pretrain
+from tasks.versioning import dataset_versions
 from tests.transfer import tiny
-from transfer.features import Features
 from transfer.modalities.image.spec import ImageSpec
-from transfer.recipe import Machine
-from transfer.settings import Settings
+from transfer.settings.project import Settings
+from transfer.training.feature_cache import Features
+from transfer.training.recipe import Machine
 
 SPEC = ImageSpec(size=tiny.SIDE, channels=1)
 MACHINE = Machine()
@@ -44,7 +44,7 @@ def scanned(name, n, seed, *, noise=False):
         images = np.random.default_rng(seed).integers(0, 256, images.shape, np.uint8)
     path = Path(f"{name}.npz").absolute()
     np.savez(path, images=images[:, 0], labels=labels, class_names=np.array(tiny.CLASSES))
-    return scan.fn(Dataset(name, path, version.fingerprint(path)), SPEC, settings().image)
+    return scan.fn(Dataset(name, path, dataset_versions.fingerprint(path)), SPEC, settings().image)
 
 
 def target(told, n=60):

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from tests.transfer import tiny
-from transfer.fit import Beside, fit
-from transfer.joint import DomainFeatures
-from transfer.method import Batch, PoolBatch, SourceBatch
+from transfer.methods.building_blocks.shared_head import DomainFeatures
+from transfer.training.loop import Beside, fit
+from transfer.training.method import Batch, PoolBatch, SourceBatch
 
 SOURCE = ("betula", "fagus")
 

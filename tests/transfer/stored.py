@@ -4,10 +4,10 @@ import numpy as np
 from scipy.special import softmax
 
 from tests.transfer import tiny
-from transfer import checkpoint
-from transfer.choice import ArmFiles
 from transfer.modalities.image.spec import ImageLimits, ImageSpec
-from transfer.predict import Card, Member
+from transfer.models import checkpoint
+from transfer.models.predictor import Card, Member
+from transfer.selection.model_selection import ArmFiles
 
 LABELS = np.arange(60) % 3
 

@@ -5,8 +5,8 @@ import tracemalloc
 import pytest
 
 from benchmarks import memory
-from transfer.flaws import Scanned, items_tables
-from transfer.stored import PART
+from transfer.data.quality.checks import Scanned, items_tables
+from transfer.data.storage.table import PART
 
 LIMIT = 50  # bytes a picture
 BUFFERS = 2**25  # what comes and goes with a part of a table, whatever the number of pictures

@@ -6,17 +6,18 @@ from functools import cache
 import numpy as np
 import torch
 
-from transfer.arrays import PoolItems, SourceItems, TrainItems, normalisation
-from transfer.checkpoint import Keeper
-from transfer.fit import fit
-from transfer.methods.scratch import Scratch
+from transfer.arms.trainer import Target, Trainer
+from transfer.data.items import PoolItems, SourceItems, TrainItems, normalisation
+from transfer.methods.baselines.scratch import Scratch
+from transfer.modalities.backbone import Body
 from transfer.modalities.image.augment import AugmentPolicy
 from transfer.modalities.image.spec import ImageLimits, ImageSpec
-from transfer.network import Body, build
-from transfer.normal import Normalisation
-from transfer.recipe import Budget, Recipe
-from transfer.trainer import Target, Trainer
-from transfer.weights import Knowledge
+from transfer.modalities.normalisation import Normalisation
+from transfer.models.checkpoint import Keeper
+from transfer.models.network import build
+from transfer.models.parameter_transfer import Knowledge
+from transfer.training.loop import fit
+from transfer.training.recipe import Budget, Recipe
 
 SIDE = 12
 CLASSES = ("acer", "betula", "corylus")

@@ -1,1 +1,4 @@
-"""One transfer method a file: its name is its key in params.yaml."""
+"""One transfer method a file, in folders by family: a file's name is its key in the settings.
+
+`lookup` finds them, and those of installed packages; `building_blocks` is what they share.
+"""

@@ -7,7 +7,7 @@ better. Shapes: N items, D features, R the rank of the features, Ks classes of t
 import numpy as np
 from numpy.typing import NDArray
 
-from transfer.errors import CrosstrainError
+from transfer.core.errors import CrosstrainError
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]

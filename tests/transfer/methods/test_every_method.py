@@ -11,12 +11,13 @@ import yaml
 from torch.nn import functional
 
 from tests.transfer import tiny
-from transfer import adapt
-from transfer.feed import logits
-from transfer.method import Method, known
+from transfer.arms import adapt
+from transfer.methods.lookup import known
 from transfer.modalities.image.augment import AugmentPolicy
-from transfer.network import Network
-from transfer.settings import Settings
+from transfer.models.network import Network
+from transfer.settings.project import Settings
+from transfer.training.batches import logits
+from transfer.training.method import Method
 
 ROOT = Path(__file__).parents[3]
 METHODS = known()
@@ -65,7 +66,8 @@ def trained():
 
 @every_method
 def test_it_has_a_test_file_of_its_own_name(name):
-    assert Path(__file__).with_name(f"test_{name}.py").is_file()
+    family = METHODS[name].__module__.split(".")[-2]
+    assert (Path(__file__).parent / family / f"test_{name}.py").is_file()
 
 
 @every_method

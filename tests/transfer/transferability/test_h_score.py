@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.covariance import ledoit_wolf as peer_ledoit_wolf
 
-from transfer.errors import CrosstrainError
+from transfer.core.errors import CrosstrainError
 from transfer.transferability.h_score import adjusted_h_score, h_score
 
 

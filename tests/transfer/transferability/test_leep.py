@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from transfer.errors import CrosstrainError
+from transfer.core.errors import CrosstrainError
 from transfer.transferability.leep import leep
 
 

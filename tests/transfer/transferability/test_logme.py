@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import multivariate_normal
 
-from transfer.errors import CrosstrainError
+from transfer.core.errors import CrosstrainError
 from transfer.transferability.logme import LEAST_NOISE, logme
 
 

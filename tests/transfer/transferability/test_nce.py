@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import entropy
 from sklearn.metrics import mutual_info_score
 
-from transfer.errors import CrosstrainError
+from transfer.core.errors import CrosstrainError
 from transfer.transferability.leep import leep
 from transfer.transferability.nce import nce
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from transfer.section import Section
+from transfer.core.config import Section
 
 
 class AugmentPolicy(Section):

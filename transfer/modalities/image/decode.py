@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from transfer.modalities.image.modes import GREY, eight_bit, upright
+from transfer.modalities.image.colour import GREY, eight_bit, upright
+from transfer.modalities.image.resize import FITS
 from transfer.modalities.image.spec import ImageLimits, ImageSpec, Unreadable
-from transfer.modalities.image.square import FITS
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")

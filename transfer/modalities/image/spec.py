@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from transfer.errors import DataRefusedError
-from transfer.section import Section
+from transfer.core.config import Section
+from transfer.core.errors import DataRefusedError
 
 
 class ImageSpec(Section):

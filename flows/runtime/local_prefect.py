@@ -1,0 +1,157 @@
+"""Prefect's server for runs of one process, where no other is named.
+
+Prefect's own temporary server outlives a killed run, and Ctrl-C in a terminal ends it before the
+run could tell it so. This one ignores the terminal, and stops when the process that started it
+has ended, however it ended.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from functools import cache
+from tempfile import TemporaryFile
+from typing import IO, TYPE_CHECKING
+
+from tasks.runtime import gc_tuning
+from tasks.runtime.redaction import hide
+from transfer.core.errors import CrosstrainError, SettingsError
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+HOST = "127.0.0.1"
+START = 120.0  # seconds
+LAST_WORDS = 2.0  # seconds in which the server writes what the run told it at its end
+
+
+@dataclass(frozen=True)
+class _Own:
+    """A server that was started; its standard input ends with this process."""
+
+    url: str
+    child: "subprocess.Popen[bytes]"
+    errors: IO[bytes]
+
+
+def begin() -> None:
+    """Start a server, where no other is named, that comes up while this process goes on."""
+    if not os.environ.get("PREFECT_API_URL"):
+        _own()
+
+
+def address() -> str:
+    """Address of the API: of the server in PREFECT_API_URL, or of one that lives as long as this
+    process.
+
+    Raises:
+        CrosstrainError: no server answers at PREFECT_API_URL, or none can be started.
+        SettingsError: the server at PREFECT_API_URL wants a password.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL
+
+    named = PREFECT_API_URL.value()
+    if named is None:
+        return _answering(_own())
+    with get_client(sync_client=True) as client:
+        if (fault := client.api_healthcheck()) is not None:
+            raise CrosstrainError(
+                f"no Prefect server answers at PREFECT_API_URL={hide(named)} ({fault}); start it, "
+                "for example with `crosstrain ui`, or unset PREFECT_API_URL"
+            )
+        _ask(client, hide(named))
+    return str(named)
+
+
+def _ask(client: "SyncPrefectClient", shown: str) -> None:
+    """Health is told to everyone; ask for something that may need a password."""
+    import httpx
+
+    try:
+        client.hello()
+    except httpx.HTTPStatusError as error:
+        code = error.response.status_code
+        if code not in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            raise CrosstrainError(f"the Prefect server at {shown} answers {code}") from error
+        raise SettingsError(
+            f"the Prefect server at {shown} wants another user and password (it answers {code}); "
+            "set PREFECT_API_AUTH_STRING=user:password"
+        ) from error
+
+
+@cache
+def _own() -> _Own:
+    """Start the server, once in a process."""
+    errors = TemporaryFile()  # noqa: SIM115  open as long as the server may write to it
+    with socket.create_server((HOST, 0)) as listening:
+        # The child alone keeps the socket: a connection waits for its answer, and fails at once
+        # when it has ended.
+        inherited = {k: v for k, v in os.environ.items() if k != "PREFECT_SERVER_API_AUTH_STRING"}
+        child = subprocess.Popen(
+            [sys.executable, "-m", "flows.runtime.local_prefect", str(listening.fileno())],
+            env=inherited | {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            pass_fds=[listening.fileno()],
+            start_new_session=True,
+        )
+        return _Own(f"http://{HOST}:{listening.getsockname()[1]}/api", child, errors)
+
+
+def _answering(own: _Own) -> str:
+    import httpx
+    from prefect.settings import PREFECT_HOME
+
+    try:
+        httpx.get(f"{own.url}/health", timeout=START, trust_env=False).raise_for_status()
+    except httpx.HTTPError as error:
+        own.child.kill()
+        own.child.wait()
+        own.errors.seek(0)
+        lines = own.errors.read().decode(errors="replace").splitlines()
+        told = next((line for line in reversed(lines) if "Error" in line), str(error))
+        raise CrosstrainError(
+            f"Prefect's server did not start ({told}); if its database is damaged, delete "
+            f"{PREFECT_HOME.value()}, which holds no more than the history of runs"
+        ) from error
+    return own.url
+
+
+def main() -> None:
+    """Serve Prefect's API on an inherited socket until the standard input ends.
+
+    One server at a time starts: two that migrate a new database together break it.
+    """
+    gc_tuning.put_off()
+    import uvicorn
+    from filelock import FileLock
+    from prefect.settings import PREFECT_HOME
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            PREFECT_HOME.value().mkdir(parents=True, exist_ok=True)
+            with FileLock(PREFECT_HOME.value() / ".start.lock"):
+                await super().startup(sockets)
+            gc_tuning.look_again()
+
+    config = uvicorn.Config(
+        "prefect.server.api.server:create_app", factory=True, log_level="error", lifespan="on"
+    )
+    server = Server(config)
+
+    def stop_with_parent() -> None:
+        sys.stdin.read()
+        time.sleep(LAST_WORDS)
+        server.should_exit = True
+
+    threading.Thread(target=stop_with_parent, daemon=True).start()
+    server.run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Start a flow from a terminal."""
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+from prefect.client.orchestration import get_client
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    temporary_settings,
+)
+
+from flows.runtime import local_prefect, run_liveness
+from tasks.runtime import gc_tuning
+
+Result = TypeVar("Result")
+ENGINE = ("prefect.flow_runs", "prefect.task_runs")
+
+
+def run(flow: Callable[[], Result]) -> Result:
+    """Call a flow in this process; Ctrl-C ends the process with exit code 130.
+
+    Without ``PREFECT_API_URL`` a server is started for this process. Heartbeats are off: they cost
+    a second a flow and serve only runs that nobody watches. Runs that were killed are closed.
+
+    Raises:
+        CrosstrainError: a step failed. Prefect's UI has it as Failed, with traceback; the terminal
+            is left to the caller.
+    """
+    api = local_prefect.address()
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_not_the_engine)
+    try:
+        with temporary_settings({PREFECT_API_URL: api, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            with get_client(sync_client=True) as client:
+                run_liveness.close_killed(client)
+            gc_tuning.look_again()
+            return flow()
+    except KeyboardInterrupt:
+        print("crosstrain: interrupted; run again to continue from here", file=sys.stderr)
+        sys.exit(130)
+
+
+def _not_the_engine(record: logging.LogRecord) -> bool:
+    """Keep Prefect's tracebacks of failed tasks and flows from a terminal.
+
+    The error goes through every task and flow up to the command line, which tells it once.
+    """
+    return record.name not in ENGINE or record.levelno < logging.ERROR

@@ -1,0 +1,4 @@
+"""The steps that bring data in: scan, validate, split, ingest.
+
+Only `expectation_suite` knows Great Expectations.
+"""

@@ -1,0 +1,56 @@
+"""Fingerprint, and decode each file of a dataset once."""
+
+from pathlib import Path
+
+from tasks.runtime import paths
+from tasks.runtime.artifacts import Dataset, Ref
+from tasks.runtime.step import step
+from tasks.store import content_store
+from tasks.versioning import dataset_versions
+from transfer.core.errors import DataRefusedError
+from transfer.data import scan as library
+from transfer.modalities.image.spec import ImageSpec
+from transfer.settings.project import DatasetSettings, ImageSettings
+
+
+@step("fingerprint", tags=["data"])
+def fingerprint(settings: DatasetSettings) -> Dataset:
+    """Identify a dataset by DVC's md5, and hold it against data.dvc where that records it."""
+    return Dataset(
+        settings.label, settings.path, dataset_versions.verify(settings.path, paths.DATA_DVC)
+    )
+
+
+@step("specify", tags=["data"])
+def specify(settings: ImageSettings, datasets: list[Dataset]) -> ImageSpec:
+    """Decide what every picture is brought to; colour when either dataset has colour."""
+    channels = settings.channels
+    if channels == "auto":
+        channels = 3 if any(library.has_colour(d.path) for d in datasets) else 1
+    return ImageSpec(size=settings.size, channels=channels, fit=settings.fit)
+
+
+@step("scan", tags=["data"])
+def scan(dataset: Dataset, spec: ImageSpec, settings: ImageSettings) -> Ref:
+    """Decode a dataset into a manifest, a tensor and the list of rejects."""
+
+    def compute(out: Path) -> None:
+        library.scan(dataset.path, out, name=dataset.name, spec=spec, limits=settings.limits)
+        if dataset_versions.fingerprint(dataset_versions.whole(dataset.path)) != dataset.md5:
+            raise DataRefusedError(
+                f"{dataset.path} changed while it was read, for example by an ingest; run again"
+            )
+
+    return content_store.result(
+        "scan",
+        compute,
+        inputs={"data": dataset.md5},
+        settings={
+            "name": dataset.name,
+            "file": dataset.path.name,
+            "spec": spec.model_dump(),
+            "limits": settings.limits.model_dump(),
+            "left_out": library.left_out(dataset.path),
+        },
+        code=["transfer.data.scan"],
+    )

@@ -1,0 +1,138 @@
+"""Choose among the arms on validation, and put the chosen model together."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.runtime.artifacts import ArmRef, Dataset, Divided, Ref
+from tasks.runtime.step import step
+from tasks.store import content_store
+from tasks.training.arm_files import files
+from transfer.arms import adapt
+from transfer.data.items import test_items
+from transfer.data.manifest import Manifest
+from transfer.deployment.monitoring import reference
+from transfer.evaluation.report_schema import Evaluation
+from transfer.models import predictor
+from transfer.selection import model_selection as library
+from transfer.selection.model_selection import Choice, Mix
+from transfer.settings.project import Settings
+
+
+def digests(arms: list[ArmRef]) -> dict[str, str]:
+    """Content of each arm by its name, and whether it may be chosen."""
+    return {arm.name: f"{arm.ref.digest} {arm.finalist}" for arm in arms}
+
+
+def load_choice(ref: Ref) -> Choice:
+    """Read what `choose` stored."""
+    told = json.loads((ref.path / "choice.json").read_text())
+    return Choice(
+        _mix(told["best"]),
+        _mix(told["baseline"]),
+        told["scores"],
+        _mix(told["source"]),
+        {name: _mix(one) for name, one in told["by_source"].items()},
+        {name: _mix(one) if one else None for name, one in told["without"].items()},
+        told["collapsed"],
+    )
+
+
+def _mix(told: dict[str, Any]) -> Mix:
+    return Mix(told["scheme"], np.array(told["weights"]))
+
+
+def _plain(mix: Mix) -> dict[str, Any]:
+    return {"scheme": mix.scheme, "weights": mix.weights.tolist()}
+
+
+@step("choose", tags=["select"])
+def choose(arms: list[ArmRef], settings: Settings) -> Ref:
+    """Store what validation says: the choice, and what stands for each source and for its lack."""
+
+    def compute(out: Path) -> None:
+        found = library.choose(files(arms), settings.adapt.validator)
+        told = {
+            "arms": [arm.name for arm in arms],
+            "best": _plain(found.best),
+            "scores": found.scores,
+            "source": _plain(found.source),
+            "by_source": {name: _plain(mix) for name, mix in found.by_source.items()},
+            "without": {n: _plain(mix) if mix else None for n, mix in found.without.items()},
+            "baseline": _plain(found.baseline),
+            "collapsed": found.collapsed,
+        }
+        (out / "choice.json").write_text(json.dumps(told, indent=1))
+
+    return content_store.result(
+        "choose",
+        compute,
+        inputs=digests(arms),
+        settings={
+            # in order: weights are by position
+            "arms": [[arm.name, arm.plan.sources, arm.plan.parts] for arm in arms],
+            "validator": settings.adapt.validator,
+        },
+        code=[
+            "transfer.selection.model_selection",
+            f"transfer.selection.validators.{settings.adapt.validator}",
+        ],
+    )
+
+
+@step("compose", tags=["select"])
+def compose(
+    arms: list[ArmRef],
+    evaluated: Ref,
+    target: Divided,
+    datasets: list[Dataset],
+    settings: Settings,
+) -> Ref:
+    """Store the chosen model as a folder that `transfer.models.predictor` loads, with its
+    reference."""
+    data = {d.name: d.md5 for d in datasets}
+
+    def compute(out: Path) -> None:
+        text = (evaluated.path / "evaluation.json").read_text()
+        weights = [arm.weight for arm in Evaluation.model_validate_json(text).arms]
+        (out / "model").mkdir()
+        adapt.compose(
+            [arm.ref.path for arm in arms],
+            weights,
+            out / "model",
+            names=[arm.name for arm in arms],
+            data=data,
+            settings_digest=settings.digest(),
+        )
+        reference.save(_reference(out / "model", evaluated, target), out / "model")
+
+    return content_store.result(
+        "compose",
+        compute,
+        inputs={"evaluation": evaluated.digest, **target.inputs(), **digests(arms)},
+        settings={
+            "data": data,
+            "settings": settings.digest(),
+            "arms": [arm.name for arm in arms],  # weights are by position
+        },
+        code=[
+            "transfer.arms.adapt",
+            "transfer.deployment.monitoring.reference",
+            "transfer.evaluation.report_schema",
+        ],
+    )
+
+
+def _reference(model: Path, evaluated: Ref, target: Divided) -> reference.Reference:
+    """What the finished model makes of the test split. Nothing is chosen by it."""
+    found = Evaluation.model_validate_json((evaluated.path / "evaluation.json").read_text())
+    rejects = json.loads((target.scan.path / "rejects.json").read_text())
+    return reference.make(
+        predictor.load(model),
+        test_items(target.scan.path, target.split.path),
+        usable=len(Manifest.load(target.scan.path)),
+        rejected=reference.broken(reject["reason"] for reject in rejects),
+        right=round(found.chosen.accuracy * found.test_items),
+    )

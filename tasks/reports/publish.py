@@ -1,0 +1,230 @@
+"""Keep the run in MLflow, and write the reports."""
+
+import json
+
+import numpy as np
+import yaml
+
+from tasks.evaluation import evaluate
+from tasks.registry.promote import Outcome, model_name
+from tasks.reports import report, report_figures
+from tasks.runtime import paths
+from tasks.runtime.artifacts import ArmRef, Dataset, Divided, Ref, Source
+from tasks.runtime.step import Stopwatch, step
+from tasks.store.content_store import key
+from tasks.tracking import runs
+from tasks.versioning.code_revision import code_revision
+from transfer.core.atomic_files import write_atomic
+from transfer.data.manifest import Manifest
+from transfer.data.splits import split
+from transfer.evaluation.report_schema import (
+    Data,
+    DatasetRecord,
+    Evaluation,
+    Result,
+    Seconds,
+    TimeBudget,
+)
+from transfer.selection import ensemble as mixing
+from transfer.settings.project import Settings
+from transfer.training.method import Method
+
+
+@step("track", tags=["tracking"], retries=2, timeout=900)
+def log_run(
+    evaluated: Ref,
+    drawn: Ref,
+    validated: list[Ref],
+    sources: list[Source],
+    arms: list[ArmRef],
+    data: Data,
+    settings: Settings,
+) -> str:
+    """Log the run with a child run an arm, and return its id; once for each content."""
+    evaluation = evaluate.load(evaluated)
+    curves = {curve["name"]: curve for curve in report_figures.curves(sources, arms)}
+    artifacts = {"evaluation": evaluated.path, "pictures": drawn.path}
+    artifacts |= {
+        f"validation/{d.name}": r.path for d, r in zip(data.sources, validated, strict=True)
+    }
+    artifacts |= {
+        f"transfer_maps/{arm.name.replace('/', '-')}": arm.ref.path / "transfers.json"
+        for arm in arms
+    }
+    records = [
+        runs.ArmRecord(
+            name=arm.name,
+            params={
+                "method": arm.plan.method,
+                "sources": list(arm.plan.sources),
+                "seed": arm.seed,
+                **_method(arm, settings).model_dump(mode="json"),
+            },
+            metrics={
+                **({} if found.validation is None else {"validation_accuracy": found.validation}),
+                "test_accuracy": found.test,
+                "temperature": found.temperature,
+                "weight": found.weight,
+                "steps": found.steps,
+            },
+            history={
+                "step": curves[arm.name]["step"],
+                "loss": curves[arm.name]["loss"],
+            },
+            seconds=arm.ref.seconds,
+        )
+        for arm, found in zip(arms, evaluation.arms, strict=True)
+    ]
+    uses = [
+        runs.DatasetUse(d.name, d.path, d.md5, d.items, role)
+        for d, role in [*((d, "source") for d in data.sources), (data.target, "target")]
+    ]
+    figures = {k: v for k, v in report.metrics(evaluation).items() if not isinstance(v, str)}
+    return runs.log_run(
+        runs.RunRecord(
+            key=key("run", {"evaluation": evaluated.digest}, _told(settings, data), []),
+            name=f"{' and '.join(d.name for d in data.sources)} to {data.target.name}",
+            settings=settings.model_dump(mode="json", by_alias=True),
+            metrics=figures,
+            tags={
+                "verdict": evaluation.verdict,
+                "settings_digest": settings.digest(),
+                "code_revision": code_revision(),
+                **{f"md5.{d.name}": d.md5 for d in (*data.sources, data.target)},
+            },
+            datasets=uses,
+            arms=records,
+            artifacts=artifacts,
+            seconds=sum(arm.ref.seconds for arm in arms),
+        )
+    )
+
+
+def _method(arm: ArmRef, settings: Settings) -> Method:
+    found: Method = arm.plan.tuned or getattr(settings.methods, arm.plan.method)
+    return found
+
+
+def _told(settings: Settings, data: Data) -> dict[str, str]:
+    md5s = {d.name: d.md5 for d in (*data.sources, data.target)}
+    return {"settings": settings.digest(), **md5s}
+
+
+def describe(datasets: list[Dataset], divided: list[Divided]) -> Data:
+    """What all datasets were in this run; the target last."""
+    *sources, target = (_describe(*found) for found in zip(datasets, divided, strict=True))
+    return Data(sources=sources, target=target)
+
+
+def _describe(dataset: Dataset, divided: Divided) -> DatasetRecord:
+    manifest = Manifest.load(divided.scan.path)
+    table = split.load(divided.split.path, manifest)
+    sides = table["split"].value_counts()
+    return DatasetRecord(
+        name=dataset.name,
+        path=dataset.path.as_posix(),
+        md5=dataset.md5,
+        items=len(manifest),
+        rejects=len(json.loads((divided.scan.path / "rejects.json").read_text())),
+        classes=list(manifest.class_names),
+        train=int(sides.get("train", 0)),
+        labelled=int(table["labelled"].sum()),
+        val=int(sides.get("val", 0)),
+        test=int(sides.get("test", 0)),
+        excluded=int(sides.get("excluded", 0)),
+        revision=dataset.revision,
+    )
+
+
+@step("report", tags=["report"])
+def publish(
+    evaluated: Ref,
+    drawn: Ref,
+    validated: list[Ref],
+    sources: list[Source],
+    arms: list[ArmRef],
+    data: Data,
+    outcome: Outcome,
+    run_id: str,
+    watch: Stopwatch,
+    settings: Settings,
+    budget: TimeBudget | None = None,
+) -> Result:
+    """Write reports/: the page for people, JSON for machines, figures and curves for DVC."""
+    evaluation = evaluate.load(evaluated)
+    seconds = {arm.name: arm.ref.seconds for arm in arms}
+    timed = [
+        found.model_copy(update={"seconds": seconds[f"{found.group}/{found.seed}"]})
+        for found in evaluation.arms
+    ]
+    result = Result(
+        **evaluation.model_copy(update={"arms": timed}).model_dump(),
+        promoted=outcome.promoted,
+        reasons=outcome.reasons,
+        rules=outcome.rules,
+        model=model_name(settings),
+        version=outcome.version,
+        mlflow_run=run_id,
+        data=data,
+        seconds=Seconds(
+            total=round(watch.total(), 2),
+            between=round(watch.between(), 2),
+            steps=watch.seconds(),
+            reused=watch.reused(),
+        ),
+        budget=budget,
+        settings_digest=settings.digest(),
+        code_revision=code_revision(),
+    )
+    links = {
+        f"Validation of {d.name} and {data.target.name}": _link(ref, d.name)
+        for d, ref in zip(data.sources, validated, strict=True)
+    }
+    page = report.render(result, report_figures.load(drawn), links=links)
+    _write_figures(evaluation, evaluated, report_figures.curves(sources, arms))
+    write_atomic(paths.REPORTS / "retrain.html", page.encode())
+    write_atomic(paths.REPORTS / "retrain.json", result.model_dump_json(indent=1).encode())
+    return result
+
+
+def _link(validated: Ref, source: str) -> str:
+    page = validated.path / "data_docs" / "index.html"
+    copy = paths.REPORTS / "validation" / f"{source}.html"
+    write_atomic(copy, page.read_bytes())
+    return copy.relative_to(paths.REPORTS).as_posix()
+
+
+def _write_figures(
+    evaluation: Evaluation, evaluated: Ref, curves: list[report_figures.Curve]
+) -> None:
+    weights = np.array([arm.weight for arm in evaluation.arms])
+    with np.load(evaluated.path / "predictions.npz", allow_pickle=False) as stored:
+        mixed = mixing.combine(stored["probabilities"], weights)
+        labels = stored["labels"]
+    for name, text in report.plots(evaluation, labels, mixed.argmax(1), curves).items():
+        write_atomic(paths.REPORTS / "plots" / name, text.encode())
+    told = json.dumps(report.metrics(evaluation), indent=1) + "\n"
+    write_atomic(paths.REPORTS / "metrics.json", told.encode())
+
+
+def blessing_record(
+    data: Data, settings: Settings, evaluated: Ref, budget: TimeBudget | None = None
+) -> dict[str, object]:
+    """What a blessing rests on, besides the rules: revisions, digests, figures, verdict."""
+    evaluation = evaluate.load(evaluated)
+    return {
+        "data": {d.name: d.md5 for d in (*data.sources, data.target)},
+        "data_revision": {d.name: d.revision for d in (*data.sources, data.target) if d.revision},
+        "code_revision": code_revision(),
+        "settings_digest": settings.digest(),
+        "settings": yaml.safe_dump(settings.model_dump(mode="json", by_alias=True)),
+        "verdict": evaluation.verdict,
+        "figures": report.metrics(evaluation),
+        "chosen": evaluation.chosen.model_dump(),
+        **({} if budget is None else {"budget": _timeless(budget)}),
+    }
+
+
+def _timeless(budget: TimeBudget) -> dict[str, object]:
+    """What a record says of a budget: what it changed, not what a clock said."""
+    return budget.model_dump(exclude={"spent"})

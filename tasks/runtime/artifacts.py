@@ -1,0 +1,73 @@
+"""What travels between tasks: where a result lies and what it is, never the result itself."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transfer.arms.plan import Plan
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A stored result: its folder, and the digest of the folder's content."""
+
+    path: Path
+    digest: str
+    seconds: float
+    """Wall time of the computation that made it."""
+    reused: bool
+    """True when a stored result was used."""
+
+
+@dataclass(frozen=True)
+class Divided:
+    """A dataset, decoded and split."""
+
+    scan: Ref
+    split: Ref
+
+    def inputs(self) -> dict[str, str]:
+        """What a result that is made from it depends on."""
+        return {"scan": self.scan.digest, "split": self.split.digest}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A knowledge source: a pretrained network, and the items it learned from if we have them."""
+
+    name: str
+    knowledge: Ref
+    items: Divided | None
+    trained_here: bool = True
+    """False for weights that came with an installed package."""
+    parts: tuple[str, ...] = ()
+    """Names of the datasets, where it was trained on several."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset: where it lies and DVC's fingerprint of its bytes."""
+
+    name: str
+    path: Path
+    md5: str
+    revision: str = ""
+    """The older version of the data that it was taken from; empty for data as it is now."""
+
+
+@dataclass(frozen=True)
+class ArmRef:
+    """A finished arm."""
+
+    plan: "Plan"
+    seed: int
+    steps: int
+    ref: Ref
+    finalist: bool = True
+    """False where its group was stopped after the first seed."""
+
+    @property
+    def name(self) -> str:
+        """The plan's label and the seed."""
+        return f"{self.plan.label}/{self.seed}"

@@ -1,0 +1,31 @@
+"""Every path of the project, once. Relative to the project root, which is the working folder."""
+
+import os
+from pathlib import Path
+
+from transfer.core.errors import SettingsError
+
+PARAMS = Path("params.yaml")
+DATA = Path("data")
+DATA_DVC = Path("data.dvc")
+BUILD = Path("build")
+REPORTS = Path("reports")
+MLRUNS = Path("mlruns")
+QUARANTINE = Path("quarantine")
+EXPORTS = Path("exports")
+
+
+def enter_project() -> Path:
+    """Make the project root the working folder: the nearest one upwards with a params.yaml.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / PARAMS).is_file():
+            os.chdir(folder)
+            return folder
+    raise SettingsError(
+        f"neither {here} nor a folder above it holds {PARAMS}; run inside a crosstrain project"
+    )

@@ -1,0 +1,179 @@
+"""Which arms a run trains, and which of them go on after their first seed."""
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean
+
+from tasks.runtime import paths
+from tasks.runtime.artifacts import ArmRef, Divided, Source
+from tasks.runtime.step import log
+from tasks.training.arm_files import files
+from transfer.arms import plan as portfolio
+from transfer.arms import pretrain
+from transfer.arms.budget_policy import Job, Standing
+from transfer.arms.plan import Offer, Plan
+from transfer.core.errors import DataRefusedError, SettingsError
+from transfer.data.manifest import Manifest
+from transfer.evaluation.report_schema import Result
+from transfer.methods.lookup import known
+from transfer.modalities.image import pretrained
+from transfer.selection import model_selection
+from transfer.settings.project import Settings
+
+
+def check(settings: Settings, sources: Mapping[str, Divided], target: Divided) -> None:
+    """Refuse, before anything is trained, what could not be trained in the end.
+
+    Raises:
+        DataRefusedError: no item of the target is labelled, and no source knows all its classes.
+        SettingsError: a package that is asked for is not installed.
+    """
+    available = pretrained.available()
+    if missing := {n: why for n in settings.pretrained if (why := available[n]) is not None}:
+        raise SettingsError("; ".join(f"pretrained {name}: {why}" for name, why in missing.items()))
+    if settings.adapt.trials and importlib.util.find_spec("optuna") is None:
+        raise SettingsError("adapt.trials needs optuna: install crosstrain[search], or set it to 0")
+    if settings.target.labels_per_class == 0:
+        _check_covered(settings, sources, Manifest.load(target.scan.path).class_names)
+
+
+def _check_covered(
+    settings: Settings, sources: Mapping[str, Divided], classes: Sequence[str]
+) -> None:
+    lacks = {
+        name: [c for c in classes if c not in Manifest.load(one.scan.path).class_names]
+        for name, one in sources.items()
+    }
+    if all(lacks.values()):
+        told = "; ".join(f"{name} lacks {', '.join(gone)}" for name, gone in lacks.items())
+        raise DataRefusedError(
+            f"{settings.target.label} is to be used without labels, and no source knows all of its "
+            f"classes: {told}. Expected a source with folders of these names, or "
+            "target.labels_per_class above 0"
+        )
+
+
+def plans(settings: Settings, target: Divided, sources: Sequence[Source]) -> list[Plan]:
+    """The groups of arms of these sources; those that use none where there is no source.
+
+    Raises:
+        SettingsError: no method that is asked for can use any of the sources.
+    """
+    labelled = settings.target.labels_per_class != 0
+    asked = settings.adapt.methods if labelled else settings.adapt.unlabelled_methods
+    classes = Manifest.load(target.scan.path).class_names
+    found = portfolio.plan(
+        asked,
+        [_offer(one, classes) for one in sources],
+        tune_packages=settings.adapt.tune_packages,
+        labelled=labelled,
+    )
+    if sources:
+        _tell(asked, found, sources)
+    return [one for one in found if bool(one.sources) == bool(sources)]
+
+
+def _tell(asked: Sequence[str], found: Sequence[Plan], sources: Sequence[Source]) -> None:
+    """Say which methods got no arm, and refuse when no arm uses a source."""
+    names, planned = ", ".join(one.name for one in sources), {one.method for one in found}
+    if gone := [name for name in asked if name not in planned]:
+        log.warning("no arm for %s: none of %s has what they read", ", ".join(gone), names)
+    if not any(one.sources for one in found):
+        raise SettingsError(
+            f"none of the methods {', '.join(asked)} can use what {names} offers; expected one "
+            "that can: see what each reads in docs/methods.md"
+        )
+
+
+def _offer(source: Source, classes: Sequence[str]) -> Offer:
+    own = pretrain.load_card(source.knowledge.path).class_names
+    covers = set(classes) <= set(own)
+    return Offer(source.name, source.items is not None, source.trained_here, covers, source.parts)
+
+
+def is_baseline(plan: Plan, settings: Settings) -> bool:
+    """Whether gains are measured against it."""
+    return plan.method == ("source_only" if settings.target.labels_per_class == 0 else "scratch")
+
+
+def likely(settings: Settings) -> Plan:
+    """What is probably trained first of what uses a source, before any source is known."""
+    labelled, kinds = settings.target.labels_per_class != 0, known()
+    asked = settings.adapt.methods if labelled else settings.adapt.unlabelled_methods
+    helped = [name for name in asked if kinds[name].uses_source]
+    best = next((name for name in helped if kinds[name].trains_body), helped[0])
+    return Plan(best, (), best)
+
+
+def ordered(planned: Sequence[Plan], settings: Settings, ranked: Sequence[str] = ()) -> list[Plan]:
+    """All plans but the baseline's, the most promising first: by their validation in the last run;
+    then, of the best source first, a method that trains the body, those that do not, which cost
+    little, and the others.
+
+    Args:
+        planned: the plans.
+        settings: of the run; methods stand in the order in which they are asked for.
+        ranked: names of the sources, the best first.
+    """
+    before, place = _last_validation(settings), {name: i for i, name in enumerate(ranked)}
+    kinds, first = known(), likely(settings).method
+
+    def promise(plan: Plan) -> tuple[float, ...]:
+        source = max((place.get(name, len(place)) for name in plan.sources), default=len(place))
+        tier = 0 if plan.method == first else 2 if kinds[plan.method].trains_body else 1
+        return -before.get(plan.label, -1.0), source, tier
+
+    return sorted((one for one in planned if not is_baseline(one, settings)), key=promise)
+
+
+def by_validation(firsts: Sequence[ArmRef], settings: Settings) -> list[str]:
+    """Labels of the groups that go on after their first seed, the best on validation first; as
+    they come where no item of the target is labelled."""
+    going_on, _ = finalists(firsts, settings)
+    labels = [one.label for one in going_on]
+    if settings.target.labels_per_class == 0 or not firsts:
+        return labels
+    losses = model_selection.validation_losses(files(list(firsts))).mean(1)
+    mean = {arm.plan.label: float(loss) for arm, loss in zip(firsts, losses, strict=True)}
+    return sorted(labels, key=lambda label: (mean[label], label))
+
+
+def decided(planned: Sequence[Plan], done: Mapping[Job, ArmRef], found: Standing) -> list[ArmRef]:
+    """The arms of which a decision is made, in the order of a run without a budget."""
+    labels = [one.label for one in planned]
+    whole = [done[one, seed] for one in labels if one in found.finalists for seed in found.seeds]
+    first = found.seeds[0]
+    return whole + [
+        replace(done[one, first], finalist=False) for one in labels if one in found.tried
+    ]
+
+
+def _last_validation(settings: Settings) -> dict[str, float]:
+    """Mean validation accuracy of each group of arms in the last run for this target."""
+    try:
+        last = Result.model_validate_json((paths.REPORTS / "retrain.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    found: dict[str, list[float]] = {}
+    for arm in last.arms if last.target == settings.target.label else ():
+        if arm.validation is not None:
+            found.setdefault(arm.group, []).append(arm.validation)
+    return {group: fmean(scores) for group, scores in found.items()}
+
+
+def finalists(arms: Sequence[ArmRef], settings: Settings) -> tuple[list[Plan], list[ArmRef]]:
+    """The plans that go on to all seeds, and the arms that were stopped after their first one.
+
+    Without a label of the target nothing is known of an arm yet, and all go on.
+    """
+    keep = settings.adapt.finalists
+    if keep is None or settings.target.labels_per_class == 0:
+        return [arm.plan for arm in arms], []
+    losses = model_selection.validation_losses(files(list(arms)))
+    best = portfolio.survivors(
+        {arm.plan.label: loss for arm, loss in zip(arms, losses, strict=True)}, keep
+    )
+    log.info("going on with %d of %d: %s", len(best), len(arms), ", ".join(best))
+    going_on = [arm.plan for arm in arms if arm.plan.label in best]
+    return going_on, [replace(arm, finalist=False) for arm in arms if arm.plan.label not in best]

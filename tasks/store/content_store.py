@@ -1,0 +1,118 @@
+"""The content-addressed store: same inputs, settings and code in, stored result out.
+
+A result is a folder ``build/<step>/<key>``. It is written beside its place, fsynced, and renamed,
+so that it is there whole or not at all; ``stored.json`` in it lists every file with its digest,
+and a hit checks them, so that no result is trusted because a file exists.
+"""
+
+import hashlib
+import inspect
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from tasks.runtime import paths
+from tasks.runtime.artifacts import Ref
+from tasks.store.source_digest import source_digest
+from transfer.core.atomic_files import fsync, write_atomic
+
+RECORD = "stored.json"
+
+
+def key(
+    step: str, inputs: Mapping[str, str], settings: Mapping[str, Any], code: Sequence[str]
+) -> str:
+    """The one cache key: step, digests of inputs, settings, and the source the step uses."""
+    told = {
+        "step": step,
+        "inputs": dict(inputs),
+        "settings": dict(settings),
+        "code": source_digest(code),
+    }
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def result(
+    step: str,
+    compute: Callable[[Path], object],
+    *,
+    inputs: Mapping[str, str],
+    settings: Mapping[str, Any],
+    code: Sequence[str],
+) -> Ref:
+    """Return the stored result of a step, or compute and store it.
+
+    Args:
+        step: name of the step; the folder under build/.
+        compute: writes the result's files into the empty folder it is given; the file it is
+            written in counts as code too.
+        inputs: digest of each input.
+        settings: plain JSON values that the result depends on.
+        code: modules whose source, with what they import, the result depends on.
+    """
+    own = Path(inspect.getfile(sys.modules[compute.__module__]))
+    address = key(step, inputs, {**settings, "step file": _file_digest(own)}, code)
+    place = paths.BUILD / step / address
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(paths.BUILD / step / f".{address}.lock"):
+        if (found := _stored(place)) is not None:
+            return found
+        working = paths.BUILD / step / f".{address}.part"
+        shutil.rmtree(working, ignore_errors=True)
+        working.mkdir()
+        started = time.perf_counter()
+        compute(working)
+        return _keep(working, place, time.perf_counter() - started)
+
+
+def partial(place: Path) -> Path:
+    """Where the checkpoints of a result are kept, of which ``place`` is the folder, or the one it
+    is being written to."""
+    address = place.name.removeprefix(".").removesuffix(".part")
+    return paths.BUILD / "partial" / place.parent.name / address
+
+
+def digest_of(folder: Path) -> tuple[str, dict[str, str]]:
+    """Digest of a folder's content, and of each file by its relative path."""
+    files = {
+        path.relative_to(folder).as_posix(): _file_digest(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != RECORD
+    }
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest(), files
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _stored(place: Path) -> Ref | None:
+    try:
+        record = json.loads((place / RECORD).read_text())
+        expected, seconds = record["files"], record["seconds"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    digest, files = digest_of(place)
+    if files != expected:
+        return None
+    return Ref(place, digest, seconds, reused=True)
+
+
+def _keep(working: Path, place: Path, seconds: float) -> Ref:
+    digest, files = digest_of(working)
+    for path in working.rglob("*"):
+        fsync(path)
+    seconds = round(seconds, 3)
+    record = {"digest": digest, "seconds": seconds, "files": files}
+    write_atomic(working / RECORD, json.dumps(record, indent=1).encode())
+    shutil.rmtree(place, ignore_errors=True)
+    working.rename(place)
+    fsync(place.parent)
+    return Ref(place, digest, seconds, reused=False)

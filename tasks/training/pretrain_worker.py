@@ -1,0 +1,67 @@
+"""One of the processes of a pretraining, started by torchrun.
+
+    torchrun --nproc-per-node 2 -m tasks.training.pretrain_worker PRETRAINING.json
+
+Tells its parent, a line of JSON at a time on the standard output, how far it is and why it failed;
+it ends when its standard input does, which is when the parent's process has ended, however.
+"""
+
+import json
+import os
+import sys
+import threading
+from contextlib import nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import distributed
+
+from tasks.training.cancellation import Stopped, TimeUpError
+from tasks.training.pretrain_job import Pretraining
+from transfer.core.errors import CrosstrainError
+from transfer.training.data_parallel import fit_together
+
+
+def main() -> None:
+    """Take part in a pretraining; the first process writes the result."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    work = Pretraining.model_validate_json(Path(sys.argv[1]).read_text())
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    distributed.init_process_group("gloo")
+    first = distributed.get_rank() == 0
+    try:
+        with nullcontext(str(work.out)) if first else TemporaryDirectory() as out:
+            work.run(_tell_steps, Path(out), fit_together)
+        distributed.barrier()
+    except Stopped:
+        _fail(stopped=True)
+    except TimeUpError:
+        _fail(late=True)
+    except CrosstrainError as error:
+        _fail(error=str(error))
+    distributed.destroy_process_group()
+
+
+def _end_with_parent() -> None:
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os._exit(1)
+
+
+def _tell_steps(done: int, steps: int) -> None:
+    _tell(done=done, steps=steps)
+
+
+def _fail(**told: Any) -> None:
+    _tell(**told)
+    os._exit(1)  # the others wait in a sum for this process: torchrun ends them
+
+
+def _tell(**told: Any) -> None:
+    print(json.dumps(told), flush=True)
+
+
+if __name__ == "__main__":
+    main()

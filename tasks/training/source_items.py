@@ -1,0 +1,25 @@
+"""What a knowledge source brings along: its items, and the code of its body."""
+
+from collections.abc import Sequence
+
+from tasks.runtime.artifacts import Source
+from transfer.arms import pretrain
+from transfer.data.items import SourceItems, labelled_items, normalisation, validation_items
+from transfer.data.manifest import Manifest
+
+
+def source_items(source: Source, *, held: bool = False) -> SourceItems | None:
+    """Items of a source's training split, or of its validation split; None where it has none."""
+    if source.items is None:
+        return None
+    scanned, divided = source.items.scan.path, source.items.split.path
+    learned = labelled_items(scanned, divided)
+    items = validation_items(scanned, divided) if held else learned
+    return SourceItems(items, Manifest.load(scanned).class_names, normalisation(learned))
+
+
+def bodies(sources: Sequence[Source]) -> list[str]:
+    """Modules of the sources' backbones, which are loaded by name: imports do not lead to them."""
+    names = {pretrain.load_card(one.knowledge.path).body.name for one in sources}
+    names |= {"fused"} if len(sources) > 1 else set()
+    return [f"transfer.modalities.image.backbones.{name}" for name in sorted(names)]

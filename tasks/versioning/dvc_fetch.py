@@ -1,0 +1,26 @@
+"""Fetch files by their md5 from DVC's default remote into its cache, in a process of its own.
+
+DVC's commands fetch what the workspace records, or everything that was ever recorded.
+
+    python -m tasks.versioning.dvc_fetch < md5s
+"""
+
+import sys
+
+
+def main() -> None:
+    """Fetch the md5s on standard input, one a line, as far as the remote has them."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+    from dvc_data.hashfile.hash_info import HashInfo
+
+    md5s = sys.stdin.read().split()
+    try:
+        with Repo() as repo:
+            repo.cloud.pull([HashInfo("md5", md5) for md5 in md5s])
+    except (DvcException, OSError) as error:
+        sys.exit(" ".join(str(error).split()) or type(error).__name__)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""The digest follows what a step imports, and nothing else."""
+
+import itertools
+import subprocess
+import sys
+
+import pytest
+
+from tasks.store import source_digest as code
+from tasks.store.source_digest import source_digest
+
+NUMBER = itertools.count()
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package in which ``main`` imports most modules, each in another way."""
+    name = f"house{next(NUMBER)}"
+    root = tmp_path / name
+    (root / "attic").mkdir(parents=True)
+    sources = {
+        "__init__": "",
+        "main": f"""
+            import json
+            import {name}.direct
+            from {name} import part
+            from {name}.named import VALUE
+            from {name}.attic import chest
+
+            def later():
+                from {name} import hidden
+                return hidden
+        """,
+        "direct": f"from {name}.deep import *",
+        "deep": f"import {name}.main",  # a circle
+        "part": "",
+        "named": "VALUE = 1",
+        "hidden": "",
+        "stranger": f"import {name}.main",
+        "attic/__init__": "",
+        "attic/chest": "",
+        "attic/moth": "",
+    }
+    for module, text in sources.items():
+        lines = [line.removeprefix(" " * 12) for line in text.splitlines()]
+        (root / f"{module}.py").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    return root
+
+
+def digest(package, *modules):
+    """As a new process would find it."""
+    code._closure.cache_clear()
+    code._version.cache_clear()
+    return source_digest([f"{package.name}.{module}" for module in modules])
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["main", "direct", "deep", "part", "named", "hidden", "__init__", "attic/__init__",
+     "attic/chest"],
+)  # fmt: skip
+def test_an_edit_in_what_is_imported_changes_the_digest(package, module):
+    before = digest(package, "main")
+    assert digest(package, "main") == before
+    path = package / f"{module}.py"
+    path.write_text(path.read_text() + "\n# a comment\n")
+    assert digest(package, "main") != before
+
+
+@pytest.mark.parametrize("module", ["stranger", "attic/moth"])
+def test_an_edit_elsewhere_does_not(package, module):
+    before = digest(package, "main")
+    path = package / f"{module}.py"
+    path.write_text(path.read_text() + "\n# a comment\n")
+    (package / "new.py").write_text("")
+    assert digest(package, "main") == before
+
+
+def test_a_new_import_is_followed(package):
+    digest(package, "part")
+    (package / "part.py").write_text(f"from {package.name}.attic import moth")
+    before = digest(package, "part")
+    (package / "attic" / "moth.py").write_text("HOLES = 9")
+    assert digest(package, "part") != before
+
+
+def test_the_digest_does_not_depend_on_the_order_of_modules_or_on_where_they_lie(package):
+    assert digest(package, "part", "named") == digest(package, "named", "part")
+    assert digest(package, "part") != digest(package, "part", "named")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "try:\n    {0}\nexcept ImportError:\n    pass",
+        "try:\n    pass\nexcept ImportError:\n    {0}",
+        "try:\n    pass\nfinally:\n    {0}",
+        "if 1:\n    pass\nelif 2:\n    {0}",
+        "for x in ():\n    pass\nelse:\n    {0}",
+        "with open('x'):\n    {0}",
+        "match 1:\n    case 1:\n        {0}",
+        "class A:\n    async def b(self):\n        while 1:\n            {0}",
+        "x = lambda: 1; {0}",
+    ],
+)
+def test_an_import_is_followed_wherever_it_stands(package, text):
+    (package / "part.py").write_text(text.format(f"from {package.name}.attic import moth"))
+    before = digest(package, "part")
+    (package / "attic" / "moth.py").write_text("HOLES = 9")
+    assert digest(package, "part") != before
+
+
+def test_nothing_is_imported_to_find_what_is_imported(package):
+    digest(package, "main", "stranger")
+    assert not [name for name in sys.modules if name.startswith(package.name)]
+
+
+def test_a_module_that_is_not_there_is_an_error(package):
+    with pytest.raises(ModuleNotFoundError, match=r"no module named '.*\.cellar'"):
+        digest(package, "cellar")
+    with pytest.raises(ModuleNotFoundError, match="no package named 'no_such_house'"):
+        source_digest(["no_such_house.cellar"])
+
+
+def test_versions_that_change_numbers_count(package, monkeypatch):
+    before = digest(package, "part")
+    monkeypatch.setattr(code, "version", lambda name: "0.0" if name == "torch" else "1")
+    first = digest(package, "part")
+    monkeypatch.setattr(code, "version", lambda name: "0.1" if name == "torch" else "1")
+    assert len({before, first, digest(package, "part")}) == 3
+
+
+@pytest.mark.parametrize("module", ["transfer.data.scan", "transfer.arms.adapt"])
+def test_every_module_of_the_library_that_an_import_loads_counts(module):
+    script = f"import sys, {module}; print(*(m for m in sys.modules if m.startswith('transfer')))"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert set(loaded.stdout.decode().split()) <= code._closure(module)
+
+
+def test_steps_do_not_depend_on_what_comes_after_them():
+    assert "transfer.training.loop" in code._closure("transfer.arms.adapt")
+    assert "transfer.modalities.image.augment" in code._closure("transfer.arms.pretrain")
+    for later in (
+        "transfer.evaluation.evaluate",
+        "transfer.deployment.gate.rules",
+        "transfer.settings.project",
+    ):
+        assert later not in code._closure("transfer.arms.adapt")
+    assert "transfer.training.loop" not in code._closure("transfer.data.scan")

@@ -1,0 +1,121 @@
+"""The word to stop, and the end of their time, reach trainings wherever they are; they keep what
+they did, and go on from there."""
+
+import pickle
+import time
+
+import pytest
+
+from tasks.store import content_store
+from tasks.training.adapt import adapt
+from tasks.training.cancellation import Stop, Stoppable, Stopped, TimeUpError, check_time, is_over
+from tasks.training.pretrain import pretrain
+from tests.tasks import small
+from transfer.arms.plan import Plan
+
+PLAN = Plan("scratch", (), "scratch")
+
+
+@pytest.fixture(autouse=True)
+def _project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_word_is_heard_by_a_copy_and_is_of_one_run():
+    stop, other = Stop.of_run(), Stop.of_run()
+    copy = pickle.loads(pickle.dumps(stop))
+    copy.check()
+    stop.set()
+    assert copy.is_set() and not other.is_set()
+    with pytest.raises(Stopped):
+        copy.check()
+    stop.forget()
+    stop.forget()
+    assert not copy.is_set()
+
+
+def test_a_training_keeps_a_checkpoint_and_ends(tmp_path):
+    keeper = Stoppable(tmp_path / "kept", seconds=1000, stop=Stop.of_run())
+    assert not keeper.due()
+    keeper.stop.set()
+    assert keeper.due()
+    with pytest.raises(Stopped):
+        keeper.save({"step": 7})
+    assert keeper.load() == {"step": 7}
+
+
+def test_stopping_is_no_error_that_a_search_could_take_for_bad_settings():
+    assert not issubclass(Stopped, Exception)
+
+
+@pytest.mark.parametrize(("until", "over"), [(None, False), (0.0, True), (1e12, False)])
+def test_a_time_is_over_once_it_has_come(until, over):
+    assert is_over(until) == over
+    if over:
+        with pytest.raises(TimeUpError):
+            check_time(until)
+    else:
+        check_time(until)
+
+
+def test_a_checkpoint_is_kept_before_the_training_ends(tmp_path):
+    keeper = Stoppable(tmp_path / "kept", seconds=1e6, until=time.time() + 1e6)
+    assert not keeper.due()
+    keeper.until = time.time()
+    assert keeper.due()
+    with pytest.raises(TimeUpError):
+        keeper.save({"step": 3})
+    assert keeper.load() == {"step": 3}
+
+
+def test_an_interrupt_comes_before_the_end_of_the_time(tmp_path):
+    stop = Stop.of_run()
+    stop.set()
+    with pytest.raises(Stopped):
+        Stoppable(tmp_path / "kept", stop=stop, until=0.0).save({})
+
+
+def test_an_arm_whose_time_is_up_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
+    """Its time is up at the third step of the first fold; run again, it is what it would be."""
+    monkeypatch.chdir(tmp_path)
+    told = small.settings(adapt={"methods": ["fine_tune"], "seeds": [0], "folds": 2})
+    into = small.target(told)
+    whole = small.arm(PLAN, into, told, [], seed=1)
+    looks = iter([False] * 3)
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.training.cancellation.is_over", lambda until: next(looks, True))
+        shared = small.shared(into, told, [])
+        assert adapt.fn(PLAN, 0, settings=told, until=0.0, **shared) is None
+        kept = list((content_store.paths.BUILD / "partial" / "adapt").iterdir())
+        assert len(kept) == 1
+    found = small.arm(PLAN, into, told, [])
+    assert not found.ref.reused and found.steps == whole.steps
+    assert not list((content_store.paths.BUILD / "partial" / "adapt").iterdir())
+    digest = found.ref.digest
+    for file in found.ref.path.iterdir():
+        file.unlink()
+    assert small.arm(PLAN, into, told, []).ref.digest == digest
+
+
+def test_what_is_stored_needs_no_time(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = small.settings()
+    into = small.target(told)
+    shared = small.shared(into, told, [])
+    assert adapt.fn(PLAN, 0, settings=told, until=0.0, **shared) is None
+    made = small.arm(PLAN, into, told, [])
+    assert adapt.fn(PLAN, 0, settings=told, until=0.0, **shared).ref.digest == made.ref.digest
+
+
+def test_a_body_whose_time_is_up_is_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = small.settings()
+    into = small.target(told)
+    parts = {"large": small.source("large", into, told).items}
+    other = told.model_copy(update={"pretrain": told.pretrain.model_copy(update={"seed": 9})})
+    found = [
+        pretrain.fn("large", parts, one, small.MACHINE, small.MANY, Stop.of_run(), 0.0)
+        for one in (told, other)
+    ]
+    assert found[0].knowledge.reused
+    assert found[1] is None

@@ -1,0 +1,84 @@
+"""A search ends with settings that validation finds no worse, and every trial is a stored arm."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tasks.training.arm_files import files
+from tasks.training.search import search
+from tests.tasks import small
+from transfer.arms.plan import Plan
+from transfer.selection import model_selection
+
+pytest.importorskip("optuna", reason="the extra `search` is not installed")
+TRIALS = 2
+TOLD = small.settings(adapt={**small.settings().adapt.model_dump(), "trials": TRIALS})
+PLAN = Plan("fine_tune", ("large",), "fine_tune")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A target and a source in a store of their own."""
+    folder = tmp_path_factory.mktemp("searched")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        target = small.target(TOLD)
+        return folder, target, small.source("large", target, TOLD)
+
+
+@pytest.fixture
+def given(made, monkeypatch):
+    monkeypatch.chdir(made[0])
+    return made[1:]
+
+
+def searched(given, plan=PLAN):
+    target, source = given
+    return search.fn(plan, 0, TOLD, small.shared(target, TOLD, [source]))
+
+
+def arm(given, plan):
+    target, source = given
+    return small.arm(plan, target, TOLD, [source])
+
+
+def loss(given, plan):
+    return float(model_selection.validation_losses(files([arm(given, plan)])).mean())
+
+
+def test_what_it_ends_with_is_no_worse_than_the_default_on_validation(given):
+    found = searched(given)
+    assert (found.method, found.sources, found.label) == (PLAN.method, PLAN.sources, PLAN.label)
+    assert type(found.tuned) is type(TOLD.methods.fine_tune)
+    assert loss(given, found) <= loss(given, PLAN)
+
+
+def stored_arms():
+    return [path for path in Path("build/adapt").iterdir() if (path / "stored.json").exists()]
+
+
+def test_each_trial_is_a_stored_arm_and_the_best_of_them_is_taken(given):
+    found = searched(given)
+    assert len(stored_arms()) == TRIALS + 1
+    one = arm(given, PLAN)
+    tried = [replace(one, ref=replace(one.ref, path=path)) for path in stored_arms()]
+    losses = model_selection.validation_losses(files(tried)).mean(1).tolist()
+    assert loss(given, found) == pytest.approx(min(losses)) and len(set(losses)) == TRIALS + 1
+    assert arm(given, found).ref.reused and arm(given, PLAN).ref.reused
+
+
+def test_the_same_search_finds_the_same_and_trains_nothing_anew(given):
+    first = searched(given)
+    before = {path: (path / "stored.json").stat().st_mtime_ns for path in stored_arms()}
+    assert searched(given) == first
+    assert {path: (path / "stored.json").stat().st_mtime_ns for path in stored_arms()} == before
+
+
+def test_the_log_tells_both_losses(given, caplog):
+    with caplog.at_level(logging.INFO, logger="crosstrain"):
+        found = searched(given)
+    (told,) = [line for line in caplog.messages if "validation loss" in line]
+    wanted = f"validation loss {loss(given, PLAN):.4f} to {loss(given, found):.4f} with"
+    assert told.startswith(f"fine_tune: {wanted} learning_rate")

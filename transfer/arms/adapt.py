@@ -1,0 +1,328 @@
+"""An arm: one method, one seed, adapted to the target's labelled items.
+
+With few labels an arm is a cross-validation committee (Parmanto, Munro and Doyle, 1996): the
+labelled items are cut into folds, one network is trained on the rest of each, and the arm's
+class scores are the mean of its networks'. Each item's *out-of-fold* scores come from the one
+network that did not see it, so that arms are compared and calibrated without a validation split.
+With many labels an arm is one network, compared on the validation split.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from transfer.arms.trainer import Target, Trainer
+from transfer.core import plugins
+from transfer.core.config import Section
+from transfer.data.items import PoolItems, TrainItems
+from transfer.data.splits import folds
+from transfer.data.storage.tensor_store import taken
+from transfer.methods.lookup import known
+from transfer.metrics import calibration
+from transfer.modalities.normalisation import Normalisation
+from transfer.models import checkpoint
+from transfer.models.checkpoint import Keeper
+from transfer.models.network import Network
+from transfer.models.parameter_transfer import Knowledge, Transfer
+from transfer.models.predictor import Card, Member, tensor_name
+from transfer.selection import label_free
+from transfer.selection.label_free import Arrays
+from transfer.selection.validator import VALIDATORS
+from transfer.training.batches import logits
+from transfer.training.history import History
+from transfer.training.method import Method
+from transfer.training.recipe import Budget, Recipe
+
+
+class AdaptSettings(Section):
+    """The arms: every method with every seed, under one budget."""
+
+    methods: tuple[str, ...] = ("scratch", "linear_probe", "fine_tune", "l2_sp")
+    """Files of transfer/methods/; scratch is always run."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """One arm a method and seed."""
+    finalists: int | None = Field(None, ge=1)
+    """Methods that go on after their first seed: so many of the best, and those level with them;
+    null lets all go on. Scratch always does, and so do all where the target has no label."""
+    trials: int = Field(0, ge=0)
+    """Settings of scratch and of each method (of each finalist) that a search tries, by the
+    validation loss; needs the extra `search`. None are tried where the target has no label."""
+    best_sources: int | None = Field(None, ge=1)
+    """Sources that arms are trained on: so many of the advisor's best; null takes all, and so
+    does a target without labels, of which the advisor cannot say anything."""
+    tune_packages: bool = False
+    """Also train the bodies of pretrained packages, which are large: slow without a GPU."""
+    unlabelled_methods: tuple[str, ...] = ("adabn", "mmd", "entropy", "shot", "fixmatch")
+    """Run instead of `methods` where the target has no label; source_only is always run."""
+    validator: str = "agreement"
+    """A file of transfer/selection/validators/: chooses where the target has no label."""
+    folds: int | None = Field(None, ge=0, le=20)
+    """Folds within the labelled items; 0 selects on the validation split; null decides:
+    3 folds below `few` labelled items, else the validation split."""
+    few: int = Field(1000, ge=0)
+    """Labelled items below which folds are used when `folds` is null."""
+    budget: Budget = Budget()
+    """The same steps and batches for every arm and fold."""
+
+    @field_validator("methods")
+    @classmethod
+    def _use_the_source(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        methods = known()
+        if strange := [name for name in names if name not in methods]:
+            raise ValueError(f"there is no {strange[0]!r}; expected some of {', '.join(methods)}")
+        if not any(methods[name].uses_source for name in names):
+            raise ValueError("expected at least one method that uses the source")
+        return names
+
+    @field_validator("unlabelled_methods")
+    @classmethod
+    def _need_no_labels(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        free = [name for name, kind in known().items() if not kind.needs_labels]
+        if strange := [name for name in names if name not in free]:
+            raise ValueError(f"{strange[0]!r} needs labels; expected some of {', '.join(free)}")
+        return names
+
+    @field_validator("validator")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name not in (names := plugins.names(VALIDATORS)):
+            raise ValueError(f"there is no {name!r}; expected one of {', '.join(names)}")
+        return name
+
+    @field_validator("folds")
+    @classmethod
+    def _part(cls, folds: int | None) -> int | None:
+        if folds == 1:
+            raise ValueError("one fold leaves nothing to train on; expected 0, or 2 and more")
+        return folds
+
+    @field_validator("seeds")
+    @classmethod
+    def _differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if not seeds or len(set(seeds)) < len(seeds):
+            raise ValueError("expected one seed or more, all different")
+        return seeds
+
+    def folds_for(self, labelled: int) -> int:
+        """Folds to use with that many labelled items."""
+        if self.folds is not None:
+            return self.folds
+        return 3 if labelled < self.few else 0
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A finished arm; N items are the labelled ones, or the validation split's."""
+
+    method: str
+    seed: int
+    networks: tuple[Network, ...]
+    scores: Tensor  # N x K, out of fold or of the validation items
+    judged: TrainItems | PoolItems
+    histories: tuple[History, ...]
+    transfers: tuple[Transfer, ...]
+    normal: Normalisation
+    steps: int
+    """Optimiser steps that each network took."""
+    notes: tuple[dict[str, float | str], ...] = ()
+    """What the method has to say of each network."""
+    seen: Arrays | None = None
+    """What validators may read, where no item of the target is labelled."""
+
+
+def adapt(
+    name: str,
+    method: Method,
+    knowledge: Sequence[Knowledge],
+    target: Target,
+    recipe: Recipe,
+    *,
+    seed: int,
+    keeper: Callable[[int, int], Keeper] | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> Arm:
+    """Train one arm.
+
+    Args:
+        name: the method's name.
+        method: the method.
+        knowledge: what it transfers from: nothing, one source, or for a method that combines
+            them, all.
+        target: items, classes and folds.
+        recipe: budget, augmentation, normalisation and machine, equal for every arm.
+        seed: of weights, folds, order and augmentation.
+        keeper: gives the checkpoint keeper of a fold's phase.
+        on_step: called with (steps done, steps in all) over all folds.
+    """
+    items, n_folds = target.labelled, max(target.folds, 1)
+    fold_of = np.full(len(items), -1)
+    if target.folds:
+        fold_of = folds.assign(items.labels.numpy(), items.groups.tolist(), n_folds, seed)
+    judged = _judged(target)
+    scores = torch.zeros(len(judged), len(target.class_names))
+    trainers, made = [], []
+    for fold in range(n_folds):
+        trainer = Trainer(
+            method,
+            knowledge,
+            target,
+            recipe,
+            seed * 1000 + fold,
+            fold_of != fold,
+            partial(keeper, fold) if keeper else None,
+            _shifted(on_step, fold, n_folds),
+        )
+        trained = trainer.train()
+        rows = np.flatnonzero(fold_of == fold) if target.folds else np.arange(len(judged))
+        images = taken(judged.images, rows)
+        scores[torch.from_numpy(rows)] = logits(trained.network, images, trainer.seen_by(trained))
+        trained.network.cpu()
+        trainers.append(trainer)
+        made.append(trained)
+    return Arm(
+        name,
+        seed,
+        merged([one.network for one in made]),
+        scores,
+        judged,
+        tuple(trainer.history for trainer in trainers),
+        tuple(made[-1].transfers),
+        trainers[-1].seen_by(made[-1]).normal,
+        trainers[-1].steps,
+        tuple(one.notes for one in made),
+        _seen(made[-1].network, trainers[-1].seen_by(made[-1]), target),
+    )
+
+
+def _seen(network: Network, recipe: Recipe, target: Target) -> Arrays | None:
+    if len(target.labelled) or not (target.pool and target.source and target.source_held):
+        return None
+    network.to(recipe.machine.device)
+    found = label_free.observe(
+        network, recipe, target.pool, target.source, target.source_held, target.class_names
+    )
+    network.cpu()
+    return found
+
+
+def _judged(target: Target) -> TrainItems | PoolItems:
+    """The items whose scores choose among arms; pictures without labels where there are none."""
+    if target.validation is not None:
+        return target.validation
+    if len(target.labelled) or target.pool is None:
+        return target.labelled
+    return target.pool
+
+
+def merged(networks: Sequence[Network]) -> tuple[Network, ...]:
+    """A committee of networks that share one body bit for bit, as one network.
+
+    Class scores are linear in the head, so the mean of the heads gives the mean of the scores.
+    """
+    first, *others = networks
+    own = first.backbone.state_dict()
+    for other in others:
+        state = other.backbone.state_dict()
+        if other.body != first.body or any(not torch.equal(own[k], state[k]) for k in own):
+            return tuple(networks)
+    with torch.no_grad():
+        for name, parameter in first.head.named_parameters():
+            parameter.copy_(torch.stack([n.head.get_parameter(name) for n in networks]).mean(0))
+    return (first,)
+
+
+def _shifted(
+    on_step: Callable[[int, int], None] | None, fold: int, n_folds: int
+) -> Callable[[int, int], None] | None:
+    if on_step is None:
+        return None
+    return lambda done, steps: on_step(fold * steps + done, n_folds * steps)
+
+
+def save(arm: Arm, target: Target, out: Path) -> None:
+    """Write an arm into an existing folder: a model that `transfer.models.predictor` loads,
+    out-of-fold scores (``oof.npz``) or what validators read (``label_free.npz``), curves
+    (``history.json``), the transfer map (``transfers.json``) and what the method notes
+    (``notes.json``)."""
+    temperature = calibration.fit_temperature(*_keep_scores(arm, out))
+    member = Member(
+        arm=f"{arm.method}/{arm.seed}",
+        weight=1.0,
+        temperature=temperature,
+        networks=len(arm.networks),
+        steps=arm.steps,
+        body=arm.networks[0].body,
+        normal=arm.normal,
+    )
+    card = Card(
+        target=target.name,
+        class_names=target.class_names,
+        spec=target.spec,
+        limits=target.limits,
+        members=(member,),
+    )
+    state = {
+        tensor_name(0, n, key): tensor
+        for n, network in enumerate(arm.networks)
+        for key, tensor in network.state_dict().items()
+    }
+    checkpoint.save_model(out, card, state)
+    (out / "history.json").write_text(json.dumps([vars(h) for h in arm.histories]))
+    (out / "notes.json").write_text(json.dumps(arm.notes, indent=1))
+    (out / "transfers.json").write_text(
+        json.dumps([t.model_dump() for t in arm.transfers], indent=1)
+    )
+
+
+def _keep_scores(arm: Arm, out: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Write what chooses among arms; return scores and labels to calibrate on. Where no item of
+    the target is labelled, these are the source's."""
+    if arm.seen is not None:
+        label_free.save(arm.seen, out)
+        return arm.seen["source_logits"], arm.seen["source_labels"]
+    assert isinstance(arm.judged, TrainItems)
+    scores, labels = arm.scores.numpy(), arm.judged.labels.numpy()
+    np.savez(out / "oof.npz", logits=scores, labels=labels, ids=arm.judged.ids)
+    return scores, labels
+
+
+def compose(
+    arms: Sequence[Path],
+    weights: Sequence[float],
+    out: Path,
+    *,
+    names: Sequence[str],
+    data: dict[str, str],
+    settings_digest: str,
+) -> Card:
+    """Write the weighted sum of arms as one model folder; arms of weight zero are left out.
+
+    ``names`` are what the arms are called in this run: a stored arm may be older than the sources
+    that its name must tell apart now. ``data`` (name to md5 of each dataset) and
+    ``settings_digest`` say where the model came from.
+
+    Raises:
+        ModelFileError: an arm cannot be read.
+    """
+    state: dict[str, Tensor] = {}
+    members: list[Member] = []
+    for folder, weight, name in zip(arms, weights, names, strict=True):
+        card = checkpoint.load_card(folder, Card)
+        if weight <= 0:
+            continue
+        for key, tensor in checkpoint.load_state(folder).items():
+            state[f"{len(members)}.{key.split('.', 1)[1]}"] = tensor
+        told = {"arm": name, "weight": float(weight)}
+        members.append(card.members[0].model_copy(update=told))
+    origin = {"data": data, "settings_digest": settings_digest}
+    composed = card.model_copy(update={"members": tuple(members), **origin})
+    checkpoint.save_model(out, composed, state)
+    return composed

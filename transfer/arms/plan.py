@@ -1,0 +1,114 @@
+"""Which arms a run trains: methods crossed with what the run has to offer them, and which of them
+go on after the first seed.
+
+Shapes: G groups of arms (a method, and its source in a run of several), N items.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transfer.methods.lookup import known
+from transfer.training.method import Method
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A knowledge source, as far as the plan is concerned."""
+
+    name: str
+    has_items: bool
+    """Whether its labelled items are there, or weights alone."""
+    trained_here: bool
+    """Whether its body was trained by this run; else it came with a package, and is large."""
+    covers: bool
+    """Whether its classes include all of the target's."""
+    parts: tuple[str, ...] = ()
+    """The datasets, where one body was trained on several; they are sources themselves."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One group of arms."""
+
+    method: str
+    sources: tuple[str, ...]
+    """Names of what it transfers from."""
+    label: str
+    """What its arms are called: the method, and the source where several could be meant."""
+    parts: tuple[str, ...] = ()
+    """Names of the datasets within its sources, where a body was trained on several."""
+    tuned: Method | None = None
+    """The method with settings that a search found; None takes those of params.yaml."""
+
+
+def plan(
+    methods: Sequence[str],
+    offers: Sequence[Offer],
+    *,
+    tune_packages: bool,
+    labelled: bool = True,
+) -> list[Plan]:
+    """Cross methods, and the baseline, with knowledge sources.
+
+    A method that uses none stands once, first. A method that combines sources gets all of them at
+    once. Every other one gets each source that has what it reads. The body of a package is large:
+    it stays frozen unless ``tune_packages``, so that methods that train the body pass it by.
+
+    Where the target is not ``labelled``, only sources that know all of its classes are of use, and
+    the baseline is the source's network as it is instead of training from scratch.
+    """
+    kinds = known()
+    order = dict.fromkeys(["scratch" if labelled else "source_only", *methods])
+    offers = [one for one in offers if labelled or (one.covers and one.has_items)]
+    plans = [Plan(name, (), name) for name in order if not kinds[name].uses_source]
+    for name in order:
+        kind = kinds[name]
+        if kind.combines and offers:
+            plans.append(_planned(name, offers, name))
+        elif kind.uses_source and not kind.combines:
+            plans += [
+                _planned(name, [offer], f"{name}/{offer.name}" if len(offers) > 1 else name)
+                for offer in offers
+                if _fits(kind, offer, tune_packages)
+            ]
+    return plans
+
+
+def _planned(method: str, offers: Sequence[Offer], label: str) -> Plan:
+    parts = dict.fromkeys(part for offer in offers for part in offer.parts)
+    return Plan(method, tuple(offer.name for offer in offers), label, tuple(parts))
+
+
+def _fits(kind: type[Method], offer: Offer, tune_packages: bool) -> bool:
+    if (kind.reads_source and not offer.has_items) or not (kind.new_classes or offer.covers):
+        return False
+    return offer.trained_here or not kind.trains_body or tune_packages
+
+
+def survivors(losses: Mapping[str, NDArray[np.float64]], keep: int) -> list[str]:
+    """The groups that go on to all seeds: the ``keep`` best, and those level with the last of them.
+
+    One rung of successive halving (Jamieson and Talwalkar, AISTATS 2016), with seeds as the
+    resource. Level means that the mean paired difference of the losses is at most its standard
+    error: such a difference says nothing.
+
+    Args:
+        losses: (N,) validation log loss of each group's first seed, on the same items.
+        keep: how many at least, 1 or more.
+
+    Returns:
+        Labels, best first.
+    """
+    ranked = sorted(losses, key=lambda label: (float(losses[label].mean()), label))
+    if len(ranked) <= keep:
+        return ranked
+    last = losses[ranked[keep - 1]]
+    return ranked[:keep] + [label for label in ranked[keep:] if _level(losses[label], last)]
+
+
+def _level(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    excess = one - other
+    return bool(excess.mean() <= excess.std(ddof=1) / np.sqrt(len(excess)))

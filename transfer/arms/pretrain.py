@@ -1,0 +1,149 @@
+"""Source pretraining: what the source knows, in a body that later runs reuse."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from pydantic import Field
+
+from transfer.core.config import Section
+from transfer.data.items import TrainItems, normalisation
+from transfer.methods.baselines.scratch import Scratch
+from transfer.modalities.backbone import Body
+from transfer.modalities.image.augment import AugmentPolicy
+from transfer.modalities.normalisation import Normalisation
+from transfer.models import checkpoint
+from transfer.models.checkpoint import Keeper
+from transfer.models.network import Network, build
+from transfer.models.parameter_transfer import Knowledge
+from transfer.training.cpu_threads import worthwhile
+from transfer.training.history import History
+from transfer.training.loop import Watch, fit
+from transfer.training.recipe import Budget, Machine, Recipe
+
+
+class PretrainSettings(Section):
+    """How the body is trained on the source."""
+
+    budget: Budget = Budget(steps=600, batch_size=64, label_smoothing=0.1)
+    """Steps and batches."""
+    learning_rate: float = Field(4e-3, gt=0)
+    """Peak learning rate."""
+    look_every: int = Field(100, ge=1)
+    """Steps between two looks at the source's validation split."""
+    patience: int = Field(4, ge=1)
+    """Looks without a better validation loss after which training stops."""
+    seed: int = 0
+    """Of weights, order and augmentation."""
+    jointly: bool = False
+    """With several source datasets, also train one body on all of them at once."""
+    augment: AugmentPolicy = AugmentPolicy(
+        rotate=20, scale=0.6, stretch=0.3, shear=15, resolution=0.25
+    )
+    """How the source is varied: more than the target, so that what is learned depends less on
+    the source's own sizes, slants and sharpness."""
+
+
+class KnowledgeCard(Section):
+    """What a pretrained network was trained on, and how well it does there."""
+
+    source: str
+    class_names: tuple[str, ...]
+    normal: Normalisation
+    fixed_normal: bool = False
+    body: Body
+    validation_accuracy: float | None = None
+    """On the source's validation split, 0..1; None for weights that come with a package."""
+    steps: int = 0
+    history: dict[str, list[float]] = Field(default_factory=dict)
+
+
+def pretrain(
+    name: str,
+    class_names: tuple[str, ...],
+    items: TrainItems,
+    validation: TrainItems,
+    *,
+    body: Body,
+    settings: PretrainSettings,
+    machine: Machine,
+    out: Path,
+    keeper: Keeper | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+    loop: Callable[..., tuple[Network, History]] = fit,
+) -> KnowledgeCard:
+    """Train on the source with early stopping and write the network and its card to ``out``.
+
+    ``loop`` is the training loop: that of one process, or
+    `transfer.training.data_parallel.fit_together`. It gets as many of this thread's numeric threads
+    as a step keeps busy.
+    """
+    method = Scratch(learning_rate=settings.learning_rate)
+    network = build(
+        body, channels=items.images.shape[1], classes=len(class_names), seed=settings.seed
+    )
+    worth = worthwhile(network, items.images.shape[1:], settings.budget.batch_size)
+    torch.set_num_threads(min(torch.get_num_threads(), worth))  # of what the caller leaves
+    recipe = Recipe(
+        settings.budget, settings.augment, normalisation(items), len(class_names), machine
+    )
+    trained, history = loop(
+        method,
+        method.prepare(network, None, class_names),
+        items,
+        recipe,
+        seed=settings.seed,
+        watch=Watch(validation, settings.look_every, settings.patience),
+        keeper=keeper,
+        on_step=on_step,
+    )
+    card = KnowledgeCard(
+        source=name,
+        class_names=class_names,
+        normal=recipe.normal,
+        body=body,
+        validation_accuracy=_accuracy_of_best(history),
+        steps=history.step[-1],
+        history={key: [float(v) for v in values] for key, values in vars(history).items()},
+    )
+    checkpoint.save_model(out, card, trained.state_dict())
+    return card
+
+
+def _accuracy_of_best(history: History) -> float:
+    best = history.validation_loss.index(min(history.validation_loss))
+    return history.validation_accuracy[best]
+
+
+def load(folder: Path) -> Knowledge:
+    """Read what `pretrain` wrote.
+
+    Raises:
+        ModelFileError: a file is missing, damaged or of another version.
+    """
+    card = load_card(folder)
+    state = checkpoint.load_state(folder)
+    return Knowledge(
+        card.source, card.class_names, state, card.body, card.normal, card.fixed_normal
+    )
+
+
+def load_card(folder: Path) -> KnowledgeCard:
+    """Read the card of what `pretrain` or `keep` wrote.
+
+    Raises:
+        ModelFileError: the card is missing, damaged or of another version.
+    """
+    return checkpoint.load_card(folder, KnowledgeCard)
+
+
+def keep(knowledge: Knowledge, out: Path) -> None:
+    """Write knowledge that was not trained here, for `load` to read."""
+    card = KnowledgeCard(
+        source=knowledge.source,
+        class_names=knowledge.class_names,
+        normal=knowledge.normal,
+        fixed_normal=knowledge.fixed_normal,
+        body=knowledge.body,
+    )
+    checkpoint.save_model(out, card, knowledge.state)

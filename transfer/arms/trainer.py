@@ -1,0 +1,152 @@
+"""One network of an arm: what a method's job is made of, and the loop that it calls."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from transfer.data.items import PoolItems, SourceItems, TrainItems
+from transfer.modalities.backbone import Body
+from transfer.modalities.image.spec import ImageLimits, ImageSpec
+from transfer.modalities.normalisation import Normalisation
+from transfer.models.checkpoint import Keeper
+from transfer.models.network import Network
+from transfer.models.parameter_transfer import Knowledge
+from transfer.training.feature_cache import Features
+from transfer.training.history import History
+from transfer.training.loop import Beside, fit
+from transfer.training.method import Job, Method, Prepared, Trained
+from transfer.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Target:
+    """What every arm of a run shares."""
+
+    name: str
+    class_names: tuple[str, ...]
+    labelled: TrainItems
+    validation: TrainItems | None
+    """None selects out of fold."""
+    folds: int
+    spec: ImageSpec
+    limits: ImageLimits
+    body: Body
+    """The backbone of an arm that starts from nothing."""
+    pool: PoolItems | None = None
+    """Pictures of the training split, for methods that read unlabelled items."""
+    source: SourceItems | None = None
+    """For methods that read the source's items."""
+    source_held: SourceItems | None = None
+    """Of the source's validation split: what label-free validators read."""
+    features: Features = field(default_factory=Features)
+    """Of frozen bodies; shared by the arms of a run."""
+
+
+class Trainer:
+    """One network of an arm: a job for its method, with the items it may see."""
+
+    def __init__(
+        self,
+        method: Method,
+        knowledge: Sequence[Knowledge],
+        target: Target,
+        recipe: Recipe,
+        seed: int,
+        seen: NDArray[np.bool_],
+        keeper: Callable[[int], Keeper] | None,
+        on_step: Callable[[int, int], None] | None,
+    ) -> None:
+        given = knowledge[0] if method.uses_source and knowledge else None
+        as_it_is = given and (given.fixed_normal or not len(target.labelled))
+        if given and as_it_is and not method.combines:  # without labels nothing else could learn
+            recipe = replace(recipe, normal=given.normal)
+        self.method, self.target, self.recipe, self.seed = method, target, recipe, seed
+        self.keeper, self.on_step = keeper, on_step
+        self.history, self.phases, self.steps, self.shared = History(), 0, 0, 0.0
+        self.rows = torch.from_numpy(np.flatnonzero(seen))
+        held = target.labelled.groups[~seen]
+        self.job = Job(
+            body=given.body if given else target.body,
+            own=target.body,
+            channels=target.spec.channels,
+            class_names=target.class_names,
+            knowledge=given,
+            several=tuple(knowledge) if method.combines else (),
+            labelled=target.labelled.take(seen),
+            pool=target.pool.without(held) if target.pool else None,
+            source=target.source,
+            recipe=recipe,
+            seed=seed,
+            fit=self.fit,
+            embed=self.embed,
+        )
+
+    def train(self) -> Trained:
+        """Let the method make its network."""
+        return self.method.train(self.job)
+
+    def seen_by(self, trained: Trained) -> Recipe:
+        """The recipe with the normalisation that the network takes its inputs in."""
+        return replace(self.recipe, normal=trained.normal or self.recipe.normal)
+
+    def fit(
+        self,
+        method: Method,
+        prepared: Prepared,
+        items: TrainItems | None = None,
+        *,
+        share: float = 1.0,
+    ) -> Network:
+        """Run the loop for one phase; see `transfer.training.method.Fit`."""
+        self.shared += share
+        steps = max(1, round(self.shared * self.recipe.budget.steps) - self.steps)
+        budget = self.recipe.budget.model_copy(update={"steps": steps})
+        items = self.job.labelled if items is None else items
+        network, history = fit(
+            method,
+            prepared,
+            items,
+            replace(self.recipe, budget=budget),
+            seed=self.seed + self.phases * 100_003,
+            beside=Beside(self.job.source, self.job.pool),
+            features=self._features(prepared, items) if prepared.views else None,
+            keeper=self.keeper(self.phases) if self.keeper else None,
+            on_step=self._counted(),
+        )
+        self.history.add(history)
+        self.phases, self.steps = self.phases + 1, self.steps + steps
+        return network
+
+    def _features(self, prepared: Prepared, items: TrainItems) -> Tensor:
+        places = {key: i for i, key in enumerate(self.job.labelled.ids.tolist())}
+        rows = torch.tensor([places[key] for key in items.ids.tolist()])
+        return self.embed(prepared.network, prepared.views)[:, rows]
+
+    def _counted(self) -> Callable[[int, int], None] | None:
+        tell, before, steps = self.on_step, self.steps, self.recipe.budget.steps
+        return (lambda done, _: tell(before + done, steps)) if tell else None
+
+    def embed(
+        self,
+        network: Network,
+        views: int = 0,
+        *,
+        pool: bool = False,
+        normal: Normalisation | None = None,
+    ) -> Tensor:
+        """Compute features of all items once; see `transfer.training.method.Embed`."""
+        network.to(self.recipe.machine.device)
+        target, taken = self.target, normal or network.backbone.normal or self.recipe.normal
+        recipe = replace(self.recipe, normal=taken)
+        if not pool:
+            found = target.features.of(network, target.labelled.images, views, recipe)
+            return found[:, self.rows]
+        if self.job.pool is None or target.pool is None:
+            raise ValueError("this method reads unlabelled items and was given none")
+        kept = np.isin(target.pool.ids, self.job.pool.ids)
+        found = target.features.of(network, target.pool.images, views, recipe)
+        return found[:, torch.from_numpy(kept)]

@@ -1,0 +1,68 @@
+"""One row per sample: the manifest that every later step reads instead of the raw folder."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from transfer.core.errors import DataRefusedError
+from transfer.data.storage.table import Items, StoredItems, Writer, parts
+
+COLUMNS = {
+    "id": "str",  # path inside the dataset, '/' separated, or 'file.npz#row'; unique
+    "label": "int64",  # index into class_names
+    "group": "str",  # items of one group never straddle a split; '' where none was given
+    "given_split": "str",  # train, val or test from the manifest file; '' where none
+    "sha256": "str",  # of the file's bytes
+    "pixels": "str",  # sha256 of the decoded RGB pixels and their size
+    "width": "int64",  # pixels, after EXIF rotation
+    "height": "int64",
+    "mode": "str",  # as stored: L, RGB, RGBA, P, I;16, CMYK...
+    "format": "str",  # as stored: PNG, JPEG, ... or 'array'
+    "mean": "float64",  # of the grey picture, 0-255
+    "std": "float64",  # of the grey picture, 0-255; 0 is a constant picture
+}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The readable items of a dataset, sorted by id; row i is row i of the decoded tensor."""
+
+    name: str
+    modality: str
+    class_names: tuple[str, ...]
+    items: Items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def save(self, folder: Path) -> None:
+        """Write ``manifest.parquet`` and ``manifest.json`` into an existing folder."""
+        with Writer(folder / "manifest.parquet", COLUMNS) as table:
+            for _, part in parts(self.items, *COLUMNS):
+                table.write(part)
+        self.save_head(folder)
+
+    def save_head(self, folder: Path) -> None:
+        """Write ``manifest.json`` alone, beside items that are written already."""
+        head = {"name": self.name, "modality": self.modality, "class_names": self.class_names}
+        (folder / "manifest.json").write_text(json.dumps(head, ensure_ascii=False, indent=1))
+
+    @classmethod
+    def load(cls, folder: Path) -> "Manifest":
+        """Read what `save` wrote.
+
+        Raises:
+            DataRefusedError: the files are missing or lack a column.
+        """
+        try:
+            head = json.loads((folder / "manifest.json").read_text())
+            items = StoredItems(folder / "manifest.parquet")
+        except (OSError, ValueError) as error:
+            raise DataRefusedError(
+                f"{folder} holds no readable manifest ({error}); scan it again"
+            ) from error
+        if missing := set(COLUMNS) - set(items.columns):
+            raise DataRefusedError(
+                f"{folder}/manifest.parquet lacks {sorted(missing)}; scan it again"
+            )
+        return cls(head["name"], head["modality"], tuple(head["class_names"]), items)

@@ -1,0 +1,114 @@
+"""Pictures that need no label: a folder at any depth, the paths of a manifest file, or arrays.
+
+Everything that is there is told, in an order that does not change: what cannot be used as a
+`Reject`, in its place.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transfer.core.errors import DataRefusedError
+from transfer.data.readers import npz
+from transfer.data.readers.class_folders import walk
+from transfer.data.readers.listing import Entry, Reject, read
+from transfer.data.readers.manifest_file import list_paths
+from transfer.modalities.image.spec import ImageLimits
+
+KINDS = "a folder of pictures, or a .csv, .parquet or .npz file"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing that was found."""
+
+    id: str
+    """Path inside the folder, '/' separated, or ``<file>#<row>``."""
+    content: Path | NDArray[np.uint8] | Reject
+    """A file to read, pixels (H, W) or (H, W, C), or why it cannot be used."""
+
+    def stamp(self) -> str:
+        """A text that differs when the content may have changed; files are not read for it."""
+        if isinstance(self.content, Reject):
+            return f"{self.id}\0{self.content.reason}\0{self.content.detail}"
+        if isinstance(self.content, Path):
+            return f"{self.id}\0{_stamp(self.content)}"
+        return self.id
+
+    def load(self, limits: ImageLimits) -> bytes | NDArray[np.uint8]:
+        """The bytes of a file, or pixels.
+
+        Raises:
+            Unreadable: the file cannot be read.
+        """
+        if isinstance(self.content, Path):
+            return read(self.content, limits)
+        if isinstance(self.content, Reject):
+            raise TypeError(f"{self.id} was rejected and has no content")
+        return self.content
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A folder, manifest file or archive; may be gone through more than once."""
+
+    source: Path
+    limits: ImageLimits
+    images: NDArray[np.uint8] | None
+    stamp: str
+    """Stands for the content where a single file holds all of it; else empty."""
+
+    @classmethod
+    def open(cls, source: Path, limits: ImageLimits) -> "Pictures":
+        """Look what kind of thing this is; an .npz file is read whole.
+
+        Raises:
+            DataRefusedError: it does not exist, is of another kind, or cannot be read.
+        """
+        suffix = source.suffix.lower()
+        if source.is_file() and suffix == ".npz":
+            return cls(source, limits, npz.load_images(source, limits), _stamp(source))
+        if source.is_dir() or (source.is_file() and suffix in (".csv", ".parquet")):
+            return cls(source, limits, None, "")
+        found = "is none" if source.exists() else "does not exist"
+        raise DataRefusedError(f"{source} {found}; expected {KINDS}")
+
+    def __iter__(self) -> Iterator[Item]:
+        """Everything in it, one at a time; only the names of one folder are held at once.
+
+        Raises:
+            DataRefusedError: the folder or the manifest cannot be read.
+        """
+        if self.images is not None:
+            names = npz.row_ids(self.source, len(self.images))
+            yield from map(Item, names, self.images)
+            return
+        for found in self._listed():
+            if isinstance(found, Entry):
+                yield Item(found.id, found.path)
+            else:
+                yield Item(found.path, found)
+
+    def _listed(self) -> Iterator[Entry | Reject]:
+        if not self.source.is_dir():
+            return list_paths(self.source)
+        _check_readable(self.source)
+        return walk(str(self.source), "", "")
+
+
+def _check_readable(folder: Path) -> None:
+    try:
+        next(folder.iterdir(), None)
+    except OSError as error:
+        raise DataRefusedError(f"{folder} cannot be read: {error.strerror}") from error
+
+
+def _stamp(file: Path) -> str:
+    try:
+        told = file.lstat()
+    except OSError as error:
+        return f"{error.errno}"
+    return f"{told.st_size} {told.st_mtime_ns} {told.st_ctime_ns}"

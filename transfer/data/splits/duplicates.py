@@ -1,0 +1,333 @@
+"""Copies of one picture: exact ones link items into sets, near ones are found and reported."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from transfer.core.errors import SettingsError
+from transfer.data.storage.table import PART, Items, chosen, first_filled, parts
+from transfer.data.storage.tensor_store import Images
+
+THUMB = 16  # side of a thumbnail, in pixels
+MAX_PAIRS = 100_000  # a search that finds this many stops: the limit says nothing about this data
+JUDGED = 5_000  # test items, and val items, that near-duplicates are looked for of
+BLANK = np.uint64(0)
+_ROWS = 2048  # rows of a block of the distance matrix: 2048 x 2048 float32 = 16 MiB
+_RECHECK = 16_384  # candidates rechecked at a time: 16384 x 256 float64 = 32 MiB
+
+
+@dataclass(frozen=True)
+class NearPair:
+    """Two items on different sides whose thumbnails differ by ``rms`` (0..1)."""
+
+    a: str  # id; its side's name sorts before that of b
+    b: str
+    rms: float
+
+
+def links(items: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Code what makes items belong together: equal codes in a column are one set.
+
+    Args:
+        items: a manifest's items, N rows.
+
+    Returns:
+        ``pixels``, ``sha256`` and ``group``, each N integers. An empty value belongs to itself
+        alone, and so do the bytes of an array file, which hold many pictures.
+    """
+    return {
+        "pixels": codes(items["pixels"]),
+        "sha256": codes(file_hashes(items)),
+        "group": codes(items["group"]),
+    }
+
+
+def file_hashes(items: pd.DataFrame) -> pd.Series:
+    """Give the sha256 of each item's own file; '' for a row of an array file."""
+    return items["sha256"].where(items["format"] != "array", "")
+
+
+_READ = {"sha256": ("sha256", "format"), "key": ("group", "pixels")}
+
+
+def hashes(items: Items, column: str) -> NDArray[np.uint64]:
+    """Give N numbers of 64 bits that are equal where the values of a column are.
+
+    Two values of N that differ have one number with a probability below N * N / 2 ** 65: 7e-7 for
+    five million. They would count as copies, so that one of them may be left out of training.
+
+    Args:
+        column: for ``sha256`` the items' own files, see `file_hashes`; ``key`` for what an item
+            is drawn by, its group or else its picture.
+
+    Returns:
+        `BLANK` for an empty value, and for no other.
+    """
+    found = np.empty(len(items), np.uint64)
+    for rows, part in hashes_in_parts(items, column):
+        found[rows] = part
+    return found
+
+
+def hashes_in_parts(items: Items, column: str) -> Iterator[tuple[slice, NDArray[np.uint64]]]:
+    """Give `hashes`, some rows at a time: where the rows are among all, and their numbers."""
+    names = _READ.get(column, (column,))
+    for rows, part in parts(items, *names):
+        values = file_hashes(part) if column == "sha256" else first_filled(part, *names)
+        numbers = pd.util.hash_array(values.to_numpy(object), categorize=False)
+        numbers[numbers == BLANK] = 1
+        yield rows, np.where(values == "", BLANK, numbers)
+
+
+def repeated(values: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find the values that occur twice or more, `BLANK` aside.
+
+    Returns:
+        M rows, ascending, and M codes from 0, equal where the values are.
+    """
+    halves = values.view(np.uint32)[::2]  # sorting them takes half the memory
+    rows = np.flatnonzero(among(halves, _twice(halves)) & (values != BLANK))
+    again = _twice(values[rows])
+    rows = rows[among(values[rows], again)]
+    return rows, np.searchsorted(again, values[rows])
+
+
+def _twice(values: NDArray[Any]) -> NDArray[Any]:
+    """The values that occur twice or more, each once and ascending."""
+    ordered = np.sort(values)
+    return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+
+
+def among(values: NDArray[Any], known: NDArray[Any]) -> NDArray[np.bool_]:
+    """Say of N values which are among the known ones, which ascend."""
+    found = np.zeros(len(values), bool)
+    if len(known):
+        for start in range(0, len(values), PART):
+            part = values[start : start + PART]
+            place = np.searchsorted(known[:-1], part)
+            found[start : start + PART] = known[place] == part
+    return found
+
+
+def linked_sets(items: Items) -> NDArray[np.int32]:
+    """Number the sets of items that belong together, through copies or groups, also in a chain.
+
+    Whatever divides items (splits, folds of a cross-validation) keeps each set whole, or leaks.
+    The sets are the connected components of a graph whose edges join an item to its group, its
+    picture and its file. Only what stands there twice can join anything: the graph is made of
+    groups and copies alone.
+
+    Args:
+        items: a manifest's items, N rows.
+
+    Returns:
+        N integers: of each item the row of the first of its set.
+    """
+    sets = _grouped(items)
+    edges, first = [], 0
+    for column in ("pixels", "sha256"):
+        rows, codes = repeated(hashes(items, column))
+        edges.append((sets[rows], codes + first))
+        first += int(codes.max(initial=-1)) + 1
+    known, joined = _joined(*(np.concatenate(ends) for ends in zip(*edges, strict=True)))
+    for start in range(0, len(sets) if len(known) else 0, PART):
+        part = sets[start : start + PART]
+        place = np.searchsorted(known[:-1], part)
+        sets[start : start + PART] = np.where(known[place] == part, joined[place], part)
+    return sets
+
+
+def _grouped(items: Items) -> NDArray[np.int32]:
+    """Number the groups by the first row of each; an item without one is a group of its own."""
+    values = hashes(items, "group")
+    rows = np.flatnonzero(values != BLANK)
+    sets = np.arange(len(values), dtype=np.int32)
+    codes, names = pd.factorize(values[rows])
+    del values
+    first = np.empty(len(names), np.int32)
+    first[codes[::-1]] = rows[::-1]
+    sets[rows] = first[codes]
+    return sets
+
+
+def _joined(
+    one: NDArray[np.integer], other: NDArray[np.int64]
+) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
+    """Join M groups to M copies: the groups, ascending, and the smallest that each is joined to."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    known, place = np.unique(one, return_inverse=True)
+    n = len(known) + int(other.max(initial=-1)) + 1
+    edges = (np.ones(len(place), np.int8), (place, other + len(known)))
+    component = connected_components(coo_array(edges, shape=(n, n)), directed=False)[1]
+    smallest = np.full(n, np.iinfo(np.int64).max)
+    np.minimum.at(smallest, component[: len(known)], known)
+    return known, smallest[component[: len(known)]]
+
+
+def codes(values: pd.Series) -> NDArray[np.int64]:
+    """Number the values (N); an empty one has a number of its own."""
+    found, names = pd.factorize(values)
+    blank = (values == "").to_numpy()
+    found[blank] = len(names) + np.arange(blank.sum())
+    return found.astype(np.int64)
+
+
+def thumbnails(images: np.ndarray) -> np.ndarray:
+    """Reduce pictures to 16 x 16 grey area means.
+
+    Grey is the mean over channels. A cell covers H/16 x W/16 pixels, and a pixel that two cells
+    share counts in each by its share of the area, so any size works, below 16 as well.
+
+    Args:
+        images: N x C x H x W, uint8.
+
+    Returns:
+        N x 256, float32, 0..1.
+    """
+    n, _, height, width = images.shape
+    down, across = _area_weights(height), _area_weights(width).T
+    thumbs = np.empty((n, THUMB * THUMB), np.float32)
+    step = max(1, 2**22 // (height * width))
+    for start in range(0, n, step):
+        grey = images[start : start + step].mean(axis=1, dtype=np.float32)  # n x H x W
+        thumbs[start : start + step] = (down @ grey @ across).reshape(len(grey), -1) / 255
+    return thumbs
+
+
+def _area_weights(size: int) -> np.ndarray:
+    """Share of each of ``size`` pixels in each of the 16 cells, 16 x size; rows sum to 1."""
+    edges = np.arange(THUMB + 1) * (size / THUMB)
+    pixel = np.arange(size)
+    low = np.maximum(edges[:-1, None], pixel)
+    high = np.minimum(edges[1:, None], pixel + 1)
+    return (np.clip(high - low, 0, None) * (THUMB / size)).astype(np.float32)
+
+
+def judged(items: Items, sides: pd.Series) -> dict[str, NDArray[np.int64]]:
+    """Rows of the test and the val items that a search for near-duplicates is about.
+
+    Args:
+        items: N rows.
+        sides: N, such as the ``split`` column.
+
+    Returns:
+        By side, rows in ascending order: all of them, or the `JUDGED` whose ids have the smallest
+        hash where there are more.
+    """
+    found = {}
+    for name in ("test", "val"):
+        rows = np.flatnonzero(sides == name)
+        if len(rows) > JUDGED:
+            rows = np.sort(rows[np.argsort(hashes(items, "id")[rows])[:JUDGED]])
+        found[name] = rows
+    return found
+
+
+def near_pairs(images: Images, items: Items, sides: pd.Series, *, max_rms: float) -> list[NearPair]:
+    """Find pictures on different sides that look alike, closest first.
+
+    Items on the side ``excluded`` are left out. Exact copies never stand on two sides after
+    `transfer.data.splits.split`, so a distance of 0 means pictures that became equal by resizing.
+    Where there are more test or val items than `JUDGED`, one of each pair is among those: what is
+    said of these is exact, and the time it takes grows with N alone.
+
+    Args:
+        images: N x C x H x W, uint8.
+        items: N rows, with ids.
+        sides: N, such as the ``split`` column.
+        max_rms: largest root mean square difference between thumbnails, 0..1.
+
+    Returns:
+        All such pairs, or the first MAX_PAIRS that were met when there are more.
+
+    Raises:
+        SettingsError: max_rms is outside 0..1, or the lengths differ.
+    """
+    if not 0 <= max_rms <= 1 or not len(images) == len(items) == len(sides):
+        raise SettingsError(
+            f"max_rms is {max_rms}, with {len(images)} images, {len(items)} items and "
+            f"{len(sides)} sides; expected max_rms in 0..1 and one item and side per image"
+        )
+    found = _Found([], [], [])
+    for a, b, rms in _met(images, judged(items, sides), sides, max_rms):
+        found.a.extend(a.tolist())
+        found.b.extend(b.tolist())
+        found.rms.extend(rms.tolist())
+        if len(found.a) >= MAX_PAIRS:
+            break
+    return found.named(items, sides)
+
+
+@dataclass(frozen=True)
+class _Found:
+    a: list[int]  # rows
+    b: list[int]
+    rms: list[float]
+
+    def named(self, items: Items, sides: pd.Series) -> list[NearPair]:
+        rows = np.unique(np.array(self.a + self.b, np.int64))
+        ids = chosen(items, rows, "id")["id"].to_dict()
+        pairs = []
+        for *both, rms in zip(self.a[:MAX_PAIRS], self.b, self.rms, strict=False):
+            a, b = sorted(both, key=lambda row: str(sides.iloc[row]))
+            pairs.append(NearPair(ids[a], ids[b], rms))
+        return sorted(pairs, key=lambda pair: (pair.rms, pair.a, pair.b))
+
+
+def _met(
+    images: Images, about: Mapping[str, NDArray[np.int64]], sides: pd.Series, max_rms: float
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield rows of items to judge, rows of others and their distances, each pair once."""
+    known = {name: _thumbs(images, rows) for name, rows in about.items() if len(rows)}
+    for name in ("test", "train", "val"):
+        rows = np.flatnonzero(sides == name)
+        for start in range(0, len(rows), _ROWS):
+            block = rows[start : start + _ROWS]
+            for other in sorted(known.keys() - {name}):
+                new = block
+                if name in about and name < other:  # met from the other side already
+                    new = block[~among(block, about[name])]
+                for i, j, rms in close(known[other], _thumbs(images, new), max_rms):
+                    yield about[other][i], new[j], rms
+
+
+def _thumbs(images: Images, rows: NDArray[np.int64]) -> np.ndarray:
+    cut = [rows[start : start + _ROWS] for start in range(0, len(rows), _ROWS)]
+    found = [thumbnails(images[torch.from_numpy(part)].numpy()) for part in cut]
+    return np.concatenate(found) if found else np.empty((0, THUMB * THUMB), np.float32)
+
+
+def close(
+    a: np.ndarray, b: np.ndarray, max_rms: float
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield rows of ``a``, rows of ``b`` and their distance, for the pairs within ``max_rms``.
+
+    The product |x|^2 + |y|^2 - 2xy in float32 loses the digits of a small distance, so it only
+    proposes candidates, with room for its rounding; float64 differences decide.
+    """
+    centre = a.mean(axis=0)
+    x, y = a - centre, b - centre
+    xx, yy = (np.einsum("nd,nd->n", z, z) for z in (x, y))
+    room = 1e-4 * max(xx.max(initial=0), yy.max(initial=0)) + 1e-9
+    bound = max_rms**2 * a.shape[1] + room
+    for top, left in itertools.product(range(0, len(x), _ROWS), range(0, len(y), _ROWS)):
+        rows, columns = slice(top, top + _ROWS), slice(left, left + _ROWS)
+        square = x[rows] @ y[columns].T
+        square *= -2
+        square += xx[rows, None]
+        square += yy[columns]
+        i, j = np.nonzero(square <= bound)
+        for start in range(0, len(i), _RECHECK):
+            part = slice(start, start + _RECHECK)
+            p, q = i[part] + top, j[part] + left
+            rms = np.sqrt(np.square(a[p].astype(np.float64) - b[q]).mean(axis=1))
+            keep = rms <= max_rms
+            yield p[keep], q[keep], rms[keep]

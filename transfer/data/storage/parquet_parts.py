@@ -1,0 +1,84 @@
+"""Finished parts of a table on disk, and the one file that they become."""
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from transfer.core.atomic_files import fsync
+
+KEY = b"crosstrain.key"
+
+
+def tables(out: Path) -> Iterator[pa.Table]:
+    """The row groups of a file, one at a time.
+
+    Raises:
+        OSError: there is no such file, or its checksums do not hold.
+    """
+    with parquet.ParquetFile(out, page_checksum_verification=True) as file:
+        for number in range(file.num_row_groups):
+            yield file.read_row_group(number)
+
+
+def holds(out: Path, key: str) -> bool:
+    """Whether a file was published under a key and is as it was written."""
+    try:
+        marked = parquet.read_schema(out).metadata or {}
+        return marked.get(KEY) == key.encode() and sum(t.num_rows for t in tables(out)) > 0
+    except (OSError, pa.ArrowException):
+        return False
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A folder of Parquet files, one a part, each there whole or not at all."""
+
+    folder: Path
+
+    def keep(self, key: str, table: pa.Table) -> None:
+        """Write a part; on disk when this returns."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._whole(self._file(key)) as unfinished:
+            parquet.write_table(table, unfinished, write_page_checksum=True)
+
+    def read(self, key: str) -> pa.Table | None:
+        """A part, or None where it was not kept or its checksums do not hold."""
+        with suppress(OSError, pa.ArrowException):
+            file = parquet.ParquetFile(self._file(key), page_checksum_verification=True)
+            with file:
+                return file.read()
+        return None
+
+    def publish(self, tables: Iterable[pa.Table], schema: pa.Schema, out: Path, key: str) -> None:
+        """Write tables to one file, a row group each, which is there whole or not at all.
+
+        The key stands for all of its content; `holds` asks for it.
+        """
+        marked = schema.with_metadata({KEY: key.encode()})
+        with (
+            self._whole(out) as unfinished,
+            parquet.ParquetWriter(unfinished, marked, write_page_checksum=True) as writer,
+        ):
+            for table in tables:
+                writer.write_table(table)
+
+    def clear(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _file(self, key: str) -> Path:
+        return self.folder / f"{key}.parquet"
+
+    @contextmanager
+    def _whole(self, path: Path) -> Iterator[Path]:
+        unfinished = self.folder / f"{os.getpid()}.tmp"
+        yield unfinished
+        fsync(unfinished)
+        unfinished.replace(path)
+        fsync(path.parent)

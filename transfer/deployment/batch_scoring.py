@@ -1,0 +1,196 @@
+"""Score any number of pictures in bounded memory: part by part, decoding ahead of the network.
+
+A part is a fixed number of consecutive items. Its key is a digest of their names, sizes and times
+and of what scores them, so that a finished part can be taken up again and a changed one cannot.
+Shapes: N items of a batch, M of them decodable, K classes.
+"""
+
+import hashlib
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from transfer.data.readers.listing import Reject
+from transfer.data.readers.unlabelled import Item
+from transfer.modalities.image.decode import decode, from_pixels, to_tensor
+from transfer.modalities.image.spec import Unreadable
+from transfer.models.predictor import Card, Predictor
+
+PART = 2048
+"""Items of a part."""
+AHEAD = 2
+"""Batches that are decoded, or being decoded, while the network works on another."""
+CLASS = "p:"
+"""What the name of a class's column begins with."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Consecutive items, and the digest that names them."""
+
+    key: str
+    items: Sequence[Item]
+
+
+@dataclass(frozen=True)
+class _Batch:
+    part: Part
+    items: Sequence[Item]
+    last: bool  # of its part
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    batch: _Batch
+    fitted: list[NDArray[np.uint8] | Reject]  # one an item; C x H x W
+    seconds: float
+
+
+@dataclass
+class Effort:
+    """Where the seconds of a scoring went."""
+
+    decoding: float = 0.0
+    """Processor time of the threads that read and decode, beside the network."""
+    waiting: float = 0.0
+    """Wall time in which the network waited for them."""
+    network: float = 0.0
+    """Wall time of the network."""
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A model under its registered name."""
+
+    model: Predictor
+    name: str
+    version: int
+    batch: int
+    """Pictures that pass the network at once."""
+    effort: Effort = field(default_factory=Effort)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns: path, label, probability, one a class, error, detail, model, version."""
+        head = [("path", pa.string()), ("label", pa.string()), ("probability", pa.float32())]
+        classes = [(CLASS + name, pa.float32()) for name in self.model.class_names]
+        faults = [("error", pa.string()), ("detail", pa.string())]
+        return pa.schema(
+            [*head, *classes, *faults, ("model", pa.string()), ("version", pa.int32())]
+        )
+
+    def score(self, parts: Iterable[Part]) -> Iterator[tuple[Part, pa.Table]]:
+        """The table of every part: a row for each of its items, in their order."""
+        tables: list[pa.Table] = []
+        for decoded in self._ahead(_batches(parts, self.batch)):
+            tables.append(self._table(decoded))
+            if decoded.batch.last:
+                yield decoded.batch.part, pa.concat_tables(tables)
+                tables = []
+
+    def _ahead(self, batches: Iterable[_Batch]) -> Iterator[_Decoded]:
+        """Decode batches in threads, `AHEAD` of them before their turn."""
+        begun: deque[Future[_Decoded]] = deque()
+        pool = ThreadPoolExecutor(AHEAD, thread_name_prefix="decode")
+        try:
+            for batch in batches:
+                begun.append(pool.submit(_decode, batch, self.model.card))
+                if len(begun) > AHEAD:
+                    yield self._wait(begun.popleft())
+            while begun:
+                yield self._wait(begun.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _wait(self, future: Future[_Decoded]) -> _Decoded:
+        began = time.perf_counter()
+        decoded = future.result()
+        self.effort.waiting += time.perf_counter() - began
+        self.effort.decoding += decoded.seconds
+        return decoded
+
+    def _table(self, decoded: _Decoded) -> pa.Table:
+        items, rejects = decoded.batch.items, [_reject(one) for one in decoded.fitted]
+        known = np.array([reject is None for reject in rejects])
+        found = self._ask([one for one in decoded.fitted if not isinstance(one, Reject)])
+        labels = np.array(self.model.class_names, dtype=object)[found.argmax(1)]
+        columns = [
+            pa.array([item.id for item in items], pa.string()),
+            _spread(labels, known, pa.string()),
+            _spread(found.max(1), known, pa.float32()),
+            *(_spread(column, known, pa.float32()) for column in found.T),
+            pa.array([reject and reject.reason for reject in rejects], pa.string()),
+            pa.array([reject and reject.detail for reject in rejects], pa.string()),
+            pa.repeat(pa.scalar(self.name), len(items)),
+            pa.repeat(pa.scalar(self.version, pa.int32()), len(items)),
+        ]
+        return pa.Table.from_arrays(columns, schema=self.schema)
+
+    def _ask(self, tensors: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Probabilities (M, K)."""
+        if not tensors:
+            return np.empty((0, len(self.model.class_names)), np.float32)
+        began = time.perf_counter()
+        found = self.model.predict_tensors(np.stack(tensors))
+        self.effort.network += time.perf_counter() - began
+        return found
+
+
+def parts(items: Iterable[Item], what: str, size: int = PART) -> Iterator[Part]:
+    """Cut items into parts of one size; the last is shorter.
+
+    Args:
+        items: in an order that does not change.
+        what: stands for all that scores them; another text gives other keys.
+        size: items a part.
+    """
+    rest = iter(items)
+    while some := list(islice(rest, size)):
+        digest = hashlib.sha256(what.encode())
+        for item in some:
+            digest.update(f"\0\0{item.stamp()}".encode())
+        yield Part(digest.hexdigest(), some)
+
+
+def _batches(cut: Iterable[Part], size: int) -> Iterator[_Batch]:
+    for part in cut:
+        for start in range(0, len(part.items), size):
+            end = start + size
+            yield _Batch(part, part.items[start:end], end >= len(part.items))
+
+
+def _decode(batch: _Batch, card: Card) -> _Decoded:
+    began = time.thread_time()
+    fitted = [_fit(item, card) for item in batch.items]
+    return _Decoded(batch, fitted, time.thread_time() - began)
+
+
+def _fit(item: Item, card: Card) -> NDArray[np.uint8] | Reject:
+    if isinstance(item.content, Reject):
+        return item.content
+    try:
+        content = item.load(card.limits)
+        if isinstance(content, bytes):
+            return to_tensor(decode(content, card.limits), card.spec)
+        return to_tensor(from_pixels(content), card.spec)
+    except Unreadable as why:
+        return Reject(item.id, why.reason, why.detail)
+
+
+def _reject(fitted: NDArray[np.uint8] | Reject) -> Reject | None:
+    return fitted if isinstance(fitted, Reject) else None
+
+
+def _spread(values: NDArray[Any], known: NDArray[np.bool_], kind: pa.DataType) -> pa.Array:
+    """Values (M) at the M known of N rows; the others are null."""
+    full = np.zeros(len(known), values.dtype)
+    full[known] = values
+    return pa.array(full, kind, mask=~known)

@@ -1,0 +1,32 @@
+"""What an exported file says of itself: input, output, classes and where it came from."""
+
+import json
+
+from transfer.models.predictor import Card
+
+INPUT, OUTPUT = "images", "probabilities"
+
+
+def contract(card: Card, version: int | None = None) -> dict[str, str]:
+    """The entries of the file's metadata; all but plain words are JSON.
+
+    With ``input`` alone a picture can be made fit: side in pixels, channels, how it becomes square,
+    and the limits that training set to files.
+    """
+    spec, classes = card.spec, len(card.class_names)
+    shown = {"name": INPUT, "dtype": "uint8", "shape": ["N", spec.channels, spec.size, spec.size]}
+    told = {
+        "class_names": card.class_names,
+        "input": shown | spec.model_dump() | {"limits": card.limits.model_dump()},
+        "output": {"name": OUTPUT, "dtype": "float32", "shape": ["N", classes]},
+        "members": {member.arm: member.weight for member in card.members},
+        "data": card.data,
+    }
+    plain = {
+        "made_by": "crosstrain",
+        "contract": "1",
+        "target": card.target,
+        "version": "" if version is None else str(version),
+        "settings_digest": card.settings_digest,
+    }
+    return plain | {name: json.dumps(value, ensure_ascii=False) for name, value in told.items()}

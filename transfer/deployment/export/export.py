@@ -1,0 +1,303 @@
+"""A model without torch: the same decisions in another format, measured before it leaves.
+
+Shapes: N items, C channels, S x S pixels, K classes.
+"""
+
+import hashlib
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from transfer.core.config import Section
+from transfer.core.errors import DataRefusedError, ExportRefusedError
+from transfer.data.items import PoolItems, TestItems
+from transfer.data.storage.tensor_store import Images
+from transfer.deployment.export import latency, onnx_file, packages, tflite
+from transfer.deployment.export.contract import contract
+from transfer.deployment.export.inference_graph import Whole
+from transfer.deployment.export.latency import Latency
+from transfer.deployment.export.onnx_file import Answer
+from transfer.deployment.export.parity import Parity, parity
+from transfer.evaluation import comparison
+from transfer.evaluation.tables import EvaluateSettings
+from transfer.models import predictor
+from transfer.models.predictor import Predictor
+
+Format = Literal["onnx", "onnx-int8", "tflite"]
+FILES: dict[str, str] = {
+    "onnx": "model.onnx",
+    "onnx-int8": "model.int8.onnx",
+    "tflite": "model.tflite",
+}
+"""What the file of each format is called."""
+AT_ONCE = 128  # test items
+
+
+class ExportSettings(Section):
+    """How exports are made and when one is refused."""
+
+    margin: float = Field(0.01, ge=0, le=1)
+    """Loss of accuracy that would not matter: an export whose paired interval reaches below it is
+    refused, unless it gives every answer of the model to rounding."""
+    calibration: int = Field(256, ge=8)
+    """Pictures of the training split, at most, that give an 8-bit export its ranges."""
+    tflite_python: Path = Path(".venv-tflite/bin/python")
+    """Python of the environment that makes TFLite files; relative to the project, or absolute."""
+
+
+class Engine(Section):
+    """A way to run the model."""
+
+    name: str
+    bytes: int
+    """Size of its file."""
+    latencies: tuple[Latency, ...]
+
+
+class Report(Section):
+    """What an export is, and how it compares with the model it was made from."""
+
+    schema_version: Literal[1] = 1
+    model: str
+    """Registered name."""
+    version: int
+    format: Format
+    file: str
+    sha256: str
+    """Of the file."""
+    class_names: tuple[str, ...]
+    networks: int
+    """In the one graph."""
+    calibrated_on: int
+    """Training pictures that gave the ranges; 0 where nothing was quantised."""
+    parity: Parity
+    engines: tuple[Engine, ...]
+    machine: str
+    """The processor that the latencies were measured on."""
+    versions: dict[str, str]
+    """Of the packages that made it."""
+
+
+def export(
+    folder: Path,
+    out: Path,
+    *,
+    format: Format,
+    name: str,
+    version: int,
+    pool: PoolItems,
+    test: TestItems,
+    settings: ExportSettings,
+    evaluate: EvaluateSettings,
+) -> Report:
+    """Write a model in another format into an existing folder, and measure it on the test split.
+
+    Args:
+        folder: the model's: card and weights.
+        out: gets the file and ``report.json``.
+        format: one of `FILES`.
+        name: registered name of the model.
+        version: of the model.
+        pool: pictures of the training split, for the ranges of 8-bit numbers.
+        test: items to compare on.
+        settings: of the export.
+        evaluate: of the interval.
+
+    Raises:
+        ModelFileError: the model cannot be read.
+        SettingsError: a package that the format needs is not installed.
+        DataRefusedError: there is no picture to calibrate on, or no test item.
+    """
+    if not len(test.labels) or not len(pool):
+        raise DataRefusedError(
+            f"found {len(test.labels)} test items and {len(pool)} training pictures; expected one "
+            "of each or more: the export is measured on the former and calibrated on the latter"
+        )
+    model, some = predictor.load(folder), spaced(pool.images, settings.calibration)
+    told = contract(model.card, version) | {"format": format}
+    images = test.images[:].numpy()
+    with TemporaryDirectory() as scratch:
+        work = _Work(model, folder, Path(scratch), some, images, told, settings)
+        made = _MAKERS[format](work, out / FILES[format])
+    expected = model.predict_tensors(images)
+    report = Report(
+        model=name,
+        version=version,
+        format=format,
+        file=FILES[format],
+        sha256=hashlib.sha256((out / FILES[format]).read_bytes()).hexdigest(),
+        class_names=model.class_names,
+        networks=sum(len(networks) for networks in model.networks),
+        calibrated_on=made.calibrated_on,
+        parity=parity(expected, made.answers, test.labels.numpy(), evaluate),
+        engines=made.engines,
+        machine=machine(),
+        versions=made.versions,
+    )
+    (out / "report.json").write_text(report.model_dump_json(indent=1))
+    return report
+
+
+def load(folder: Path) -> Report:
+    """Read what `export` reported."""
+    return Report.model_validate_json((folder / "report.json").read_text())
+
+
+def judge(report: Report, margin: float) -> None:
+    """Let an export pass that is the same model, or is shown to lose less than a margin.
+
+    Raises:
+        ExportRefusedError: it is not.
+    """
+    if report.parity.holds(margin):
+        return
+    raise ExportRefusedError(
+        f"{report.file} of {report.model} version {report.version} is refused: {sentence(report)} "
+        f"Expected an interval from {-100 * margin:.1f} points up, or the same answers to "
+        "rounding. More pictures to calibrate on (export.calibration) or more test items can help; "
+        "where such a loss does not matter, raise export.margin"
+    )
+
+
+def sentence(report: Report) -> str:
+    """Say how near the export is."""
+    found = report.parity
+    return (
+        f"{report.format} has {100 * found.accuracy:.1f} % of {found.items} test items right, the "
+        f"model {100 * found.model_accuracy:.1f} %: {comparison.points(found.gain)}. Both say the "
+        f"same of {100 * found.agreement:.2f} %; probabilities differ by {found.mean:.1e} on "
+        f"average, {found.largest:.1e} at most."
+    )
+
+
+def table(report: Report) -> str:
+    """Markdown: size and latency of the model in torch and of its files."""
+    first = report.engines[0].latencies
+    heads = [f"{t.batch} at once, {t.threads} thread{'s' * (t.threads > 1)}" for t in first]
+    rows = [f"| | MB | {' | '.join(f'{head}, ms' for head in heads)} |"]
+    rows += ["|---" * (len(heads) + 2) + "|"]
+    for engine in report.engines:
+        times = " | ".join(f"{one.milliseconds:.2f}" for one in engine.latencies)
+        rows.append(f"| {engine.name} | {engine.bytes / 1e6:.2f} | {times} |")
+    return "\n".join(rows)
+
+
+def page(report: Report) -> str:
+    """Markdown: the export's sentence, its table and where it was measured."""
+    made = ", ".join(f"{name} {version}" for name, version in report.versions.items())
+    return (
+        f"{report.file} is version {report.version} of {report.model}: {report.networks} networks "
+        f"in one graph.\n\n{sentence(report)}\n\n{table(report)}\n\n{report.machine}; {made}\n"
+    )
+
+
+def spaced(images: Images, most: int) -> NDArray[np.uint8]:
+    """So many pictures or fewer, evenly spaced: items are in the order of their classes."""
+    rows = np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(int)
+    found: NDArray[np.uint8] = images[torch.from_numpy(rows)].numpy()
+    return found
+
+
+def machine() -> str:
+    """Name of the processor, as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]}, {len(names)} cores" if names else platform.machine()
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What a format is made from."""
+
+    model: Predictor
+    folder: Path
+    scratch: Path
+    pictures: NDArray[np.uint8]
+    images: NDArray[np.uint8]
+    told: Mapping[str, str]
+    settings: ExportSettings
+
+    def torch(self, threads: int) -> Answer:
+        """The model's own answers."""
+
+        def answer(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+            with latency.torch_threads(threads):
+                return self.model.predict_tensors(pictures)
+
+        return answer
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A file's answers on the test split (N, K), and what is measured beside them."""
+
+    answers: NDArray[np.float32]
+    engines: tuple[Engine, ...]
+    versions: dict[str, str]
+    calibrated_on: int = 0
+
+
+def _onnx(work: _Work, file: Path) -> _Made:
+    onnx_file.write(Whole(work.model), work.pictures[:2], file, work.told)
+    answers = _answers(onnx_file.ask(file), work.images)
+    return _Made(answers, _engines(work, {"onnx": file}), packages.versions())
+
+
+def _int8(work: _Work, file: Path) -> _Made:
+    exact, used = work.scratch / FILES["onnx"], len(work.pictures)
+    onnx_file.write(Whole(work.model), work.pictures[:2], exact, work.told)
+    onnx_file.quantise(exact, file, work.pictures, {**work.told, "calibrated_on": str(used)})
+    answers = _answers(onnx_file.ask(file), work.images)
+    engines = _engines(work, {"onnx": exact, "onnx-int8": file})
+    return _Made(answers, engines, packages.versions(), used)
+
+
+def _tflite(work: _Work, file: Path) -> _Made:
+    python, whole = work.settings.tflite_python, Whole(work.model)
+    found = tflite.write(python, whole, file, work.told, work.images, latency.thread_counts())
+    here = latency.measure({"torch": work.torch}, work.images)["torch"]
+    engines = (
+        Engine(name="torch", bytes=work.weights.stat().st_size, latencies=tuple(here)),
+        Engine(name="tflite", bytes=file.stat().st_size, latencies=found.latencies),
+    )
+    return _Made(found.answers, engines, found.versions)
+
+
+_MAKERS: dict[str, Callable[[_Work, Path], _Made]] = {
+    "onnx": _onnx,
+    "onnx-int8": _int8,
+    "tflite": _tflite,
+}
+
+
+def _answers(answer: Answer, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    starts: Sequence[int] = range(0, len(images), AT_ONCE)
+    return np.concatenate([answer(images[i : i + AT_ONCE]) for i in starts])
+
+
+def _engines(work: _Work, files: Mapping[str, Path]) -> tuple[Engine, ...]:
+    def asking(file: Path) -> Callable[[int], Answer]:
+        return lambda threads: onnx_file.ask(file, threads)
+
+    engines = {"torch": work.torch, **{name: asking(file) for name, file in files.items()}}
+    found = latency.measure(engines, work.images)
+    sizes = {"torch": work.weights, **files}
+    return tuple(
+        Engine(name=name, bytes=file.stat().st_size, latencies=tuple(found[name]))
+        for name, file in sizes.items()
+    )

@@ -1,0 +1,112 @@
+"""All that a model does to fitted pictures, as one network: the graph that is exported.
+
+Shapes: N images, C channels, S x S pixels, K classes, M members.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from transfer.modalities.image.imagenet import ImageNetBackbone
+from transfer.modalities.normalisation import Normalisation
+from transfer.models.network import Network
+from transfer.models.predictor import Predictor
+
+
+class Committee(nn.Module):
+    """Calibrated probabilities (N, K) of one member."""
+
+    def __init__(self, heads: Sequence[nn.Module], bodies: list[int], temperature: float) -> None:
+        super().__init__()
+        self.heads, self.bodies, self.temperature = nn.ModuleList(heads), bodies, temperature
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        scores = [head(features[i]) for head, i in zip(self.heads, self.bodies, strict=True)]
+        return (torch.stack(scores).mean(0) / self.temperature).softmax(-1)
+
+
+class Whole(nn.Module):
+    """Probabilities (N, K) of pictures (N, C, S, S) uint8, as `Predictor.predict_tensors` gives.
+
+    Scaling, standardisation, every network, temperatures and the weighted sum of the members are
+    inside. Networks whose bodies are equal bit for bit share one.
+    """
+
+    weights: Tensor
+
+    def __init__(self, model: Predictor) -> None:
+        super().__init__()
+        members, bodies = [], _Bodies(model.card.spec.size)
+        for networks, card in zip(model.networks, model.card.members, strict=True):
+            used = [bodies.add(network, card.normal) for network in networks]
+            heads = [copy.deepcopy(network.head) for network in networks]
+            members.append(Committee(heads, used, card.temperature))
+        self.bodies, self.normals = nn.ModuleList(bodies.kept), bodies.normals
+        self.members = nn.ModuleList(members)
+        weights = torch.tensor([card.weight for card in model.card.members])
+        self.register_buffer("weights", weights.view(-1, 1, 1))
+        self.eval()
+        _lay_out_plainly(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        pixels = images.float().div(255)
+        pairs = zip(self.bodies, self.normals, strict=True)
+        features = [body(normal.apply(pixels)) for body, normal in pairs]
+        probabilities = torch.stack([member(features) for member in self.members])  # M x N x K
+        return (self.weights * probabilities).sum(0)
+
+
+def _lay_out_plainly(network: nn.Module) -> None:
+    """Give weights their plain order in memory: litert-torch reads channels-last ones wrongly."""
+    for parameter in network.parameters():
+        parameter.data = parameter.data.contiguous()
+
+
+class _Bodies:
+    """The different bodies of a model's networks, each with how its inputs are standardised."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.kept: list[nn.Module] = []
+        self.normals: list[Normalisation] = []
+        self._found: list[Network] = []
+
+    def add(self, network: Network, normal: Normalisation) -> int:
+        """Where the network's body is, which is kept if it is new."""
+        for i, (other, same) in enumerate(zip(self._found, self.normals, strict=True)):
+            if normal == same and _equal(network, other):
+                return i
+        body = copy.deepcopy(network.backbone)
+        for part in body.modules():
+            if isinstance(part, ImageNetBackbone):
+                part.resize = by_matrices(part.resize, self.size, part.size)
+        self._found.append(network)
+        self.normals.append(normal)
+        self.kept.append(body)
+        return len(self.kept) - 1
+
+
+def _equal(one: Network, other: Network) -> bool:
+    if one.body != other.body:
+        return False
+    state = other.backbone.state_dict()
+    return all(torch.equal(t, state[name]) for name, t in one.backbone.state_dict().items())
+
+
+def by_matrices(
+    resize: Callable[[Tensor, int], Tensor], before: int, after: int
+) -> Callable[[Tensor, int], Tensor]:
+    """The same resizing as two matrix products, which every format has and computes alike.
+
+    Resampling is linear, and the same for rows and for columns: Y = R X R'. The columns of R are
+    what becomes of a picture with one bright row.
+    """
+    rows = torch.eye(before).view(before, 1, before, 1).expand(-1, -1, -1, before)
+    matrix = resize(rows.contiguous(), after)[:, 0, :, 0].T.contiguous()  # after x before
+
+    def resized(images: Tensor, _: int) -> Tensor:
+        return matrix @ images @ matrix.T
+
+    return resized

@@ -1,0 +1,147 @@
+"""ONNX files: writing, quantising to 8 bits, asking. Shapes: N images, C channels, S x S pixels.
+
+Quantisation is static and per output channel (Jacob et al., CVPR 2018; Krishnamoorthi, 2018): the
+ranges of activations come from training pictures. Convolutions and what lies between them are
+8-bit; classifiers, temperatures and the mixture stay as they are, for they cost nothing and decide
+how well probabilities are calibrated.
+"""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from transfer.deployment.export.contract import INPUT, OUTPUT
+from transfer.deployment.export.inference_graph import Whole
+from transfer.deployment.export.packages import package
+
+Answer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""From pictures (N, C, S, S) to probabilities (N, K)."""
+
+OPSET = 20
+QUANTISED = ("Conv", "Relu", "Clip", "Pad", "MaxPool", "Add")
+BATCH = 32
+
+
+def write(whole: Whole, example: NDArray[np.uint8], file: Path, told: Mapping[str, str]) -> None:
+    """Write a network for batches of any size.
+
+    By torch's tracing exporter: the newer one gave the same graph and took 12 seconds instead of
+    half a second for six small networks, 15 instead of 0.8 for an EfficientNet.
+
+    Args:
+        whole: the network.
+        example: pictures (N, C, S, S) to trace it with.
+        file: where to.
+        told: entries of its metadata.
+
+    Raises:
+        SettingsError: a package is not installed.
+    """
+    package("onnx")
+    with _quiet():
+        torch.onnx.export(
+            whole,
+            (torch.from_numpy(example),),
+            str(file),
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_axes={INPUT: {0: "N"}, OUTPUT: {0: "N"}},
+        )
+    describe(file, told)
+
+
+def describe(file: Path, told: Mapping[str, str]) -> None:
+    """Replace the metadata of a file.
+
+    Raises:
+        SettingsError: a package is not installed.
+    """
+    onnx = package("onnx")
+    model = onnx.load(str(file))
+    onnx.helper.set_model_props(model, dict(told))
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, str(file))
+
+
+def quantise(exact: Path, file: Path, pictures: NDArray[np.uint8], told: Mapping[str, str]) -> None:
+    """Write an 8-bit version of a file.
+
+    Args:
+        exact: the file that `write` wrote.
+        file: where to.
+        pictures: (N, C, S, S) of the training split, from which the ranges are taken.
+        told: entries of its metadata.
+
+    Raises:
+        SettingsError: a package is not installed.
+    """
+    tool, shapes = package("onnxruntime.quantization"), "onnxruntime.quantization.shape_inference"
+    with _quiet(), TemporaryDirectory() as scratch:
+        prepared = Path(scratch) / "prepared.onnx"
+        package(shapes).quant_pre_process(str(exact), str(prepared))
+        tool.quantize_static(
+            str(prepared),
+            str(file),
+            _reader(tool.CalibrationDataReader, pictures),
+            quant_format=tool.QuantFormat.QDQ,
+            op_types_to_quantize=list(QUANTISED),
+            per_channel=True,
+            activation_type=tool.QuantType.QUInt8,
+            weight_type=tool.QuantType.QInt8,
+        )
+    describe(file, told)
+
+
+def _reader(base: Any, pictures: NDArray[np.uint8]) -> object:
+    class Reader(base):
+        def __init__(self) -> None:
+            starts = range(0, len(pictures), BATCH)
+            self.batches: Iterator[NDArray[np.uint8]] = (pictures[i : i + BATCH] for i in starts)
+
+        def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+            batch = next(self.batches, None)
+            return None if batch is None else {INPUT: batch}
+
+    return Reader()
+
+
+def ask(file: Path, threads: int = 0) -> Answer:
+    """What answers by a file, on the CPU with so many threads; 0 takes one for each core.
+
+    Raises:
+        SettingsError: a package is not installed.
+    """
+    runtime = package("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = threads, 3
+    session = runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+
+    def answer(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = session.run([OUTPUT], {INPUT: pictures})[0]
+        return found
+
+    return answer
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the tools' warnings: of tracing, and that a network was not optimised before."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        root.setLevel(level)

@@ -1,0 +1,163 @@
+"""What a model makes of data that it was not trained on: what new data is held against.
+
+A network's features of its own training items differ from those of fresh ones, so the reference is
+drawn from the test split. It is written when the model is put together, after everything is chosen,
+and travels in the model's folder. It holds no picture.
+
+Shapes: M reference items, N items, C channels, H x W pixels, D features, K classes.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from heapq import nsmallest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from transfer.core.errors import ModelFileError, NothingToDoError
+from transfer.data.items import TestItems
+from transfer.models.predictor import Predictor
+
+FILE = "reference.npz"
+ITEMS = 500
+"""Test items that a reference holds at most."""
+WIDTH = 256
+"""Features that are kept of an item at most."""
+DECIMALS = 6
+"""Probabilities are rounded, so that another machine's rounding does not untie ties."""
+
+NOT_BROKEN = frozenset({"hidden", "no_class_folder", "no_label", "bad_split", "duplicate_path"})
+"""Reasons for a reject that say nothing of the file itself."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a model makes of some pictures."""
+
+    features: NDArray[np.float32]  # N x D
+    probabilities: NDArray[np.float32]  # N x K
+    light: NDArray[np.float32]  # N x 3: see `light`
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a model made of held-out items of its target."""
+
+    seen: Seen
+    usable: int
+    """Files of the target's dataset that could be read."""
+    rejected: int
+    """Those that could not."""
+    tested: int
+    """Items of the test split, and how many of them the model has right."""
+    right: int
+
+
+def look(model: Predictor, images: Tensor) -> Seen:
+    """What a model makes of decoded images (N, C, H, W) uint8 that fit its card."""
+    probabilities = model.predict_tensors(images.numpy())
+    return Seen(features(model, images), probabilities.round(DECIMALS), light(images))
+
+
+def features(model: Predictor, images: Tensor) -> NDArray[np.float32]:
+    """Features (N, D) of images (N, C, H, W) uint8: what the heads of a model read.
+
+    Of one network of each member, side by side; of more than 256 every so many-th is kept. (A
+    projection that is fitted to the reference, such as its principal components, would make the
+    reference unlike fresh items.)
+    """
+    parts = []
+    with torch.inference_mode():
+        for (network, *_), member in zip(model.networks, model.card.members, strict=True):
+            inputs = member.normal.apply(images.float().div(255))
+            parts.append(network.backbone(inputs.contiguous(memory_format=torch.channels_last)))
+    found = torch.cat(parts, 1).float()
+    kept: NDArray[np.float32] = found[:, :: -(-found.shape[1] // WIDTH)].numpy().copy()
+    return kept
+
+
+def light(images: Tensor) -> NDArray[np.float32]:
+    """Brightness, contrast and sharpness (N, 3) of images (N, C, H, W) uint8, all in 0..1.
+
+    Mean and standard deviation of the pixels, and the mean absolute step from a pixel to its right
+    and its lower neighbour.
+    """
+    pixels = images.float().div(255)
+    mean, std = pixels.mean((1, 2, 3)), pixels.std((1, 2, 3), correction=0)
+    down, right = (pixels.diff(dim=side).abs().mean((1, 2, 3)) for side in (2, 3))
+    found: NDArray[np.float32] = torch.stack([mean, std, (down + right) / 2], 1).numpy()
+    return found
+
+
+def make(
+    model: Predictor, items: TestItems, *, usable: int, rejected: int, right: int
+) -> Reference:
+    """Look at 500 test items at most, drawn by a hash of their ids.
+
+    Args:
+        model: the finished model.
+        items: the test split.
+        usable: files of the target's dataset that could be read.
+        rejected: those that could not.
+        right: test items that the model has right.
+    """
+    images = items.images[torch.from_numpy(drawn(items.ids))]
+    parts = [look(model, part) for part in images.split(model.networks[0][0].backbone.chunk)]
+    return Reference(joined(parts), usable, rejected, len(items.ids), right)
+
+
+def drawn(ids: Iterable[str]) -> NDArray[np.int64]:
+    """Rows of the test items, by their ids, that a reference holds."""
+    hashed = ((hashlib.sha256(id_.encode()).digest(), row) for row, id_ in enumerate(ids))
+    rows = sorted(row for _, row in nsmallest(ITEMS, hashed))
+    return np.array(rows, dtype=np.int64)
+
+
+def broken(reasons: Iterable[str]) -> int:
+    """How many of these rejects are files that cannot be used, whatever their class."""
+    return sum(reason not in NOT_BROKEN for reason in reasons)
+
+
+def joined(parts: Sequence[Seen]) -> Seen:
+    """Several looks as one."""
+    names = [field.name for field in fields(Seen)]
+    return Seen(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def save(reference: Reference, folder: Path) -> None:
+    """Write ``reference.npz`` into a model folder."""
+    counts = [reference.usable, reference.rejected, reference.tested, reference.right]
+    np.savez(folder / FILE, counts=np.array(counts), **vars(reference.seen))
+
+
+def load(folder: Path) -> Reference:
+    """Read what `save` wrote.
+
+    Raises:
+        NothingToDoError: the model was made before models had a reference.
+        ModelFileError: the file is damaged or of another version.
+    """
+    path = folder / FILE
+    if not path.exists():
+        raise NothingToDoError(
+            f"the model in {folder} has no {FILE}: it was made by an older version and cannot be "
+            "monitored; make a new one with `crosstrain retrain`"
+        )
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays: dict[str, Any] = {name: stored[name] for name in stored.files}
+        usable, rejected, tested, right = arrays.pop("counts").tolist()
+        seen = Seen(**arrays)
+    except Exception as error:  # a damaged archive makes zlib, zipfile and NumPy raise anything
+        raise ModelFileError(
+            f"{path} is no readable reference ({error}); restore the model, or make a new one "
+            "with `crosstrain retrain`"
+        ) from error
+    if len({len(array) for array in vars(seen).values()}) != 1 or not len(seen.features):
+        raise ModelFileError(f"{path} holds arrays of different lengths, or none; retrain")
+    return Reference(seen, usable, rejected, tested, right)

@@ -1,0 +1,231 @@
+"""What monitoring found: the schema of ``reports/monitor.json``, and how it comes about.
+
+Shares are fractions in 0..1. Shapes: M reference items, N new items, D features, K classes.
+"""
+
+from collections import Counter
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transfer.core.config import Section
+from transfer.core.errors import NothingToDoError
+from transfer.deployment.monitoring import accuracy_estimation as accuracy
+from transfer.deployment.monitoring import drift
+from transfer.deployment.monitoring.accuracy_estimation import Estimate
+from transfer.deployment.monitoring.drift import MonitorSettings, Test
+from transfer.deployment.monitoring.new_data import Fresh
+from transfer.deployment.monitoring.reference import Reference, broken
+from transfer.evaluation.comparison import proportion_interval
+from transfer.transferability import domain_distance
+
+NEIGHBOURS = 5
+UNUSUAL = 12  # pictures that are named
+EXAMPLES = 20  # rejects that are named
+
+Numbers = NDArray[np.floating]
+Floats = NDArray[np.float64]
+
+
+class ClassShare(Section):
+    """How often a class is predicted."""
+
+    name: str
+    reference: float
+    new: float
+
+
+class Unusual(Section):
+    """A new picture far from all that the model was made for."""
+
+    id: str
+    predicted: str
+    confidence: float
+    rarity: float
+    """Share of the reference items that lie as far from their neighbours."""
+
+
+class Broken(Section):
+    """A new file that could not be used."""
+
+    path: str
+    reason: str
+    detail: str
+
+
+class Expected(Section):
+    """The model's accuracy on the test split, with its interval."""
+
+    accuracy: float
+    low: float
+    high: float
+    items: int
+
+
+class Monitored(Section):
+    """What new data gave."""
+
+    schema_version: Literal[1] = 1
+    target: str
+    model: str
+    version: int
+    folder: str
+    sentence: str
+    """The outcome in one sentence."""
+    drift: bool
+    """Whether any test found drift at ``level``."""
+    retrain: bool
+    """Whether the rule in the settings asks for a retrain."""
+    level: float
+    found: int
+    """Files there are."""
+    items: int
+    """Files that were read and could be used."""
+    rejected: int
+    """Files that were read and could not."""
+    reference_items: int
+    tests: list[Test]
+    accuracy: Estimate | None
+    expected: Expected
+    strange: dict[str, int]
+    """Pictures of each label that the model has no class for."""
+    classes: list[ClassShare]
+    confidence: float | None
+    """Mean confidence, new and in the reference."""
+    reference_confidence: float
+    rejects: dict[str, int]
+    """How many files were rejected for each reason."""
+    broken: list[Broken]
+    """The first of them."""
+    unusual: list[Unusual]
+    """The pictures farthest from the reference, the farthest first."""
+
+    @property
+    def drifted(self) -> list[Test]:
+        """The tests that found drift."""
+        return [test for test in self.tests if test.drifted]
+
+
+def judge(
+    reference: Reference,
+    fresh: Fresh,
+    class_names: tuple[str, ...],
+    settings: MonitorSettings,
+    *,
+    target: str,
+    model: str,
+    version: int,
+    folder: str,
+) -> Monitored:
+    """Test new pictures for drift, estimate the accuracy on them and find the unusual ones.
+
+    Raises:
+        NothingToDoError: there are too few files to test anything.
+    """
+    rejected = broken(reject.reason for reject in fresh.rejects)
+    items, files = len(fresh.ids), len(fresh.ids) + rejected
+    if files < settings.min_items:
+        raise NothingToDoError(
+            f"{folder} holds {files} files to look at; expected {settings.min_items} or more "
+            "(monitor.min_items): few pictures cannot show a drift"
+        )
+    sure, predicted = fresh.seen.probabilities.max(1), fresh.seen.probabilities.argmax(1)
+    known = fresh.labels >= 0
+    right = (predicted == fresh.labels)[known]
+    tests = drift.run(
+        reference,
+        fresh.seen,
+        settings,
+        rejected=rejected,
+        right=int(right.sum()),
+        labelled=len(right),
+    )
+    bare = fresh.unlabelled if known.any() else np.ones(items, bool)
+    old = reference.seen.probabilities
+    return Monitored(
+        target=target,
+        model=model,
+        version=version,
+        folder=folder,
+        sentence=sentence(tests, items, rejected, settings),
+        drift=any(test.drifted for test in tests),
+        retrain=drift.wants_retrain(tests, settings),
+        level=settings.level,
+        found=fresh.found,
+        items=items,
+        rejected=rejected,
+        reference_items=len(old),
+        tests=tests,
+        accuracy=accuracy.estimate(right, sure[known], sure[bare], level=settings.interval),
+        expected=_expected(reference, settings.interval),
+        strange=fresh.strange,
+        classes=_classes(class_names, old, fresh.seen.probabilities),
+        confidence=float(sure.mean()) if items else None,
+        reference_confidence=float(old.max(1).mean()),
+        rejects=dict(Counter(reject.reason for reject in fresh.rejects)),
+        broken=[Broken(**vars(reject)) for reject in fresh.rejects[:EXAMPLES]],
+        unusual=_unusual(reference, fresh, class_names),
+    )
+
+
+def sentence(tests: list[Test], items: int, rejected: int, settings: MonitorSettings) -> str:
+    """The outcome in one sentence."""
+    what = f"{items} new pictures" + (f" and {rejected} broken files" if rejected else "")
+    level = f"{100 * settings.level:g} %"
+    if found := [test.name for test in tests if test.drifted]:
+        *others, last = found
+        names = f"{', '.join(others)} and {last}" if others else last
+        return (
+            f"Drift in {names}: {what} are unlike the data the model was made for (chance of a "
+            f"false alarm {level})."
+        )
+    if items < settings.min_items:
+        return f"Too few of {what} can be read to test more than the share of broken files."
+    return f"No drift found in {what} (chance of a false alarm {level})."
+
+
+def _expected(reference: Reference, level: float) -> Expected:
+    low, high = proportion_interval(reference.right, reference.tested, level=level)
+    share = reference.right / reference.tested
+    return Expected(accuracy=share, low=low, high=high, items=reference.tested)
+
+
+def _classes(names: tuple[str, ...], old: Numbers, new: Numbers) -> list[ClassShare]:
+    shares = [np.bincount(p.argmax(1), minlength=len(names)) / max(len(p), 1) for p in (old, new)]
+    return [
+        ClassShare(name=name, reference=float(was), new=float(now))
+        for name, was, now in zip(names, *shares, strict=True)
+    ]
+
+
+def distances(reference: Numbers, new: Numbers) -> tuple[Floats, Floats]:
+    """Mean distance of reference items (M, D), and of new ones (N, D), to their five nearest
+    neighbours among the (other) reference items, in features standardised together.
+
+    Sun et al., "Out-of-distribution detection with deep nearest neighbors" (2022).
+    """
+    from scipy.spatial.distance import cdist
+
+    both = domain_distance.standardised(np.concatenate([reference, new]).astype(np.float64))
+    old = both[: len(reference)]
+    apart = np.sort(cdist(both, old), axis=1)
+    k = min(NEIGHBOURS, len(reference) - 1)
+    own, others = apart[: len(old), 1 : k + 1], apart[len(old) :, :k]
+    return own.mean(1), others.mean(1)
+
+
+def _unusual(reference: Reference, fresh: Fresh, names: tuple[str, ...]) -> list[Unusual]:
+    if not fresh.ids or len(reference.seen.features) < 2:
+        return []
+    own, found = distances(reference.seen.features, fresh.seen.features)
+    sure = fresh.seen.probabilities
+    return [
+        Unusual(
+            id=fresh.ids[i],
+            predicted=names[int(sure[i].argmax())],
+            confidence=float(sure[i].max()),
+            rarity=float((own >= found[i]).mean()),
+        )
+        for i in np.argsort(-found, kind="stable")[:UNUSUAL]
+    ]

@@ -1,0 +1,59 @@
+"""Raw items of a dataset by id, for models that decode them in their own way."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transfer.models.predictor import Predictor
+
+
+def files(dataset: Path, ids: Sequence[str]) -> list[Path]:
+    """The image files of a class-folder or manifest-file dataset."""
+    root = dataset if dataset.is_dir() else dataset.parent
+    return [root / item for item in ids]
+
+
+def arrays(dataset: Path, ids: Sequence[str]) -> NDArray[np.uint8]:
+    """Images (N, H, W) or (N, H, W, C) uint8 of an .npz dataset; an id ends in ``#row``."""
+    with np.load(dataset, allow_pickle=False) as stored:
+        rows = [int(item.rsplit("#", 1)[1]) for item in ids]
+        images: NDArray[np.uint8] = stored["images"][rows]
+    return images
+
+
+def is_arrays(dataset: Path) -> bool:
+    """Whether a dataset holds decoded images rather than files."""
+    return dataset.suffix.lower() == ".npz"
+
+
+def predict(
+    model: Predictor, dataset: Path, ids: Sequence[str], class_names: Sequence[str]
+) -> NDArray[np.float32]:
+    """Ask a model about raw items, and order its answer by the classes of today.
+
+    Args:
+        model: decodes the items by its own card.
+        dataset: where the items are.
+        ids: N ids of the dataset's manifest.
+        class_names: K names; a class that the model does not know gets probability 0, and
+            what it gives to classes that are gone is shared out over the others.
+
+    Returns:
+        (N, K) probabilities.
+
+    Raises:
+        DataRefusedError: an item cannot be decoded.
+    """
+    if is_arrays(dataset):
+        found = model.predict_arrays(arrays(dataset, ids))
+    else:
+        found = model.predict_files(files(dataset, ids))
+    ordered = np.zeros((len(ids), len(class_names)), np.float32)
+    for column, name in enumerate(class_names):
+        if name in model.class_names:
+            ordered[:, column] = found[:, model.class_names.index(name)]
+    total = ordered.sum(1, keepdims=True)
+    even = np.float32(1 / len(class_names))
+    return np.divide(ordered, total, out=np.full_like(ordered, even), where=total > 0)

@@ -1,0 +1,33 @@
+"""No adaptation at all: the baseline that every use of unlabelled items has to beat."""
+
+from typing import ClassVar
+
+from transfer.methods.building_blocks.semi_supervised import check_classes, end
+from transfer.training.method import Job, Method, Trained, receive
+
+
+class SourceOnly(Method):
+    """The source's network as it is: its body, and its head's rows of the shared classes.
+
+    What Ben-David et al., Machine Learning 2010, bound: the error of a source's hypothesis on the
+    target. Inputs are standardised as for every other method. Nothing is trained and no label is
+    read; the pool only serves to notice a collapse.
+    """
+
+    paper: ClassVar[str] = "Ben-David et al., 2010"
+    reads_pool: ClassVar[bool] = True
+    new_classes: ClassVar[bool] = False
+    needs_labels: ClassVar[bool] = False
+
+    def train(self, job: Job) -> Trained:
+        """Take the source's network over.
+
+        Raises:
+            CrosstrainError: the source lacks a class of the target.
+        """
+        check_classes(job)
+        network = job.network()
+        return end(network, receive(network, job.knowledge, job.class_names), job)
+
+
+METHOD = SourceOnly

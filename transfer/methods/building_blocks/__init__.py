@@ -1,0 +1,4 @@
+"""What several methods share: heads, distances, averages, phases.
+
+Nothing here is a method, and no method imports another.
+"""

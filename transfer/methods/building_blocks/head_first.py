@@ -1,0 +1,38 @@
+"""A first phase that trains the head alone, for methods that go on from there.
+
+Shapes: N items, D features, K classes.
+"""
+
+from torch import Tensor
+from torch.nn import functional
+
+from transfer.training.method import Batch, Job, Method, Prepared
+
+
+class HeadAlone(Method):
+    """Cross-entropy of the head's scores (N, K) of features (N, D)."""
+
+    def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
+        scores = prepared.network.head(batch.inputs)
+        return {"cross_entropy": functional.cross_entropy(scores, batch.targets)}
+
+
+def probe(job: Job, prepared: Prepared, *, rate: float, views: int, share: float) -> None:
+    """Train the head of a prepared network in place, its body frozen, weights and statistics.
+
+    Afterwards the same parameters train as before.
+
+    Args:
+        job: gives the items and the loop.
+        prepared: the network of the phase that follows.
+        rate: peak learning rate of the head.
+        views: augmented views of each training image whose features are kept.
+        share: of the budget's steps.
+    """
+    network = prepared.network
+    training = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    network.backbone.requires_grad_(False)
+    head = list(network.head.parameters())
+    job.fit(HeadAlone(), Prepared(network, [(head, rate)], [], views=views), share=share)
+    for parameter in training:
+        parameter.requires_grad_(True)

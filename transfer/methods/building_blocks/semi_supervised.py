@@ -1,0 +1,158 @@
+"""What methods that learn from unlabelled items of the target have in common.
+
+Shapes: N labelled items of a batch, U unlabelled, K classes.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from transfer.core.errors import CrosstrainError
+from transfer.data.items import PoolItems
+from transfer.modalities.image.augment import AugmentPolicy
+from transfer.models.network import Network
+from transfer.models.parameter_transfer import Transfer
+from transfer.training.batches import logits
+from transfer.training.method import Batch, Job, Method, PoolBatch, Prepared, Trained, given
+
+STRONG = AugmentPolicy(
+    rotate=20, scale=0.2, stretch=0.15, translate=0.12, shear=12, contrast=0.3, cutout=0.3
+)
+"""How the strong view of unlabelled images is varied where a method knows no better."""
+NO_POOL = "this method reads unlabelled items and was given none"
+SPREAD = "classes predicted on the pool"
+"""Name of the note by which a collapse shows; see `predicted_classes`."""
+
+
+def pool_of(job: Job) -> PoolItems:
+    """The unlabelled items of a job.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if not job.pool:
+        raise ValueError(NO_POOL)
+    return job.pool
+
+
+def views_of(batch: Batch) -> PoolBatch:
+    """The unlabelled items of a batch.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if batch.pool is None:
+        raise ValueError(NO_POOL)
+    return batch.pool
+
+
+def check_classes(job: Job) -> None:
+    """Refuse target classes that the source's head does not know.
+
+    Raises:
+        CrosstrainError: there are such classes; the message names them.
+        ValueError: there is no source.
+    """
+    source = given(job.knowledge)
+    if strange := [name for name in job.class_names if name not in source.class_names]:
+        known = ", ".join(source.class_names) or "none"
+        raise CrosstrainError(
+            f"the source {source.source} does not know the target's classes {', '.join(strange)} "
+            f"(it knows {known}); expected every class to be one of the source's, whose head is "
+            "all there is to tell them apart: label some items and choose a method that learns "
+            "from them, or choose another source"
+        )
+
+
+def begin(method: Method, job: Job, ratio: int, strong: AugmentPolicy | None = None) -> Prepared:
+    """Prepare a method's network, with ``ratio`` unlabelled items a labelled one in each step.
+
+    ``strong`` is how their strong view is varied; None makes it equal to the weak one.
+
+    Raises:
+        CrosstrainError: nothing is labelled, and the source lacks classes of the target.
+        ValueError: there is no source, or no unlabelled item.
+    """
+    if not len(job.labelled):
+        check_classes(job)
+    prepared = method.prepare(job.network(), job.knowledge, job.class_names)
+    pool_of(job)
+    prepared.pool_batch = ratio * job.recipe.budget.batch_size
+    prepared.strong = strong
+    return prepared
+
+
+def end(network: Network, transfers: list[Transfer], job: Job, **notes: float | str) -> Trained:
+    """Hand a finished network back, and note how many classes it predicts on the pool."""
+    network.requires_grad_(False)
+    network.to(job.recipe.machine.device)
+    scores = logits(network, pool_of(job).images, job.recipe)
+    return Trained(network.eval(), transfers, notes={**notes, SPREAD: predicted_classes(scores)})
+
+
+def predicted_classes(scores: Tensor) -> float:
+    """Effective number of predicted classes, 1 to K: exp of the entropy of the mean prediction.
+
+    A model that gives each item the same class has 1, whatever its accuracy on labelled items.
+    """
+    return math.exp(float(diversity(scores.double())))
+
+
+def together(network: Network, *parts: Tensor) -> tuple[Tensor, ...]:
+    """Class scores of several sets of images by one forward pass.
+
+    Batch normalisation then treats all of them alike in training, as it will in use: by the
+    statistics of their mixture.
+    """
+    scores: Tensor = network(torch.cat(parts)).float()
+    return scores.split([len(part) for part in parts])
+
+
+class PseudoLabels(nn.Module):
+    """What the pool is taken for: class probabilities, and which items to learn from."""
+
+    targets: Tensor
+    chosen: Tensor
+
+    def __init__(self, targets: Tensor, chosen: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("targets", targets)
+        self.register_buffer("chosen", chosen)
+
+    def forward(self, scores: Tensor, rows: Tensor) -> Tensor:
+        """Mean cross-entropy of scores (U, K) over those of these items (U) that are chosen."""
+        rows = rows.to(self.targets.device)
+        chosen = self.chosen[rows].float()
+        each = functional.cross_entropy(scores, self.targets[rows], reduction="none")
+        return (each * chosen).sum() / chosen.sum().clamp_min(1)
+
+
+def supervised(scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """Cross-entropy of the labelled items (N, K); no term where there are none."""
+    if not len(targets):
+        return {}
+    return {"cross_entropy": functional.cross_entropy(scores, targets)}
+
+
+def mean_entropy(scores: Tensor) -> Tensor:
+    """Mean entropy of the predictions (U, K), in nats: 0 where each is certain."""
+    logs = scores.log_softmax(1)
+    return -(logs.exp() * logs).sum(1).mean()
+
+
+def diversity(scores: Tensor) -> Tensor:
+    """Entropy of the mean prediction of scores (U, K), in nats: log K where it is uniform."""
+    logs = scores.log_softmax(1).logsumexp(0) - math.log(len(scores))
+    return -(logs.exp() * logs).sum()
+
+
+def ramp(progress: float, over: float) -> float:
+    """Weight that rises to 1 over a share of the steps: exp(-5 (1 - t)^2), t = progress / over.
+
+    Laine and Aila, ICLR 2017.
+    """
+    if progress >= over:
+        return 1.0
+    return math.exp(-5 * (1 - progress / over) ** 2)

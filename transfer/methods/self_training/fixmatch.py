@@ -1,0 +1,157 @@
+"""FixMatch: what a weakly varied picture surely is, the strongly varied one must be as well."""
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from transfer.methods.building_blocks.semi_supervised import (
+    begin,
+    end,
+    pool_of,
+    ramp,
+    supervised,
+    together,
+    views_of,
+)
+from transfer.modalities.image.augment import AugmentPolicy
+from transfer.models.network import Network
+from transfer.models.parameter_transfer import Knowledge
+from transfer.training.method import Batch, FineTuning, Job, Prepared, Trained
+
+
+class FixMatch(FineTuning):
+    """FixMatch (Sohn et al., NeurIPS 2020) from the source's weights.
+
+    loss = cross_entropy + w(t) * mean_u [max p_u >= T(c_u)] * CE(strong x_u, c_u), where p_u are
+    the probabilities of the weak view, without a gradient, and c_u their largest. All views pass
+    through the network at once, so that batch normalisation sees their mixture.
+
+    T is the threshold; or with ``curriculum`` FlexMatch's (Zhang et al., NeurIPS 2021), lower for
+    classes that few items are sure to be of: see `Curriculum`. With ``align``, p_u is aligned with
+    the classes' shares among the labelled items (ReMixMatch, Berthelot et al., ICLR 2020).
+    """
+
+    paper: ClassVar[str] = "Sohn et al., 2020; Zhang et al., 2021"
+    reads_pool: ClassVar[bool] = True
+    needs_labels: ClassVar[bool] = False
+
+    threshold: float = Field(0.8, ge=0, le=1)
+    """Probability from which on a pseudo-label is learned. Label smoothing limits how sure a
+    network can get: with 0.1 of it, to about 0.9."""
+    curriculum: bool = True
+    """Lower the threshold of classes that the network is less sure of."""
+    align: bool = False
+    """Scale predictions to the classes' shares among the labelled items, or to equal shares where
+    none are; wrong where the unlabelled items have others."""
+    weight: float = Field(1.0, ge=0)
+    """Weight w of the pseudo-labels, once it has risen."""
+    rise: float = Field(0.3, ge=0, le=1)
+    """Share of the steps over which that weight rises."""
+    ratio: int = Field(2, ge=1)
+    """Unlabelled images a labelled one in each step."""
+    strong: AugmentPolicy = AugmentPolicy(
+        rotate=30,
+        scale=0.3,
+        stretch=0.2,
+        translate=0.15,
+        shear=20,
+        brightness=0.2,
+        contrast=0.4,
+        cutout=0.4,
+    )
+    """How the strong view of unlabelled images is varied."""
+
+    def prepare(
+        self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
+    ) -> Prepared:
+        prepared = super().prepare(network, knowledge, class_names)
+        if self.align:
+            prepared.helpers["alignment"] = Alignment(len(class_names))
+        return prepared
+
+    def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
+        views = views_of(batch)
+        labelled, weak, strong = together(prepared.network, batch.inputs, views.weak, views.strong)
+        chances = weak.detach().softmax(1)
+        if self.align:
+            chances = prepared.helpers["alignment"](chances, batch.targets)
+        sure, labels = chances.max(1)
+        mask = sure >= self._thresholds(prepared, views.rows, sure, labels)
+        each = functional.cross_entropy(strong, labels, reduction="none")
+        weight = self.weight * ramp(progress, self.rise)
+        return {
+            **supervised(labelled, batch.targets),
+            "consistency": torch.mul((each * mask).mean(), weight),
+        }
+
+    def _thresholds(
+        self, prepared: Prepared, rows: Tensor, sure: Tensor, labels: Tensor
+    ) -> Tensor | float:
+        if not self.curriculum:
+            return self.threshold
+        memory = prepared.helpers["curriculum"]
+        assert isinstance(memory, Curriculum)
+        found = memory.thresholds(self.threshold)[labels]
+        memory.remember(rows, torch.where(sure >= self.threshold, labels, -1))
+        return found
+
+    def train(self, job: Job) -> Trained:
+        prepared = begin(self, job, self.ratio, self.strong)
+        if self.curriculum:
+            classes = len(job.class_names)
+            prepared.helpers["curriculum"] = Curriculum(len(pool_of(job)), classes)
+        return end(job.fit(self, prepared), prepared.transfers, job)
+
+
+class Curriculum(nn.Module):
+    """FlexMatch's memory: the class that each item of the pool was last found sure to be of.
+
+    With n_c items sure to be of class c, and m of none, T(c) = threshold * b / (2 - b), where
+    b = n_c / max(max_k n_k, m).
+    """
+
+    last: Tensor
+
+    def __init__(self, items: int, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+        self.register_buffer("last", torch.full((items,), -1))  # -1 for not sure
+
+    def thresholds(self, threshold: float) -> Tensor:
+        """T (K) as of now."""
+        counts = torch.bincount(self.last + 1, minlength=self.classes + 1).float()
+        share = counts[1:] / counts.max()
+        return threshold * share / (2 - share)
+
+    def remember(self, rows: Tensor, labels: Tensor) -> None:
+        """Note the classes (U) of items, -1 for an item that is not sure."""
+        self.last[rows.to(self.last.device)] = labels
+
+
+class Alignment(nn.Module):
+    """Distribution alignment: p becomes p * wanted / found, scaled to sum to 1.
+
+    Both are moving averages: of the labelled items' targets, and of the predictions.
+    """
+
+    wanted: Tensor
+    found: Tensor
+
+    def __init__(self, classes: int, keep: float = 0.98) -> None:
+        super().__init__()
+        self.keep = keep
+        self.register_buffer("wanted", torch.full((classes,), 1 / classes))
+        self.register_buffer("found", torch.full((classes,), 1 / classes))
+
+    def forward(self, chances: Tensor, targets: Tensor) -> Tensor:
+        """Aligned probabilities (U, K), with the averages moved by this batch first."""
+        if len(targets):
+            self.wanted.lerp_(targets.mean(0), 1 - self.keep)
+        self.found.lerp_(chances.mean(0), 1 - self.keep)
+        return functional.normalize(chances * self.wanted / self.found, p=1, dim=1)
+
+
+METHOD = FixMatch

@@ -1,0 +1,42 @@
+"""Reptile: the source's body is meta-learned on few-shot tasks of the source, then fine-tuned."""
+
+from dataclasses import replace
+from typing import ClassVar
+
+from transfer.data.items import SourceItems
+from transfer.methods.building_blocks.reptile_loop import MEMORY, Plan
+from transfer.training.method import FineTuning, Job, Method, Trained, given
+
+
+class Reptile(FineTuning):
+    """First-order meta-learning (Nichol, Achiam and Schulman, 2018), then fine-tuning.
+
+    See `transfer.methods.building_blocks.reptile_loop` for the formula. The episodes are further
+    pretraining on the source: they cost none of the target's steps, and all folds and seeds share
+    them.
+    """
+
+    paper: ClassVar[str] = "Nichol, Achiam and Schulman, 2018"
+    reads_source: ClassVar[bool] = True
+
+    meta: Plan = Plan()
+    """The episodes before fine-tuning."""
+
+    def train(self, job: Job) -> Trained:
+        ready = self.prepare(job.network(), job.knowledge, job.class_names)
+        body = ready.network.backbone
+        learned = MEMORY.of(body, _source(job), self.meta, job.recipe)
+        body.load_state_dict(learned.state)
+        network = job.fit(Method(), ready)  # the target alone: no batches of the source
+        told = f"{self.meta.episodes} episodes, {learned.images} images of the source seen"
+        return Trained(network, ready.transfers, notes={"meta_learning": told})
+
+
+def _source(job: Job) -> SourceItems:
+    if job.source is None:
+        raise ValueError("this method reads the source's items and was given none")
+    knowledge = given(job.knowledge)
+    return replace(job.source, normal=knowledge.normal) if knowledge.fixed_normal else job.source
+
+
+METHOD = Reptile

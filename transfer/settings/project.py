@@ -1,0 +1,290 @@
+"""All settings of a run, as typed in params.yaml: the only numbers a person changes."""
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import Field, ValidationError, create_model, field_validator, model_validator
+
+from transfer.arms.adapt import AdaptSettings
+from transfer.arms.pretrain import PretrainSettings
+from transfer.core import durations
+from transfer.core.config import Section
+from transfer.core.errors import SettingsError
+from transfer.data.ingest.compare import IngestSettings
+from transfer.data.quality.thresholds import QualitySettings
+from transfer.data.splits.split import SplitSettings
+from transfer.deployment.export.export import ExportSettings
+from transfer.deployment.gate.rules import PromoteSettings
+from transfer.deployment.monitoring.drift import MonitorSettings
+from transfer.evaluation.tables import EvaluateSettings
+from transfer.methods.lookup import known
+from transfer.modalities.image.augment import AugmentPolicy
+from transfer.modalities.image.pretrained import PACKAGES
+from transfer.modalities.image.spec import ImageLimits
+from transfer.models.network import BackboneSettings
+from transfer.settings.service import NotifySettings, ServeSettings
+
+OPERATION = ("promote", "ingest", "monitor", "export", "serve", "notify")
+"""Sections on which no result of the chain depends: they say what is done with a model."""
+
+MethodSettings: Any = create_model(
+    "MethodSettings",
+    __base__=Section,
+    __doc__="The settings of each transfer method.",
+    **{name: (kind, kind()) for name, kind in known().items()},  # type: ignore[call-overload]
+)
+
+
+class DatasetSettings(Section):
+    """Where a dataset is: a folder with one folder a class, a CSV or Parquet manifest, an .npz."""
+
+    path: Path
+    """Relative to the project, or absolute."""
+    name: str = ""
+    """Name in reports and in the registry; empty takes the file's or folder's name."""
+
+    @property
+    def label(self) -> str:
+        """The dataset's name."""
+        is_file = self.path.suffix.lower() in (".csv", ".parquet", ".npz")
+        return self.name or (self.path.stem if is_file else self.path.name)
+
+    @model_validator(mode="after")
+    def _can_be_registered(self) -> Self:
+        if not re.fullmatch(r"[. -]*\w[\w. -]*", self.label):
+            raise ValueError(
+                f"the dataset's name is {self.label!r}; expected letters, digits, '_', '-', '.' "
+                "and spaces; set another with `name`"
+            )
+        return self
+
+
+class SourceSettings(DatasetSettings):
+    """The large labelled dataset that knowledge is taken from."""
+
+    path: Path = Path("data/mnist")
+    """Relative to the project, or absolute."""
+    split: SplitSettings = SplitSettings(val=0.1, test=0.0)
+    """Fractions held out of pretraining; the source needs no test split."""
+
+
+class KnowledgeSettings(SourceSettings):
+    """One more labelled dataset to take knowledge from."""
+
+    path: Path
+    """Relative to the project, or absolute."""
+
+
+class TargetSettings(DatasetSettings):
+    """The small dataset that the model is for."""
+
+    path: Path = Path("data/digits")
+    """Relative to the project, or absolute."""
+    labels_per_class: int | None = Field(None, ge=0)
+    """Labelled items a class that may be trained on; the rest of the training split counts as
+    unlabelled. Null uses every label; 0 adapts without any, to classes that the source has."""
+
+
+class ImageSettings(Section):
+    """What every picture is brought to."""
+
+    size: int = Field(28, ge=8, le=512)
+    """Side in pixels."""
+    channels: Literal["auto", 1, 3] = "auto"
+    """1 grey, 3 colour, auto: colour when either dataset has a colour picture."""
+    fit: Literal["crop", "pad", "stretch"] = "crop"
+    """How a picture that is not square becomes square."""
+    limits: ImageLimits = ImageLimits()
+    """Files beyond these are rejected before they are decoded."""
+
+
+class RunSettings(Section):
+    """Where the run computes, and how long: on these depends how much is computed, and nothing
+    that is stored, beyond rounding."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """auto takes CUDA, then MPS, then the CPU."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto is bf16 on CUDA and on processors that train faster in it, which is measured once on
+    a machine; else fp32."""
+    task_runner: Literal["threads", "dask", "ray"] = "threads"
+    """What trains arms at the same time: threads of this process, or worker processes of Dask or
+    Ray, which need the extra of that name."""
+    cluster: str | None = None
+    """Address of a cluster of Dask (tcp://host:8786) or Ray (host:6379) that is there already;
+    null starts one on this machine."""
+    workers: int = Field(0, ge=0, le=64)
+    """Arms trained at once on a machine; 0 decides."""
+    pretrain_processes: int = Field(1, ge=1, le=64)
+    """Processes that share the batches of one pretraining, on one machine; worth it for a large
+    one."""
+    checkpoint_seconds: float = Field(10.0, gt=0)
+    """Seconds between checkpoints of a training run."""
+    budget: str | None = Field(None, json_schema_extra={"pattern": durations.PATTERN})
+    """How long a run may take in all, such as 90s, 5m, 2h or 1h30m: the most promising arms are
+    trained first, and what has no time is left out, which the report says; null trains all."""
+
+    @field_validator("budget")
+    @classmethod
+    def _is_a_time(cls, told: str | None) -> str | None:
+        if told is not None:
+            durations.seconds(told)
+        return told
+
+    @property
+    def budget_seconds(self) -> int | None:
+        """The budget in seconds."""
+        return None if self.budget is None else durations.seconds(self.budget)
+
+    @model_validator(mode="after")
+    def _has_a_cluster(self) -> Self:
+        if self.cluster is not None and self.task_runner == "threads":
+            raise ValueError(
+                f"run.cluster is {self.cluster!r} and threads know no cluster; set "
+                "run.task_runner=dask or ray"
+            )
+        return self
+
+
+class Settings(Section):
+    """Everything a run depends on, but the data and the code."""
+
+    source: SourceSettings = SourceSettings()
+    more_sources: tuple[KnowledgeSettings, ...] = ()
+    """Further datasets, each with a `path`, to take knowledge from; each is judged by itself."""
+    pretrained: tuple[str, ...] = ()
+    """Backbones whose weights come with an installed package, such as efficientnet_lite0."""
+    pretrained_size: int = Field(128, ge=32, le=1024)
+    """Side in pixels to which those resize pictures: they were trained at 224 or more, and the
+    time grows with its square."""
+    target: TargetSettings = TargetSettings()
+    image: ImageSettings = ImageSettings()
+    validate_: QualitySettings = Field(QualitySettings(), alias="validate")
+    split: SplitSettings = SplitSettings()
+    augment: AugmentPolicy = AugmentPolicy()
+    backbone: BackboneSettings = BackboneSettings()
+    pretrain: PretrainSettings = PretrainSettings()
+    adapt: AdaptSettings = AdaptSettings()
+    methods: MethodSettings = MethodSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    promote: PromoteSettings = PromoteSettings()
+    run: RunSettings = RunSettings()
+    ingest: IngestSettings = IngestSettings()
+    monitor: MonitorSettings = MonitorSettings()
+    export: ExportSettings = ExportSettings()
+    serve: ServeSettings = ServeSettings()
+    notify: NotifySettings = NotifySettings()
+
+    @field_validator("pretrained")
+    @classmethod
+    def _come_with_weights(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if strange := [name for name in names if name not in PACKAGES]:
+            raise ValueError(
+                f"{strange[0]!r} comes without weights; expected some of {', '.join(PACKAGES)}"
+            )
+        return names
+
+    @property
+    def sources(self) -> tuple[SourceSettings, ...]:
+        """All labelled source datasets, the main one first."""
+        return (self.source, *self.more_sources)
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        labels = [one.label for one in self.sources]
+        joint = [" and ".join(labels)] if self.pretrain.jointly and len(labels) > 1 else []
+        names = [*labels, *joint, *self.pretrained]
+        if self.target.label in names:
+            raise ValueError(
+                f"source and target are both named {self.target.label!r}; set source.name or "
+                "target.name"
+            )
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two sources are named {twice[0]!r}; set the `name` of one")
+        return self
+
+    def digest(self) -> str:
+        """SHA-256 of the settings that decide results: all but `run` and those of operation."""
+        told = self.model_dump(mode="json", exclude={"run", *OPERATION}, by_alias=True)
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Settings:
+    """Read a settings file and lay ``section.field=value`` overrides over it.
+
+    Raises:
+        SettingsError: the file is missing, unreadable or no YAML mapping, an override has no
+            ``=``, a key is unknown or a value is out of range; the message names each.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError as error:
+        raise SettingsError(
+            f"there is no {path}; run from the project folder, or name a file with --params"
+        ) from error
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise SettingsError(f"{path} holds a {type(tree).__name__}; expected sections of settings")
+    for override in overrides:
+        _override(tree, override)
+    return check(tree, str(path))
+
+
+def check(tree: dict[str, Any], where: str) -> Settings:
+    """Build typed settings from a plain tree.
+
+    Raises:
+        SettingsError: a key is unknown or a value is out of range; the message names each.
+    """
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        lines = [_explain(fault) for fault in error.errors()]
+        raise SettingsError(f"settings in {where} are not valid:\n" + "\n".join(lines)) from error
+
+
+def _override(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise SettingsError(f"--set {override!r}: expected section.field=value")
+    *sections, field = key.strip().split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise SettingsError(f"--set {override!r}: {section!r} is a value, not a section")
+    try:
+        tree[field] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"--set {override!r}: the value is not YAML: {error}") from error
+
+
+def _explain(fault: Any) -> str:
+    where = ".".join(str(part) for part in fault["loc"])
+    if isinstance(fault["input"], dict) and "error" in fault.get("ctx", {}):  # of several fields
+        return f"  {where}: {fault['ctx']['error']}".replace("  : ", "  ")
+    *sections, last = (str(part) for part in fault["loc"])
+    if fault["type"] != "extra_forbidden":
+        return f"  {where} = {fault['input']!r}: {fault['msg']}"
+    known = _fields(sections)
+    near = difflib.get_close_matches(last, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; known here: {', '.join(known)}"
+    return f"  {where}: there is no such setting{hint if known else ''}"
+
+
+def _fields(sections: list[str]) -> list[str]:
+    model: Any = Settings
+    for section in sections:
+        found = next((f for n, f in model.model_fields.items() if section in (n, f.alias)), None)
+        if found is None or not isinstance(found.annotation, type):
+            return []
+        model = found.annotation
+    return [f.alias or n for n, f in model.model_fields.items()]

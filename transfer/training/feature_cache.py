@@ -1,0 +1,68 @@
+"""Features of frozen bodies, computed once for all arms of a run that share a body.
+
+Shapes: V views, N items, C channels, H x W pixels, D features.
+"""
+
+import hashlib
+from threading import Lock
+from typing import Any
+from uuid import uuid4
+
+from torch import Tensor
+
+from transfer.data.storage.tensor_store import Images, content
+from transfer.models.network import Network
+from transfer.training.batches import embed
+from transfer.training.recipe import Recipe
+
+SEED = 0  # of the views: the same for all arms, which is what makes them worth keeping
+
+
+class Features:
+    """A memory of features. Threads that ask for the same ones wait for the first to make them.
+
+    Sent to another process, it becomes that process's own memory of the same run.
+    """
+
+    def __init__(self, run: str | None = None) -> None:
+        self._run = run or uuid4().hex
+        self._lock = Lock()
+        self._locks: dict[str, Lock] = {}
+        self._kept: dict[str, Tensor] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _of_run, (self._run,)
+
+    def of(self, network: Network, images: Images, views: int, recipe: Recipe) -> Tensor:
+        """Features (V, N, D) on the CPU of uint8 images (N, C, H, W) by the network's body.
+
+        ``views`` augmented views of each image; 0 for the images as they are (V = 1).
+        """
+        key = f"{_digest(network)} {content(images)} {views} {recipe.policy} {recipe.normal}"
+        with self._lock:
+            own = self._locks.setdefault(key, Lock())
+        with own:
+            if key not in self._kept:
+                self._kept[key] = embed(network, images, views, recipe, SEED).cpu()
+            return self._kept[key]
+
+
+_kept_here = Features()
+_arriving = Lock()
+
+
+def _of_run(run: str) -> Features:
+    """This process's memory of a run; that of the run before goes."""
+    global _kept_here  # noqa: PLW0603
+    with _arriving:
+        if _kept_here._run != run:
+            _kept_here = Features(run)
+        return _kept_here
+
+
+def _digest(network: Network) -> str:
+    found = hashlib.sha256(network.body.model_dump_json().encode())
+    for name, tensor in network.backbone.state_dict().items():
+        found.update(name.encode())
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()

@@ -1,0 +1,67 @@
+"""How a network is trained: budget, machine, augmentation and the learning rate's course."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from pydantic import Field
+
+from transfer.core.config import Section
+from transfer.modalities.image.augment import AugmentPolicy
+from transfer.modalities.normalisation import Normalisation
+from transfer.training.precision import Precision
+
+
+class Budget(Section):
+    """How long and how a network is trained; equal for every arm."""
+
+    steps: int = Field(200, ge=1)
+    """Optimiser steps."""
+    batch_size: int = Field(32, ge=2)
+    """Images a step."""
+    weight_decay: float = Field(0.05, ge=0)
+    """AdamW's decoupled decay of matrices and kernels; biases and norms are left alone."""
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    """Share of each target spread over all classes."""
+    warmup: float = Field(0.25, ge=0, lt=1)
+    """Share of the steps over which the rate rises to its peak, before it falls as a cosine."""
+    average: float = Field(0.95, ge=0, lt=1)
+    """Decay of the exponential moving average of the weights; 0 keeps the last weights."""
+    average_from: float = Field(0.7, ge=0, le=1)
+    """Share of the steps after which averaging starts."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and in which precision numbers are computed."""
+
+    device: str = "cpu"
+    precision: Precision = "fp32"
+
+    def autocast(self) -> torch.autocast:
+        """The context for a forward pass."""
+        return torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a network sees: the items' statistics and how they are varied."""
+
+    budget: Budget
+    policy: AugmentPolicy
+    normal: Normalisation
+    classes: int
+    machine: Machine = Machine()
+    source_policy: AugmentPolicy | None = None
+    """How items of the source are varied where a method reads them; None varies them alike."""
+
+
+def one_cycle(progress: float, warmup: float) -> float:
+    """Share of the peak learning rate at ``progress`` in 0..1.
+
+    A linear rise over ``warmup``, then half a cosine to zero (after Smith and Topin, 2018;
+    Loshchilov and Hutter, ICLR 2017).
+    """
+    if progress < warmup:
+        return (progress + 1e-3) / (warmup + 1e-3)
+    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / max(1 - warmup, 1e-12)))

@@ -1,0 +1,56 @@
+"""What a pretrained body makes of the target before any training, for
+`transfer.transferability.advisor`.
+
+Shapes: N labelled target items, M source items, D features, Ks source classes.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from transfer.data.items import SourceItems, TrainItems, spread
+from transfer.data.storage.tensor_store import Images
+from transfer.models.network import Network, build
+from transfer.models.parameter_transfer import Knowledge, transplant
+from transfer.training.batches import embed
+from transfer.training.recipe import Recipe
+from transfer.transferability.advisor import Candidate
+
+MOST = 2000  # source items that are looked at
+
+
+def candidate(
+    knowledge: Knowledge, items: TrainItems, source: SourceItems | None, recipe: Recipe
+) -> Candidate:
+    """Pass both datasets' items once through a source's frozen network.
+
+    Args:
+        knowledge: the source's network.
+        items: N labelled items of the target.
+        source: items it learned from; None where they are not at hand.
+        recipe: of the target: machine and normalisation.
+    """
+    names = knowledge.class_names
+    network = build(
+        knowledge.body, channels=items.images.shape[1], classes=max(1, len(names)), seed=0
+    )
+    transplant(network, knowledge, names or ("none",))
+    network.to(recipe.machine.device)
+    if knowledge.fixed_normal:
+        recipe = replace(recipe, normal=knowledge.normal)
+    features = _features(network, items.images, recipe)
+    with torch.inference_mode():
+        head = network.head(features.to(recipe.machine.device)).softmax(1).cpu()
+    told = None
+    if source is not None:
+        rows = torch.from_numpy(spread(source.items.labels.numpy(), MOST))
+        own = knowledge.normal if knowledge.fixed_normal else source.normal
+        at_source = replace(recipe, normal=own)
+        told = _features(network, source.items.images[rows], at_source).numpy()
+    probabilities = head.numpy() if names else None
+    return Candidate(knowledge.source, features.numpy(), told, probabilities, names)
+
+
+def _features(network: Network, images: Images, recipe: Recipe) -> Tensor:
+    return embed(network, images, 0, recipe, seed=0)[0].cpu()
