@@ -28,12 +28,6 @@ HEAD = """\
 # The only numbers a person changes; each is typed and checked in transfer/, beside the code it
 # configures. Override one for a run: crosstrain retrain --set 'adapt.seeds=[0,1]'
 """
-PREFECT_HEAD = """\
-# For work pools; `crosstrain serve` needs none of this. Made by tools/generate.py from params.yaml.
-#   prefect work-pool create crosstrain --type process
-#   prefect deploy --all
-#   prefect worker start --pool crosstrain
-"""
 START, END = "<!-- table of methods -->", "<!-- end of the table of methods -->"
 WIDTH = 100
 
@@ -86,36 +80,6 @@ def _is_table(value: Any) -> bool:
 def _yaml(value: Any) -> str:
     text = yaml.safe_dump(value, default_flow_style=True, width=10_000)
     return text.removesuffix("...\n").strip()
-
-
-def prefect(values: dict[str, Any]) -> str:
-    """Text of prefect.yaml, with the deployments of settings that have these values."""
-    settings = Settings.model_validate(values)
-    full = settings.model_dump(mode="json", by_alias=True)
-    changed = settings.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    offered = []
-    for one in deployments(settings):
-        module, _, function = str(one.entrypoint).rpartition(".")
-        told = {k: changed if value == full else value for k, value in one.parameters.items()}
-        schedules = [
-            {"cron": s.schedule.cron, "timezone": s.schedule.timezone} for s in one.schedules or []
-        ]
-        triggers = [t.model_dump(mode="json", exclude_defaults=True) for t in one.triggers]
-        offered.append(
-            {
-                "name": one.name,
-                "entrypoint": f"{module.replace('.', '/')}.py:{function}",
-                "parameters": told,
-                "schedules": schedules,
-                "triggers": [{"type": "event", **t} for t in triggers],
-                "concurrency_limit": ONE_AT_A_TIME.model_dump(mode="json", exclude_none=True),
-                "tags": one.tags,
-                "work_pool": {"name": "crosstrain"},
-            }
-        )
-    pull = [{"prefect.deployments.steps.set_working_directory": {"directory": "{{ $PWD }}"}}]
-    told = {"name": "crosstrain", "prefect-version": None, "pull": pull, "deployments": offered}
-    return PREFECT_HEAD + yaml.safe_dump(told, sort_keys=False, width=WIDTH, allow_unicode=True)
 
 
 def table() -> str:

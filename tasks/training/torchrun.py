@@ -56,7 +56,7 @@ def _check(work: Pretraining, processes: int) -> None:
 
 
 def _command(processes: int, told: Path) -> list[str]:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    torchrun = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone"]
     each = ["--nproc-per-node", str(processes), "--local-addr", "127.0.0.1"]
     return [*torchrun, *each, "-m", "tasks.training.pretrain_worker", str(told)]
 

@@ -68,7 +68,7 @@ class DatasetSettings(Section):
 class SourceSettings(DatasetSettings):
     """The large labelled dataset that knowledge is taken from."""
 
-    path: Path = Path("data/mnist")
+    path: Path = Path("data/source")
     """Relative to the project, or absolute."""
     split: SplitSettings = SplitSettings(val=0.1, test=0.0)
     """Fractions held out of pretraining; the source needs no test split."""
@@ -84,7 +84,7 @@ class KnowledgeSettings(SourceSettings):
 class TargetSettings(DatasetSettings):
     """The small dataset that the model is for."""
 
-    path: Path = Path("data/digits")
+    path: Path = Path("data/target")
     """Relative to the project, or absolute."""
     labels_per_class: int | None = Field(None, ge=0)
     """Labelled items a class that may be trained on; the rest of the training split counts as

@@ -43,7 +43,7 @@ class SplitSettings(Section):
     """Another seed is another division; keep it, or test items become training items."""
     val: float = Field(0.1, ge=0, lt=1)
     """Share of items for validation, 0 to 1. Changing it leaves the test items as they are."""
-    test: float = Field(0.4, ge=0, lt=1)
+    test: float = Field(0.2, ge=0, lt=1)
     """Share of items for the final test, 0 to 1."""
 
     @model_validator(mode="after")
