@@ -39,11 +39,11 @@ from transfer.selection.validator import VALIDATORS
 from transfer.training.batches import logits
 from transfer.training.history import History
 from transfer.training.method import Method
-from transfer.training.recipe import Budget, Recipe
+from transfer.training.recipe import Recipe, TrainingSettings
 
 
 class AdaptSettings(Section):
-    """The arms: every method with every seed, under one budget."""
+    """The arms: every method with every seed, with the same number of optimiser steps."""
 
     methods: tuple[str, ...] = ("scratch", "linear_probe", "fine_tune", "l2_sp")
     """Files of transfer/methods/; scratch is always run."""
@@ -69,8 +69,8 @@ class AdaptSettings(Section):
     3 folds below `few` labelled items, else the validation split."""
     few: int = Field(1000, ge=0)
     """Labelled items below which folds are used when `folds` is null."""
-    budget: Budget = Budget()
-    """The same steps and batches for every arm and fold."""
+    training: TrainingSettings = TrainingSettings()
+    """How each network of an arm is optimised; the same for every arm and fold."""
 
     @field_validator("methods")
     @classmethod
@@ -157,7 +157,7 @@ def adapt(
         knowledge: what it transfers from: nothing, one source, or for a method that combines
             them, all.
         target: items, classes and folds.
-        recipe: budget, augmentation, normalisation and machine, equal for every arm.
+        recipe: optimisation, augmentation, normalisation and machine, equal for every arm.
         seed: of weights, folds, order and augmentation.
         keeper: gives the checkpoint keeper of a fold's phase.
         on_step: called with (steps done, steps in all) over all folds.

@@ -19,13 +19,13 @@ from transfer.models.parameter_transfer import Knowledge
 from transfer.training.cpu_threads import worthwhile
 from transfer.training.history import History
 from transfer.training.loop import Watch, fit
-from transfer.training.recipe import Budget, Machine, Recipe
+from transfer.training.recipe import Machine, Recipe, TrainingSettings
 
 
 class PretrainSettings(Section):
     """How the body is trained on the source."""
 
-    budget: Budget = Budget(steps=600, batch_size=64, label_smoothing=0.1)
+    training: TrainingSettings = TrainingSettings(steps=600, batch_size=64, label_smoothing=0.1)
     """Steps and batches."""
     learning_rate: float = Field(4e-3, gt=0)
     """Peak learning rate."""
@@ -82,10 +82,10 @@ def pretrain(
     network = build(
         body, channels=items.images.shape[1], classes=len(class_names), seed=settings.seed
     )
-    worth = worthwhile(network, items.images.shape[1:], settings.budget.batch_size)
+    worth = worthwhile(network, items.images.shape[1:], settings.training.batch_size)
     torch.set_num_threads(min(torch.get_num_threads(), worth))  # of what the caller leaves
     recipe = Recipe(
-        settings.budget, settings.augment, normalisation(items), len(class_names), machine
+        settings.training, settings.augment, normalisation(items), len(class_names), machine
     )
     trained, history = loop(
         method,
