@@ -18,7 +18,7 @@ from transfer.metrics import calibration, classification
 from transfer.models import predictor
 from transfer.selection import ensemble, model_selection
 from transfer.selection.model_selection import ArmFiles, Choice, Mix
-from transfer.transferability.advisor import Advice, agreement
+from transfer.transferability.advisor import Advice, rank_correlation
 
 Floats = NDArray[np.float64]
 
@@ -138,8 +138,10 @@ def _foresight(
         predicted = (-losses.mean(1)).tolist()
     return Foresight(
         advice=list(advice),
-        sources=agreement([rank.get(s.name) for s in sources], [s.gain.point for s in sources]),
-        methods=agreement(
+        sources=rank_correlation(
+            [rank.get(s.name) for s in sources], [s.gain.point for s in sources]
+        ),
+        methods=rank_correlation(
             predicted,
             [classification.accuracy(tested.probabilities[i], tested.labels) for i in firsts],
         ),

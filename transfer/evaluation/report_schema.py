@@ -7,7 +7,7 @@ from typing import Literal
 
 from transfer.core.config import Section
 from transfer.metrics.classification import ReliabilityBin
-from transfer.transferability.advisor import Advice, Agreement
+from transfer.transferability.advisor import Advice, RankCorrelation
 
 Verdict = Literal["positive", "none", "negative"]
 
@@ -158,9 +158,9 @@ class Foresight(Section):
 
     advice: list[Advice]
     """Measures of each source on its features of the labelled items, best first."""
-    sources: Agreement
+    sources: RankCorrelation
     """Of the advisor's rank of a source with its transfer gain on the test split."""
-    methods: Agreement
+    methods: RankCorrelation
     """Of a method's validation log loss with its first seed, and its test accuracy."""
 
 
