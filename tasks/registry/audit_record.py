@@ -16,7 +16,7 @@ from tasks.versioning.dvc_md5 import fingerprint
 from transfer.core.errors import CrosstrainError, DataRefusedError, NothingToDoError
 from transfer.deployment.gate import rules as gate
 from transfer.deployment.gate.rules import Rule
-from transfer.evaluation.stored_evaluation import Case
+from transfer.evaluation.stored_evaluation import StoredEvaluation
 from transfer.evaluation.tables import EvaluateSettings
 
 Status = Literal["holds", "broken", "not checked"]
@@ -103,7 +103,7 @@ def _evidence(name: str, version: int, record: Mapping[str, Any]) -> Iterator[Ch
     run, kept = versions.run_of(name, version), record["evidence"]
     megabytes, digest = judge.measure(name, version)
     yield _same("model", digest, kept["model"])
-    case = Case.load(run_files.folder_of(run, "evaluation"))
+    case = StoredEvaluation.load(run_files.folder_of(run, "evaluation"))
     yield _same("evaluation", case.digest, kept["evaluation"])
     against, answers = record["champion_before"], None
     if kept["champion"] is not None:
@@ -120,7 +120,7 @@ def _evidence(name: str, version: int, record: Mapping[str, Any]) -> Iterator[Ch
     rules = TypeAdapter(tuple[Rule, ...]).validate_python(record["judged_by"]["rules"])
     for told, found in zip(record["rules"], gate.judge(rules, shown), strict=True):
         same = told == found.model_dump()
-        detail = f"{'held' if found.held else 'failed'}: {found.found}"
+        detail = f"{'passed' if found.passed else 'failed'}: {found.found}"
         before = "" if same else f"; the record says {told['found']}"
         yield Check(f"rule {found.rule}", "holds" if same else "broken", detail + before)
 

@@ -21,7 +21,7 @@ from transfer.deployment.gate import rules as gate
 from transfer.deployment.gate.evidence import ChampionState, Evidence
 from transfer.deployment.gate.rules import PromoteSettings
 from transfer.evaluation.report_schema import RuleOutcome
-from transfer.evaluation.stored_evaluation import Case
+from transfer.evaluation.stored_evaluation import StoredEvaluation
 from transfer.evaluation.tables import EvaluateSettings
 from transfer.models import predictor
 
@@ -84,7 +84,7 @@ def judge(
     if before == version:
         reason = f"unchanged: this model already is the champion, version {version}"
         return Judged(name, version, before, True, [reason])
-    case = Case.load(evaluated)
+    case = StoredEvaluation.load(evaluated)
     state, answers = ask_champion(name, before, case, target)
     asked = ask(name, version, case, target)
     megabytes, digest = measure(name, version)
@@ -118,7 +118,7 @@ def judge(
 
 def _kept(
     model: str,
-    case: Case,
+    case: StoredEvaluation,
     champion: NDArray[np.float32] | None,
     asked: Asked,
     megabytes: float,
@@ -136,7 +136,7 @@ def _kept(
 
 
 def evidence(
-    case: Case,
+    case: StoredEvaluation,
     evaluation: EvaluateSettings,
     state: ChampionState,
     champion: NDArray[np.float32] | None,
@@ -151,8 +151,8 @@ def evidence(
         baseline=case.evaluation.scratch.method,
         champion=champion,
         champion_state=state,
-        loaded_back=asked.loaded_back,
-        served=asked.fault,
+        load_back_difference=asked.loaded_back,
+        serving_error=asked.fault,
         milliseconds=asked.milliseconds,
         megabytes=megabytes,
         class_names=case.class_names,
@@ -164,7 +164,7 @@ def evidence(
 
 
 def ask_champion(
-    name: str, champion: int | None, case: Case, target: Dataset
+    name: str, champion: int | None, case: StoredEvaluation, target: Dataset
 ) -> tuple[ChampionState, NDArray[np.float32] | None]:
     """Let the champion predict the same items; what it said, if it could."""
     if champion is None:
@@ -177,7 +177,7 @@ def ask_champion(
         return "unloadable", None
 
 
-def ask(name: str, version: int, case: Case, target: Dataset) -> Asked:
+def ask(name: str, version: int, case: StoredEvaluation, target: Dataset) -> Asked:
     """Ask a version about raw items in a fresh process; about a blank one where they are gone."""
     items, expected = raw_items(case, target), case.mixed[:PARITY_ITEMS]
     if items is None:
@@ -194,7 +194,7 @@ def ask(name: str, version: int, case: Case, target: Dataset) -> Asked:
 
 
 def raw_items(
-    case: Case, target: Dataset
+    case: StoredEvaluation, target: Dataset
 ) -> tuple[list[Path] | None, NDArray[np.uint8] | None] | None:
     """The first test items as files or as arrays; None where they are no longer there."""
     ids = case.ids[:PARITY_ITEMS]
