@@ -1,7 +1,7 @@
-"""Write what is generated from the code: params.yaml's comments and order, prefect.yaml, the table
-of methods.
+"""Write what is generated from the code: params.yaml's comments and order, prefect.yaml, the tables
+of methods, their number in README.md.
 
-    python tools/generate.py
+    make generate
 
 Values of params.yaml stay as they are; settings that it lacks get their defaults, and those that
 no longer exist go. prefect.yaml offers what `crosstrain serve` does, with those values that are no
@@ -9,7 +9,9 @@ defaults. Tests hold the files to the code.
 """
 
 import inspect
+import re
 import textwrap
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from transfer.training.method import Method
 
 ROOT = Path(__file__).parents[1]
 PARAMS, TABLE = ROOT / "params.yaml", ROOT / "docs" / "methods.md"
-PREFECT = ROOT / "prefect.yaml"
+PREFECT, README = ROOT / "prefect.yaml", ROOT / "README.md"
 HEAD = """\
 # The only numbers a person changes; each is typed and checked in transfer/, beside the code it
 # configures. Override one for a run: crosstrain retrain --set 'adapt.seeds=[0,1]'
@@ -34,6 +36,7 @@ PREFECT_HEAD = """\
 #   prefect deploy --all
 #   prefect worker start --pool crosstrain
 """
+COUNT = re.compile(r"There are \d+ \[methods\]")
 START, END = "<!-- table of methods -->", "<!-- end of the table of methods -->"
 WIDTH = 100
 
@@ -118,12 +121,31 @@ def prefect(values: dict[str, Any]) -> str:
     return PREFECT_HEAD + yaml.safe_dump(told, sort_keys=False, width=WIDTH, allow_unicode=True)
 
 
+def own_methods() -> dict[str, type[Method]]:
+    """Methods of this project, by name; not those of other installed packages."""
+    return {n: kind for n, kind in known().items() if kind.__module__.startswith("transfer.")}
+
+
 def table() -> str:
-    """Markdown table of every method: what it does, what it reads, where it is from."""
-    lines = ["| method | what it does | reads | paper |", "|---|---|---|---|"]
-    for name, kind in known().items():
-        lines.append(f"| `{name}` | {_purpose(kind)} | {_reads(kind)} | {_paper(kind)} |")
-    return "\n".join(lines)
+    """Markdown tables of every method, one a family: what it does, what it reads, its paper."""
+    families: dict[str, list[str]] = {}
+    for name, kind in own_methods().items():
+        row = f"| `{name}` | {_purpose(kind)} | {_reads(kind)} | {_paper(kind)} |"
+        families.setdefault(kind.__module__.rpartition(".")[0], []).append(row)
+    return "\n\n".join(_family(name, families[name]) for name in sorted(families))
+
+
+def _family(package: str, rows: list[str]) -> str:
+    """The table of one folder of transfer/methods/, under the first paragraph of its docstring."""
+    told = (import_module(package).__doc__ or "").split("\n\n")[0]
+    title = package.rpartition(".")[2].replace("_", " ").capitalize()
+    head = ["| method | what it does | reads | paper |", "|---|---|---|---|"]
+    return "\n".join([f"## {title}", "", " ".join(told.split()), "", *head, *rows])
+
+
+def counted(readme: str) -> str:
+    """README.md with the number of methods that there are."""
+    return COUNT.sub(f"There are {len(own_methods())} [methods]", readme)
 
 
 def _purpose(kind: type[Method]) -> str:
@@ -148,6 +170,7 @@ def main() -> None:
     values = yaml.safe_load(PARAMS.read_text())
     PARAMS.write_text(params(values))
     PREFECT.write_text(prefect(yaml.safe_load(PARAMS.read_text())))
+    README.write_text(counted(README.read_text()))
     before, rest = TABLE.read_text().split(START)
     TABLE.write_text(f"{before}{START}\n{table()}\n{END}{rest.split(END)[1]}")
 
