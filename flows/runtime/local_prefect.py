@@ -92,7 +92,7 @@ def _own() -> _Own:
         # when it has ended.
         inherited = {k: v for k, v in os.environ.items() if k != "PREFECT_SERVER_API_AUTH_STRING"}
         child = subprocess.Popen(
-            [sys.executable, "-m", "flows.runtime.local_prefect", str(listening.fileno())],
+            [sys.executable, "-P", "-m", "flows.runtime.local_prefect", str(listening.fileno())],
             env=inherited | {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,

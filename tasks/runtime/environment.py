@@ -27,6 +27,11 @@ CORES = {
     # Prefect's server, a spinning pair of threads trains several times slower.
     "OMP_WAIT_POLICY": "PASSIVE",
 }
+IMPORTS = {
+    # A Python process that is started in the project's folder must not import from it: a user may
+    # well have a folder `tasks` or `flows`, which would hide ours.
+    "PYTHONSAFEPATH": "1",
+}
 LOGS = {
     "PREFECT_LOGGING_EXTRA_LOGGERS": "crosstrain",
     "PREFECT_LOGGING_LEVEL": "WARNING",
@@ -44,5 +49,5 @@ def prepare(project: Path) -> None:
     for name in ("NO_PROXY", "no_proxy"):  # servers here answer on the loopback alone
         here = [host for host in LOOPBACK if host not in os.environ.get(name, "").split(",")]
         os.environ[name] = ",".join([*filter(None, [os.environ.get(name)]), *here])
-    for name, value in (SILENCE | SPEED | CORES | LOGS | home).items():
+    for name, value in (SILENCE | SPEED | CORES | IMPORTS | LOGS | home).items():
         os.environ.setdefault(name, value)

@@ -3,10 +3,11 @@
 import ast
 import hashlib
 import importlib.util
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import requires, version
 from pathlib import Path
 from threading import Lock
 
@@ -15,6 +16,7 @@ NUMERIC_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pillow")
 """Packages whose version can change numbers."""
 LIBRARY = "transfer"
 PROJECT = (LIBRARY, "tasks", "flows")
+_SOURCES = (".py", ".html")
 
 
 def source_digest(modules: Sequence[str]) -> str:
@@ -31,6 +33,32 @@ def source_digest(modules: Sequence[str]) -> str:
     parts = [f"{name} {hashlib.sha256(_file(name).read_bytes()).hexdigest()}" for name in closure]
     parts += [f"{package} {_version(package)}" for package in NUMERIC_PACKAGES]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def installed_code(module: str) -> dict[str, str]:
+    """What a result depends on beside data and settings: the installed code and its requirements.
+
+    Args:
+        module: dotted name of the module that is run.
+
+    Returns:
+        Under ``digest`` the SHA-256 of every file of the packages `transfer` and `tasks` and of
+        the modules of its own package that `module` uses; and the version of crosstrain and of
+        each package that it requires, by name.
+    """
+    files = {name: _file(name) for name in _closure(module)}
+    for package in ("transfer", "tasks"):
+        root = _file(package).parent
+        found = (p for p in root.rglob("*") if p.is_file() and p.suffix in _SOURCES)
+        files |= {f"{package}/{path.relative_to(root).as_posix()}": path for path in found}
+    lines = [
+        f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}"
+        for name, file in sorted(files.items())
+    ]
+    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    needed = [line for line in requires("crosstrain") or [] if "extra ==" not in line]
+    names = [match[0] for line in needed if (match := re.match(r"[\w.-]+", line))]
+    return {"digest": digest} | {name: _version(name) for name in ["crosstrain", *sorted(names)]}
 
 
 def _file(module: str) -> Path:

@@ -56,7 +56,7 @@ def adapt(
         seed: of weights, folds, order and augmentation.
         target: items to learn from.
         spec: of the decoded images.
-        settings: of the method, the budget and the augmentation.
+        settings: of the method, its optimisation and the augmentation.
         machine: where to compute.
         folds: within the labelled items; 0 selects on the validation split.
         at_once: arms that are trained at the same time.
@@ -78,7 +78,7 @@ def adapt(
         check_time(until)
         shared = _target(target, sources, method, spec, settings, folds, features)
         recipe = Recipe(
-            settings.adapt.budget,
+            settings.adapt.training,
             settings.augment,
             normalisation(shared.labelled if len(shared.labelled) else _pool(shared)),
             len(shared.class_names),
@@ -131,7 +131,7 @@ def _read(method: Method, sources: Sequence[Source], blind: bool) -> dict[str, s
 def _told(name: str, method: Method, settings: Settings) -> dict[str, Any]:
     told = {
         "method": {name: method.model_dump(mode="json")},
-        "budget": settings.adapt.budget.model_dump(mode="json"),
+        "training": settings.adapt.training.model_dump(mode="json"),
         "augment": settings.augment.model_dump(mode="json"),
         "backbone": settings.backbone.model_dump(mode="json"),
         "limits": settings.image.limits.model_dump(mode="json"),  # they go into the model's card

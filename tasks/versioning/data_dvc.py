@@ -81,7 +81,7 @@ def fetch(md5s: Iterable[str]) -> None:
         CrosstrainError: DVC has no remote or cannot reach it; what it lacks is no error.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "tasks.versioning.dvc_fetch"],
+        [sys.executable, "-P", "-m", "tasks.versioning.dvc_fetch"],
         input="\n".join(md5s),
         capture_output=True,
         text=True,
@@ -181,7 +181,7 @@ def dvc(folder: Path, *words: str) -> str:
     Raises:
         CrosstrainError: DVC refused, with what it said.
     """
-    command = [sys.executable, "-m", "dvc", *words]
+    command = [sys.executable, "-P", "-m", "dvc", *words]
     done = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, encoding="utf-8", check=False
     )

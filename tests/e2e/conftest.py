@@ -167,7 +167,7 @@ def _run_first(
 
 def _crash(digit_project: Project, folder: Path, server: Callable[[], str]) -> Crash:
     made = copy(digit_project, folder)
-    long = ("--set", "adapt.budget.steps=20000", "--set", "run.workers=2")
+    long = ("--set", "adapt.training.steps=20000", "--set", "run.workers=2")
 
     def both_train() -> bool:
         return len(made.checkpoints("adapt")) == 2

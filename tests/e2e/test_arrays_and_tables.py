@@ -73,7 +73,7 @@ def runs(
         "source.path": "data/noise.npz",
         "target.path": "data/small/items.csv",
         "target.name": "small",
-        "adapt.budget.steps": 80,
+        "adapt.training.steps": 80,
         "promote.rules": [
             {"rule": "not_worse_than_scratch", "margin": MARGIN},
             {"rule": "loads_back", "tolerance": 1e-5},

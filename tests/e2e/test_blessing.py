@@ -113,7 +113,7 @@ def test_history_tells_who_when_what_and_why(blessed: Project) -> None:
 def test_promoting_by_hand(changed: Project) -> None:
     short = (
         "--set",
-        "adapt.budget.steps=22",
+        "adapt.training.steps=22",
         "--set",
         'promote.rules=[{"rule": "size", "max_megabytes": 0.001}]',
     )

@@ -11,6 +11,7 @@ import pytest
 HEAVY = ("torch", "prefect", "mlflow", "great_expectations", "dvc", "matplotlib", "sklearn")
 CROSSTRAIN = Path(sys.executable).with_name("crosstrain")
 COMMANDS = (
+    "init",
     "demo",
     "retrain",
     "predict",

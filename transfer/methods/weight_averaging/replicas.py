@@ -90,7 +90,7 @@ class Replicas(FineTuning):
         judge = _Judge(job.network(), self._cut(job), job.recipe)
         ready = self.prepare(job.network(), job.knowledge, job.class_names)
         merged: State = ready.network.state_dict()
-        rounds = _phases(job.recipe.budget.steps, judge.cut.count, self.rounds)
+        rounds = _phases(job.recipe.training.steps, judge.cut.count, self.rounds)
         for i, steps in enumerate(rounds):
             start, peak = merged, _peak(i, len(rounds))
             ends = {
@@ -107,14 +107,14 @@ class Replicas(FineTuning):
         if self.held > 0 and len(items) >= self.few:
             held = _held(items, round(1 / self.held), job.seed)
         trained = items.take(~held)
-        most = min(self.replicas, job.recipe.budget.steps)
+        most = min(self.replicas, job.recipe.training.steps)
         return _Cut(trained, _parts(trained, most, job.seed), items.take(held))
 
     def _trained(self, job: Job, start: State, part: TrainItems, steps: int, peak: float) -> State:
         ready = self.prepare(job.network(), job.knowledge, job.class_names)
         ready.network.load_state_dict(start)
         ready.rates = [(parameters, rate * peak) for parameters, rate in ready.rates]
-        network = job.fit(self, ready, part, share=steps / job.recipe.budget.steps)
+        network = job.fit(self, ready, part, share=steps / job.recipe.training.steps)
         return network.state_dict()
 
     def _merged(self, start: State, ends: Mapping[int, State], judge: "_Judge") -> State:
