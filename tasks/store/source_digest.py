@@ -17,10 +17,11 @@ _SOURCES = (".py", ".html")
 
 
 def source_digest(modules: Sequence[str]) -> str:
-    """Digest of modules, of the packages they lie in, of every module of the same package they
-    import, and so on, and of the versions of the packages that change numbers.
+    """Digest of the source of modules and of the versions of the packages that change numbers.
 
-    An edit in a module that a step does not import leaves that step's stored results valid.
+    The source includes the modules themselves, their parent packages, and every module of the same
+    top-level package that they import, directly or indirectly. An edit in a module that a step
+    does not import leaves that step's stored results valid.
     """
     closure = sorted(set().union(*(_closure(module) for module in modules)))
     parts = [f"{name} {hashlib.sha256(_file(name).read_bytes()).hexdigest()}" for name in closure]
@@ -29,7 +30,7 @@ def source_digest(modules: Sequence[str]) -> str:
 
 
 def installed_code(module: str) -> dict[str, str]:
-    """What a result depends on beside data and settings: the installed code and its requirements.
+    """What a result depends on besides data and settings: installed code and its requirements.
 
     Args:
         module: dotted name of the module that is run.
@@ -42,26 +43,26 @@ def installed_code(module: str) -> dict[str, str]:
     files = {name: _file(name) for name in _closure(module)}
     for package in ("transfer", "tasks"):
         root = _folder(package)
-        found = (p for p in root.rglob("*") if p.is_file() and p.suffix in _SOURCES)
-        files |= {f"{package}/{path.relative_to(root).as_posix()}": path for path in found}
+        paths = (p for p in root.rglob("*") if p.is_file() and p.suffix in _SOURCES)
+        files |= {f"{package}/{path.relative_to(root).as_posix()}": path for path in paths}
     lines = [
         f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}"
         for name, file in sorted(files.items())
     ]
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
-    needed = [line for line in requires("crosstrain") or [] if "extra ==" not in line]
-    names = [match[0] for line in needed if (match := re.match(r"[\w.-]+", line))]
+    requirements = [line for line in requires("crosstrain") or [] if "extra ==" not in line]
+    names = [match[0] for line in requirements if (match := re.match(r"[\w.-]+", line))]
     return {"digest": digest} | {name: _version(name) for name in ["crosstrain", *sorted(names)]}
 
 
 def _file(module: str) -> Path:
-    if (found := _found(module)) is None:
+    if (file := _find_file(module)) is None:
         raise ModuleNotFoundError(f"no module named {module!r}")
-    return found
+    return file
 
 
-def _found(module: str) -> Path | None:
-    """The file of a module; none is imported to find it, as `importlib` would what it lies in."""
+def _find_file(module: str) -> Path | None:
+    """The file of a module. Nothing is imported; `importlib` would import the parent packages."""
     root, *inner = module.split(".")
     place = _folder(root).joinpath(*inner)
     files = place / "__init__.py", place.with_name(f"{place.name}.py")
@@ -83,40 +84,40 @@ def _version(package: str) -> str:
 
 @cache
 def _closure(module: str) -> frozenset[str]:
-    seen: set[str] = set()
+    reached: set[str] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name and name not in seen:
-            seen.add(name)
+        if name and name not in reached:
+            reached.add(name)
             waiting += [*_imports(name), name.rpartition(".")[0]]
-    return frozenset(seen)
+    return frozenset(reached)
 
 
 def _imports(module: str) -> list[str]:
     root = module.split(".", maxsplit=1)[0]
-    found = _imported(_file(module).read_bytes())
-    return [name for name in found if name.split(".")[0] == root and _found(name)]
+    names = _imported_names(_file(module).read_bytes())
+    return [name for name in names if name.split(".")[0] == root and _find_file(name)]
 
 
 @cache
-def _imported(source: bytes) -> list[str]:
-    """What a source imports, and what that would be if it were a module."""
+def _imported_names(source: bytes) -> list[str]:
+    """Names that a source file imports; an imported name may be a module or an object in it."""
     with _PARSER:
         tree = ast.parse(source)
-    found = []
+    names = []
     for node in _statements(tree.body):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.append(node.module)
-            found += [f"{node.module}.{alias.name}" for alias in node.names]
-    return found
+            names.append(node.module)
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
 
 
-def _statements(body: Sequence[ast.AST]) -> Iterator[ast.AST]:
-    """Every statement, of any depth; expressions, most of a tree, hold none."""
-    waiting = [*body]
+def _statements(statements: Sequence[ast.AST]) -> Iterator[ast.AST]:
+    """Every statement at any depth. Expressions, most of the tree, are skipped: they hold none."""
+    waiting = [*statements]
     while waiting:
         yield (node := waiting.pop())
         for part in ("body", "orelse", "finalbody", "handlers", "cases"):
