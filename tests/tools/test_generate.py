@@ -12,6 +12,7 @@ generate = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(generate)
 ASKED = {"version": 1, "reason": "it confuses 1 and 7"}
 """What the form of a flow leaves to the person."""
+MEND = "a generated file is not as the code would have it: run `make generate`"
 
 
 def test_params_yaml_is_as_generated_from_its_own_values():
@@ -35,8 +36,19 @@ def test_every_flow_takes_the_parameters_of_prefect_yaml():
         flow.validate_parameters(asked | one["parameters"])
 
 
-def test_the_table_of_methods_is_as_generated():
-    assert generate.table() in (ROOT / "docs" / "methods.md").read_text()
+def test_the_tables_of_methods_are_as_generated():
+    assert generate.table() in (ROOT / "docs" / "methods.md").read_text(), MEND
+
+
+def test_readme_counts_the_methods():
+    text = (ROOT / "README.md").read_text()
+    assert generate.COUNT.search(text)
+    assert generate.counted(text) == text, MEND
+
+
+def test_what_is_generated_is_mended_by_one_command():
+    assert "\ngenerate: " in (ROOT / "Makefile").read_text()
+    assert "`make generate`" in (ROOT / "CONTRIBUTING.md").read_text()
 
 
 def test_a_value_that_was_changed_is_kept_and_one_that_is_missing_gets_its_default():
@@ -49,8 +61,20 @@ def test_a_value_that_was_changed_is_kept_and_one_that_is_missing_gets_its_defau
 
 
 def test_the_table_lists_every_method_with_its_paper():
-    lines = generate.table().splitlines()[2:]
+    lines = [line for line in generate.table().splitlines() if line.startswith("| `")]
+    assert len(lines) == len(generate.own_methods())
     for line in lines:
         name, purpose, reads, paper = (cell.strip() for cell in line.strip("|").split("|"))
         assert name and purpose and reads
         assert paper or name == "`scratch`"
+
+
+def test_every_family_has_one_table_under_its_own_heading():
+    text = generate.table()
+    families = {kind.__module__.split(".")[-2] for kind in generate.own_methods().values()}
+    headings = [line for line in text.splitlines() if line.startswith("## ")]
+    titles = [f"## {name.replace('_', ' ').capitalize()}" for name in sorted(families)]
+    assert headings == titles
+    assert text.count("|---|---|---|---|") == len(families)
+    part = text.split("## Fine tuning")[1].split("## ")[0]
+    assert "`freeze_norm`" in part and "`linear_probe`" not in part
