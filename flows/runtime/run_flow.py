@@ -48,7 +48,7 @@ def call(flow: Callable[[], Result]) -> Result:
     with temporary_settings({PREFECT_API_URL: api, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         with get_client(sync_client=True) as client:
             run_liveness.close_killed(client)
-        gc_tuning.look_again()
+        gc_tuning.restore_threshold()
         return flow()
 
 

@@ -67,7 +67,7 @@ def validate(
 def _run(asked: Sequence[Suite]) -> list[Any]:
     """Run each suite in one context of its own that keeps everything in memory."""
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
-    with gc_tuning.seldom():
+    with gc_tuning.raised_threshold():
         import great_expectations as gx
         from great_expectations.data_context.types.base import (
             DataContextConfig,

@@ -49,8 +49,8 @@ def installed_code(module: str) -> dict[str, str]:
     files = {name: _file(name) for name in _closure(module)}
     for package in ("transfer", "tasks"):
         root = _file(package).parent
-        found = (p for p in root.rglob("*") if p.is_file() and p.suffix in _SOURCES)
-        files |= {f"{package}/{path.relative_to(root).as_posix()}": path for path in found}
+        paths = (p for p in root.rglob("*") if p.is_file() and p.suffix in _SOURCES)
+        files |= {f"{package}/{path.relative_to(root).as_posix()}": path for path in paths}
     lines = [
         f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}"
         for name, file in sorted(files.items())
@@ -62,12 +62,12 @@ def installed_code(module: str) -> dict[str, str]:
 
 
 def _file(module: str) -> Path:
-    if (found := _found(module)) is None:
+    if (file := _find_file(module)) is None:
         raise ModuleNotFoundError(f"no module named {module!r}")
-    return found
+    return file
 
 
-def _found(module: str) -> Path | None:
+def _find_file(module: str) -> Path | None:
     """The file of a module; none is imported to find it, as `importlib` would what it lies in.
 
     None for a module that is not there, and for a folder without an ``__init__.py``.
@@ -111,26 +111,26 @@ def _version(package: str) -> str:
 @cache
 def _closure(module: str) -> frozenset[str]:
     _file(module)
-    seen: set[str] = set()
+    reached: set[str] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name and name not in seen:
-            seen.add(name)
-            waiting += [*(_imports(name) if _found(name) else ()), name.rpartition(".")[0]]
-    return frozenset(filter(_found, seen))
+        if name and name not in reached:
+            reached.add(name)
+            waiting += [*(_imports(name) if _find_file(name) else ()), name.rpartition(".")[0]]
+    return frozenset(filter(_find_file, reached))
 
 
 def _imports(module: str) -> list[str]:
     root, file = module.split(".", maxsplit=1)[0], _file(module)
     followed = {root} if root in PROJECT else {root, LIBRARY}
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
-    found = [_absolute(name, package) for name in _imported(file.read_bytes())]
-    return [name for name in found if name.split(".")[0] in followed and _found(name)]
+    names = [_absolute(name, package) for name in _imported_names(file.read_bytes())]
+    return [name for name in names if name.split(".")[0] in followed and _find_file(name)]
 
 
 def _absolute(name: str, package: str) -> str:
-    """A name such as ``..part`` as seen from a package, without its dots in front."""
+    """A name such as ``..part`` as reached from a package, without its dots in front."""
     inner = name.lstrip(".")
     above = len(name) - len(inner) - 1
     if above < 0:
@@ -140,20 +140,20 @@ def _absolute(name: str, package: str) -> str:
 
 
 @cache
-def _imported(source: bytes) -> list[str]:
+def _imported_names(source: bytes) -> list[str]:
     """What a source imports, and what that would be if it were a module; relative names begin with
     dots."""
     with _PARSER:
         tree = ast.parse(source)
-    found = []
+    names = []
     for node in _statements(tree.body):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = "." * node.level + (node.module or "")
             joint = "" if base.endswith(".") else "."
-            found += [base, *(f"{base}{joint}{alias.name}" for alias in node.names)]
-    return found
+            names += [base, *(f"{base}{joint}{alias.name}" for alias in node.names)]
+    return names
 
 
 def _statements(body: Sequence[ast.AST]) -> Iterator[ast.AST]:

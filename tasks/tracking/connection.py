@@ -192,7 +192,7 @@ def _be_quiet() -> None:
     os.environ.setdefault("DO_NOT_TRACK", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    with gc_tuning.seldom():
+    with gc_tuning.raised_threshold():
         import mlflow  # sets up its loggers, which the next lines lower
 
         if address.kind() != "http":

@@ -1,4 +1,4 @@
-"""The digest follows what a step imports, and nothing else."""
+"""The digest depends on what a step imports, and on nothing else."""
 
 import itertools
 import subprocess
@@ -50,7 +50,7 @@ def package(tmp_path, monkeypatch):
 
 
 def digest(package, *modules):
-    """As a new process would find it."""
+    """The digest as a new process computes it, without cached imports."""
     code._closure.cache_clear()
     code._version.cache_clear()
     return source_digest([f"{package.name}.{module}" for module in modules])
@@ -70,7 +70,7 @@ def test_an_edit_in_what_is_imported_changes_the_digest(package, module):
 
 
 @pytest.mark.parametrize("module", ["stranger", "attic/moth"])
-def test_an_edit_elsewhere_does_not(package, module):
+def test_an_edit_elsewhere_keeps_the_digest(package, module):
     before = digest(package, "main")
     path = package / f"{module}.py"
     path.write_text(path.read_text() + "\n# a comment\n")
@@ -86,7 +86,7 @@ def test_a_new_import_is_followed(package):
     assert digest(package, "part") != before
 
 
-def test_the_digest_does_not_depend_on_the_order_of_modules_or_on_where_they_lie(package):
+def test_the_digest_does_not_depend_on_the_order_of_modules_or_on_their_folder(package):
     assert digest(package, "part", "named") == digest(package, "named", "part")
     assert digest(package, "part") != digest(package, "part", "named")
 
@@ -105,14 +105,14 @@ def test_the_digest_does_not_depend_on_the_order_of_modules_or_on_where_they_lie
         "x = lambda: 1; {0}",
     ],
 )
-def test_an_import_is_followed_wherever_it_stands(package, text):
+def test_an_import_is_followed_in_any_statement(package, text):
     (package / "part.py").write_text(text.format(f"from {package.name}.attic import moth"))
     before = digest(package, "part")
     (package / "attic" / "moth.py").write_text("HOLES = 9")
     assert digest(package, "part") != before
 
 
-def test_nothing_is_imported_to_find_what_is_imported(package):
+def test_nothing_is_imported_to_find_the_imports(package):
     digest(package, "main", "stranger")
     assert not [name for name in sys.modules if name.startswith(package.name)]
 
