@@ -84,7 +84,7 @@ def fetch(settings: DatasetSettings, revision: Revision) -> Dataset:
             f"{', '.join(sorted(records.grouped(files)))}"
         )
     path = _laid_out(inside[0], member, revision).joinpath(*inside[1:])
-    md5 = dataset_versions.fingerprint(dataset_versions.whole(path))
+    md5 = dataset_versions.fingerprint(dataset_versions.dataset_root(path))
     return Dataset(settings.label, path, md5, str(revision))
 
 

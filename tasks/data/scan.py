@@ -36,7 +36,7 @@ def scan(dataset: Dataset, spec: ImageSpec, settings: ImageSettings) -> Ref:
 
     def compute(out: Path) -> None:
         library.scan(dataset.path, out, name=dataset.name, spec=spec, limits=settings.limits)
-        if dataset_versions.fingerprint(dataset_versions.whole(dataset.path)) != dataset.md5:
+        if dataset_versions.fingerprint(dataset_versions.dataset_root(dataset.path)) != dataset.md5:
             raise DataRefusedError(
                 f"{dataset.path} changed while it was read, for example by an ingest; run again"
             )

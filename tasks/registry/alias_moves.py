@@ -52,7 +52,7 @@ def exclusive(doing: str) -> Iterator["MlflowClient"]:
     Raises:
         CrosstrainError: the registry refuses a step.
     """
-    with connection.refusals(doing), locks.lock("promotion"):
+    with connection.translated_errors(doing), locks.lock("promotion"):
         store = connection.client()
         if (plan := _abandoned_plan(ledger())) is not None:
             run_of(store, plan["event"]["name"], plan["event"]["version"])
@@ -71,7 +71,7 @@ def recover() -> None:
     doing = "complete an interrupted promotion"
     if not locks.is_everywhere():
         return
-    with connection.refusals(doing):
+    with connection.translated_errors(doing):
         plan = ledger().interrupted()
     if plan is not None:
         with exclusive(doing):
@@ -85,7 +85,7 @@ def history(name: str) -> list[dict[str, Any]]:
         CrosstrainError: an event cannot be read.
     """
     recover()
-    with connection.refusals(f"read the history of {name}"):
+    with connection.translated_errors(f"read the history of {name}"):
         return ledger().read(name)
 
 

@@ -88,7 +88,7 @@ def champion(name: str) -> Champion | None:
     if not address.exists():
         return None
     recover()
-    with connection.refusals(f"find the champion of {name}"):
+    with connection.translated_errors(f"find the champion of {name}"):
         aliases = alias_moves.consistent_aliases(name)
         if "champion" not in aliases:
             return None
@@ -128,7 +128,7 @@ def version_of(name: str, alias: str) -> int:
     """
     if address.exists():
         recover()
-        with connection.refusals(f"find the {alias} of {name}"):
+        with connection.translated_errors(f"find the {alias} of {name}"):
             aliases = alias_moves.consistent_aliases(name)
         if alias in aliases:
             return aliases[alias]
@@ -273,7 +273,7 @@ def tags_of(name: str, version: int) -> dict[str, str]:
     """
     recover()
     store = connection.client()
-    with connection.refusals(f"find version {version} of {name}"):
+    with connection.translated_errors(f"find version {version} of {name}"):
         alias_moves.run_of(store, name, version)
         return dict(store.get_model_version(name, str(version)).tags)
 
@@ -285,7 +285,7 @@ def run_of(name: str, version: int) -> str:
         CrosstrainError: there is no such version, or no such run.
     """
     store = connection.client()
-    with connection.refusals(f"find version {version} of {name}"):
+    with connection.translated_errors(f"find version {version} of {name}"):
         return alias_moves.run_of(store, name, version)
 
 
