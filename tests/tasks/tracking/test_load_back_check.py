@@ -72,7 +72,7 @@ def test_a_waiting_process_that_died_is_replaced(tmp_path):
 def test_a_process_that_takes_too_long_is_ended(tmp_path):
     load_back_check.start_ahead()
     (process,) = load_back_check._waiting
-    with pytest.raises(ModelFileError, match="gave no answer in 1 s"):
+    with pytest.raises(ModelFileError, match="gave no predictions in 1 s"):
         ask(tmp_path, timeout=1.0, sleep=60)
     assert process.returncode == -9
 
