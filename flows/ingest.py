@@ -41,8 +41,8 @@ def ingest(
         commit: commit data.dvc to Git, with what changed as the message.
         push: push the data to DVC's default remote.
     """
-    wishes = steps.Wishes(relabel, new_classes, replace, commit, push)
-    with steps.alone():
+    wishes = steps.IngestOptions(relabel, new_classes, replace, commit, push)
+    with steps.exclusive():
         before = _recover()
         place = steps.prepare(dataset, wishes)
         changes: Changes = steps.plan(steps.receive(incoming, settings), place, wishes, settings)
@@ -57,7 +57,7 @@ def ingest(
 @flow(name="resume ingest", **HOOKS)
 def resume() -> Changes | None:
     """Carry an interrupted ingest through, if there is one."""
-    with steps.alone():
+    with steps.exclusive():
         return _recover()
 
 

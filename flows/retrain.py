@@ -65,7 +65,7 @@ def retrain(settings: Settings, promote: bool = True, data_rev: str | None = Non
         evaluated = evaluate(arms, choice, advised, target, settings)
         model = compose(arms, evaluated, target, datasets, settings)
         if promote and not model.reused:
-            load_back_check.expect()
+            load_back_check.start_ahead()
         drawn = draw(evaluated, sources, target, previewed, known, arms)
         data = reports.describe(datasets, [*sources, target])
         run_id, outcome = "", gate.Outcome(None, False, ["promotion was not asked for"], [])
