@@ -61,9 +61,7 @@ def _table(rows: "list[Row]") -> None:
         console.print(Padding(Text(detail, style="dim"), (0, 0, 0, 4)))
 
 
-@app.command(
-    rich_help_panel=OPERATION, epilog="Example: crosstrain deployments > prefect.yaml"
-)
+@app.command(rich_help_panel=OPERATION, epilog="Example: crosstrain deployments > prefect.yaml")
 def deployments(params: Params = paths.PARAMS) -> None:
     """Print prefect.yaml, for work pools: every flow, with the settings and times of a file."""
     enter()

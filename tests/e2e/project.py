@@ -15,7 +15,9 @@ from typing import Any
 import psutil
 import yaml
 
+from tasks.versioning import demo_data
 from transfer.evaluation.report_schema import Result
+from transfer.settings.project import load
 
 ROOT = Path(__file__).parents[2]
 GUARD = Path(__file__).with_name("guard")
@@ -132,9 +134,9 @@ class Stopped:
 
 
 def make(folder: Path, api: str | None, changes: dict[str, Any]) -> Project:
-    """Write a project without data: the repository's settings, shrunk, then changed."""
+    """Write a project without data: the demo's settings, shrunk, then changed."""
     folder.mkdir(parents=True)
-    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    settings = load(demo_data.PARAMS).model_dump(mode="json", by_alias=True)
     for key, value in (TINY | changes).items():
         *sections, field = key.split(".")
         tree = settings

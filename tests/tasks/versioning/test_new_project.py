@@ -125,7 +125,7 @@ def test_a_file_in_place_of_the_folder_is_a_named_error(tmp_path: Path) -> None:
     (tmp_path / "plants").write_text("a file\n")
     with pytest.raises(SettingsError, match="plants is a file; expected a folder"):
         new_project.create(tmp_path / "plants")
-    with pytest.raises(SettingsError, match="cannot make a project in .*inner: Not a directory"):
+    with pytest.raises(SettingsError, match=r"cannot make a project in .*inner: Not a directory"):
         new_project.create(tmp_path / "plants/inner")
 
 
