@@ -20,6 +20,8 @@ from flows.score import score
 from transfer.settings.project import Settings
 from transfer.settings.service import ServeSettings
 
+ENTRY = "crosstrain_flows"
+"""The module from which Prefect takes a flow; see there why it is not the flow's own."""
 ONE_AT_A_TIME = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
 
 
@@ -65,6 +67,7 @@ def _deployment(flow: Flow[..., Any], parameters: dict[str, Any], **more: Any) -
         tags=["crosstrain"],
         **more,
     )
+    found.entrypoint = f"{ENTRY}.{flow.name}"
     return found
 
 

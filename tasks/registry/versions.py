@@ -34,6 +34,7 @@ __all__ = [
     "rolled_back",
     "run_of",
     "tags_of",
+    "version_of",
 ]
 
 NOT_TOLD = -1
@@ -116,6 +117,26 @@ def champion_of(target: str) -> Champion:
             "target with --target"
         )
     return found
+
+
+def version_of(name: str, alias: str) -> int:
+    """Number of the version that has an alias.
+
+    Raises:
+        NothingToDoError: none has.
+    """
+    if address.exists():
+        recover()
+        with connection.refusals(f"find the {alias} of {name}"):
+            aliases = alias_moves.settled(name)
+        if alias in aliases:
+            return aliases[alias]
+        known = ", ".join(sorted(aliases)) or "no version"
+    else:
+        known = "no registry"
+    raise NothingToDoError(
+        f"{name} has no {alias}: found {known}; train one with `crosstrain retrain`"
+    )
 
 
 def promote(

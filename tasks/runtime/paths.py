@@ -15,6 +15,17 @@ QUARANTINE = Path("quarantine")
 EXPORTS = Path("exports")
 
 
+def folder(path: Path) -> Path:
+    """A folder that is there, absolute.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    if not path.expanduser().is_dir():
+        raise SettingsError(f"there is no folder {path}; expected the root of a project")
+    return path.expanduser().resolve()
+
+
 def enter_project() -> Path:
     """Make the project root the working folder: the nearest one upwards with a params.yaml.
 

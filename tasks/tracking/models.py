@@ -1,8 +1,9 @@
 """Registered models: a model folder in, a version out.
 
 A version holds the model folder, the pyfunc file `serve_model` and an archive of the library's
-source, so that it loads on a machine that has none of this project installed. Nothing in it is
-pickled. The source is one file because a shared store takes each file in a request of its own.
+source and of the plug-ins that the model is built from, so that it loads on a machine that has
+none of this project installed. Nothing in it is pickled. The source is one file because a shared
+store takes each file in a request of its own.
 """
 
 import filecmp
@@ -88,14 +89,18 @@ def _log(store: "MlflowClient", experiment: str, model_folder: Path, key: str, r
 def _save_pyfunc(scratch: Path, model_folder: Path, meta: Any) -> None:
     from mlflow import pyfunc
 
+    from tasks.tracking import plugin_code
+
+    points = plugin_code.needed(model_folder)
+    required = [f"{name}=={installed(name).split('+')[0]}" for name in REQUIREMENTS]
     shutil.copytree(model_folder, scratch / "model")
-    _pack_library(scratch / "library.zip")
+    _pack_library(scratch / "library.zip", plugin_code.files(points))
     target = scratch / "pyfunc"
     pyfunc.save_model(
         target,
         python_model=str(HERE / "serve_model.py"),
         artifacts={name: str(scratch / name) for name in ("model", "library.zip")},
-        pip_requirements=[f"{name}=={installed(name).split('+')[0]}" for name in REQUIREMENTS],
+        pip_requirements=required + plugin_code.requirements(points, REQUIREMENTS),
         mlflow_model=meta,
     )
     flavor = meta.flavors["python_function"]  # drop what it tells of this machine's folders
@@ -105,13 +110,18 @@ def _save_pyfunc(scratch: Path, model_folder: Path, meta: Any) -> None:
     meta.save(target / "MLmodel")
 
 
-def _pack_library(file: Path) -> None:
-    """Pack the library's source as an importable archive; the same source gives the same bytes."""
+def _pack_library(file: Path, beside: Mapping[str, bytes]) -> None:
+    """Pack the library's source as an importable archive, with further files by their path in it;
+    the same source gives the same bytes."""
+    own = {
+        path.relative_to(LIBRARY.parent).as_posix(): path.read_bytes()
+        for path in LIBRARY.rglob("*.py")
+    }
     with ZipFile(file, "w") as packed:
-        for path in sorted(LIBRARY.rglob("*.py")):
-            told = ZipInfo(path.relative_to(LIBRARY.parent).as_posix())
+        for name, content in sorted({**beside, **own}.items()):
+            told = ZipInfo(name)
             told.compress_type = ZIP_DEFLATED
-            packed.writestr(told, path.read_bytes())
+            packed.writestr(told, content)
 
 
 def _version(

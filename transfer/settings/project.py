@@ -223,6 +223,18 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Settings:
         SettingsError: the file is missing, unreadable or no YAML mapping, an override has no
             ``=``, a key is unknown or a value is out of range; the message names each.
     """
+    tree = read(path)
+    for override in overrides:
+        _override(tree, override)
+    return check(tree, str(path))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What a settings file holds, as it stands there.
+
+    Raises:
+        SettingsError: the file is missing, unreadable or no YAML mapping.
+    """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except FileNotFoundError as error:
@@ -235,9 +247,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Settings:
         raise SettingsError(f"{path} is not YAML: {error}") from error
     if not isinstance(tree, dict):
         raise SettingsError(f"{path} holds a {type(tree).__name__}; expected sections of settings")
-    for override in overrides:
-        _override(tree, override)
-    return check(tree, str(path))
+    return tree
 
 
 def check(tree: dict[str, Any], where: str) -> Settings:
