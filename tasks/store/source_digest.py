@@ -46,7 +46,8 @@ def installed_code(module: str) -> dict[str, str]:
         the modules of their own package that `module` and plug-ins use; and the version of
         crosstrain, of each package that it requires and of each that offers plug-ins, by name.
     """
-    plugins = [p for p in entry_points() if p.group.startswith("crosstrain.")]
+    groups = [name for name in entry_points().groups if name.startswith("crosstrain.")]
+    plugins = [point for name in groups for point in entry_points(group=name)]
     used = [module, *(point.value for point in plugins if _is_there(point.value))]
     files = {name: _file(name) for name in set().union(*map(_closure, used))}
     for package in ("transfer", "tasks"):

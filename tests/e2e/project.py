@@ -49,12 +49,15 @@ class Project:
 
     folder: Path
     environment: dict[str, str]
+    program: Path = CROSSTRAIN
+    inside: Path = Path()
+    """Folder in the project in which commands are typed, relative to it."""
 
     def run(self, *words: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
         """Run a command to its end, without an attempt on the network or a traceback."""
         done = subprocess.run(
-            [CROSSTRAIN, *words],
-            cwd=self.folder,
+            [self.program, *words],
+            cwd=self.folder / self.inside,
             env=self.environment,
             capture_output=True,
             text=True,
@@ -70,7 +73,7 @@ class Project:
         """Start a command as a terminal does, in a process group of its own; see `log`."""
         with (self.folder / "terminal.txt").open("w") as file:
             return subprocess.Popen(
-                [CROSSTRAIN, *words],
+                [self.program, *words],
                 cwd=self.folder,
                 env=self.environment,
                 stdout=file,
