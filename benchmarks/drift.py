@@ -124,11 +124,11 @@ def pools(project: str) -> tuple[dict[str, Pool], np.ndarray]:
     other = scan.fn(source, spec, settings.image).path
     mnist = on_disk(other)[::4]
     labels = items.labels.numpy()
-    found = {"": looked_at(model, items.images, labels)}
+    found = {"": looked_at(model, items.records, labels)}
     mnist_labels = Manifest.load(other).items["label"].to_numpy()[::4]
     found["MNIST"] = looked_at(model, mnist, mnist_labels)
     for name, shift in SHIFTS.items():
-        found[name] = looked_at(model, shift(items.images), labels)
+        found[name] = looked_at(model, shift(items.records), labels)
     found["no zeros"] = taken(found[""], np.flatnonzero(labels != 0))
     return found, drawn(items.ids.tolist())
 

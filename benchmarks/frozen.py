@@ -65,7 +65,7 @@ def recomputed(case: Case) -> None:
     optimiser = torch.optim.AdamW(network.head.parameters(), lr=0.01, fused=True)
     for rows in batches(len(case.seen), BATCH, 0, 0, case.recipe.budget.steps):
         with torch.no_grad():
-            features = network.backbone(to_input(case.seen.images[rows], case.recipe))
+            features = network.backbone(to_input(case.seen.records[rows], case.recipe))
         loss = functional.cross_entropy(network.head(features), case.seen.labels[rows])
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -79,7 +79,7 @@ def kept(case: Case, views: int) -> None:
     prepared = method.prepare(case.network(), source, CLASSES)
     network = prepared.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     plain = views == 1
-    features = embed(network, case.seen.images, 0 if plain else views, case.recipe, 0)
+    features = embed(network, case.seen.records, 0 if plain else views, case.recipe, 0)
     fit(method, prepared, case.seen, case.recipe, seed=0, features=features)
 
 

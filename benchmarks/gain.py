@@ -135,8 +135,8 @@ def support_vectors(settings: Settings) -> float:
     labelled = labelled_items(scanned.path, divided.path)
     test = test_items(scanned.path, divided.path)
     model = make_pipeline(StandardScaler(), SVC())
-    model.fit(labelled.images.flatten(1).numpy(), labelled.labels.numpy())
-    return float(model.score(test.images.flatten(1).numpy(), test.labels.numpy()))
+    model.fit(labelled.records.flatten(1).numpy(), labelled.labels.numpy())
+    return float(model.score(test.records.flatten(1).numpy(), test.labels.numpy()))
 
 
 def measure(name: str, pair: Pair, data: str, seed: int) -> dict[str, Any]:

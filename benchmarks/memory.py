@@ -51,7 +51,7 @@ def make(folder: Path, items: int, name: str) -> None:
     (folder / "rejects.json").write_text("[]")
     shape = [items, CHANNELS, SIDE, SIDE]
     (folder / "scan.json").write_text(json.dumps({"shape": shape, "items": items, "rejects": 0}))
-    with (folder / "images.u8").open("wb") as file:
+    with (folder / "records.bin").open("wb") as file:
         file.truncate(items * CHANNELS * SIDE * SIDE)
 
 
@@ -64,7 +64,7 @@ def _table(rows: range, items: int, name: str) -> pd.DataFrame:
         "group": [f"camera {i // 20}" if i // 20 % 10 == 0 else "" for i in rows],
         "given_split": "",
         "sha256": digests,
-        "pixels": digests,
+        "content": digests,
         "width": SIDE,
         "height": SIDE,
         "mode": "L",
@@ -143,7 +143,7 @@ def load(work: Path) -> None:
     folders = work / "target", work / "target_split"
     items, held = labelled_items(*folders), validation_items(*folders)
     rows = torch.randperm(len(items))[:128]
-    assert items.images[rows].shape[0] == len(items.labels[rows]) == 128 < len(held)
+    assert items.records[rows].shape[0] == len(items.labels[rows]) == 128 < len(held)
 
 
 def train(work: Path) -> None:

@@ -78,7 +78,7 @@ def train(tried: Tried, seen: TrainItems, judged: TrainItems, seed: int, on: Mac
     recipe = Recipe(budget, POLICY, normalisation(seen), len(CLASSES), on)
     trained, _ = fit(method, method.prepare(network, None, CLASSES), seen, recipe, seed=seed)
     seconds = time.process_time() - start
-    said = logits(trained, judged.images, recipe).argmax(1)
+    said = logits(trained, judged.records, recipe).argmax(1)
     return Made(seconds, float((said == judged.labels).float().mean()))
 
 

@@ -32,6 +32,8 @@ from transfer.data.ingest.changes import Changes, Rejected
 from transfer.data.ingest.compare import Findings, Item
 from transfer.data.ingest.plan import Plan
 from transfer.data.readers.listing import Reject
+from transfer.modalities import lookup
+from transfer.modalities.interface import Modality
 from transfer.settings.project import DatasetSettings, Settings
 
 REPORT = paths.REPORTS / "ingest.json"
@@ -175,17 +177,19 @@ def plan(delivery: Delivery, dataset: Path, wishes: Wishes, settings: Settings) 
         if changes.refused:
             raise DataRefusedError(changes.refused)
         return changes
-    return _begin(root, dataset, existing, found, changes, wishes)
+    return _begin(root, dataset, existing, found, changes, wishes, lookup.of(settings.input))
 
 
 def _existing(dataset: Path, settings: Settings) -> list[Item]:
     """The dataset's items, decoded once for each version of it."""
     if not dataset.exists() or (dataset.is_dir() and not any(dataset.iterdir())):
         return []
-    read_by, limits = extend.kind(dataset), settings.image.limits
+    read_by, limits = extend.kind(dataset), settings.input.limits
+    modality = lookup.of(settings.input)
 
     def compute(out: Path) -> None:
-        scan.survey(read_by, limits)[0].to_parquet(out / "items.parquet", index=False)
+        table, _ = scan.survey(read_by, limits, modality)
+        table.to_parquet(out / "items.parquet", index=False)
 
     ref = content_store.result(
         "survey",
@@ -194,9 +198,9 @@ def _existing(dataset: Path, settings: Settings) -> list[Item]:
         settings={
             "file": read_by.name,
             "limits": limits.model_dump(),
-            "left_out": scan.left_out(read_by),
+            "left_out": scan.left_out(read_by, modality),
         },
-        code=["transfer.data.scan"],
+        code=["transfer.data.scan", lookup.code(modality.name)],
     )
     return compare.items_of(pd.read_parquet(ref.path / "items.parquet"))
 
@@ -205,12 +209,13 @@ def _sift(
     root: Path, known: Sequence[str] | None, delivery: Delivery, settings: Settings
 ) -> tuple[list[Item], list[Reject]]:
     """The items of a delivery that could be taken, and all that could not."""
-    table, rejects = scan.survey(root, settings.image.limits)
+    modality = lookup.of(settings.input)
+    table, rejects = scan.survey(root, settings.input.limits, modality)
     rejects = [*delivery.rejects, *rejects]
     if root.suffix == ".csv":
         named = [*table["id"], *(reject.path for reject in rejects)]
         rejects += extend.unlisted(root, named)
-    bad = compare.unfit(table, settings.validate_)
+    bad = compare.unfit(table, settings.validate_, modality)
     items = compare.items_of(table)
     bad += [] if known is None else compare.unknown_classes(items, known)
     bad += [
@@ -232,7 +237,7 @@ def _refusal(
     """Why nothing of a delivery is taken, if so."""
     bad = [reject for reject in rejects if reject.reason != "hidden"]
     if not good and not bad:
-        return f"{delivery.name} holds no picture; expected {extend.LAYOUTS}"
+        return f"{delivery.name} holds no item; expected {extend.LAYOUTS}"
     share, most = len(bad) / (len(bad) + len(good)), settings.ingest.max_reject_share
     if share <= most:
         return ""
@@ -272,12 +277,13 @@ def _begin(
     found: Findings,
     changes: Changes,
     wishes: Wishes,
+    modality: Modality,
 ) -> Changes:
     """Write the journal, from which on the ingest is carried through."""
     if root.suffix == ".npz" and not existing:
         dataset = dataset.with_suffix(".npz")
     old = dataset_versions.fingerprint_files(dataset) if dataset.is_dir() else {}
-    asked = _plan(root, dataset, existing, old, found)
+    asked = _plan(root, dataset, existing, old, found, modality)
     folder = root if root.is_dir() else root.parent
     new = ingest_journal.work(paths.DATA) / "new"
     for name, content in asked.rewrites.items():
@@ -312,29 +318,35 @@ def _begin(
 
 
 def _plan(
-    root: Path, dataset: Path, existing: Sequence[Item], old: Mapping[str, str], found: Findings
+    root: Path,
+    dataset: Path,
+    existing: Sequence[Item],
+    old: Mapping[str, str],
+    found: Findings,
+    modality: Modality,
 ) -> Plan:
     """Plan for what the dataset is; a new one is what the delivery is."""
-    read_by = extend.kind(dataset) if existing else _new(root, dataset)
+    read_by = extend.kind(dataset) if existing else _new(root, dataset, modality)
     if (read_by.suffix == ".npz") != (root.suffix == ".npz"):
         raise DataRefusedError(
             f"{dataset} is {'' if read_by.suffix == '.npz' else 'no '}.npz file, and the delivery "
             f"is {root.name}; expected the same kind"
         )
     if read_by.suffix == ".npz":
-        return extend.into_arrays(read_by, root, found, name=dataset.name)
+        return extend.into_arrays(read_by, root, found, name=dataset.name, modality=modality)
     if read_by.suffix == ".csv":
         return extend.into_table(read_by, old, found)
     return extend.into_folder(existing, old, found, by_class_folder=root.is_dir())
 
 
-def _new(root: Path, dataset: Path) -> Path:
+def _new(root: Path, dataset: Path, modality: Modality) -> Path:
     """What a new dataset begins as: an empty one of the delivery's kind, beside the data."""
     if root.is_dir():
         return dataset
     first = ingest_journal.work(paths.DATA) / "first" / root.name
-    empty = extend.empty_arrays if root.suffix == ".npz" else extend.empty_table
-    write_atomic(first, empty(root))
+    is_arrays = root.suffix == ".npz"
+    empty = extend.empty_arrays(root, modality) if is_arrays else extend.empty_table(root)
+    write_atomic(first, empty)
     return first
 
 

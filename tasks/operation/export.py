@@ -20,7 +20,9 @@ from transfer.data.items import pool_items, test_items
 from transfer.deployment.export import export as library
 from transfer.deployment.export import packages, tflite
 from transfer.deployment.export.export import Format, Report
+from transfer.modalities import lookup
 from transfer.models import checkpoint
+from transfer.models.network import backbone_module
 from transfer.models.predictor import Card
 from transfer.settings import project
 from transfer.settings.project import Settings
@@ -90,7 +92,7 @@ def divide(subject: Subject, told: Settings, *, changed_data: bool) -> Divided:
     dataset = fingerprint(place)
     if not changed_data:
         _check_version(subject, dataset)
-    images = made.image.model_copy(update={"limits": subject.card.limits})
+    images = made.input.model_copy(update={"limits": subject.card.limits})
     scanned = scan(dataset, subject.card.spec, images)
     return Divided(scanned, split_target(scanned, made, folds_for(scanned, made)))
 
@@ -152,13 +154,12 @@ def convert(subject: Subject, target: Divided, format: Format, told: Settings) -
 
 
 def _bodies(card: Card) -> list[str]:
-    """Modules of the backbones, which are loaded by name: imports do not lead to them."""
-    names = {member.body.name for member in card.members}
+    """Modules of the modality and of the backbones, which are loaded by name: imports do not lead
+    to them."""
+    names, modality = {member.body.name for member in card.members}, card.spec.modality
     parts = [part for one in card.members for part in one.body.options.get("parts", ())]
-    return [
-        f"transfer.modalities.image.backbones.{name}"
-        for name in sorted(names | {p["name"] for p in parts})
-    ]
+    names |= {part["name"] for part in parts}
+    return [lookup.code(modality), *sorted(backbone_module(name, modality) for name in names)]
 
 
 @step("place", tags=["export"])

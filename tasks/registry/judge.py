@@ -23,7 +23,10 @@ from transfer.deployment.gate.rules import PromoteSettings
 from transfer.evaluation.report_schema import RuleOutcome
 from transfer.evaluation.stored_evaluation import Case
 from transfer.evaluation.tables import EvaluateSettings
+from transfer.modalities import lookup
+from transfer.modalities.interface import Modality
 from transfer.models import predictor
+from transfer.models.checkpoint import load_card
 
 PARITY_ITEMS = 200
 """Test items on which the registered model is asked again."""
@@ -179,10 +182,16 @@ def ask_champion(
 
 def ask(name: str, version: int, case: Case, target: Dataset) -> Asked:
     """Ask a version about raw items in a fresh process; about a blank one where they are gone."""
-    items, expected = raw_items(case, target), case.mixed[:PARITY_ITEMS]
+    try:
+        card = load_card(model_files.model_folder(name, version), predictor.Card)
+    except CrosstrainError as error:
+        log.warning("%s", error)
+        return Asked(fault=str(error))
+    items = raw_items(case, target, lookup.of(card.spec))
+    expected = case.mixed[:PARITY_ITEMS]
     if items is None:
         log.warning("%s lacks items that version %s was tested on", target.path, version)
-    files, arrays = items or (None, np.zeros((1, 32, 32), np.uint8))
+    files, arrays = items or (None, None)
     try:
         answers = load_back_check.load_back(name, version, files, arrays)
     except ModelFileError as error:
@@ -194,14 +203,14 @@ def ask(name: str, version: int, case: Case, target: Dataset) -> Asked:
 
 
 def raw_items(
-    case: Case, target: Dataset
-) -> tuple[list[Path] | None, NDArray[np.uint8] | None] | None:
+    case: Case, target: Dataset, modality: Modality
+) -> tuple[list[Path] | None, NDArray[Any] | None] | None:
     """The first test items as files or as arrays; None where they are no longer there."""
     ids = case.ids[:PARITY_ITEMS]
     if not target.path.exists():
         return None
     if raw.is_arrays(target.path):
-        return None, raw.arrays(target.path, ids)
+        return None, raw.arrays(target.path, ids, modality)
     files = raw.files(target.path, ids)
     return (files, None) if all(file.is_file() for file in files) else None
 

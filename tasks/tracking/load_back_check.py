@@ -13,7 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.tracking import files as places
+from tasks.tracking.files import MODEL
 from transfer.core.errors import ModelFileError
+from transfer.modalities import lookup
+from transfer.modalities.interface import Modality
+from transfer.models.checkpoint import load_card
+from transfer.models.predictor import Card
 
 SCRIPT = Path(__file__).with_name("predict_worker.py")
 _waiting: "list[subprocess.Popen[str]]" = []
@@ -44,7 +49,7 @@ def load_back(
     name: str,
     version: int,
     files: Sequence[Path] | None = None,
-    arrays: NDArray[np.uint8] | None = None,
+    arrays: NDArray[Any] | None = None,
     timeout: float = 300.0,
 ) -> Answers:
     """Ask a version in a fresh process, which has only MLflow and what the version carries.
@@ -52,8 +57,9 @@ def load_back(
     Args:
         name: registered name.
         version: its number.
-        files: image files, decoded by the version itself.
-        arrays: images uint8 (N, H, W) or (N, H, W, channels).
+        files: decoded by the version itself.
+        arrays: items (N, ...) as its modality reads them. Where there are neither files nor arrays,
+            the version is asked about one item without content.
         timeout: seconds after which the process is ended.
 
     Raises:
@@ -61,18 +67,34 @@ def load_back(
     """
     with TemporaryDirectory() as scratch, places.fetched(name, version) as model:
         asked, answered = Path(scratch, "asked.npy"), Path(scratch, "answered.npz")
+        card = load_card(model / MODEL, Card)
+        modality = lookup.of(card.spec)
+        if files is None and arrays is None:
+            arrays = modality.blank(card.spec)
         if arrays is not None:
             np.save(asked, arrays, allow_pickle=False)
         question = {
             "model": str(model),
             "files": None if files is None else [str(path) for path in files],
             "arrays": None if arrays is None else str(asked),
+            "request": json.dumps(_request(modality, files, arrays)),
             "answer": str(answered),
         }
         _ask(f"version {version} of {name}", question, timeout)
         with np.load(answered, allow_pickle=False) as answer:
             fault, milliseconds = str(answer["fault"]), float(answer["milliseconds"])
             return Answers(answer.get("files"), answer.get("arrays"), fault, milliseconds)
+
+
+def _request(
+    modality: Modality, files: Sequence[Path] | None, arrays: NDArray[Any] | None
+) -> dict[str, Any]:
+    """A request of MLflow's server about the first item."""
+    if files is None:
+        assert arrays is not None
+        return {"inputs": arrays[:1].tolist()}
+    sent = modality.sent(files[0].read_bytes())
+    return {"dataframe_split": {"columns": [modality.column], "data": [[sent]]}}
 
 
 def _start() -> "subprocess.Popen[str]":

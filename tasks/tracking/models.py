@@ -6,9 +6,11 @@ pickled. The source is one file because a shared store takes each file in a requ
 """
 
 import filecmp
+import importlib
+import inspect
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version as installed
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,16 +22,23 @@ from tasks.tracking.address import KEY, NAMED
 from tasks.tracking.files import MODEL, fetched
 from transfer.core import errors
 from transfer.core.errors import ModelFileError
+from transfer.modalities import lookup
+from transfer.models.checkpoint import load_card
+from transfer.models.network import COMBINED, backbone_module
+from transfer.models.predictor import Card
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
 
-REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "pillow", "pydantic", "safetensors")
+REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "pydantic", "safetensors")
 REGISTERED = "registered.json"
 HERE = Path(__file__).parent
 LIBRARY = Path(errors.__file__).parents[1]
+BACKBONES = "crosstrain.backbones"
+"""Entry points of backbones."""
+PLUGINS = "crosstrain_model_plugins-0.dist-info"
 
 
 def register(name: str, model_folder: Path, key: str, run_id: str, tags: Mapping[str, str]) -> int:
@@ -47,7 +56,7 @@ def register(name: str, model_folder: Path, key: str, run_id: str, tags: Mapping
 
     Raises:
         CrosstrainError: the store refuses the model.
-        ModelFileError: the folder does not exist.
+        ModelFileError: the folder does not exist, or its card is of another version.
     """
     if not model_folder.is_dir():
         raise ModelFileError(f"{model_folder} is no folder; expected card.json and weights in it")
@@ -89,13 +98,15 @@ def _save_pyfunc(scratch: Path, model_folder: Path, meta: Any) -> None:
     from mlflow import pyfunc
 
     shutil.copytree(model_folder, scratch / "model")
-    _pack_library(scratch / "library.zip")
+    card = load_card(model_folder, Card)
+    _pack_library(scratch / "library.zip", _plugins(card))
+    needed = (*REQUIREMENTS, *lookup.of(card.spec).packages)
     target = scratch / "pyfunc"
     pyfunc.save_model(
         target,
         python_model=str(HERE / "serve_model.py"),
         artifacts={name: str(scratch / name) for name in ("model", "library.zip")},
-        pip_requirements=[f"{name}=={installed(name).split('+')[0]}" for name in REQUIREMENTS],
+        pip_requirements=[f"{name}=={installed(name).split('+')[0]}" for name in needed],
         mlflow_model=meta,
     )
     flavor = meta.flavors["python_function"]  # drop what it tells of this machine's folders
@@ -105,13 +116,60 @@ def _save_pyfunc(scratch: Path, model_folder: Path, meta: Any) -> None:
     meta.save(target / "MLmodel")
 
 
-def _pack_library(file: Path) -> None:
-    """Pack the library's source as an importable archive; the same source gives the same bytes."""
+def _plugins(card: Card) -> dict[str, dict[str, str]]:
+    """Modules of other packages that a model needs: by group of entry points, then by name."""
+    modality, bodies = card.spec.modality, {member.body.name for member in card.members}
+    used = {lookup.KIND.group: {modality: lookup.code(modality)}}
+    for name in sorted(bodies - set(COMBINED)):
+        module = backbone_module(name, modality)
+        used.setdefault(BACKBONES, {})[name] = module
+    own = f"{LIBRARY.name}."
+    return {
+        group: {name: module for name, module in modules.items() if not module.startswith(own)}
+        for group, modules in used.items()
+    }
+
+
+def _pack_library(file: Path, plugins: Mapping[str, Mapping[str, str]]) -> None:
+    """Pack the source of the library, and of what a model needs of other packages, as an importable
+    archive; the same source gives the same bytes.
+
+    The entry points of those other packages are in it too, as the metadata of one distribution.
+    """
+    roots = {module.split(".")[0] for modules in plugins.values() for module in modules.values()}
     with ZipFile(file, "w") as packed:
-        for path in sorted(LIBRARY.rglob("*.py")):
-            told = ZipInfo(path.relative_to(LIBRARY.parent).as_posix())
-            told.compress_type = ZIP_DEFLATED
-            packed.writestr(told, path.read_bytes())
+        for name, content in [
+            *_sources(LIBRARY),
+            *(f for root in sorted(roots) for f in _of(root)),
+        ]:
+            _pack(packed, name, content)
+        if roots:
+            points = [
+                f"[{group}]\n" + "".join(f"{name} = {m}\n" for name, m in modules.items())
+                for group, modules in plugins.items()
+            ]
+            head = "Metadata-Version: 2.1\nName: crosstrain-model-plugins\nVersion: 0\n"
+            _pack(packed, f"{PLUGINS}/METADATA", head.encode())
+            _pack(packed, f"{PLUGINS}/entry_points.txt", "\n".join(points).encode())
+
+
+def _pack(packed: ZipFile, name: str, content: bytes) -> None:
+    told = ZipInfo(name)
+    told.compress_type = ZIP_DEFLATED
+    packed.writestr(told, content)
+
+
+def _sources(package: Path) -> Iterator[tuple[str, bytes]]:
+    for path in sorted(package.rglob("*.py")):
+        yield path.relative_to(package.parent).as_posix(), path.read_bytes()
+
+
+def _of(root: str) -> Iterator[tuple[str, bytes]]:
+    """The source of an installed package, or of a module that is a single file."""
+    file = Path(inspect.getfile(importlib.import_module(root)))
+    if file.name == "__init__.py":
+        return _sources(file.parent)
+    return iter([(file.name, file.read_bytes())])
 
 
 def _version(

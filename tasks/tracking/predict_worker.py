@@ -1,12 +1,12 @@
 """Ask a registered model in a process of its own; `tasks.tracking.load_back` starts it.
 
 Run by its path and without the project on the module path: what answers is what the version
-carries. The standard input is a JSON object with model, files, arrays and answer; what takes
-seconds to import is imported before it is read. Where it ends empty, nothing is wanted any more.
+carries. The standard input is a JSON object with model, files, arrays, request and answer; what
+takes seconds to import is imported before it is read. Where it ends empty, nothing is wanted any
+more.
 """
 
 import asyncio
-import base64
 import gc
 import json
 import logging
@@ -39,13 +39,9 @@ def main() -> None:
     answers: dict[str, Any] = {}
     if question["files"] is not None:
         answers["files"] = probabilities(model.predict([Path(f) for f in question["files"]]))
-        content = base64.b64encode(Path(question["files"][0]).read_bytes()).decode()
-        request: object = {"dataframe_split": {"columns": ["image"], "data": [[content]]}}
     if question["arrays"] is not None:
-        images = np.load(question["arrays"])
-        answers["arrays"] = probabilities(model.predict(images))
-        request = {"inputs": images[:1].tolist()}
-    answers["fault"], answers["milliseconds"] = asyncio.run(_serve(model, json.dumps(request)))
+        answers["arrays"] = probabilities(model.predict(np.load(question["arrays"])))
+    answers["fault"], answers["milliseconds"] = asyncio.run(_serve(model, question["request"]))
     np.savez(question["answer"], **answers)
 
 

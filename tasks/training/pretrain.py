@@ -10,6 +10,8 @@ from tasks.training import machine as machines
 from tasks.training import torchrun
 from tasks.training.cancellation import Stop, Stoppable, TimeUpError, check_time
 from tasks.training.pretrain_job import Pretraining
+from transfer.modalities import lookup
+from transfer.models.network import backbone_module
 from transfer.settings.project import Settings
 from transfer.training.recipe import Machine
 
@@ -55,7 +57,8 @@ def pretrain(
     code = [
         "tasks.training.pretrain_job",
         "transfer.arms.pretrain",
-        f"transfer.modalities.image.backbones.{settings.backbone.name}",
+        lookup.code(settings.input.modality),
+        backbone_module(settings.backbone.name, settings.input.modality),
     ]
 
     def compute(out: Path) -> None:

@@ -6,6 +6,9 @@ from tasks.runtime.artifacts import Source
 from transfer.arms import pretrain
 from transfer.data.items import SourceItems, labelled_items, normalisation, validation_items
 from transfer.data.manifest import Manifest
+from transfer.data.storage.tensor_store import spec_of
+from transfer.modalities import lookup
+from transfer.models.network import COMBINED, backbone_module
 
 
 def source_items(source: Source, *, held: bool = False) -> SourceItems | None:
@@ -15,11 +18,14 @@ def source_items(source: Source, *, held: bool = False) -> SourceItems | None:
     scanned, divided = source.items.scan.path, source.items.split.path
     learned = labelled_items(scanned, divided)
     items = validation_items(scanned, divided) if held else learned
-    return SourceItems(items, Manifest.load(scanned).class_names, normalisation(learned))
+    normal = normalisation(learned, spec_of(scanned))
+    return SourceItems(items, Manifest.load(scanned).class_names, normal)
 
 
-def bodies(sources: Sequence[Source]) -> list[str]:
-    """Modules of the sources' backbones, which are loaded by name: imports do not lead to them."""
+def bodies(sources: Sequence[Source], modality: str) -> list[str]:
+    """Modules of the modality and of the sources' backbones, which are loaded by name: imports do
+    not lead to them."""
     names = {pretrain.load_card(one.knowledge.path).body.name for one in sources}
-    names |= {"fused"} if len(sources) > 1 else set()
-    return [f"transfer.modalities.image.backbones.{name}" for name in sorted(names)]
+    names |= set(COMBINED) if len(sources) > 1 else set()
+    modules = {backbone_module(name, modality) for name in names}
+    return [lookup.code(modality), *sorted(modules)]

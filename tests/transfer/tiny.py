@@ -73,7 +73,7 @@ def source(n=30, class_names=("betula", "fagus"), channels=1, seed=7):
 
 def pool_of(seen):
     """The pictures of labelled items, as a pool."""
-    return PoolItems(seen.images, seen.ids, seen.groups)
+    return PoolItems(seen.records, seen.ids, seen.groups)
 
 
 def pool(n=20, channels=1, seed=9):
@@ -93,11 +93,11 @@ def target(labelled, folds=3, validation=None, body=BODY):
         labelled=labelled,
         validation=validation,
         folds=folds,
-        spec=ImageSpec(size=SIDE, channels=labelled.images.shape[1]),
+        spec=ImageSpec(size=SIDE, channels=labelled.records.shape[1]),
         limits=ImageLimits(),
         body=body,
-        pool=pool(channels=labelled.images.shape[1]),
-        source=source(channels=labelled.images.shape[1]),
+        pool=pool(channels=labelled.records.shape[1]),
+        source=source(channels=labelled.records.shape[1]),
     )
 
 

@@ -25,6 +25,9 @@ class Kind:
     """Entry points of packages outside this project."""
     helpers: tuple[str, ...] = ()
     """Folders of the package that hold no plug-ins."""
+    inner: str = ""
+    """For a kind whose plug-ins are folders: the module in each that is the plug-in, whose key is
+    then the folder's name. Modules beside the folders are no plug-ins."""
 
     @property
     def label(self) -> str:
@@ -44,7 +47,8 @@ def modules(kind: Kind) -> dict[str, str]:
     """
     package = importlib.import_module(kind.package)
     inside = [m for path in package.__path__ for m in _inside(Path(path), kind.package, kind)]
-    return {**_outside(kind.group), **{m.rsplit(".", maxsplit=1)[-1]: m for m in inside}}
+    place = -2 if kind.inner else -1
+    return {**_outside(kind.group), **{m.split(".")[place]: m for m in inside}}
 
 
 def module_name(kind: Kind, name: str) -> str:
@@ -57,7 +61,8 @@ def module_name(kind: Kind, name: str) -> str:
     if name not in known:
         raise SettingsError(
             f"{kind.label} has no {name!r}; expected one of {', '.join(sorted(known))}. A new one "
-            f"is a new file in {kind.package.replace('.', '/')}/, or an entry point in the group "
+            f"is a new {'folder' if kind.inner else 'file'} in {kind.package.replace('.', '/')}/, "
+            "or an entry point in the group "
             f"{kind.group} of an installed package."
         )
     return known[name]
@@ -73,6 +78,9 @@ def load(kind: Kind, name: str) -> ModuleType:
 
 
 def _inside(folder: Path, package: str, kind: Kind) -> list[str]:
+    if kind.inner:
+        folders = [m.name for m in pkgutil.iter_modules([str(folder)]) if m.ispkg]
+        return [f"{package}.{name}.{kind.inner}" for name in folders if name[0] != "_"]
     found = []
     for module in pkgutil.iter_modules([str(folder)]):
         full = f"{package}.{module.name}"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transfer.data.items import PoolItems, SourceItems, spread
-from transfer.data.storage.tensor_store import Images
+from transfer.data.storage.tensor_store import Records
 from transfer.metrics import calibration
 from transfer.models.network import Network
 from transfer.selection import validator
@@ -40,15 +40,15 @@ def observe(
 
     Args:
         network: for the target's classes.
-        recipe: as the target's pictures were standardised; the source's go by their own
+        recipe: as the target's items were standardised; the source's go by their own
             statistics.
-        pool: the target's pictures.
+        pool: the target's items.
         learned: items of the source's training split.
         held: items of its validation split.
         class_names: K names; source items of other classes are left out.
     """
     at_source = replace(recipe, normal=held.normal)
-    features, logits = _answers(network, pool.images, recipe)
+    features, logits = _answers(network, pool.records, recipe)
     labels, images = _shared(held, class_names)
     source_features, source_logits = _answers(network, images, at_source)
     _, trained_on = _shared(learned, class_names)
@@ -63,22 +63,22 @@ def observe(
 
 
 def _answers(
-    network: Network, images: Images, recipe: Recipe
+    network: Network, records: Records, recipe: Recipe
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Features (N, D) and class scores (N, K) of pictures as they are."""
-    features = embed(network, images, 0, recipe, seed=0)[0]
+    """Features (N, D) and class scores (N, K) of items as they are."""
+    features = embed(network, records, 0, recipe, seed=0)[0]
     with torch.inference_mode():
         return features.cpu().numpy(), network.head(features).cpu().numpy()
 
 
 def _shared(source: SourceItems, class_names: Sequence[str]) -> tuple[NDArray[np.int64], Tensor]:
-    """Labels in the target's classes, and pictures, of at most `MOST` items of shared classes."""
+    """Labels in the target's classes, and records, of at most `MOST` items of shared classes."""
     rows = {i: class_names.index(n) for i, n in enumerate(source.class_names) if n in class_names}
     labels = source.items.labels.numpy()
     kept = np.flatnonzero(np.isin(labels, list(rows)))
     kept = kept[spread(labels[kept], MOST)]
     told = np.array([rows[label] for label in labels[kept].tolist()], np.int64)
-    return told, source.items.images[torch.from_numpy(kept)]
+    return told, source.items.records[torch.from_numpy(kept)]
 
 
 def save(arrays: Arrays, folder: Path) -> None:

@@ -1,13 +1,13 @@
 """How a network is trained: budget, machine, augmentation and the learning rate's course."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from pydantic import Field
 
 from transfer.core.config import Section
-from transfer.modalities.image.augment import AugmentPolicy
+from transfer.modalities.interface import Augmentation, InputSpec
 from transfer.modalities.normalisation import Normalisation
 from transfer.training.precision import Precision
 
@@ -18,7 +18,7 @@ class Budget(Section):
     steps: int = Field(200, ge=1)
     """Optimiser steps."""
     batch_size: int = Field(32, ge=2)
-    """Images a step."""
+    """Items a step."""
     weight_decay: float = Field(0.05, ge=0)
     """AdamW's decoupled decay of matrices and kernels; biases and norms are left alone."""
     label_smoothing: float = Field(0.1, ge=0, lt=1)
@@ -48,12 +48,14 @@ class Recipe:
     """What a network sees: the items' statistics and how they are varied."""
 
     budget: Budget
-    policy: AugmentPolicy
+    policy: Augmentation
     normal: Normalisation
     classes: int
     machine: Machine = Machine()
-    source_policy: AugmentPolicy | None = None
+    source_policy: Augmentation | None = None
     """How items of the source are varied where a method reads them; None varies them alike."""
+    spec: InputSpec = field(kw_only=True)
+    """What the items were turned into; its modality augments and standardises them."""
 
 
 def one_cycle(progress: float, warmup: float) -> float:

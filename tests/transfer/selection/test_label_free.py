@@ -68,7 +68,7 @@ def of_shared(given):
 
 
 def test_the_targets_answers_are_the_networks_own(network, observed):
-    features, logits = answers(network, tiny.pool().images, tiny.NORMAL)
+    features, logits = answers(network, tiny.pool().records, tiny.NORMAL)
     np.testing.assert_allclose(observed["features"], features, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(observed["logits"], logits, rtol=1e-4, atol=1e-5)
     assert observed["logits"].shape == (20, 3)
@@ -78,7 +78,7 @@ def test_the_targets_answers_are_the_networks_own(network, observed):
 def test_source_items_are_standardised_by_their_own_statistics(network, observed, normal):
     held = source(12, seed=8)
     rows, _ = of_shared(held)
-    features, logits = answers(network, held.items.images[rows], normal)
+    features, logits = answers(network, held.items.records[rows], normal)
     for name, found in (("source_features", features), ("source_logits", logits)):
         assert np.allclose(observed[name], found, rtol=1e-4, atol=1e-5) == (normal == OWN)
 
@@ -86,7 +86,7 @@ def test_source_items_are_standardised_by_their_own_statistics(network, observed
 def test_items_of_the_training_split_are_those_that_density_ratios_read(network, observed):
     learned = source()
     rows, _ = of_shared(learned)
-    features, _ = answers(network, learned.items.images[rows], OWN)
+    features, _ = answers(network, learned.items.records[rows], OWN)
     np.testing.assert_allclose(observed["train_features"], features, rtol=1e-4, atol=1e-5)
 
 
@@ -121,7 +121,7 @@ def test_what_is_looked_at_has_every_class_in_its_share(network, monkeypatch, or
     if order == "sorted":
         rows = torch.argsort(given.items.labels, stable=True)
         sorted_items = replace(
-            given.items, images=given.items.images[rows], labels=given.items.labels[rows]
+            given.items, images=given.items.records[rows], labels=given.items.labels[rows]
         )
         given = replace(given, items=sorted_items)
     found = label_free.observe(network, recipe, tiny.pool(), given, given, tiny.CLASSES)
@@ -266,7 +266,7 @@ def test_what_is_stored_is_what_the_stored_model_says(arms):
     for arm in arms:
         model = predictor.load(arm.folder)
         assert model.card.members[0].normal == tiny.NORMAL
-        logits = model.member_logits(unlabelled().pool.images)[0].numpy()
+        logits = model.member_logits(unlabelled().pool.records)[0].numpy()
         with np.load(arm.folder / label_free.FILE) as stored:
             np.testing.assert_allclose(stored["logits"], logits, rtol=1e-4, atol=1e-4)
 

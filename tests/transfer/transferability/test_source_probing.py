@@ -55,7 +55,7 @@ def close(found, wanted):
 def test_features_and_probabilities_are_the_sources_own(source):
     known = tiny.knowledge()
     found = candidate(known, SEEN, source, RECIPE)
-    features, probabilities = passed(known, SEEN.images, RECIPE.normal)
+    features, probabilities = passed(known, SEEN.records, RECIPE.normal)
     assert (found.name, found.source_classes) == ("trees", ("betula", "fagus"))
     assert close(found.features, features)
     assert close(found.probabilities, probabilities)
@@ -66,14 +66,14 @@ def test_all_rows_of_the_head_are_the_sources_in_its_order(source):
     """The target's classes are in another order, and one of them the source lacks."""
     known = tiny.knowledge(tiny.CLASSES[::-1])
     found = candidate(known, SEEN, source, RECIPE)
-    assert close(found.probabilities, passed(known, SEEN.images, RECIPE.normal)[1])
+    assert close(found.probabilities, passed(known, SEEN.records, RECIPE.normal)[1])
 
 
 @pytest.mark.parametrize("normal", [OWN, tiny.NORMAL, RECIPE.normal], ids=["own", "card", "target"])
 def test_source_items_are_standardised_by_the_sources_statistics(source, normal):
     known = tiny.knowledge()
     found = candidate(known, SEEN, source, RECIPE)
-    wanted = passed(known, source.items.images, normal)[0]
+    wanted = passed(known, source.items.records, normal)[0]
     assert close(found.source_features, wanted) == (normal == OWN)
 
 
@@ -84,20 +84,20 @@ def test_where_the_sources_items_are_not_at_hand_there_are_no_features_of_them()
 def test_a_package_has_features_and_no_probabilities():
     found = candidate(package(), SEEN, None, RECIPE)
     assert found.probabilities is None and found.source_classes == ()
-    assert close(found.features, passed(package(), SEEN.images, PACKED)[0])
+    assert close(found.features, passed(package(), SEEN.records, PACKED)[0])
 
 
 def test_a_package_goes_on_with_its_own_normalisation_for_all_items(source):
     found = candidate(package(), SEEN, source, RECIPE)
-    assert not close(found.features, passed(package(), SEEN.images, RECIPE.normal)[0])
-    assert close(found.source_features, passed(package(), source.items.images, PACKED)[0])
+    assert not close(found.features, passed(package(), SEEN.records, RECIPE.normal)[0])
+    assert close(found.source_features, passed(package(), source.items.records, PACKED)[0])
 
 
 def test_colour_and_grey_both_pass():
     colour = tiny.items(channels=3)
     known = tiny.knowledge(channels=3)
     found = candidate(known, colour, tiny.source(channels=3), tiny.recipe(colour))
-    assert close(found.features, passed(known, colour.images, tiny.recipe(colour).normal)[0])
+    assert close(found.features, passed(known, colour.records, tiny.recipe(colour).normal)[0])
 
 
 def test_no_item_is_varied_and_nothing_is_learned(source):
@@ -123,7 +123,7 @@ def test_of_many_source_items_every_class_is_looked_at(monkeypatch):
     monkeypatch.setattr(library, "MOST", 12)
     known, given = tiny.knowledge(tiny.CLASSES), tiny.source(36, tiny.CLASSES)
     found = candidate(known, SEEN, given, RECIPE).source_features
-    everything = passed(known, given.items.images, given.normal)[0]
+    everything = passed(known, given.items.records, given.normal)[0]
     rows = [int(np.abs(everything - row).sum(1).argmin()) for row in found]
     assert np.bincount(given.items.labels.numpy()[rows], minlength=3).tolist() == [4, 4, 4]
 

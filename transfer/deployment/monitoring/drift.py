@@ -23,8 +23,8 @@ from transfer.transferability import domain_distance
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.floating]
-Name = Literal["features", "light", "labels", "confidence", "rejects", "accuracy"]
-TESTS: tuple[Name, ...] = ("features", "light", "labels", "confidence", "rejects", "accuracy")
+Name = Literal["features", "summary", "labels", "confidence", "rejects", "accuracy"]
+TESTS: tuple[Name, ...] = ("features", "summary", "labels", "confidence", "rejects", "accuracy")
 EQUAL = 1e-12  # statistics as close as that are equal but for rounding
 BLOCK = 2_000_000  # numbers permuted at once
 
@@ -43,7 +43,7 @@ class MonitorSettings(Section):
     retrain: bool = True
     """Whether drift may ask for a retrain."""
     retrain_on: tuple[Name, ...] = ("features", "labels", "confidence", "accuracy")
-    """Tests that may ask for one. A change of light alone, which the model may well bear, and
+    """Tests that may ask for one. A change of the summary alone, which the model may well bear, and
     broken files, which no training mends, are only told."""
     least_effect: float = Field(0.1, ge=0, le=1)
     """Effect below which drift is told but asks for no retrain; every effect is of 0 to 1."""
@@ -201,7 +201,7 @@ def run(
     if len(new.features) >= settings.min_items:
         old = reference.seen
         tests["features"] = lambda: features(old.features, new.features, told)
-        tests["light"] = lambda: features(old.light, new.light, told)
+        tests["summary"] = lambda: features(old.summary, new.summary, told)
         tests["labels"] = lambda: labels(old.probabilities, new.probabilities, told)
         tests["confidence"] = lambda: confidence(old.probabilities, new.probabilities, told)
     if (files := len(new.features) + rejected) >= settings.min_items:

@@ -39,7 +39,7 @@ def test_entries_are_the_rows_and_names_keep_their_order(tmp_path):
         ("set.npz#000001", "zebra", "", ""),
         ("set.npz#000002", "ant", "", ""),
     ]
-    assert np.array_equal(found.images, GOOD["images"])
+    assert np.array_equal(found.records, GOOD["images"])
 
 
 def test_groups_and_splits_come_along(tmp_path):
@@ -52,7 +52,7 @@ def test_groups_and_splits_come_along(tmp_path):
 def test_channels_last_and_compressed(tmp_path, channels):
     images = np.zeros((3, 4, 5, channels), np.uint8)
     np.savez_compressed(tmp_path / "set.npz", **GOOD | {"images": images})
-    assert load_arrays(tmp_path / "set.npz", LIMITS).images.shape == images.shape
+    assert load_arrays(tmp_path / "set.npz", LIMITS).records.shape == images.shape
     assert stored_in_colour(tmp_path / "set.npz") is (channels >= 3)
 
 
@@ -127,6 +127,6 @@ def test_damage_ends_in_arrays_or_a_refusal(tmp_path_factory, data):
     file.write_bytes(whole[: data.draw(st.integers(0, len(whole)))])
     stored_in_colour(file)
     try:
-        assert len(load_arrays(file, LIMITS).images) == 3
+        assert len(load_arrays(file, LIMITS).records) == 3
     except DataRefusedError as error:
         assert str(file) in str(error)

@@ -67,7 +67,7 @@ def trained(folder):
 def held_out(n=90, seed=31):
     """Items that no network has seen."""
     found = tiny.items(n, seed=seed)
-    return TestItems(found.images, found.labels, found.ids)
+    return TestItems(found.records, found.labels, found.ids)
 
 
 def pool(n=48, seed=9):
@@ -78,7 +78,7 @@ def pool(n=48, seed=9):
 def dark(n=20):
     """Pictures that say nothing of the ranges."""
     found = tiny.pool(n)
-    return PoolItems(found.images * 0, found.ids, found.groups)
+    return PoolItems(found.records * 0, found.ids, found.groups)
 
 
 def noise(n, size, channels, seed=0):

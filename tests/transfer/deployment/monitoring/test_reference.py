@@ -47,7 +47,7 @@ def make(n=30, **told):
 
 
 def test_features_are_those_of_the_first_network_of_each_member():
-    asked, images = model(), items().images
+    asked, images = model(), items().records
     found = reference.features(asked, images)
     with torch.no_grad():
         parts = [
@@ -59,13 +59,13 @@ def test_features_are_those_of_the_first_network_of_each_member():
 
 
 def test_wide_features_are_thinned_out(monkeypatch):
-    whole = reference.features(model(), items().images)
+    whole = reference.features(model(), items().records)
     monkeypatch.setattr(reference, "WIDTH", 25)
-    np.testing.assert_array_equal(reference.features(model(), items().images), whole[:, ::3])
+    np.testing.assert_array_equal(reference.features(model(), items().records), whole[:, ::3])
 
 
 def test_light_is_mean_deviation_and_steps_of_the_pixels():
-    images = items(4).images
+    images = items(4).records
     images[0] = 51
     found, pixels = reference.light(images), images.numpy() / 255
     assert found[0] == pytest.approx([0.2, 0, 0])
@@ -80,7 +80,7 @@ def test_it_holds_some_test_items_drawn_by_their_ids(monkeypatch):
     rows = reference.drawn(all_items.ids.tolist())
     assert len(rows) == 10 and sorted(rows) == rows.tolist()
     np.testing.assert_allclose(
-        found.seen.features, reference.features(model(), all_items.images[rows]), atol=1e-6
+        found.seen.features, reference.features(model(), all_items.records[rows]), atol=1e-6
     )
     more = [*all_items.ids.tolist(), "new.png"]
     assert len(set(reference.drawn(more)) - set(rows)) <= 1
