@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from benchmarks.loops.common import CLASSES, digits, items
+from benchmarks.loops.common import CLASSES, SPEC, digits, items
 from benchmarks.measure import Took, in_turns, machine, middle, write
 from transfer.data.items import TrainItems, normalisation
 from transfer.methods.frozen_features.linear_probe import LinearProbe
@@ -40,7 +40,7 @@ class Case:
 
     def network(self) -> Network:
         """The body with a new head."""
-        return build(self.body, channels=1, classes=len(CLASSES), seed=0)
+        return build(self.body, spec=SPEC, classes=len(CLASSES), seed=0)
 
 
 BODIES = {
@@ -55,7 +55,7 @@ def case(pictures: int, name: str, options: dict[str, object], epochs: int) -> C
     images, labels = digits()
     seen = items(images[:pictures], labels[:pictures])
     budget = Budget(steps=epochs * (pictures // BATCH), batch_size=BATCH)
-    recipe = Recipe(budget, AugmentPolicy(), normalisation(seen), len(CLASSES))
+    recipe = Recipe(budget, AugmentPolicy(), normalisation(seen, SPEC), len(CLASSES), spec=SPEC)
     return Case(Body(name=name, options=options), seen, recipe)
 
 

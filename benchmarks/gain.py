@@ -129,8 +129,8 @@ def support_vectors(settings: Settings) -> float:
     from sklearn.svm import SVC
 
     target, source = fingerprint.fn(settings.target), fingerprint.fn(settings.source)
-    spec = specify.fn(settings.image, [source, target])
-    scanned = scan.fn(target, spec, settings.image)
+    spec = specify.fn(settings.input, [source, target])
+    scanned = scan.fn(target, spec, settings.input)
     divided = split_target.fn(scanned, settings, folds_for(scanned, settings))
     labelled = labelled_items(scanned.path, divided.path)
     test = test_items(scanned.path, divided.path)

@@ -35,7 +35,7 @@ from PIL import Image
 from benchmarks.measure import write
 from tasks.registry import versions
 from tasks.tracking import files as model_files
-from transfer.data.readers.unlabelled import Pictures
+from transfer.data.readers.unlabelled import Unlabelled
 from transfer.data.storage.parquet_parts import Parts
 from transfer.deployment import batch_scoring
 from transfer.models import predictor
@@ -201,7 +201,7 @@ def _score(scorer: batch_scoring.Scorer, folder: Path) -> float:
     began = time.perf_counter()
     with TemporaryDirectory() as scratch:
         kept, keys = Parts(Path(scratch, "parts")), []
-        found = Pictures.open(folder, scorer.model.card.limits)
+        found = Unlabelled.open(folder, scorer.model.card.limits, scorer.model.modality)
         for part, table in scorer.score(batch_scoring.parts(found, "")):
             kept.keep(part.key, table)
             keys.append(part.key)

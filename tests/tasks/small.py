@@ -26,7 +26,7 @@ def settings(**changes):
     """Settings of a run that takes a second; ``changes`` by section, such as ``adapt``."""
     budget = {"steps": 8, "batch_size": 8}
     told = {
-        "image": {"size": tiny.SIDE},
+        "input": {"size": tiny.SIDE},
         "backbone": {"width": 4},
         "split": {"test": 0.3},
         "pretrain": {"budget": {"steps": 60, "batch_size": 16}, "look_every": 30},
@@ -44,7 +44,7 @@ def scanned(name, n, seed, *, noise=False):
         images = np.random.default_rng(seed).integers(0, 256, images.shape, np.uint8)
     path = Path(f"{name}.npz").absolute()
     np.savez(path, images=images[:, 0], labels=labels, class_names=np.array(tiny.CLASSES))
-    return scan.fn(Dataset(name, path, dataset_versions.fingerprint(path)), SPEC, settings().image)
+    return scan.fn(Dataset(name, path, dataset_versions.fingerprint(path)), SPEC, settings().input)
 
 
 def target(told, n=60):

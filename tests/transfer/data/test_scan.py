@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from PIL import ExifTags, Image
 
+from tests.transfer import tiny
 from transfer.core.errors import DataRefusedError
 from transfer.data import scan as scanning
 from transfer.data.manifest import COLUMNS, Manifest
@@ -397,9 +398,12 @@ def test_images_that_disagree_with_the_scan_are_refused(dataset, out):
 
 
 def test_what_a_listing_leaves_out_is_told_without_reading(dataset):
-    assert scanning.left_out(dataset) == []
+    assert scanning.left_out(dataset, tiny.MODALITY) == []
     (dataset / "cat" / "link.png").symlink_to(dataset / "cat" / "1.png")
     (dataset / "dog" / ".DS_Store").write_bytes(b"-")
-    assert scanning.left_out(dataset) == ["cat/link.png: symlink", "dog/.DS_Store: hidden"]
+    assert scanning.left_out(dataset, tiny.MODALITY) == [
+        "cat/link.png: symlink",
+        "dog/.DS_Store: hidden",
+    ]
     with pytest.raises(DataRefusedError):
-        scanning.left_out(dataset / "missing")
+        scanning.left_out(dataset / "missing", tiny.MODALITY)

@@ -34,7 +34,7 @@ def of(folder, members, networks, *, size=tiny.SIDE, channels=1, names=tiny.CLAS
 
 def single(folder, body, *, size=28, channels=1):
     """One network of random weights, sharpened so that its probabilities differ."""
-    network = build(body, channels=channels, classes=3, seed=4)
+    network = build(body, spec=tiny.spec(channels), classes=3, seed=4)
     normal = network.backbone.normal or Normalisation(mean=(0.4,) * channels, std=(0.2,) * channels)
     member = Member(
         arm="scratch/0", weight=1.0, temperature=0.1, networks=1, body=body, normal=normal

@@ -23,7 +23,7 @@ from transfer.models.network import build
 
 def buildable(settings):
     try:
-        build(settings, channels=1, classes=3, seed=0)
+        build(settings, spec=tiny.spec(1), classes=3, seed=0)
     except MissingPackageError:
         return False
     return True

@@ -8,6 +8,7 @@ from tests.transfer import tiny
 from transfer.core.errors import ModelFileError, NothingToDoError
 from transfer.data.items import TestItems
 from transfer.deployment.monitoring import reference
+from transfer.modalities.image import tensors
 from transfer.modalities.image.spec import ImageLimits, ImageSpec
 from transfer.modalities.normalisation import Normalisation
 from transfer.models.predictor import Card, Member, Predictor
@@ -67,7 +68,7 @@ def test_wide_features_are_thinned_out(monkeypatch):
 def test_light_is_mean_deviation_and_steps_of_the_pixels():
     images = items(4).records
     images[0] = 51
-    found, pixels = reference.light(images), images.numpy() / 255
+    found, pixels = tensors.light(images), images.numpy() / 255
     assert found[0] == pytest.approx([0.2, 0, 0])
     for told, one in zip(found, pixels[:, 0], strict=True):
         down, right = np.abs(one[1:] - one[:-1]).mean(), np.abs(one[:, 1:] - one[:, :-1]).mean()
@@ -113,11 +114,11 @@ def test_a_damaged_one_is_refused(tmp_path, damage):
     if damage == "cut":
         file.write_bytes(file.read_bytes()[:200])
     elif damage == "pickle":
-        np.savez(file, **{**arrays, "light": np.array([{"a": 1}], dtype=object)})
+        np.savez(file, **{**arrays, "summary": np.array([{"a": 1}], dtype=object)})
     elif damage == "lacking":
-        np.savez(file, **{name: a for name, a in arrays.items() if name != "light"})
+        np.savez(file, **{name: a for name, a in arrays.items() if name != "summary"})
     elif damage == "uneven":
-        np.savez(file, **{**arrays, "light": arrays["light"][:5]})
+        np.savez(file, **{**arrays, "summary": arrays["summary"][:5]})
     else:
         np.savez(file, **{n: a if n == "counts" else a[:0] for n, a in arrays.items()})
     with pytest.raises(ModelFileError, match="reference"):
