@@ -9,6 +9,7 @@ from tasks.runtime.artifacts import Ref
 from tasks.runtime.step import log, step
 from tasks.store import content_store
 from transfer.data.quality.checks import Scanned
+from transfer.modalities import lookup
 from transfer.settings.project import Settings
 
 
@@ -53,6 +54,7 @@ def validate(scans: tuple[Ref, Ref], splits: tuple[Ref, Ref] | None, settings: S
             "transfer.data.quality.expectations",
             "transfer.data.quality.checks",
             "tasks.data.expectation_suite",
+            lookup.code(settings.input.modality),
         ],
     )
     report = ValidationReport.load(ref.path)

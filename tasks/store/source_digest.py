@@ -11,9 +11,11 @@ from importlib.metadata import entry_points, requires, version
 from pathlib import Path
 from threading import Lock
 
+from transfer.modalities import lookup
+
 _PARSER = Lock()  # CPython 3.11 counts the parser's depth for all threads together, and fails
-NUMERIC_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pillow")
-"""Packages whose version can change numbers."""
+NUMERIC_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn")
+"""Packages whose version can change numbers of any step; modalities name more."""
 LIBRARY = "transfer"
 PROJECT = (LIBRARY, "tasks", "flows")
 _SOURCES = (".py", ".html")
@@ -21,7 +23,8 @@ _SOURCES = (".py", ".html")
 
 def source_digest(modules: Sequence[str]) -> str:
     """Digest of modules, of the packages they lie in, of every module of the same package they
-    import, and so on, and of the versions of the packages that change numbers.
+    import, and so on, and of the versions of the packages that change numbers: those of every step,
+    and those of the modalities among the modules.
 
     From a package outside this project, such as a plug-in's, imports of the library are followed
     too. An edit in a module that a step does not import leaves that step's stored results valid.
@@ -31,7 +34,10 @@ def source_digest(modules: Sequence[str]) -> str:
     """
     closure = sorted(set().union(*(_closure(module) for module in modules)))
     parts = [f"{name} {hashlib.sha256(_file(name).read_bytes()).hexdigest()}" for name in closure]
-    parts += [f"{package} {_version(package)}" for package in NUMERIC_PACKAGES]
+    parts += [
+        f"{package} {_version(package)}"
+        for package in (*NUMERIC_PACKAGES, *lookup.packages(modules))
+    ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

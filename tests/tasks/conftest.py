@@ -53,7 +53,9 @@ def make_model(tmp_path_factory):
         state = {
             tensor_name(member, 0, key): tensor
             for member in (0, 1)
-            for key, tensor in build(body, channels=3, classes=3, seed=seed + member)
+            for key, tensor in build(
+                body, spec=ImageSpec(size=SIDE, channels=3), classes=3, seed=seed + member
+            )
             .state_dict()
             .items()
         }

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from transfer.core.config import Section
 from transfer.modalities.backbone import Body
+from transfer.modalities.interface import Pretrained
 from transfer.modalities.normalisation import Normalisation
 from transfer.models.network import Network
 
@@ -40,6 +41,14 @@ class Knowledge:
     statistics."""
 
 
+def knowledge_of(pretrained: Pretrained) -> Knowledge:
+    """The knowledge in a network whose weights come with a package: its backbone's alone."""
+    named = {f"backbone.{name}": tensor for name, tensor in pretrained.state.items()}
+    return Knowledge(
+        pretrained.source, (), named, pretrained.body, pretrained.normal, fixed_normal=True
+    )
+
+
 def transplant(
     network: Network, knowledge: Knowledge, class_names: Sequence[str]
 ) -> list[Transfer]:
@@ -47,7 +56,7 @@ def transplant(
 
     A tensor of equal name and shape is copied. Rows of the head are copied for classes of the
     same name. A first convolution whose input channels differ takes the mean of the source's
-    input channels, scaled so that a grey picture gives the same response. Everything else keeps
+    input channels, scaled so that equal channels give the same response. Everything else keeps
     its fresh values.
 
     Args:
@@ -96,8 +105,9 @@ def _copy_rows(
 
 
 def _adapt_channels(tensor: Tensor, found: Tensor) -> tuple[str, str]:
+    """Fill a convolution (outputs, inputs, ...) from one with other inputs."""
     same_but_inputs = (
-        tensor.dim() == found.dim() == 4
+        tensor.dim() == found.dim() >= 3
         and tensor.shape[0] == found.shape[0]
         and tensor.shape[2:] == found.shape[2:]
     )

@@ -65,9 +65,9 @@ def test_every_item_is_where_its_split_says(hedge):
     for name, items in found.items():
         expected = [i for i, side in enumerate(SPLITS) if side == name]
         assert rows(items) == expected
-        assert np.array_equal(items.images.numpy(), images[expected])
+        assert np.array_equal(items.records.numpy(), images[expected])
         assert np.array_equal(items.labels.numpy(), labels[expected])
-        assert items.labels.dtype == torch.int64 and items.images.dtype == torch.uint8
+        assert items.labels.dtype == torch.int64 and items.records.dtype == torch.uint8
         assert items.ids.dtype.kind == "U"
 
 
@@ -137,7 +137,7 @@ def test_a_pool_has_the_pictures_of_the_training_split_and_no_label(hedge):
     images, _, scanned, divided = hedge
     found = pool(scanned, divided)
     assert rows(found) == sides("train")
-    assert np.array_equal(found.images.numpy(), images[sides("train")])
+    assert np.array_equal(found.records.numpy(), images[sides("train")])
     assert {field.name for field in fields(found)} == {"images", "ids", "groups"}
     assert not isinstance(found, TrainItems) and not hasattr(found, "labels")
 
@@ -146,7 +146,7 @@ def test_a_pool_may_take_validation_pictures_and_never_one_of_the_test_split(hed
     images, _, scanned, divided = hedge
     found = pool(scanned, divided, with_val=True)
     assert rows(found) == sides("train", "val")
-    assert np.array_equal(found.images.numpy(), images[sides("train", "val")])
+    assert np.array_equal(found.records.numpy(), images[sides("train", "val")])
     tested = set(arrays.test_items(scanned, divided).ids)
     assert tested and not tested & set(found.ids)
 
@@ -167,7 +167,7 @@ def test_items_without_some_groups_are_all_others_in_their_order(make):
     assert type(kept) is type(items)
     assert kept.groups.tolist() == ["b", "b", "c"]
     assert kept.ids.tolist() == items.ids[[2, 3, 4]].tolist()
-    assert torch.equal(kept.images, items.images[[2, 3, 4]])
+    assert torch.equal(kept.records, items.records[[2, 3, 4]])
     if isinstance(items, TrainItems):
         assert torch.equal(kept.labels, items.labels[[2, 3, 4]])
     assert len(items.without(np.array(list("abc")))) == 0
@@ -198,14 +198,14 @@ def test_classes_of_one_name_are_one_class_wherever_they_stand():
     found = union([one, other])
     assert found.class_names == ("acer", "betula", "corylus", "fagus")
     assert told(found) == told(one) + told(other)
-    assert torch.equal(found.items.images, torch.cat([one.items.images, other.items.images]))
+    assert torch.equal(found.items.records, torch.cat([one.items.records, other.items.records]))
     assert found.items.labels.dtype == torch.int64
 
 
 def test_a_union_has_the_statistics_of_all_its_pictures():
     parts = [trees(("acer", "betula"), 1, 6), trees(("acer", "betula"), 2, 20)]
-    parts[1] = replace(parts[1], items=replace(parts[1].items, images=parts[1].items.images // 3))
-    pixels = np.concatenate([part.items.images.numpy() for part in parts]) / 255
+    parts[1] = replace(parts[1], items=replace(parts[1].items, records=parts[1].items.records // 3))
+    pixels = np.concatenate([part.items.records.numpy() for part in parts]) / 255
     found = union(parts).normal
     np.testing.assert_allclose(found.mean, pixels.mean((0, 2, 3)))
     np.testing.assert_allclose(found.std, pixels.std((0, 2, 3)))
@@ -245,7 +245,7 @@ def test_taking_items_keeps_their_parts_together():
     items = tiny.items(6, groups=list("aabbcc"))
     kept = items.take(np.array([True, False, True, False, False, True]))
     assert len(kept) == 3
-    assert torch.equal(kept.images, items.images[[0, 2, 5]])
+    assert torch.equal(kept.records, items.records[[0, 2, 5]])
     assert torch.equal(kept.labels, items.labels[[0, 2, 5]])
     assert kept.ids.tolist() == items.ids[[0, 2, 5]].tolist()
     assert kept.groups.tolist() == ["a", "b", "c"]
@@ -267,6 +267,6 @@ def test_statistics_are_those_of_numpy(images):
 
 def test_standardised_training_items_have_mean_0_and_standard_deviation_1():
     items = tiny.items(channels=3)
-    found = normalisation(items).apply(items.images.double().div(255))
+    found = normalisation(items).apply(items.records.double().div(255))
     np.testing.assert_allclose(found.mean((0, 2, 3)), 0, atol=1e-6)
     np.testing.assert_allclose(found.std((0, 2, 3), correction=0), 1, atol=1e-6)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from transfer.core.errors import DataRefusedError
 from transfer.data.label_overlap import relate
-from transfer.data.manifest import COLUMNS, Manifest
+from transfer.data.manifest import Manifest, columns
 from transfer.data.splits import split as splitting
 from transfer.data.splits.duplicates import BLANK, hashes, hashes_in_parts, linked_sets, repeated
 from transfer.data.storage.table import Items, chosen, numbers, parts
@@ -56,14 +56,14 @@ def items_tables(data: Scanned, target: Scanned | None = None) -> Iterator[pd.Da
 
     Returns:
         Tables of `PART` rows or fewer: the manifest's columns and ``same_id`` (id of an earlier
-        item of that id), ``copy_of`` (id of the first item with the same picture),
-        ``other_label`` (classes that the same picture stands under besides its own),
+        item of that id), ``copy_of`` (id of the first item with the same content),
+        ``other_label`` (classes that the same content stands under besides its own),
         ``elsewhere`` (splits that hold a copy or a member of its group), ``in_target`` (id of an
         equal item of the target) and ``held_out`` (the target's split, val or test, that this
         item equals although it is in use). Each is '' where there is nothing to say.
     """
     items = data.manifest.items
-    pictures = repeated(hashes(items, "pixels"))
+    pictures = repeated(hashes(items, "content"))
     told = [
         ("same_id", _first(items, *repeated(hashes(items, "id")))),
         ("copy_of", _first(items, *pictures)),
@@ -79,7 +79,9 @@ def items_tables(data: Scanned, target: Scanned | None = None) -> Iterator[pd.Da
     def described(rows: slice, part: pd.DataFrame) -> pd.DataFrame:
         return part.assign(**{name: flaw.of(rows) for name, flaw in told})
 
-    yield from starmap(described, parts(items, *COLUMNS))  # holds no part while the next is read
+    yield from starmap(
+        described, parts(items, *columns(data.manifest.modality))
+    )  # holds no part while the next is read
 
 
 @dataclass(frozen=True)
@@ -156,10 +158,10 @@ def _equal(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows of the items that equal one of the counted others, and the row of the last such.
 
-    One of the same picture goes before one of the same file.
+    One of the same content goes before one of the same file.
     """
     found = np.full(len(items), -1, np.int32)
-    for column in ("sha256", "pixels"):
+    for column in ("sha256", "content"):
         _mark_equal(found, items, others, column, counted)
     rows = np.flatnonzero(found >= 0)
     return rows, found[rows].astype(np.int64)

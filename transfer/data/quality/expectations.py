@@ -11,6 +11,8 @@ import pandas as pd
 from transfer.data.quality import checks
 from transfer.data.quality.checks import Scanned
 from transfer.data.quality.thresholds import QualitySettings
+from transfer.modalities import lookup
+from transfer.modalities.interface import ColumnRule
 
 IN_SET, BETWEEN = "ExpectColumnValuesToBeInSet", "ExpectColumnValuesToBeBetween"
 SPLITS = ["", "train", "val", "test"]
@@ -109,20 +111,29 @@ def _items(settings: QualitySettings, data: Scanned) -> Iterator[Expectation]:
     distinct = {"column": "same_id", "value_set": [""]}
     yield Expectation("ids are distinct", IN_SET, distinct, "none twice")
     yield _range("each label names a class", "label", 0, last)
-    for side in ("width", "height"):
-        low, high, bounds = settings.min_side, settings.max_side, "min_side, max_side"
-        yield _range(f"no {side} is extreme", side, low, high, setting=bounds, unit=" pixels")
-    yield _among("pixel modes are accepted", "mode", "modes", settings)
-    yield _among("file formats are accepted", "format", "formats", settings)
+    for rule in lookup.get(data.manifest.modality).rules(settings):
+        yield _ruled(rule, settings, rows)
     known = {"column": "given_split", "value_set": SPLITS}
     yield Expectation("given splits are known", IN_SET, known, "train, val, test or none")
-    mostly, limit = _tolerance("max_empty_share", settings, rows)
-    contrast = {"column": "std", "min_value": settings.min_std, "mostly": mostly}
-    full = f"pictures are not empty (std of grey at least {settings.min_std:g})"
-    yield Expectation(full, BETWEEN, contrast, limit, "max_empty_share")
-    yield _blank("pictures do not repeat", "copy_of", "max_duplicate_share", settings, rows)
-    one_label = "a picture has one label"
+    yield _blank("items do not repeat", "copy_of", "max_duplicate_share", settings, rows)
+    one_label = "an item has one label"
     yield _blank(one_label, "other_label", "max_conflict_share", settings, rows)
+
+
+def _ruled(rule: ColumnRule, settings: QualitySettings, rows: int) -> Expectation:
+    """What a modality expects of one of its columns."""
+    if rule.among is not None:
+        arguments = {"column": rule.column, "value_set": list(rule.among)}
+        told = f"one of {', '.join(rule.among)}"
+        return Expectation(rule.what, IN_SET, arguments, told, rule.setting)
+    if not rule.tolerated:
+        bounds = {"setting": rule.setting, "unit": rule.unit}
+        return _range(rule.what, rule.column, rule.low, rule.high, **bounds)
+    mostly, limit = _tolerance(rule.tolerated, settings, rows)
+    ends = {"min_value": rule.low, "max_value": rule.high}
+    given = {name: end for name, end in ends.items() if end is not None}
+    bounded: dict[str, Any] = {"column": rule.column, **given, "mostly": mostly}
+    return Expectation(rule.what, BETWEEN, bounded, limit, rule.tolerated)
 
 
 def _leaks(

@@ -23,7 +23,7 @@ def side(u: float, val: float, test: float) -> str:
 
 def keys(items: pd.DataFrame) -> list[str]:
     """Give what each item is drawn by: its group if it has one, else its picture."""
-    pairs = zip(items["group"], items["pixels"], strict=True)
+    pairs = zip(items["group"], items["content"], strict=True)
     return [f"group:{group}" if group else pixels for group, pixels in pairs]
 
 

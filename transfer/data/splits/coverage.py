@@ -106,7 +106,7 @@ def candidate_seeds(
         rows = np.flatnonzero(np.isin(sets, sets[label == index]))
         parts.append((rows, label[rows] == index))
     given = items["given_split"].to_numpy()
-    drawn_by = np.array(keys(items[["group", "pixels"]]), dtype=object)
+    drawn_by = np.array(keys(items[["group", "content"]]), dtype=object)
     for seed in range(SEEDS):
         placed = (
             (ranks(given[rows], drawn_by[rows], seed, val, test), sets[rows], mine)
@@ -146,7 +146,7 @@ def exclusions(frame: pd.DataFrame) -> dict[str, int]:
 
 
 def _conflicts(items: Items) -> int:
-    rows, codes = repeated(hashes(items, "pixels"))
+    rows, codes = repeated(hashes(items, "content"))
     labels = pd.Series(numbers(items, "label")[rows])
     return int((labels.groupby(codes).transform("nunique") > 1).sum())
 

@@ -1,8 +1,9 @@
-"""Copies of one picture: exact ones link items into sets, near ones are found and reported."""
+"""Copies of one item: exact ones link items into sets, near ones are found and reported."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 
 from transfer.core.errors import SettingsError
 from transfer.data.storage.table import PART, Items, chosen, first_filled, parts
-from transfer.data.storage.tensor_store import Images
+from transfer.data.storage.tensor_store import Records
+from transfer.modalities.interface import Modality
 
-THUMB = 16  # side of a thumbnail, in pixels
 MAX_PAIRS = 100_000  # a search that finds this many stops: the limit says nothing about this data
 JUDGED = 5_000  # test items, and val items, that near-duplicates are looked for of
 BLANK = np.uint64(0)
@@ -24,7 +25,7 @@ _RECHECK = 16_384  # candidates rechecked at a time: 16384 x 256 float64 = 32 Mi
 
 @dataclass(frozen=True)
 class NearPair:
-    """Two items on different sides whose thumbnails differ by ``rms`` (0..1)."""
+    """Two items on different sides whose fingerprints differ by ``rms``."""
 
     a: str  # id; its side's name sorts before that of b
     b: str
@@ -38,11 +39,11 @@ def links(items: pd.DataFrame) -> dict[str, np.ndarray]:
         items: a manifest's items, N rows.
 
     Returns:
-        ``pixels``, ``sha256`` and ``group``, each N integers. An empty value belongs to itself
-        alone, and so do the bytes of an array file, which hold many pictures.
+        ``content``, ``sha256`` and ``group``, each N integers. An empty value belongs to itself
+        alone, and so do the bytes of an array file, which hold many items.
     """
     return {
-        "pixels": codes(items["pixels"]),
+        "content": codes(items["content"]),
         "sha256": codes(file_hashes(items)),
         "group": codes(items["group"]),
     }
@@ -53,7 +54,7 @@ def file_hashes(items: pd.DataFrame) -> pd.Series:
     return items["sha256"].where(items["format"] != "array", "")
 
 
-_READ = {"sha256": ("sha256", "format"), "key": ("group", "pixels")}
+_READ = {"sha256": ("sha256", "format"), "key": ("group", "content")}
 
 
 def hashes(items: Items, column: str) -> NDArray[np.uint64]:
@@ -64,7 +65,7 @@ def hashes(items: Items, column: str) -> NDArray[np.uint64]:
 
     Args:
         column: for ``sha256`` the items' own files, see `file_hashes`; ``key`` for what an item
-            is drawn by, its group or else its picture.
+            is drawn by, its group or else its content.
 
     Returns:
         `BLANK` for an empty value, and for no other.
@@ -120,7 +121,7 @@ def linked_sets(items: Items) -> NDArray[np.int32]:
 
     Whatever divides items (splits, folds of a cross-validation) keeps each set whole, or leaks.
     The sets are the connected components of a graph whose edges join an item to its group, its
-    picture and its file. Only what stands there twice can join anything: the graph is made of
+    content and its file. Only what stands there twice can join anything: the graph is made of
     groups and copies alone.
 
     Args:
@@ -131,7 +132,7 @@ def linked_sets(items: Items) -> NDArray[np.int32]:
     """
     sets = _grouped(items)
     edges, first = [], 0
-    for column in ("pixels", "sha256"):
+    for column in ("content", "sha256"):
         rows, codes = repeated(hashes(items, column))
         edges.append((sets[rows], codes + first))
         first += int(codes.max(initial=-1)) + 1
@@ -180,37 +181,6 @@ def codes(values: pd.Series) -> NDArray[np.int64]:
     return found.astype(np.int64)
 
 
-def thumbnails(images: np.ndarray) -> np.ndarray:
-    """Reduce pictures to 16 x 16 grey area means.
-
-    Grey is the mean over channels. A cell covers H/16 x W/16 pixels, and a pixel that two cells
-    share counts in each by its share of the area, so any size works, below 16 as well.
-
-    Args:
-        images: N x C x H x W, uint8.
-
-    Returns:
-        N x 256, float32, 0..1.
-    """
-    n, _, height, width = images.shape
-    down, across = _area_weights(height), _area_weights(width).T
-    thumbs = np.empty((n, THUMB * THUMB), np.float32)
-    step = max(1, 2**22 // (height * width))
-    for start in range(0, n, step):
-        grey = images[start : start + step].mean(axis=1, dtype=np.float32)  # n x H x W
-        thumbs[start : start + step] = (down @ grey @ across).reshape(len(grey), -1) / 255
-    return thumbs
-
-
-def _area_weights(size: int) -> np.ndarray:
-    """Share of each of ``size`` pixels in each of the 16 cells, 16 x size; rows sum to 1."""
-    edges = np.arange(THUMB + 1) * (size / THUMB)
-    pixel = np.arange(size)
-    low = np.maximum(edges[:-1, None], pixel)
-    high = np.minimum(edges[1:, None], pixel + 1)
-    return (np.clip(high - low, 0, None) * (THUMB / size)).astype(np.float32)
-
-
 def judged(items: Items, sides: pd.Series) -> dict[str, NDArray[np.int64]]:
     """Rows of the test and the val items that a search for near-duplicates is about.
 
@@ -231,19 +201,22 @@ def judged(items: Items, sides: pd.Series) -> dict[str, NDArray[np.int64]]:
     return found
 
 
-def near_pairs(images: Images, items: Items, sides: pd.Series, *, max_rms: float) -> list[NearPair]:
-    """Find pictures on different sides that look alike, closest first.
+def near_pairs(
+    records: Records, items: Items, sides: pd.Series, *, modality: Modality, max_rms: float
+) -> list[NearPair]:
+    """Find items on different sides that are nearly the same, closest first.
 
     Items on the side ``excluded`` are left out. Exact copies never stand on two sides after
-    `transfer.data.splits.split`, so a distance of 0 means pictures that became equal by resizing.
+    `transfer.data.splits.split`, so a distance of 0 means items that became equal as records.
     Where there are more test or val items than `JUDGED`, one of each pair is among those: what is
     said of these is exact, and the time it takes grows with N alone.
 
     Args:
-        images: N x C x H x W, uint8.
+        records: N x ..., as stored.
         items: N rows, with ids.
         sides: N, such as the ``split`` column.
-        max_rms: largest root mean square difference between thumbnails, 0..1.
+        modality: makes a fingerprint of each record.
+        max_rms: largest root mean square difference between fingerprints, 0..1.
 
     Returns:
         All such pairs, or the first MAX_PAIRS that were met when there are more.
@@ -251,13 +224,15 @@ def near_pairs(images: Images, items: Items, sides: pd.Series, *, max_rms: float
     Raises:
         SettingsError: max_rms is outside 0..1, or the lengths differ.
     """
-    if not 0 <= max_rms <= 1 or not len(images) == len(items) == len(sides):
+    if not 0 <= max_rms <= 1 or not len(records) == len(items) == len(sides):
         raise SettingsError(
-            f"max_rms is {max_rms}, with {len(images)} images, {len(items)} items and "
-            f"{len(sides)} sides; expected max_rms in 0..1 and one item and side per image"
+            f"max_rms is {max_rms}, with {len(records)} records, {len(items)} items and "
+            f"{len(sides)} sides; expected max_rms in 0..1 and one item and side per record"
         )
     found = _Found([], [], [])
-    for a, b, rms in _met(images, judged(items, sides), sides, max_rms):
+    for a, b, rms in _met(
+        partial(_prints, records, modality), judged(items, sides), sides, max_rms
+    ):
         found.a.extend(a.tolist())
         found.b.extend(b.tolist())
         found.rms.extend(rms.tolist())
@@ -283,10 +258,13 @@ class _Found:
 
 
 def _met(
-    images: Images, about: Mapping[str, NDArray[np.int64]], sides: pd.Series, max_rms: float
+    prints: Callable[[NDArray[np.int64]], np.ndarray],
+    about: Mapping[str, NDArray[np.int64]],
+    sides: pd.Series,
+    max_rms: float,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yield rows of items to judge, rows of others and their distances, each pair once."""
-    known = {name: _thumbs(images, rows) for name, rows in about.items() if len(rows)}
+    known = {name: prints(rows) for name, rows in about.items() if len(rows)}
     for name in ("test", "train", "val"):
         rows = np.flatnonzero(sides == name)
         for start in range(0, len(rows), _ROWS):
@@ -295,14 +273,15 @@ def _met(
                 new = block
                 if name in about and name < other:  # met from the other side already
                     new = block[~among(block, about[name])]
-                for i, j, rms in close(known[other], _thumbs(images, new), max_rms):
+                for i, j, rms in close(known[other], prints(new), max_rms):
                     yield about[other][i], new[j], rms
 
 
-def _thumbs(images: Images, rows: NDArray[np.int64]) -> np.ndarray:
-    cut = [rows[start : start + _ROWS] for start in range(0, len(rows), _ROWS)]
-    found = [thumbnails(images[torch.from_numpy(part)].numpy()) for part in cut]
-    return np.concatenate(found) if found else np.empty((0, THUMB * THUMB), np.float32)
+def _prints(records: Records, modality: Modality, rows: NDArray[np.int64]) -> np.ndarray:
+    """Fingerprints (M, D) of M rows."""
+    cut = [rows[start : start + _ROWS] for start in range(0, max(len(rows), 1), _ROWS)]
+    parts = [modality.fingerprint(records[torch.from_numpy(part)].numpy()) for part in cut]
+    return np.concatenate(parts)
 
 
 def close(

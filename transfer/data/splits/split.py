@@ -99,7 +99,7 @@ def _ranks(manifest: Manifest, settings: SplitSettings) -> NDArray[np.int8]:
     """Side of each item by itself, as an index into SIDES."""
     rank = np.empty(len(manifest), np.int8)
     unknown: set[str] = set()
-    for rows, part in parts(manifest.items, "given_split", "group", "pixels"):
+    for rows, part in parts(manifest.items, "given_split", "group", "content"):
         given = part["given_split"]
         unknown |= set(given) - {"", *SIDES}
         if not unknown:
@@ -121,7 +121,7 @@ def _reasons(
     codes = np.zeros(len(rank), np.int8)
     torn = np.flatnonzero(duplicates.among(sets, np.unique(sets[rank < top])))
     if len(torn):
-        linked = chosen(items, torn, "pixels", "sha256", "group", "format")
+        linked = chosen(items, torn, "content", "sha256", "group", "format")
         codes[torn] = _reason_codes(linked, rank[torn], top[torn])
     return _named(codes, REASONS)
 
@@ -131,7 +131,7 @@ def _reason_codes(
 ) -> NDArray[np.int8]:
     reasons = np.full(len(rank), REASONS.index(""), np.int8)
     shared = {name: highest(rank, codes) for name, codes in duplicates.links(items).items()}
-    copy = (shared["pixels"] == top) | (shared["sha256"] == top)
+    copy = (shared["content"] == top) | (shared["sha256"] == top)
     for index in (VAL, TEST):
         out, name = (rank < top) & (top == index), SIDES[index]
         reasons[out] = REASONS.index(f"linked_to_{name}")  # its group has a copy there
@@ -168,8 +168,8 @@ def _capped(
 
 def _drawn(items: Items, seed: int) -> NDArray[np.float64]:
     found = np.empty(len(items))
-    for rows, part in parts(items, "pixels"):
-        found[rows] = [fraction(seed, f"label:{pixels}") for pixels in part["pixels"]]
+    for rows, part in parts(items, "content"):
+        found[rows] = [fraction(seed, f"label:{content}") for content in part["content"]]
     return found
 
 
@@ -177,9 +177,9 @@ def _dealt(
     items: Items, rows: NDArray[np.int64], u: NDArray[np.float64], sets: NDArray[np.int32]
 ) -> pd.DataFrame:
     """Put items in the order in which they are taken, without copies; the index is the row."""
-    found = chosen(items, rows, "id", "label", "pixels", "sha256", "format")
+    found = chosen(items, rows, "id", "label", "content", "sha256", "format")
     found = found.assign(u=u, set=sets, file=duplicates.codes(duplicates.file_hashes(found)))
-    once = found.sort_values(["u", "id"]).drop_duplicates("pixels").drop_duplicates("file")
+    once = found.sort_values(["u", "id"]).drop_duplicates("content").drop_duplicates("file")
     once = once.assign(turn=once.groupby(["label", "set"]).cumcount())
     return once.sort_values(["turn", "u", "id"])
 
@@ -218,7 +218,7 @@ def leave_out(
 
 def _equal_to(items: Items, others: Items, rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
     found = np.zeros(len(items), bool)
-    for column in ("pixels", "sha256"):
+    for column in ("content", "sha256"):
         known = np.unique(duplicates.hashes(others, column)[rows])
         values = duplicates.hashes(items, column)
         found |= duplicates.among(values, known) & (values != duplicates.BLANK)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from transfer.methods.building_blocks.closed_form_heads import Affine, Rows, logistic
-from transfer.models.network import Network, trainable
+from transfer.modalities import lookup
+from transfer.models.network import Network
 from transfer.models.parameter_transfer import Knowledge, transplant, untouched
 from transfer.training.method import Batch, Job, Method, Prepared, Trained, given, stage_rates
 
@@ -81,7 +82,8 @@ class Distill(Method):
     def train(self, job: Job) -> Trained:
         given(job.knowledge)
         soft = self._teach(job)
-        start = next((one for one in job.several if one.body.name in trainable()), None)
+        small = lookup.of(job.recipe.spec).trainable()
+        start = next((one for one in job.several if one.body.name in small), None)
         body = start.body if start else job.own
         prepared = self.prepare(job.network(body), start, job.class_names)
         prepared.helpers["teachers"] = Soft(soft)

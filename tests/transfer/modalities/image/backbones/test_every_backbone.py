@@ -31,7 +31,7 @@ every_setting = pytest.mark.parametrize("settings", SETTINGS, ids=repr)
 
 def body(settings, channels=1, seed=0):
     try:
-        return build(settings, channels=channels, classes=3, seed=seed).backbone.eval()
+        return build(settings, spec=tiny.spec(channels), classes=3, seed=seed).backbone.eval()
     except MissingPackageError as error:
         pytest.skip(str(error))
 

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from transfer.modalities.image.backbones.fused import Part, as_pixels
 
 from tests.transfer import tiny
 from transfer.modalities.backbone import Body
-from transfer.modalities.image.backbones.fused import Part, as_pixels
 from transfer.modalities.normalisation import Normalisation
 from transfer.models.network import build
 from transfer.models.parameter_transfer import Knowledge
@@ -23,8 +23,10 @@ def fused(normals=NORMALS):
 
 
 def test_features_are_those_of_each_part_on_its_own_standardisation_one_after_another():
-    network = build(fused(), channels=1, classes=2, seed=0).eval()
-    alone = [build(body, channels=1, classes=2, seed=7).eval() for body in (tiny.BODY, OTHER)]
+    network = build(fused(), spec=tiny.spec(1), classes=2, seed=0).eval()
+    alone = [
+        build(body, spec=tiny.spec(1), classes=2, seed=7).eval() for body in (tiny.BODY, OTHER)
+    ]
     for i, one in enumerate(alone):
         network.backbone.parts[i].load_state_dict(one.backbone.state_dict())
     pixels = torch.rand(3, 1, 12, 12, generator=torch.Generator().manual_seed(0))
@@ -41,7 +43,7 @@ def test_features_are_those_of_each_part_on_its_own_standardisation_one_after_an
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_its_own_inputs_are_pixels(channels):
-    body = build(Body(name="fused"), channels=channels, classes=2, seed=0).backbone
+    body = build(Body(name="fused"), spec=tiny.spec(channels), classes=2, seed=0).backbone
     given = torch.rand(2, channels, 5, 5)
     assert body.normal == as_pixels(channels)
     assert torch.equal(body.normal.apply(given), given)
@@ -64,6 +66,8 @@ def test_a_part_without_its_standardisation_is_refused():
 
 def test_a_fused_body_may_be_part_of_another():
     part = Part(name="fused", options=fused().options, normal=as_pixels(1)).model_dump(mode="json")
-    network = build(Body(name="fused", options={"parts": [part]}), channels=1, classes=2, seed=0)
+    network = build(
+        Body(name="fused", options={"parts": [part]}), spec=tiny.spec(1), classes=2, seed=0
+    )
     assert network.backbone.out_features == 80
     assert isinstance(tiny.knowledge(body=network.body), Knowledge)
