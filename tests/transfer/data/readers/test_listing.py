@@ -13,7 +13,8 @@ from transfer.data.readers.listing import (
     read,
     unreadable,
 )
-from transfer.modalities.image.spec import ImageLimits, Unreadable
+from transfer.modalities.image.spec import ImageLimits
+from transfer.modalities.interface import Unreadable
 
 
 def reason(path, **limits):
