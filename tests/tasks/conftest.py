@@ -50,6 +50,7 @@ def make_model(tmp_path_factory):
         from transfer.models.predictor import Card, Member, tensor_name
 
         body = Body(name="resnet", options={"width": 4, "pool": True})
+        spec = ImageSpec(size=SIDE, channels=3)
         state = {
             tensor_name(member, 0, key): tensor
             for member in (0, 1)
@@ -62,7 +63,7 @@ def make_model(tmp_path_factory):
         card = Card(
             target="plants",
             class_names=CLASSES,
-            spec=ImageSpec(size=SIDE, channels=3),
+            spec=spec,
             limits=ImageLimits(),
             members=tuple(
                 Member(

@@ -8,14 +8,19 @@ from tests.transfer import tiny
 from transfer.arms import pretrain
 from transfer.core.errors import SettingsError
 from transfer.modalities.image import pretrained
+from transfer.modalities.image.settings import ImageSettings
 from transfer.modalities.image.spec import ImageSpec
 from transfer.models.network import build
-from transfer.models.parameter_transfer import transplant
+from transfer.models.parameter_transfer import knowledge_of, transplant
 from transfer.settings.project import check
 
 NAME = "efficientnet_lite0"
 SIZE = 64
 GREY, COLOUR = (ImageSpec(size=28, channels=channels) for channels in (1, 3))
+
+
+def sized(size):
+    return ImageSettings(pretrained_size=size)
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +31,8 @@ def stored(tmp_path_factory):
     folder = tmp_path_factory.mktemp("packages")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        found = [unpack.fn(NAME, spec, SIZE) for spec in (GREY, GREY, COLOUR)]
-        found.append(unpack.fn(NAME, GREY, 2 * SIZE))
+        found = [unpack.fn(NAME, spec, sized(SIZE)) for spec in (GREY, GREY, COLOUR)]
+        found.append(unpack.fn(NAME, GREY, sized(2 * SIZE)))
     return folder, found
 
 
@@ -38,7 +43,7 @@ def knowledge(stored):
 
 
 def test_every_weight_comes_back_bit_for_bit(knowledge):
-    wanted = pretrained.pretrained(NAME, channels=1, size=SIZE).state
+    wanted = knowledge_of(pretrained.pretrained(NAME, channels=1, size=SIZE)).state
     assert knowledge.state.keys() == wanted.keys()
     for name, tensor in wanted.items():
         assert knowledge.state[name].dtype == tensor.dtype
@@ -46,7 +51,7 @@ def test_every_weight_comes_back_bit_for_bit(knowledge):
 
 
 def test_its_card_says_how_it_is_to_be_used(knowledge):
-    wanted = pretrained.pretrained(NAME, channels=1, size=SIZE)
+    wanted = knowledge_of(pretrained.pretrained(NAME, channels=1, size=SIZE))
     assert knowledge.body == wanted.body and knowledge.body.name == NAME
     assert knowledge.fixed_normal and knowledge.normal == wanted.normal
     assert knowledge.class_names == ()

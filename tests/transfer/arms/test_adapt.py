@@ -201,7 +201,9 @@ def test_a_stored_arm_gives_the_logits_of_its_networks_exactly(three, stored):
     (networks,) = model.networks
     for ours, theirs in zip(three.networks, networks, strict=True):
         with torch.no_grad():
-            found = predictor.committee_logits([theirs], fresh, model.card.members[0].normal)
+            found = predictor.committee_logits(
+                [theirs], fresh, model.card.members[0].normal, model.card.spec
+            )
         assert torch.equal(found, logits(ours, fresh, RECIPE))
     mean = torch.stack([logits(n, fresh, RECIPE) for n in three.networks]).mean(0)
     assert torch.equal(model.member_logits(fresh)[0], mean)

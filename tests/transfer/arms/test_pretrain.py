@@ -32,6 +32,7 @@ def run(out, items=SEEN, keeper=None, **changes):
         items,
         WATCHED,
         body=tiny.BODY,
+        spec=tiny.spec(),
         settings=PretrainSettings(training=training, augment=AugmentPolicy(), **told),
         machine=Machine(),
         out=out,
@@ -50,7 +51,7 @@ def test_the_card_tells_the_accuracy_of_the_weights_that_were_kept(made):
     net = tiny.network()
     net.load_state_dict(checkpoint.load_state(folder))
     scores = logits(net, WATCHED.records, tiny.recipe(SEEN)).double()
-    assert card.normal == normalisation(SEEN)
+    assert card.normal == normalisation(SEEN, tiny.spec())
     found = float((scores.argmax(1) == WATCHED.labels).double().mean())
     assert card.validation_accuracy == pytest.approx(found)
     loss = float(torch.nn.functional.cross_entropy(scores, WATCHED.labels))

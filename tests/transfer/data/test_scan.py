@@ -17,11 +17,11 @@ from PIL import ExifTags, Image
 from tests.transfer import tiny
 from transfer.core.errors import DataRefusedError
 from transfer.data import scan as scanning
-from transfer.data.manifest import COLUMNS, Manifest
+from transfer.data.manifest import Manifest, columns
 from transfer.data.readers.listing import Entry, FolderEntries
-from transfer.data.scan import has_colour
 from transfer.data.storage.tensor_store import on_disk
 from transfer.modalities.image.decode import from_array
+from transfer.modalities.image.settings import ImageSettings
 from transfer.modalities.image.spec import ImageLimits, ImageSpec
 
 SPEC = ImageSpec(size=8, channels=1)
@@ -86,7 +86,7 @@ def out(tmp_path):
 def scan(dataset, out, **change):
     settings = {"name": "toys", "spec": SPEC, "limits": ImageLimits(max_bytes=2**20)}
     manifest = scanning.scan(dataset, out, **settings | change)
-    return replace(manifest, items=manifest.items[list(COLUMNS)])
+    return replace(manifest, items=manifest.items[list(columns("image"))])
 
 
 def refusal(dataset, out):
@@ -105,8 +105,8 @@ def test_a_scan_writes_what_it_returns(dataset, out):
     assert manifest.class_names == ("cat", "dog")
     assert list(manifest.items["id"]) == ["cat/1.png", "cat/2.png", "dog/1.png"]
     assert list(manifest.items["label"]) == [0, 0, 1]
-    assert {k: str(v) for k, v in manifest.items.dtypes.items()} == COLUMNS
-    pd.testing.assert_frame_equal(Manifest.load(out).items[list(COLUMNS)], manifest.items)
+    assert {k: str(v) for k, v in manifest.items.dtypes.items()} == columns("image")
+    pd.testing.assert_frame_equal(Manifest.load(out).items[list(columns("image"))], manifest.items)
     assert json.loads((out / "scan.json").read_text()) == {
         "spec": {"size": 8, "channels": 1, "fit": "crop"},
         "items": 3,
@@ -374,7 +374,13 @@ def test_a_file_of_another_kind_is_refused(tmp_path, out):
 # --- what others ask
 
 
-def test_has_colour_reads_headers_only(dataset, tmp_path):
+def has_colour(dataset):
+    settings = ImageSettings(channels="auto")
+    spec = tiny.MODALITY.specify(settings, [scanning.contents(dataset, tiny.MODALITY)])
+    return spec.channels == 3
+
+
+def test_auto_channels_read_headers_only(dataset, tmp_path):
     (dataset / "cat" / "bad.png").write_bytes(b"-")
     assert not has_colour(dataset)
     (dataset / "dog" / "2.png").write_bytes(png(noise(8, 8, 3))[:60])  # a header and no pixels

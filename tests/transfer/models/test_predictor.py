@@ -127,9 +127,9 @@ def test_an_answer_does_not_depend_on_its_neighbours(model, channels):
 def test_many_items_are_cut_into_chunks(tmp_path):
     net = tiny.network().eval()
     images = torch.from_numpy(tensors(pixels(1, 7)))
-    whole = predictor.committee_logits([net], images, NORMAL[1])
+    whole = predictor.committee_logits([net], images, NORMAL[1], tiny.spec())
     net.backbone.chunk = 3
-    parts = predictor.committee_logits([net], images, NORMAL[1])
+    parts = predictor.committee_logits([net], images, NORMAL[1], tiny.spec())
     torch.testing.assert_close(whole, parts, rtol=1e-4, atol=1e-5)
 
 

@@ -103,7 +103,7 @@ def test_settings_survive_a_round_trip():
         ("target.labels_per_class=null", lambda s: s.target.labels_per_class is None),
         ("target.labels_per_class=", lambda s: s.target.labels_per_class is None),
         ("augment.flip_horizontal=true", lambda s: s.augment.flip_horizontal is True),
-        (" image.channels = 3", lambda s: s.image.channels == 3),
+        (" input.channels = 3", lambda s: s.input.channels == 3),
         ("target.name=a b", lambda s: s.target.name == "a b"),
         ("target.path=data/plants.v2", lambda s: s.target.label == "plants.v2"),
         ("target.path=data/plants.v2.npz", lambda s: s.target.label == "plants.v2"),
@@ -127,9 +127,9 @@ def test_the_last_override_wins():
 
 
 def test_an_override_may_stand_where_the_file_has_no_section(tmp_path):
-    (tmp_path / "few.yaml").write_text("image: {size: 16}\n")
+    (tmp_path / "few.yaml").write_text("input: {size: 16}\n")
     found = project.load(tmp_path / "few.yaml", ["adapt.training.steps=3"])
-    assert (found.image.size, found.adapt.training.steps) == (16, 3)
+    assert (found.input.size, found.adapt.training.steps) == (16, 3)
 
 
 @pytest.mark.parametrize("override", ["adapt.seeds", "=3", " = 3", ""])

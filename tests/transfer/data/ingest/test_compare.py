@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from tests.transfer import tiny
 from transfer.data.ingest import compare as incoming
 from transfer.data.ingest.compare import Findings, Item, compare
-from transfer.data.quality.thresholds import QualitySettings
+from transfer.data.quality.thresholds import of_modality
+
+QualitySettings = of_modality("image")
 
 CLASSES = ("oak", "rose", "tulip")
 PICTURES = "pqrstuv"

@@ -7,10 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transfer.core.errors import DataRefusedError
-from transfer.data.manifest import COLUMNS, Manifest
+from transfer.data.manifest import Manifest, columns
 from transfer.data.quality import checks
 from transfer.data.quality.checks import Scanned
 from transfer.data.splits import split
+
+COLUMNS = columns("image")
 
 PLAIN = {"group": "", "given_split": "", "mode": "L", "format": "PNG"}
 PLAIN |= {"width": 8, "height": 8, "mean": 100.0, "std": 10.0, "label": 0}

@@ -94,8 +94,8 @@ def test_an_archive_needs_images_alone(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nowhere", "does not exist; expected a folder of pictures"),
-        ("b.png", "is none; expected a folder of pictures"),
+        ("nowhere", "does not exist; expected a folder of files"),
+        ("b.png", "is none; expected a folder of files"),
         ("bad.npz", "no readable .npz"),
         ("floats.npz", "images' is float64"),
         ("bad.csv", "lacks the column path"),

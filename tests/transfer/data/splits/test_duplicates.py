@@ -7,9 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.transfer import tiny
 from transfer.core.errors import SettingsError
 from transfer.data.splits import duplicates
-from transfer.data.splits.duplicates import NearPair, linked_sets, thumbnails
+from transfer.data.splits.duplicates import NearPair, linked_sets
+from transfer.modalities.image.tensors import thumbnails
 
 
 def pictures(seed, n, channels=1, height=20, width=28):
@@ -37,7 +39,8 @@ def near_pairs(images, ids, sides, *, max_rms):
     """Search these pictures."""
     items = pd.DataFrame({"id": pd.Series(ids, dtype="str")})
     told = pd.Series(sides, dtype="str")
-    return duplicates.near_pairs(torch.from_numpy(images), items, told, max_rms=max_rms)
+    records = torch.from_numpy(images)
+    return duplicates.near_pairs(records, items, told, modality=tiny.MODALITY, max_rms=max_rms)
 
 
 def brute_pairs(images, ids, sides, max_rms):

@@ -8,7 +8,7 @@ from tests.transfer import tiny
 from tests.transfer.deployment.monitoring.test_reference import model
 from transfer.core.errors import DataRefusedError, NothingToDoError
 from transfer.deployment.monitoring import new_data, reference
-from transfer.modalities.image.spec import Unreadable
+from transfer.modalities.interface import Unreadable
 
 
 def write(folder, names, seed=0):

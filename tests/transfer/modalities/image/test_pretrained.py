@@ -13,7 +13,7 @@ from transfer.modalities.image import pretrained
 from transfer.modalities.image.imagenet import ImageNetBackbone
 from transfer.modalities.image.inverted_residuals import InvertedResiduals
 from transfer.models.network import build
-from transfer.models.parameter_transfer import transplant
+from transfer.models.parameter_transfer import knowledge_of, transplant
 
 PALACE, MONASTERY = 698, 663  # of ImageNet's classes in their usual order
 LITES = ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
@@ -27,7 +27,7 @@ def needs(name):
 
 def classifier(name, size, channels=3):
     """The whole network of ImageNet: a package's features and the same package's classifier."""
-    found = pretrained.pretrained(name, channels, size)
+    found = knowledge_of(pretrained.pretrained(name, channels, size))
     network = build(found.body, spec=tiny.spec(channels), classes=1000, seed=0).eval()
     *_, weight, bias = pretrained.tensors(name).values()
     network.load_state_dict({**found.state, "head.weight": weight, "head.bias": bias})
@@ -78,7 +78,7 @@ def test_lite_networks_are_those_of_the_package_that_made_them(name, size):
 @every_package
 def test_every_tensor_of_the_body_comes_from_the_package(name):
     needs(name)
-    found = pretrained.pretrained(name, channels=1, size=32)
+    found = knowledge_of(pretrained.pretrained(name, channels=1, size=32))
     network = tiny.network(channels=1, body=found.body)
     told = transplant(network, found, tiny.CLASSES)
     assert {t.action for t in told if t.tensor.startswith("backbone.")} == {"copied"}
@@ -123,7 +123,7 @@ def test_a_file_of_the_user_gives_its_tensors_by_name(tmp_path, suffix):
     path = tmp_path / f"mine{suffix}"
     save = torch.save if suffix == ".pt" else save_file
     save({**state, "classifier.weight": torch.zeros(2, 2)}, path)
-    found = pretrained.from_file(path, BODY, 3)
+    found = knowledge_of(pretrained.from_file(path, BODY, 3))
     assert tiny.same(dict(found.state), {f"backbone.{name}": t for name, t in state.items()})
     assert found.source == "mine" and found.fixed_normal
 

@@ -10,7 +10,8 @@ from tests.transfer import tiny
 from transfer.core import plugins
 from transfer.modalities.backbone import Backbone, Body
 from transfer.modalities.image.imagenet import MissingPackageError, Wrapped
-from transfer.models.network import BACKBONES, build, trainable
+from transfer.modalities.image.settings import BACKBONES, trainable
+from transfer.models.network import build
 
 NAMES = plugins.names(BACKBONES)
 every_backbone = pytest.mark.parametrize("name", NAMES)
