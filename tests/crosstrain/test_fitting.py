@@ -9,8 +9,8 @@ from crosstrain.fitting import _tree, merged
     "settings",
     [
         {"adapt": {"seeds": [0], "budget": {"steps": 3}}},
-        {"adapt__seeds": [0], "adapt__budget__steps": 3},
-        {"adapt": {"seeds": [0]}, "adapt__budget": {"steps": 3}},
+        {"adapt__seeds": [0], "adapt__training__steps": 3},
+        {"adapt": {"seeds": [0]}, "adapt__training": {"steps": 3}},
     ],
 )
 def test_sections_are_mappings_or_joined_by_underscores(settings):
