@@ -1,6 +1,7 @@
 """Keep the run in MLflow, and write the reports."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import yaml
@@ -13,7 +14,7 @@ from tasks.runtime.artifacts import ArmRef, Dataset, Divided, Ref, Source
 from tasks.runtime.step import Stopwatch, step
 from tasks.store.content_store import key
 from tasks.tracking import runs
-from tasks.versioning.code_revision import code_revision
+from tasks.versioning.code_revision import code_revision, git_revision
 from transfer.core.atomic_files import write_atomic
 from transfer.data.manifest import Manifest
 from transfer.data.splits import split
@@ -90,6 +91,7 @@ def log_run(
                 "verdict": evaluation.verdict,
                 "settings_digest": settings.digest(),
                 "code_revision": code_revision(),
+                **({"project_revision": commit} if (commit := git_revision(Path())) else {}),
                 **{f"md5.{d.name}": d.md5 for d in (*data.sources, data.target)},
             },
             datasets=uses,

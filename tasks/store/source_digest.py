@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points, requires, version
+from importlib.metadata import EntryPoint, entry_points, requires, version
 from pathlib import Path
 from threading import Lock
 
@@ -52,23 +52,32 @@ def installed_code(module: str) -> dict[str, str]:
         the modules of their own package that `module` and plug-ins use; and the version of
         crosstrain, of each package that it requires and of each that offers plug-ins, by name.
     """
-    groups = [name for name in entry_points().groups if name.startswith("crosstrain.")]
-    plugins = [point for name in groups for point in entry_points(group=name)]
-    used = [module, *(point.value for point in plugins if _is_there(point.value))]
+    lines = [
+        f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}"
+        for name, file in sorted(code_files(module).items())
+    ]
+    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    needed = [line for line in requires("crosstrain") or [] if "extra ==" not in line]
+    names = {match[0] for line in needed if (match := re.match(r"[\w.-]+", line))}
+    names |= {point.dist.name for point in _plugins() if point.dist}
+    return {"digest": digest} | {name: _version(name) for name in ["crosstrain", *sorted(names)]}
+
+
+def code_files(module: str) -> dict[str, Path]:
+    """The files that `installed_code` is about, by module, or by path in `transfer` and `tasks`."""
+    used = [module, *(point.value for point in _plugins() if _is_there(point.value))]
     files = {name: _file(name) for name in set().union(*map(_closure, used))}
     for package in ("transfer", "tasks"):
         root = _file(package).parent
         paths = (p for p in root.rglob("*") if p.is_file() and p.suffix in _SOURCES)
         files |= {f"{package}/{path.relative_to(root).as_posix()}": path for path in paths}
-    lines = [
-        f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}"
-        for name, file in sorted(files.items())
-    ]
-    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
-    needed = [line for line in requires("crosstrain") or [] if "extra ==" not in line]
-    names = {match[0] for line in needed if (match := re.match(r"[\w.-]+", line))}
-    names |= {point.dist.name for point in plugins if point.dist}
-    return {"digest": digest} | {name: _version(name) for name in ["crosstrain", *sorted(names)]}
+    return files
+
+
+def _plugins() -> list[EntryPoint]:
+    """Every plug-in that an installed package offers."""
+    groups = [name for name in entry_points().groups if name.startswith("crosstrain.")]
+    return [point for name in groups for point in entry_points(group=name)]
 
 
 def _is_there(module: str) -> bool:
