@@ -1,4 +1,4 @@
-"""The thresholds of validation: what a dataset must be like to be trained on."""
+"""Thresholds of data validation: the requirements on a dataset before training."""
 
 from pydantic import Field, model_validator
 
@@ -12,7 +12,7 @@ RELATIONS: tuple[Relation, ...] = ("same", "subset", "superset", "overlap", "dis
 
 
 class QualitySettings(Section):
-    """What a dataset must be like to be trained on. A share is a fraction, 0 to 1."""
+    """Requirements that a dataset must meet before training. A share is a fraction, 0 to 1."""
 
     max_reject_share: float = Field(0.05, ge=0, le=1)
     """Largest share of a dataset's files that may be unusable."""
@@ -23,7 +23,7 @@ class QualitySettings(Section):
     min_items_per_class: int = Field(5, ge=1)
     """Fewest usable items in a class."""
     max_imbalance: float = Field(50, ge=1)
-    """How many times as many items as any other class the largest one may have."""
+    """Largest allowed ratio of the items of the largest class to the items of any other class."""
     min_side: int = Field(4, ge=1)
     """Shortest width or height of a picture, pixels."""
     max_side: int = Field(10_000, ge=1)
@@ -46,12 +46,12 @@ class QualitySettings(Section):
     """Pictures whose 16 x 16 thumbnails differ by at most this root mean square, of a grey scale
     from 0 to 1, are near-duplicates."""
     warn_near_duplicate_share: float = Field(0.01, ge=0, le=1)
-    """Share of the target's val and test items with a near-duplicate in another split that is
-    worth a warning."""
+    """A larger share of the target's val and test items with a near-duplicate in another split is a
+    warning."""
     max_near_duplicate_share: float = Field(0.2, ge=0, le=1)
-    """Largest such share."""
+    """A larger share of such items is an error."""
     relations: tuple[Relation, ...] = RELATIONS
-    """What the source's classes may be to the target's."""
+    """Accepted relations of the source's classes to the target's."""
 
     @model_validator(mode="after")
     def _keep_order(self) -> "QualitySettings":
