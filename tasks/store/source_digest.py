@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import requires, version
+from importlib.metadata import entry_points, requires, version
 from pathlib import Path
 from threading import Lock
 
@@ -43,10 +43,13 @@ def installed_code(module: str) -> dict[str, str]:
 
     Returns:
         Under ``digest`` the SHA-256 of every file of the packages `transfer` and `tasks` and of
-        the modules of its own package that `module` uses; and the version of crosstrain and of
-        each package that it requires, by name.
+        the modules of their own package that `module` and plug-ins use; and the version of
+        crosstrain, of each package that it requires and of each that offers plug-ins, by name.
     """
-    files = {name: _file(name) for name in _closure(module)}
+    groups = [name for name in entry_points().groups if name.startswith("crosstrain.")]
+    plugins = [point for name in groups for point in entry_points(group=name)]
+    used = [module, *(point.value for point in plugins if _is_there(point.value))]
+    files = {name: _file(name) for name in set().union(*map(_closure, used))}
     for package in ("transfer", "tasks"):
         root = _file(package).parent
         paths = (p for p in root.rglob("*") if p.is_file() and p.suffix in _SOURCES)
@@ -57,8 +60,16 @@ def installed_code(module: str) -> dict[str, str]:
     ]
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
     needed = [line for line in requires("crosstrain") or [] if "extra ==" not in line]
-    names = [match[0] for line in needed if (match := re.match(r"[\w.-]+", line))]
+    names = {match[0] for line in needed if (match := re.match(r"[\w.-]+", line))}
+    names |= {point.dist.name for point in plugins if point.dist}
     return {"digest": digest} | {name: _version(name) for name in ["crosstrain", *sorted(names)]}
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return _find_file(module) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _file(module: str) -> Path:

@@ -29,7 +29,7 @@ LARGE, SMALL = slice(0, 900), slice(900, 1300)
 @pytest.fixture(scope="session")
 def digits() -> list[tuple[str, bytes]]:
     """Path and content of each image file of the demo's digits."""
-    return list(demo_data.pictures("digits"))
+    return list(demo_data.image_files("digits"))
 
 
 @pytest.fixture(scope="session")

@@ -61,8 +61,7 @@ class AdaptSettings(Section):
     tune_packages: bool = False
     """Also train the backbones in `pretrained`, which are large: slow without a GPU."""
     unlabelled_methods: tuple[str, ...] = ("adabn", "mmd", "entropy", "shot", "fixmatch")
-    """Methods to run instead of `methods` if the target has no label; `source_only` is always run.
-    """
+    """Used instead of `methods` if the target has no label; `source_only` is always run."""
     validator: str = "agreement"
     """How the model is chosen if the target has no label: the name of a validator."""
     folds: int | None = Field(None, ge=0, le=20)

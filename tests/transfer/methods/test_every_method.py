@@ -19,6 +19,7 @@ from transfer.methods.lookup import known
 from transfer.modalities.image.augment import AugmentPolicy
 from transfer.models.network import Network
 from transfer.settings.project import Settings
+from transfer.settings.reference import rows
 from transfer.training import frozen, loop
 from transfer.training.batches import logits
 from transfer.training.method import FineTuning, Method, Prepared
@@ -97,11 +98,23 @@ def test_it_is_a_frozen_group_of_described_settings(name):
 
 
 @every_method
-def test_it_is_in_the_settings_and_in_params_yaml(name):
+def test_it_is_in_the_settings_and_in_their_reference(name):
     assert isinstance(getattr(Settings().methods, name), METHODS[name])
-    told = yaml.safe_load((ROOT / "params.yaml").read_text())["methods"]
-    assert set(told) == set(METHODS)
-    assert told[name] == METHODS[name]().model_dump(mode="json")
+    assert set(Settings().methods.model_dump()) == set(METHODS)
+    listed = {row.name: row.default for row in rows(f"methods.{name}")} if flat(name) else {}
+    assert {key: yaml.safe_load(value) for key, value in listed.items()} == flat(name)
+
+
+def flat(name):
+    """Default of each setting of a method by its dotted name."""
+    leaves, waiting = {}, {f"methods.{name}": METHODS[name]().model_dump(mode="json")}
+    while waiting:
+        key, value = waiting.popitem()
+        if isinstance(value, dict):
+            waiting |= {f"{key}.{inner}": part for inner, part in value.items()}
+        else:
+            leaves[key] = value
+    return leaves
 
 
 @prepares
