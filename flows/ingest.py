@@ -6,18 +6,18 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from flows.runtime.events import announce
+from flows.runtime.form import FormSettings
 from flows.runtime.hooks import HOOKS
 from tasks.data import ingest as steps
 from tasks.reports.ingest_summary import markdown
 from tasks.runtime.step import log
 from transfer.core.errors import CrosstrainError
 from transfer.data.ingest.changes import Changes
-from transfer.settings.project import Settings
 
 
 @flow(name="ingest", flow_run_name="{incoming.name} into {dataset}", **HOOKS)
 def ingest(
-    settings: Settings,
+    settings: FormSettings,
     incoming: Path,
     dataset: str,
     relabel: bool = False,
@@ -32,7 +32,7 @@ def ingest(
     split. Unusable files are copied to quarantine/, with reasons.
 
     Args:
-        settings: everything in params.yaml; `image.limits`, `validate` and `ingest` count here.
+        settings: the settings; `image.limits`, `validate` and `ingest` count here.
         incoming: a folder, an archive or an .npz file.
         dataset: name of a dataset in data/; a new one is created.
         relabel: if a known item comes with another label, use the label of the delivery.

@@ -17,9 +17,7 @@ DEFAULTS = MonitorSettings()
 
 
 @flow(name="monitor", flow_run_name="{target}: {folder}", **HOOKS)
-def monitor(
-    folder: Path, target: str = "digits", settings: MonitorSettings = DEFAULTS
-) -> Monitored:
+def monitor(folder: Path, target: str, settings: MonitorSettings = DEFAULTS) -> Monitored:
     """Compare new data with the reference of the target's champion, and report drift.
 
     Args:

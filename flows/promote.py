@@ -6,11 +6,11 @@ from prefect import flow
 from pydantic import Field
 
 from flows.decide import decide
+from flows.runtime.form import FormSettings
 from flows.runtime.hooks import HOOKS
 from tasks.registry import versions
 from tasks.registry.audit_record import evaluated_version
 from tasks.registry.promote import Outcome
-from transfer.settings.project import Settings
 
 
 @flow(
@@ -21,7 +21,7 @@ from transfer.settings.project import Settings
 def promote(
     target: str,
     version: Annotated[int, Field(ge=1)],
-    settings: Settings,
+    settings: FormSettings,
     forced_reason: str = "",
 ) -> Outcome:
     """Judge a registered version against the current champion; promote it if it passes every rule.

@@ -1,12 +1,15 @@
-"""Write what is generated from the code: docs/settings.md, the table of methods in docs/methods.md,
-prefect.yaml of a new project, and the files that this clone, a project too, shares with new ones.
+"""Write what is generated from the code: docs/settings.md, the tables of docs/methods.md and the
+number of methods in README.md, prefect.yaml of a new project, and the files that this clone, a
+project too, shares with new ones.
 
-    python tools/generate.py
+    make generate
 
 Tests hold the files to the code.
 """
 
 import inspect
+import re
+from importlib import import_module
 from itertools import groupby
 from pathlib import Path
 
@@ -20,7 +23,11 @@ from transfer.training.method import Method
 
 ROOT = Path(__file__).parents[1]
 PARAMS, PREFECT = ROOT / "params.yaml", ROOT / "prefect.yaml"
-TABLE, REFERENCE = ROOT / "docs" / "methods.md", ROOT / "docs" / "settings.md"
+README, TABLE, REFERENCE = (
+    ROOT / "README.md",
+    ROOT / "docs" / "methods.md",
+    ROOT / "docs" / "settings.md",
+)
 SHARED = (".dvc/.gitignore", ".dvc/config", ".dvc/plots.html", ".dvc/plots/curves.json")
 SHARED += ("dvc.yaml", "mlruns/README.md")
 """Files that are the same in this clone and in a new project."""
@@ -32,8 +39,9 @@ NAME=VALUE` sets one for a run, and `crosstrain settings PREFIX` prints this pag
 settings are written where is told in [projects.md](projects.md).
 
 A name with `[]` belongs to each entry of a list, one with `[rule=x]` to the entries of that kind.
-Values are YAML. Shares are from 0 to 1. This page is made by `python tools/generate.py`.
+Values are YAML. Shares are from 0 to 1. This page is made by `make generate`.
 """
+COUNT = re.compile(r"There are \d+ \[methods\]")
 START, END = "<!-- table of methods -->", "<!-- end of the table of methods -->"
 
 
@@ -56,12 +64,31 @@ def _line(row: Row) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in [*cells, row.description]) + " |"
 
 
+def own_methods() -> dict[str, type[Method]]:
+    """Methods of this project, by name; not those of other installed packages."""
+    return {n: kind for n, kind in known().items() if kind.__module__.startswith("transfer.")}
+
+
 def table() -> str:
-    """Markdown table of every method: what it does, what it reads, where it is from."""
-    lines = ["| method | what it does | reads | paper |", "|---|---|---|---|"]
-    for name, kind in known().items():
-        lines.append(f"| `{name}` | {_purpose(kind)} | {_reads(kind)} | {_paper(kind)} |")
-    return "\n".join(lines)
+    """Markdown tables of every method, one a family: what it does, what it reads, its paper."""
+    families: dict[str, list[str]] = {}
+    for name, kind in own_methods().items():
+        row = f"| `{name}` | {_purpose(kind)} | {_reads(kind)} | {_paper(kind)} |"
+        families.setdefault(kind.__module__.rpartition(".")[0], []).append(row)
+    return "\n\n".join(_family(name, families[name]) for name in sorted(families))
+
+
+def _family(package: str, rows: list[str]) -> str:
+    """The table of one folder of transfer/methods/, under the first paragraph of its docstring."""
+    told = (import_module(package).__doc__ or "").split("\n\n")[0]
+    title = package.rpartition(".")[2].replace("_", " ").capitalize()
+    head = ["| method | what it does | reads | paper |", "|---|---|---|---|"]
+    return "\n".join([f"## {title}", "", " ".join(told.split()), "", *head, *rows])
+
+
+def counted(readme: str) -> str:
+    """README.md with the number of methods that there are."""
+    return COUNT.sub(f"There are {len(own_methods())} [methods]", readme)
 
 
 def _purpose(kind: type[Method]) -> str:
@@ -89,6 +116,7 @@ def main() -> None:
         (ROOT / name).write_bytes(contents[Path(name)])
     PREFECT.write_text(prefect_yaml.text(project.load(PARAMS)))
     REFERENCE.write_text(reference())
+    README.write_text(counted(README.read_text()))
     before, rest = TABLE.read_text().split(START)
     TABLE.write_text(f"{before}{START}\n{table()}\n{END}{rest.split(END)[1]}")
 

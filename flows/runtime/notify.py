@@ -55,7 +55,9 @@ def notify_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -
     parameters = flow_run.parameters
     subject = str(parameters.get("target") or parameters.get("dataset") or "")
     if not subject and isinstance(parameters.get("settings"), dict):
-        subject = Path(parameters["settings"].get("target", {}).get("path", "")).stem
+        # the target of a form is a path; that of complete settings is a section with a path
+        named = parameters["settings"].get("target", "")
+        subject = Path(named.get("path", "") if isinstance(named, dict) else named).stem
     emit_and_notify(
         "failed",
         subject or flow.name,

@@ -23,7 +23,7 @@ from tasks.store import content_store
 from tasks.versioning import data_dvc as records
 from tasks.versioning import dataset_versions, git, ingest_journal
 from tasks.versioning.dvc_md5 import of_bytes, of_files
-from transfer.core.atomic_files import fsync, settle, write_atomic
+from transfer.core.atomic_files import fsync, move_without_overwriting, write_atomic
 from transfer.core.errors import CrosstrainError, DataRefusedError, SettingsError
 from transfer.data import scan
 from transfer.data.ingest import archive, compare
@@ -368,9 +368,9 @@ def carry_out() -> None:
     work, dataset = ingest_journal.work(paths.DATA), paths.DATA / journal["name"]
     try:
         for source, new in journal["arrivals"]:
-            settle(work / journal["from"] / source, dataset / new)
+            move_without_overwriting(work / journal["from"] / source, dataset / new)
         for old_name, new in journal["moves"]:
-            settle(dataset / old_name, dataset / new)
+            move_without_overwriting(dataset / old_name, dataset / new)
         for name in journal["removals"]:
             (dataset / name).unlink(missing_ok=True)
         for name in journal["rewrites"]:

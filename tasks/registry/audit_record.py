@@ -16,7 +16,7 @@ from tasks.versioning.dvc_md5 import fingerprint
 from transfer.core.errors import CrosstrainError, DataRefusedError, NothingToDoError
 from transfer.deployment.gate import rules as gate
 from transfer.deployment.gate.rules import Rule
-from transfer.evaluation.stored_evaluation import Case
+from transfer.evaluation.stored_evaluation import StoredEvaluation
 from transfer.evaluation.tables import EvaluateSettings
 
 Status = Literal["holds", "broken", "not checked"]
@@ -111,7 +111,7 @@ def _evidence(name: str, version: int, record: Mapping[str, Any]) -> Iterator[Ch
     run, recorded_evidence = versions.run_of(name, version), record["evidence"]
     megabytes, digest = judge.measure(name, version)
     yield _compare_digests("model", digest, recorded_evidence["model"])
-    evaluated = Case.load(run_files.folder_of(run, "evaluation"))
+    evaluated = StoredEvaluation.load(run_files.folder_of(run, "evaluation"))
     yield _compare_digests("evaluation", evaluated.digest, recorded_evidence["evaluation"])
     champion, champion_predictions = record["champion_before"], None
     if recorded_evidence["champion"] is not None:
@@ -142,7 +142,7 @@ def _evidence(name: str, version: int, record: Mapping[str, Any]) -> Iterator[Ch
     rules = TypeAdapter(tuple[Rule, ...]).validate_python(record["judged_by"]["rules"])
     for recorded, outcome in zip(record["rules"], gate.judge(rules, facts), strict=True):
         equal = recorded == outcome.model_dump()
-        detail = f"{'passed' if outcome.held else 'failed'}: {outcome.found}"
+        detail = f"{'passed' if outcome.passed else 'failed'}: {outcome.found}"
         before = "" if equal else f"; the record has: {recorded['found']}"
         yield Check(f"rule {outcome.rule}", "holds" if equal else "broken", detail + before)
 

@@ -21,7 +21,7 @@ from transfer.deployment.gate import rules as gate
 from transfer.deployment.gate.evidence import ChampionState, Evidence
 from transfer.deployment.gate.rules import PromoteSettings
 from transfer.evaluation.report_schema import RuleOutcome
-from transfer.evaluation.stored_evaluation import Case
+from transfer.evaluation.stored_evaluation import StoredEvaluation
 from transfer.evaluation.tables import EvaluateSettings
 from transfer.models import predictor
 
@@ -87,7 +87,7 @@ def judge(
     if champion == version:
         reason = f"unchanged: this model is already the champion, version {version}"
         return Judgement(name, version, champion, True, [reason])
-    stored = Case.load(evaluated)
+    stored = StoredEvaluation.load(evaluated)
     state, predictions = champion_predictions(name, champion, stored, target)
     load_back = check_loading(name, version, stored, target)
     megabytes, digest = measure(name, version)
@@ -123,7 +123,7 @@ def judge(
 
 def _evidence_record(
     model: str,
-    stored: Case,
+    stored: StoredEvaluation,
     champion: NDArray[np.float32] | None,
     load_back: LoadBack,
     megabytes: float,
@@ -141,7 +141,7 @@ def _evidence_record(
 
 
 def evidence(
-    stored: Case,
+    stored: StoredEvaluation,
     evaluation: EvaluateSettings,
     state: ChampionState,
     champion: NDArray[np.float32] | None,
@@ -156,8 +156,8 @@ def evidence(
         baseline=stored.evaluation.scratch.method,
         champion=champion,
         champion_state=state,
-        loaded_back=load_back.loaded_back,
-        served=load_back.fault,
+        load_back_difference=load_back.loaded_back,
+        serving_error=load_back.fault,
         milliseconds=load_back.milliseconds,
         megabytes=megabytes,
         class_names=stored.class_names,
@@ -169,7 +169,7 @@ def evidence(
 
 
 def champion_predictions(
-    name: str, champion: int | None, stored: Case, target: Dataset
+    name: str, champion: int | None, stored: StoredEvaluation, target: Dataset
 ) -> tuple[ChampionState, NDArray[np.float32] | None]:
     """State of the champion, and its probabilities (N, K) of the same items if it loads."""
     if champion is None:
@@ -182,7 +182,7 @@ def champion_predictions(
         return "unloadable", None
 
 
-def check_loading(name: str, version: int, stored: Case, target: Dataset) -> LoadBack:
+def check_loading(name: str, version: int, stored: StoredEvaluation, target: Dataset) -> LoadBack:
     """Let a version predict raw items in a separate process; a blank item if they are missing."""
     items, expected = raw_items(stored, target), stored.mixed[:PARITY_ITEMS]
     if items is None:
@@ -203,7 +203,7 @@ def check_loading(name: str, version: int, stored: Case, target: Dataset) -> Loa
 
 
 def raw_items(
-    stored: Case, target: Dataset
+    stored: StoredEvaluation, target: Dataset
 ) -> tuple[list[Path] | None, NDArray[np.uint8] | None] | None:
     """The first test items as files or as arrays; None if they are missing."""
     ids = stored.ids[:PARITY_ITEMS]

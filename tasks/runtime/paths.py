@@ -38,5 +38,6 @@ def enter_project() -> Path:
             os.chdir(folder)
             return folder
     raise SettingsError(
-        f"neither {start} nor a folder above it holds {PARAMS}; run inside a crosstrain project"
+        f"neither {start} nor a folder above it holds {PARAMS}; run inside a crosstrain project, "
+        "or make one with `crosstrain init DIR`"
     )

@@ -1,8 +1,9 @@
 """Registers a model folder as a version of a registered model.
 
 A version holds the model folder, the pyfunc file `serve_model` and an archive of the library's
-source, so that it loads on a machine without this project. It contains no pickle. The source is a
-single archive because a shared store needs one request for each file.
+source and of the plug-ins that the model is built from, so that it loads on a machine without this
+project. It contains no pickle. The source is a single archive because a shared store needs one
+request for each file.
 """
 
 import filecmp
@@ -92,14 +93,18 @@ def _log_model(
 def _save_pyfunc(scratch: Path, model_folder: Path, meta: Any) -> None:
     from mlflow import pyfunc
 
+    from tasks.tracking import plugin_code
+
+    points = plugin_code.needed(model_folder)
+    required = [f"{name}=={installed(name).split('+')[0]}" for name in REQUIREMENTS]
     shutil.copytree(model_folder, scratch / "model")
-    _pack_library(scratch / "library.zip")
+    _pack_library(scratch / "library.zip", plugin_code.files(points))
     target = scratch / "pyfunc"
     pyfunc.save_model(
         target,
         python_model=str(HERE / "serve_model.py"),
         artifacts={name: str(scratch / name) for name in ("model", "library.zip")},
-        pip_requirements=[f"{name}=={installed(name).split('+')[0]}" for name in REQUIREMENTS],
+        pip_requirements=required + plugin_code.requirements(points, REQUIREMENTS),
         mlflow_model=meta,
     )
     flavor = meta.flavors["python_function"]  # remove the paths of this machine
@@ -109,13 +114,18 @@ def _save_pyfunc(scratch: Path, model_folder: Path, meta: Any) -> None:
     meta.save(target / "MLmodel")
 
 
-def _pack_library(file: Path) -> None:
-    """Pack the library's source as an importable archive; the same source gives the same bytes."""
+def _pack_library(file: Path, beside: Mapping[str, bytes]) -> None:
+    """Pack the library's source as an importable archive, with further files by their path in it;
+    the same source gives the same bytes."""
+    own = {
+        path.relative_to(LIBRARY.parent).as_posix(): path.read_bytes()
+        for path in LIBRARY.rglob("*.py")
+    }
     with ZipFile(file, "w") as packed:
-        for path in sorted(LIBRARY.rglob("*.py")):
-            entry = ZipInfo(path.relative_to(LIBRARY.parent).as_posix())
+        for name, content in sorted({**beside, **own}.items()):
+            entry = ZipInfo(name)
             entry.compress_type = ZIP_DEFLATED
-            packed.writestr(entry, path.read_bytes())
+            packed.writestr(entry, content)
 
 
 def _create_version(

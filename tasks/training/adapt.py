@@ -26,6 +26,7 @@ from transfer.data.manifest import Manifest
 from transfer.methods import lookup
 from transfer.modalities.image.spec import ImageSpec
 from transfer.models.checkpoint import Keeper, load_card
+from transfer.models.network import backbone_modules
 from transfer.models.predictor import Card
 from transfer.settings.project import Settings
 from transfer.training.feature_cache import Features
@@ -141,12 +142,11 @@ def _told(name: str, method: Method, settings: Settings) -> dict[str, Any]:
 
 
 def _code(plan: Plan, settings: Settings, sources: Sequence[Source]) -> list[str]:
-    own = f"transfer.modalities.image.backbones.{settings.backbone.name}"
     return [
         "transfer.arms.adapt",
         "tasks.training.source_items",
         lookup.module_name(plan.method),
-        *sorted({own, *bodies(sources)}),
+        *sorted({*backbone_modules(settings.backbone.body), *bodies(sources)}),
     ]
 
 

@@ -10,6 +10,7 @@ from tasks.training import machine as machines
 from tasks.training import torchrun
 from tasks.training.cancellation import Stop, Stoppable, TimeUpError, check_time
 from tasks.training.pretrain_job import Pretraining
+from transfer.models.network import backbone_modules
 from transfer.settings.project import Settings
 from transfer.training.recipe import Machine
 
@@ -55,7 +56,7 @@ def pretrain(
     code = [
         "tasks.training.pretrain_job",
         "transfer.arms.pretrain",
-        f"transfer.modalities.image.backbones.{settings.backbone.name}",
+        *backbone_modules(settings.backbone.body),
     ]
 
     def compute(out: Path) -> None:

@@ -16,6 +16,9 @@ from filelock import FileLock
 
 from transfer.core.errors import CrosstrainError
 
+PARAMS = Path(__file__).with_name("demo_params.yaml")
+"""The settings of the demo."""
+
 
 def write(root: Path) -> tuple[str, ...]:
     """Write the demo datasets that are missing: ``root/<dataset>/<digit>/<row>.png``.

@@ -84,7 +84,7 @@ def _check(folder: Path, files: Mapping[Path, bytes]) -> None:
     if conflicts := sorted(str(name) for name in {*blocked, *different}):
         raise SettingsError(
             f"{folder} has files that a new project would overwrite: {', '.join(conflicts)}; move "
-            f"them away, or name a new folder, such as {folder / 'crosstrain'}. Nothing was changed"
+            f"them away, or name a new folder, such as {folder / 'model'}. Nothing was changed"
         )
 
 

@@ -15,7 +15,9 @@ from typing import Any
 import psutil
 import yaml
 
+from tasks.versioning import demo_data
 from transfer.evaluation.report_schema import Result
+from transfer.settings.project import load
 
 ROOT = Path(__file__).parents[2]
 GUARD = Path(__file__).with_name("guard")
@@ -47,12 +49,15 @@ class Project:
 
     folder: Path
     environment: dict[str, str]
+    program: Path = CROSSTRAIN
+    inside: Path = Path()
+    """Folder in the project in which commands are typed, relative to it."""
 
     def run(self, *words: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
         """Run a command to its end, without an attempt on the network or a traceback."""
         done = subprocess.run(
-            [CROSSTRAIN, *words],
-            cwd=self.folder,
+            [self.program, *words],
+            cwd=self.folder / self.inside,
             env=self.environment,
             capture_output=True,
             text=True,
@@ -68,7 +73,7 @@ class Project:
         """Start a command as a terminal does, in a process group of its own; see `log`."""
         with (self.folder / "terminal.txt").open("w") as file:
             return subprocess.Popen(
-                [CROSSTRAIN, *words],
+                [self.program, *words],
                 cwd=self.folder,
                 env=self.environment,
                 stdout=file,
@@ -132,9 +137,9 @@ class Stopped:
 
 
 def make(folder: Path, api: str | None, changes: dict[str, Any]) -> Project:
-    """Write a project without data: the repository's settings, shrunk, then changed."""
+    """Write a project without data: the demo's settings, shrunk, then changed."""
     folder.mkdir(parents=True)
-    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    settings = load(demo_data.PARAMS).model_dump(mode="json", by_alias=True)
     for key, value in (TINY | changes).items():
         *sections, field = key.split(".")
         tree = settings

@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.conftest import copy
 from tests.e2e.project import Project
-from transfer.evaluation.stored_evaluation import Case
+from transfer.evaluation.stored_evaluation import StoredEvaluation
 from transfer.evaluation.tables import EvaluateSettings
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ def checks(project: Project, code: int = 0) -> dict[str, tuple[str, str]]:
 
 def test_the_gain_is_computed_anew_to_the_last_digit(blessed: Project) -> None:
     (folder,) = {file.parent for file in blessed.folder.glob("build/evaluate/*/evaluation.json")}
-    case, settings = Case.load(folder), blessed.folder / "params.yaml"
+    case, settings = StoredEvaluation.load(folder), blessed.folder / "params.yaml"
     evaluate = EvaluateSettings(replicates=200)
     assert "replicates: 200" in settings.read_text()
     assert case.gain(evaluate) == case.evaluation.gain

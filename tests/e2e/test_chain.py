@@ -196,7 +196,7 @@ def test_data_revisions_are_in_run_version_and_blessing(
     blessing = json.loads(version.tags["blessing"])
     assert blessing["data"] == md5
     assert blessing["verdict"] == told["verdict"]
-    assert [rule["held"] for rule in blessing["rules"]] == [True] * len(told["rules"])
+    assert [rule["passed"] for rule in blessing["rules"]] == [True] * len(told["rules"])
 
 
 def test_run_has_a_finished_child_for_each_arm(store: Any, told: dict[str, Any]) -> None:

@@ -26,6 +26,8 @@ def settings(**changes):
     """Settings of a run that takes a second; ``changes`` by section, such as ``adapt``."""
     training = {"steps": 8, "batch_size": 8}
     told = {
+        "source": {"path": "data/mnist"},
+        "target": {"path": "data/digits"},
         "image": {"size": tiny.SIDE},
         "backbone": {"width": 4},
         "split": {"test": 0.3},

@@ -61,7 +61,7 @@ class AdaptSettings(Section):
     tune_packages: bool = False
     """Also train the backbones in `pretrained`, which are large: slow without a GPU."""
     unlabelled_methods: tuple[str, ...] = ("adabn", "mmd", "entropy", "shot", "fixmatch")
-    """Methods to run instead of `methods` if the target has no label; `source_only` is always run."""
+    """Used instead of `methods` if the target has no label; `source_only` is always run."""
     validator: str = "agreement"
     """How the model is chosen if the target has no label: the name of a validator."""
     folds: int | None = Field(None, ge=0, le=20)
@@ -206,7 +206,7 @@ def _seen(network: Network, recipe: Recipe, target: Target) -> Arrays | None:
     if len(target.labelled) or not (target.pool and target.source and target.source_held):
         return None
     network.to(recipe.machine.device)
-    found = label_free.observe(
+    found = label_free.collect_outputs(
         network, recipe, target.pool, target.source, target.source_held, target.class_names
     )
     network.cpu()

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import yaml
 from pydantic import Field, ValidationError, create_model, field_validator, model_validator
@@ -28,6 +28,7 @@ from transfer.modalities.image.augment import AugmentPolicy
 from transfer.modalities.image.pretrained import PACKAGES
 from transfer.modalities.image.spec import ImageLimits
 from transfer.models.network import BackboneSettings
+from transfer.settings.dataset_name import TARGET_PATH, dataset_name
 from transfer.settings.service import NotifySettings, ServeSettings
 
 OPERATION = ("promote", "ingest", "monitor", "export", "serve", "notify")
@@ -42,7 +43,7 @@ MethodSettings: Any = create_model(
 
 
 class DatasetSettings(Section):
-    """Where a dataset is: a folder with one folder per class, a CSV or Parquet manifest, an .npz."""
+    """Where a dataset is: a folder of class folders, a CSV or Parquet manifest, or an .npz file."""
 
     path: Path
     """Relative to the project's folder, or absolute."""
@@ -52,8 +53,7 @@ class DatasetSettings(Section):
     @property
     def label(self) -> str:
         """The dataset's name."""
-        is_file = self.path.suffix.lower() in (".csv", ".parquet", ".npz")
-        return self.name or (self.path.stem if is_file else self.path.name)
+        return dataset_name(self.path, self.name)
 
     @model_validator(mode="after")
     def _can_be_registered(self) -> Self:
@@ -84,7 +84,7 @@ class KnowledgeSettings(SourceSettings):
 class TargetSettings(DatasetSettings):
     """The small dataset that the model is for."""
 
-    path: Path = Path("data/target")
+    path: Path = TARGET_PATH
     """Relative to the project's folder, or absolute."""
     labels_per_class: int | None = Field(None, ge=0)
     """Labelled items per class to train on; the rest of the training split is the unlabelled
@@ -268,9 +268,9 @@ def _override(tree: dict[str, Any], override: str) -> None:
     if not equals or not key.strip():
         raise SettingsError(f"--set {override!r}: expected section.field=value")
     *sections, field = key.strip().split(".")
-    for section in sections:
+    for depth, section in enumerate(sections, start=1):
         tree = tree.setdefault(section, {})
-        if not isinstance(tree, dict):
+        if not isinstance(tree, dict) or _is_value(sections[:depth]):
             raise SettingsError(f"--set {override!r}: {section!r} is a value, not a section")
     try:
         tree[field] = yaml.safe_load(text)
@@ -292,10 +292,26 @@ def _explain(fault: Any) -> str:
 
 
 def _fields(sections: list[str]) -> list[str]:
-    model: Any = Settings
-    for section in sections:
-        found = next((f for n, f in model.model_fields.items() if section in (n, f.alias)), None)
-        if found is None or not isinstance(found.annotation, type):
-            return []
-        model = found.annotation
+    """Names of the settings in a section; none where there is no such section."""
+    model = _kind(sections)
+    if not isinstance(model, type) or not issubclass(model, Section):
+        return []
     return [f.alias or n for n, f in model.model_fields.items()]
+
+
+def _is_value(names: list[str]) -> bool:
+    """Whether this is the name of a setting, not of a section, which an unknown one may be."""
+    kind = _kind(names)
+    kinds = get_args(kind) or (kind,)  # a section may be one of several
+    return kind is not None and not any(
+        isinstance(k, type) and issubclass(k, Section) for k in kinds
+    )
+
+
+def _kind(names: list[str]) -> Any:
+    """The type of a setting or of a section; None where there is none of that name."""
+    kind: Any = Settings
+    for name in names:
+        fields = getattr(kind, "model_fields", {})
+        kind = next((f.annotation for n, f in fields.items() if name in (n, f.alias)), None)
+    return kind

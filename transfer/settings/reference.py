@@ -87,7 +87,7 @@ def _section(path: str, model: type[BaseModel], values: BaseModel | None) -> Ite
 
 
 def _entries(key: str, annotation: Any) -> Iterator[Row]:
-    """Settings of the entries of a list of sections; those of each kind, where there are several."""
+    """Settings of the entries of a list of sections, for each kind of entry."""
     if get_origin(annotation) is not tuple:
         return
     entry = get_args(annotation)[0]

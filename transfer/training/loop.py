@@ -23,6 +23,7 @@ from transfer.training.batches import (
     source_batch,
     training_batch,
 )
+from transfer.training.frozen import Frozen
 from transfer.training.history import History
 from transfer.training.method import Batch, Method, Prepared
 from transfer.training.optimiser import Average, optimiser
@@ -114,7 +115,9 @@ def fit(
 
     Raises:
         TypeError: ``items`` are not training items.
-        CrosstrainError: training diverged: a loss is not finite.
+        ValueError: what the method declares frozen contradicts what it trains; see `Frozen`.
+        CrosstrainError: training diverged: a loss is not finite; or the method changed what it
+            declares frozen.
     """
     check_trainable(items)
     loop = _Loop(method, prepared, items, recipe, seed, beside, features)
@@ -168,6 +171,7 @@ class _Loop:
         self.network = prepared.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         prepared.helpers.to(device)
         prepared.reference = {name: t.to(device) for name, t in prepared.reference.items()}
+        self.frozen = Frozen(prepared, type(method).__name__)
         decay = recipe.training.weight_decay if prepared.decays else 0.0
         self.optimiser = optimiser(prepared, decay)
         self.average = Average(recipe.training.average)
@@ -230,8 +234,7 @@ class _Loop:
     def _learn(self) -> None:
         """Switch to training what is trained; a walk over all modules, so not at every step."""
         self.network.train()
-        if self.prepared.views:
-            self.network.backbone.eval()
+        self.prepared.hold()
 
     def advance(self, rows: _Rows) -> None:
         """Make one step of the optimiser."""
@@ -297,9 +300,7 @@ class _Loop:
     def _learned(self) -> dict[str, Tensor]:
         """Tensors of the network that change, and parameters that are trained beside it; steps
         and restored checkpoints change them in place."""
-        state = self.network.state_dict()
-        if self.prepared.views:
-            state = {k: v for k, v in state.items() if not k.startswith("backbone.")}
+        state = {k: v for k, v in self.network.state_dict().items() if k not in self.frozen}
         trained = {id(p) for parameters, _ in self.prepared.rates for p in parameters}
         helpers = self.prepared.helpers.named_parameters()
         beside = {f"helpers.{name}": p for name, p in helpers if id(p) in trained}
@@ -336,6 +337,7 @@ class _Loop:
         if self._seen:
             self._note()
         self._swap_in(self.best or self.average.state)
+        self.frozen.check()
         network = self.method.finish(self.prepared)
         network.requires_grad_(False)
         return network.eval()

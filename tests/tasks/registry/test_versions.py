@@ -7,7 +7,7 @@ from tasks.registry import file_ledger, versions
 from tasks.tracking import connection
 from transfer.core.errors import CrosstrainError, ModelFileError, NothingToDoError, SettingsError
 
-BLESSING = {"verdict": "positive", "rules": [{"rule": "scratch", "held": True}]}
+BLESSING = {"verdict": "positive", "rules": [{"rule": "scratch", "passed": True}]}
 
 
 def promote(version, **more):

@@ -106,7 +106,7 @@ def test_the_report_is_complete_and_in_order(result, drawn):
         "Positive transfer",
         result.sentence,
         "crosstrain-digits version 7 is the champion.",
-        "Every rule held.",
+        "Every rule passed.",
         "gain +4.3 points, interval +2.7 to +6.0",
         "96.1% 94.6–97.2% · stacked of 6 arms",
         "91.8% 89.8–93.4%",
@@ -247,7 +247,7 @@ def test_text_of_users_is_escaped(retrain_json, drawn):
         "reasons": [NASTY],
         "model": NASTY,
         "code_revision": NASTY,
-        "rules": [{"rule": NASTY, "held": False, "found": NASTY, "expected": NASTY}],
+        "rules": [{"rule": NASTY, "passed": False, "found": NASTY, "expected": NASTY}],
         "classes": [{**c, "name": f"{NASTY} {i}"} for i, c in enumerate(retrain_json["classes"])],
         "sources": [{**retrain_json["sources"][0], "name": NASTY}],
         "schemes": {NASTY: 0.1},
@@ -409,7 +409,7 @@ def test_a_terminal_gets_colour_and_no_control_characters_of_users(retrain_json)
 
 
 def test_the_reason_of_a_refusal_is_shown(retrain_json):
-    rules = [{"rule": "calibration", "held": False, "found": "0.2", "expected": "at most 0.05"}]
+    rules = [{"rule": "calibration", "passed": False, "found": "0.2", "expected": "at most 0.05"}]
     rejected = Result.model_validate(
         retrain_json | {"promoted": False, "reasons": [], "rules": rules}
     )
@@ -441,7 +441,7 @@ def test_long_lists_are_cut():
 
 
 def test_a_reason_that_is_a_row_of_the_rules_is_not_shown_twice(retrain_json):
-    rule = {"rule": "calibrated", "held": True, "found": "error 0.01", "expected": "0.05"}
+    rule = {"rule": "calibrated", "passed": True, "found": "error 0.01", "expected": "0.05"}
     reasons = ["calibrated: found error 0.01; expected 0.05", "asked for by hand"]
     page = report.render(
         Result.model_validate({**retrain_json, "rules": [rule], "reasons": reasons}), {}

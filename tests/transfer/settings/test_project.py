@@ -7,6 +7,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from tasks.versioning import demo_data
 from transfer.core.errors import SettingsError
 from transfer.methods.lookup import known
 from transfer.settings import project
@@ -14,13 +15,15 @@ from transfer.settings.project import Settings
 
 PARAMS = Path(__file__).parents[3] / "params.yaml"
 DEMO = {
+    "source.path": "data/mnist",
+    "target.path": "data/digits",
     "target.labels_per_class": 10,
     "split.test": 0.7,
     "backbone.width": 12,
     "augment.mixup": 0.2,
     "adapt.training.steps": 100,
 }
-"""Where the file of the repository differs from the defaults in the code."""
+"""Where the settings of the demo differ from the defaults in the code."""
 
 
 def flat(tree, path=""):
@@ -46,13 +49,15 @@ def refused(*overrides):
 # the file of the repository
 
 
-def test_the_file_holds_the_defaults_of_the_code_and_the_demo_values():
-    told, default = flat(plain(project.load(PARAMS))), flat(plain(Settings()))
+def test_the_demo_has_settings_of_its_own_which_are_no_defaults():
+    told, default = flat(plain(project.load(demo_data.PARAMS))), flat(plain(Settings()))
     assert {key: told[key] for key in told if told[key] != default[key]} == DEMO
 
 
-def test_the_file_spells_out_every_setting():
-    assert flat(yaml.safe_load(PARAMS.read_text())).keys() == flat(plain(Settings())).keys()
+def test_every_key_of_the_file_exists_and_its_datasets_inherit_nothing_of_the_demo():
+    assert yaml.safe_load(PARAMS.read_text()).keys() <= plain(project.load(PARAMS)).keys()
+    found = project.load(PARAMS, ["source.path=data/source", "target.path=data/target"])
+    assert found == Settings()
 
 
 def sections(model, path=""):

@@ -16,13 +16,13 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from transfer.data.items import TrainItems
 from transfer.data.splits import folds
 from transfer.data.storage.tensor_store import Images
 from transfer.models import merging as merge
 from transfer.models.network import Network
+from transfer.models.norm_layers import batch_norms
 from transfer.training.batches import logits, to_input
 from transfer.training.method import FineTuning, Job, Trained, given
 from transfer.training.recipe import Recipe
@@ -207,7 +207,7 @@ def measure(network: Network, images: Images, recipe: Recipe) -> None:
     Averaged weights need it (Izmailov et al., UAI 2018). The images, (N, C, H, W) uint8, are not
     augmented; the network is left in evaluation mode.
     """
-    layers = [layer for layer in network.eval().modules() if isinstance(layer, _BatchNorm)]
+    layers = list(batch_norms(network.eval()).values())
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.reset_running_stats()
