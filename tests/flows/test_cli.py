@@ -148,10 +148,10 @@ def test_a_project_is_made_and_used_from_any_folder_of_it(tmp_path: Path) -> Non
     made = crosstrain(tmp_path, "init", "plants", "--no-git").stdout
     assert f"{tmp_path}/plants/params.yaml" in made
     (tmp_path / "plants/data/target").mkdir(parents=True)
-    told = crosstrain(tmp_path / "plants/data/target", "champion", code=4).stderr
-    assert "crosstrain-target" in told  # the target that params.yaml names
+    message = crosstrain(tmp_path / "plants/data/target", "champion", code=4).stderr
+    assert "crosstrain-target" in message  # the target that params.yaml names
     again = crosstrain(tmp_path, "init", "plants", code=2).stderr
-    assert "is a project already" in again
+    assert "is already a project" in again
 
 
 def test_settings_are_listed_with_default_range_and_meaning(tmp_path: Path) -> None:
@@ -170,9 +170,9 @@ def test_settings_are_listed_with_default_range_and_meaning(tmp_path: Path) -> N
 def test_a_prefix_that_is_unknown_is_refused_with_similar_names(
     tmp_path: Path, prefix: str, near: str
 ) -> None:
-    told = crosstrain(tmp_path, "settings", prefix, code=2).stderr
-    assert f"there is no setting {prefix!r}; " in told
-    assert near in told
+    message = crosstrain(tmp_path, "settings", prefix, code=2).stderr
+    assert f"there is no setting {prefix!r}; " in message
+    assert near in message
 
 
 def test_a_settings_file_is_found_where_the_command_is_typed(tmp_path: Path) -> None:
