@@ -24,7 +24,8 @@ def source_digest(modules: Sequence[str]) -> str:
 
     The source includes the modules themselves, their parent packages, and every module of the same
     top-level package that they import, directly or indirectly. For a package outside this project,
-    such as a plug-in, imports of the library are followed, too. An edit in a module that a step does not import leaves that step's stored results valid.
+    such as a plug-in, imports of the library are followed, too. An edit in a module that a step
+    does not import leaves that step's stored results valid.
 
     Raises:
         ModuleNotFoundError: a module or package does not exist.
