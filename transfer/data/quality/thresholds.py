@@ -1,6 +1,6 @@
 """Thresholds of data validation: the requirements on a dataset before training."""
 
-from typing import Any
+from typing import Any, cast
 
 from pydantic import Field, create_model, model_validator
 
@@ -67,12 +67,9 @@ def _kind(name: str) -> type[QualitySettings]:
         __module__=__name__,
         __doc__=QualitySettings.__doc__,
     )
-    typed: type[QualitySettings] = section
-    return typed
+    return cast(type[QualitySettings], section)
 
 
 KINDS: dict[str, Any] = {name: _kind(name) for name in lookup.names()}
 """The section ``validate`` of every modality."""
-globals().update(
-    {section.__name__: section for section in KINDS.values()}
-)  # where pickle finds them
+globals().update({each.__name__: each for each in KINDS.values()})  # where pickle finds them
