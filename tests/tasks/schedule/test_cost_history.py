@@ -8,7 +8,7 @@ import pytest
 from tasks.schedule import cost_history
 from tests.tasks import small
 from transfer.arms.budget_policy import Cost
-from transfer.arms.plan import Plan
+from transfer.arms.plan import ArmPlan
 
 TOLD = small.settings(pretrain={"budget": {"steps": 60, "batch_size": 16}})
 OWN = TOLD.backbone.body.model_dump(mode="json")
@@ -69,6 +69,6 @@ def test_real_results_are_read(project):
     told = small.settings(adapt={"budget": {"steps": 20, "batch_size": 8}})
     into = small.target(told)
     named = told.model_copy(update={"target": told.target.model_copy(update={"name": "small"})})
-    made = small.arm(Plan("scratch", (), "scratch"), into, named, [])
+    made = small.arm(ArmPlan("scratch", (), "scratch"), into, named, [])
     (cost,) = cost_history.of_arms(named, small.SPEC).values()
     assert cost.at(20) == pytest.approx(made.ref.seconds)

@@ -11,10 +11,10 @@ from tasks.training.cancellation import Stop
 from tasks.training.pretrain import pretrain
 from tests.tasks import small
 from transfer.arms.budget_policy import SHARES, Cost
-from transfer.arms.plan import Plan
+from transfer.arms.plan import ArmPlan
 from transfer.core.errors import SettingsError
 
-PLAN = Plan("scratch", (), "scratch")
+PLAN = ArmPlan("scratch", (), "scratch")
 
 
 def told(budget):
@@ -76,7 +76,7 @@ def test_what_is_stored_takes_no_time(bench, monkeypatch):
     shared = small.shared(bench.target, settings, [body])
     del shared["sources"]
     for seed in (0, 1):
-        for plan, sources in ((PLAN, []), (Plan("fine_tune", ("large",), "fine_tune"), [body])):
+        for plan, sources in ((PLAN, []), (ArmPlan("fine_tune", ("large",), "fine_tune"), [body])):
             assert not stored(plan, seed, sources, {**shared, "settings": settings})
             small.arm(plan, bench.target, settings, sources, seed)
             assert stored(plan, seed, sources, {**shared, "settings": settings})

@@ -10,14 +10,14 @@ from tasks.schedule import time_budget as module
 from tasks.schedule.cost_history import Ending
 from tasks.schedule.time_budget import Allowance
 from transfer.arms.budget_policy import Cost
-from transfer.arms.plan import Plan
+from transfer.arms.plan import ArmPlan
 from transfer.core.errors import SettingsError
 from transfer.settings.project import Settings
 
 NOW = 1_000_000.0
-SCRATCH = Plan("scratch", (), "scratch")
-TUNE = Plan("fine_tune", ("oaks",), "fine_tune")
-PROBE = Plan("linear_probe", ("efficientnet_lite0",), "linear_probe/efficientnet_lite0")
+SCRATCH = ArmPlan("scratch", (), "scratch")
+TUNE = ArmPlan("fine_tune", ("oaks",), "fine_tune")
+PROBE = ArmPlan("linear_probe", ("efficientnet_lite0",), "linear_probe/efficientnet_lite0")
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_an_arm_costs_what_its_kind_did_or_more_than_scratch_where_none_was(now)
     assert found.cost(SCRATCH, 100) == 11
     assert found.cost(TUNE, 100) == 20
     assert found.cost(PROBE, 100) == module.UNKNOWN * 11
-    assert found.cost(Plan("lda", ("oaks",), "lda"), 100) == module.FROZEN * 11
+    assert found.cost(ArmPlan("lda", ("oaks",), "lda"), 100) == module.FROZEN * 11
     arm = ArmRef(PROBE, 0, 100, Ref(module.pace.paths.BUILD, "d", 50.0, reused=False))
     found.observe(arm, 100)
     assert found.cost(PROBE, 200) == 100

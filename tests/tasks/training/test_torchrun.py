@@ -34,11 +34,12 @@ def prepared(**changes):
     told = small.settings(**changes)
     found = small.scanned("big", 90, 2)
     into = small.target(told)
-    return Divided(found, split_source.fn(found, into, told.source, 2)), told
+    part = Divided(found, split_source.fn(found, into, told.source, 2))
+    return small.context(into, told, {"big": part})
 
 
-def pretrained(part, told, stop=None):
-    return pretrain.fn("big", {"big": part}, told, small.MACHINE, 0, stop or Stop.of_run())
+def pretrained(context, stop=None):
+    return pretrain.fn("big", context, 0, stop or Stop.of_run())
 
 
 def ranks():
