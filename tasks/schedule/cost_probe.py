@@ -46,8 +46,8 @@ def measure(context: RunContext, promote: bool) -> Costs:
 
 def _overhead(context: RunContext, promote: bool, started: float, arm_step: float) -> Overhead:
     """The slowest of the latest runs. Where none has ended here yet: as long as the run took to
-    start, for both mostly wait for imports, servers and the disk, and for each arm a third of a training
-    step for each batch of the test split: forwards only, which is half of what backwards takes."""
+    start, for both mostly wait for imports, servers and the disk; and for each arm a third of a
+    training step a batch of the test split, for backwards takes twice as long as forwards."""
     if known := cost_history.overheads(promote):
         return max(known, key=lambda overhead: overhead.base)
     manifest = Manifest.load(context.target.scan.path)
