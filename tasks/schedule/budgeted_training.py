@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Collection, Sequence
+from statistics import median
 from typing import Any
 
 from tasks.runtime.artifacts import ArmRef, Source, TrainedArms
@@ -60,6 +61,7 @@ class _BudgetedTraining:
         self.done: dict[ArmKey, ArmRef] = {}
         self.left_out: dict[str, str] = {}
         self._running: dict[Any, ArmKey] = {}
+        self._slowness: list[float] = []
 
     def pretrain(self) -> list[Source]:
         """The first pretraining beside the baseline's arms; others may use half of the time that is
@@ -116,7 +118,11 @@ class _BudgetedTraining:
         return [(label, self.seeds[0]) for label in (group, *self.baselines)]
 
     def _deadline(self, arms: int, *, needed: bool = False) -> float:
-        return deadline(self.context.time_limit, self.costs.overhead, arms, needed=needed)
+        """When the last of so many arms has to end. Where arms took longer than expected, so much
+        longer is the end of the run expected to take; what is needed is started all the same."""
+        slowness = 1.0 if needed else max(1.0, median(self._slowness or [1.0]))
+        overhead = self.costs.overhead.times(slowness)
+        return deadline(self.context.time_limit, overhead, arms, needed=needed)
 
     def _train(self, arms: Sequence[ArmKey], pretrainings: Sequence[Any] = ()) -> None:
         """Start arms in their order, one whenever there is room for it, until one is not expected
@@ -154,6 +160,9 @@ class _BudgetedTraining:
         arm, key = self.submitter.runner.result(future), self._running.pop(future)
         if arm is not None:
             self.done[key] = arm
+            if not arm.ref.reused:
+                expected = self.costs.arm(arm.plan, self.settings)
+                self._slowness.append(arm.ref.seconds / max(expected, 1e-9))
             self.costs = self.costs.observed(arm, self.settings)
 
     def _decided(self, best: Sequence[str]) -> list[ArmRef]:

@@ -70,6 +70,10 @@ class Overhead:
         """With so many arms."""
         return self.base + self.per_arm * arms
 
+    def times(self, factor: float) -> "Overhead":
+        """So many times as long."""
+        return Overhead(factor * self.base, factor * self.per_arm)
+
 
 def overheads(promote: bool) -> list[Overhead]:
     """Of the last runs that computed something."""
@@ -78,10 +82,23 @@ def overheads(promote: bool) -> list[Overhead]:
 
 def note(overhead: Overhead, promote: bool) -> None:
     """Remember the overhead of a run; the latest are kept."""
+    _note(_name(promote), overhead.base, overhead.per_arm)
+
+
+def starts() -> list[float]:
+    """Seconds until the last runs with a budget could train, also of those that were refused."""
+    return [seconds for seconds, _ in _rows().get("started", [])]
+
+
+def note_start(seconds: float) -> None:
+    """Remember how long a run took until it could train; the latest are kept."""
+    _note("started", seconds, 0.0)
+
+
+def _note(name: str, seconds: float, per_arm: float) -> None:
     rows = _rows()
-    latest = [*rows.get(_name(promote), []), [round(overhead.base, 2), round(overhead.per_arm, 3)]]
-    text = json.dumps({**rows, _name(promote): latest[-LATEST:]}, indent=1)
-    write_atomic(_file(), text.encode())
+    latest = [*rows.get(name, []), [round(seconds, 2), round(per_arm, 3)]][-LATEST:]
+    write_atomic(_file(), json.dumps({**rows, name: latest}, indent=1).encode())
 
 
 def _file() -> Path:

@@ -45,15 +45,18 @@ def measure(context: RunContext, promote: bool) -> Costs:
 
 
 def _overhead(context: RunContext, promote: bool, started: float, arm_step: float) -> Overhead:
-    """The slowest of the latest runs. Where none has ended here yet: as long as the run took to
-    start, for both mostly wait for imports, servers and the disk; and for each arm a third of a
-    training step a batch of the test split, for backwards takes twice as long as forwards."""
+    """The slowest of the latest runs. Where none has ended here yet: as long as the slowest of them
+    took to start, for both mostly wait for imports, servers and the disk; and for each arm a third
+    of a training step a batch of the test split, for backwards takes twice as long as forwards."""
+    cost_history.note_start(started)
     if known := cost_history.overheads(promote):
         return max(known, key=lambda overhead: overhead.base)
     manifest = Manifest.load(context.target.scan.path)
     items = (split.load(context.target.split.path, manifest)["split"] == "test").sum()
     batches = int(items) / context.settings.adapt.budget.batch_size
-    return Overhead(max(UNKNOWN_OVERHEAD, started), arm_step / 3 * batches / machines.cores())
+    return Overhead(
+        max(UNKNOWN_OVERHEAD, *cost_history.starts()), arm_step / 3 * batches / machines.cores()
+    )
 
 
 def _pretraining_step(name: str, context: RunContext) -> float:

@@ -184,6 +184,14 @@ def test_an_arm_that_takes_longer_than_expected_is_ended_and_left_out(monkeypatc
     assert {arm.plan.label for arm in made.arms if arm.finalist} >= {"scratch", "fine_tune"}
 
 
+def test_where_arms_take_longer_than_expected_so_will_the_end(monkeypatch):
+    """All take twice as long: twice as much is held back for what comes after them."""
+    engine = Engine(lambda name: 2 * COST[name])
+    made = run(plan_of(150, COST), engine, monkeypatch)
+    assert engine.clock <= NOW + 150 - 2 * AFTER.seconds(len(made.arms))
+    assert made.left_out
+
+
 def test_without_an_arm_of_both_in_time_there_is_no_challenger(monkeypatch):
     slow = {**COST, "fine_tune": 500.0}
     with pytest.raises(CrosstrainError, match="What was trained is kept: run it again"):
