@@ -4,6 +4,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from flows.decide import decide
+from flows.runtime.form import FormSettings
 from flows.runtime.hooks import HOOKS
 from flows.train import plan_training, train
 from tasks.data.augmentation_preview import preview
@@ -34,11 +35,11 @@ from transfer.settings.project import Settings
     flow_run_name="{settings.source.label} to {settings.target.label}",
     **HOOKS,
 )
-def retrain(settings: Settings, promote: bool = True, data_rev: str | None = None) -> Result:
+def retrain(settings: FormSettings, promote: bool = True, data_rev: str | None = None) -> Result:
     """Retrain the target's model with help from the sources, and promote it if it is better.
 
     Args:
-        settings: everything in params.yaml.
+        settings: what the run depends on, besides data and code.
         promote: false stops before the registry and only reports.
         data_rev: take the datasets in data/ as of this Git revision, or md5 of data.dvc.
     """
@@ -67,7 +68,7 @@ def retrain(settings: Settings, promote: bool = True, data_rev: str | None = Non
         evaluated = evaluate(trained.arms, choice, trained.advice, target, settings)
         model = compose(trained.arms, evaluated, target, datasets, plan.settings)
         if promote and not model.reused:
-            load_back_check.expect()
+            load_back_check.start_ahead()
         drawn = draw(evaluated, sources, target, previewed, trained.sources, trained.arms)
         data = reports.describe(datasets, [*sources, target])
         made = reports.RunResults(trained, evaluated, drawn, validated, data, plan.settings)

@@ -6,14 +6,14 @@ from benchmarks.loops.common import CLASSES, DECAY, POLICY, RATE, SMOOTHING, WAR
 from transfer.data.items import normalisation
 from transfer.methods.baselines.scratch import Scratch
 from transfer.training.loop import fit
-from transfer.training.recipe import Budget, Machine, Recipe
+from transfer.training.recipe import Machine, Recipe, TrainingSettings
 
 
 def train(task: Task, precision: str = "fp32") -> nn.Module:
     """Train the task's network; the weights are averaged as always."""
     seen = items(task.images, task.labels)
     method = Scratch(learning_rate=RATE)
-    budget = Budget(
+    training = TrainingSettings(
         steps=task.steps,
         batch_size=task.batch,
         weight_decay=DECAY,
@@ -21,7 +21,7 @@ def train(task: Task, precision: str = "fp32") -> nn.Module:
         warmup=WARMUP,
     )
     machine = Machine("cpu", precision)
-    recipe = Recipe(budget, POLICY, normalisation(seen), len(CLASSES), machine)
+    recipe = Recipe(training, POLICY, normalisation(seen), len(CLASSES), machine)
     network, _ = fit(
         method,
         method.prepare(task.network(), None, CLASSES),

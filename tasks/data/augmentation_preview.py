@@ -1,4 +1,4 @@
-"""Show what augmentation does to this data."""
+"""Makes a preview of the augmentation on items of the target."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from transfer.modalities.image.augment import preview as vary
 
 @step("preview", tags=["augment"])
 def preview(target: Divided, policy: AugmentPolicy, items: int = 8) -> Ref:
-    """Store a few training items of the target, and seven augmented copies of each."""
+    """Store `items` training items of the target, and seven augmented copies of each."""
 
     def compute(out: Path) -> None:
         images = labelled_items(target.scan.path, target.split.path).images

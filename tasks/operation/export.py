@@ -21,6 +21,7 @@ from transfer.deployment.export import export as library
 from transfer.deployment.export import packages, tflite
 from transfer.deployment.export.export import Format, Report
 from transfer.models import checkpoint
+from transfer.models.network import backbone_modules
 from transfer.models.predictor import Card
 from transfer.settings import project
 from transfer.settings.project import Settings
@@ -153,12 +154,7 @@ def convert(subject: Subject, target: Divided, format: Format, told: Settings) -
 
 def _bodies(card: Card) -> list[str]:
     """Modules of the backbones, which are loaded by name: imports do not lead to them."""
-    names = {member.body.name for member in card.members}
-    parts = [part for one in card.members for part in one.body.options.get("parts", ())]
-    return [
-        f"transfer.modalities.image.backbones.{name}"
-        for name in sorted(names | {p["name"] for p in parts})
-    ]
+    return backbone_modules(*(member.body for member in card.members))
 
 
 @step("place", tags=["export"])

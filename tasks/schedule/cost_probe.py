@@ -53,7 +53,7 @@ def _overhead(context: RunContext, promote: bool, started: float, arm_step: floa
         return max(known, key=lambda overhead: overhead.base)
     manifest = Manifest.load(context.target.scan.path)
     items = (split.load(context.target.split.path, manifest)["split"] == "test").sum()
-    batches = int(items) / context.settings.adapt.budget.batch_size
+    batches = int(items) / context.settings.adapt.training.batch_size
     return Overhead(
         max(UNKNOWN_OVERHEAD, *cost_history.starts()), arm_step / 3 * batches / machines.cores()
     )
@@ -63,7 +63,7 @@ def _pretraining_step(name: str, context: RunContext) -> float:
     beside = min(1, context.arms_at_once - 1)
     return _timed(
         lambda stop, on_step: quietly(pretrain)(name, context, beside, stop, None, on_step),
-        context.settings.pretrain.budget.steps,
+        context.settings.pretrain.training.steps,
     )
 
 
@@ -71,7 +71,7 @@ def _scratch_step(context: RunContext) -> float:
     job = ArmJob(ArmPlan("scratch", (), "scratch"), context.settings.adapt.seeds[0])
     return _timed(
         lambda stop, on_step: quietly(adapt)(job, context, stop, Features(), None, on_step),
-        context.settings.adapt.budget.steps,
+        context.settings.adapt.training.steps,
     )
 
 

@@ -102,9 +102,9 @@ def scaled(settings: Settings, share: float) -> Settings:
     """The settings with a share of the steps of every training, of each at least one."""
 
     def cut(section: Any) -> Any:
-        steps = max(1, round(share * section.budget.steps))
+        steps = max(1, round(share * section.training.steps))
         return section.model_copy(
-            update={"budget": section.budget.model_copy(update={"steps": steps})}
+            update={"training": section.training.model_copy(update={"steps": steps})}
         )
 
     return settings.model_copy(

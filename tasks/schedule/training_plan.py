@@ -23,19 +23,19 @@ class Costs:
 
     def pretraining(self, settings: Settings) -> float:
         """Seconds of a pretraining."""
-        return self.pretraining_step * settings.pretrain.budget.steps
+        return self.pretraining_step * settings.pretrain.training.steps
 
     def arm(self, plan: ArmPlan, settings: Settings) -> float:
         """Seconds of an arm; as many as from scratch where its kind was never trained here."""
         scratch = self.arm_steps["scratch", settings.backbone.name]
-        return self.arm_steps.get(_kind(plan, settings), scratch) * settings.adapt.budget.steps
+        return self.arm_steps.get(_kind(plan, settings), scratch) * settings.adapt.training.steps
 
     def observed(self, arm: ArmRef, settings: Settings) -> "Costs":
         """With what an arm has taken in this run, unless it was stored. What is expected only
         rises: an arm that went on from a checkpoint took less than a whole one."""
         if arm.ref.reused:
             return self
-        kind, step = _kind(arm.plan, settings), arm.ref.seconds / settings.adapt.budget.steps
+        kind, step = _kind(arm.plan, settings), arm.ref.seconds / settings.adapt.training.steps
         return replace(
             self, arm_steps={**self.arm_steps, kind: max(step, self.arm_steps.get(kind, 0.0))}
         )

@@ -27,6 +27,7 @@ from transfer.data.items import (
 from transfer.data.manifest import Manifest
 from transfer.methods import lookup
 from transfer.models.checkpoint import Keeper, load_card
+from transfer.models.network import backbone_modules
 from transfer.models.predictor import Card
 from transfer.settings.project import Settings
 from transfer.training.feature_cache import Features
@@ -138,7 +139,7 @@ def _train(
     settings, method = context.settings, job.method(context.settings)
     target = _target(context, method, job.sources, features)
     recipe = Recipe(
-        settings.adapt.budget,
+        settings.adapt.training,
         settings.augment,
         normalisation(target.labelled if len(target.labelled) else _pool(target)),
         len(target.class_names),
@@ -169,7 +170,7 @@ def _read(method: Method, sources: Sequence[Source], blind: bool) -> dict[str, s
 def _method_settings(name: str, method: Method, settings: Settings) -> dict[str, Any]:
     told = {
         "method": {name: method.model_dump(mode="json")},
-        "budget": settings.adapt.budget.model_dump(mode="json"),
+        "training": settings.adapt.training.model_dump(mode="json"),
         "augment": settings.augment.model_dump(mode="json"),
         "backbone": settings.backbone.model_dump(mode="json"),
         "limits": settings.image.limits.model_dump(mode="json"),  # they go into the model's card
@@ -180,12 +181,11 @@ def _method_settings(name: str, method: Method, settings: Settings) -> dict[str,
 
 
 def _code(job: ArmJob, settings: Settings) -> list[str]:
-    own = f"transfer.modalities.image.backbones.{settings.backbone.name}"
     return [
         "transfer.arms.adapt",
         "tasks.training.source_items",
         lookup.module_name(job.plan.method),
-        *sorted({own, *bodies(job.sources)}),
+        *sorted({*backbone_modules(settings.backbone.body), *bodies(job.sources)}),
     ]
 
 

@@ -60,7 +60,7 @@ def _advise(
         return []
     names = Manifest.load(target.scan.path).class_names
     recipe = Recipe(
-        settings.adapt.budget, settings.augment, normalisation(items), len(names), machine
+        settings.adapt.training, settings.augment, normalisation(items), len(names), machine
     )
     candidates = [
         replace(

@@ -11,6 +11,7 @@ from tasks.training import machine as machines
 from tasks.training import torchrun
 from tasks.training.cancellation import Stop, Stoppable, TimeUpError, check_time
 from tasks.training.pretrain_job import Pretraining
+from transfer.models.network import backbone_modules
 
 
 @step("pretrain", tags=["train"])
@@ -86,7 +87,7 @@ def address(name: str, context: RunContext) -> Path:
         code=[
             "tasks.training.pretrain_job",
             "transfer.arms.pretrain",
-            f"transfer.modalities.image.backbones.{settings.backbone.name}",
+            *backbone_modules(settings.backbone.body),
         ],
     )
 

@@ -6,8 +6,10 @@ from tasks.runtime.artifacts import Source
 from tasks.runtime.step import step
 from tasks.store import content_store
 from transfer.arms import pretrain
+from transfer.modalities.backbone import Body
 from transfer.modalities.image import pretrained
 from transfer.modalities.image.spec import ImageSpec
+from transfer.models.network import backbone_modules
 
 
 @step("unpack", tags=["train"])
@@ -30,7 +32,7 @@ def unpack(name: str, spec: ImageSpec, size: int) -> Source:
         settings={"name": name, "channels": spec.channels, "size": size},
         code=[
             "transfer.modalities.image.pretrained",
-            f"transfer.modalities.image.backbones.{name}",
+            *backbone_modules(Body(name=name)),
         ],
     )
     return Source(name, ref, None, trained_here=False)

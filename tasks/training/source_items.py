@@ -6,6 +6,8 @@ from tasks.runtime.artifacts import Source
 from transfer.arms import pretrain
 from transfer.data.items import SourceItems, labelled_items, normalisation, validation_items
 from transfer.data.manifest import Manifest
+from transfer.modalities.backbone import Body
+from transfer.models.network import backbone_modules
 
 
 def source_items(source: Source, *, held: bool = False) -> SourceItems | None:
@@ -20,6 +22,5 @@ def source_items(source: Source, *, held: bool = False) -> SourceItems | None:
 
 def bodies(sources: Sequence[Source]) -> list[str]:
     """Modules of the sources' backbones, which are loaded by name: imports do not lead to them."""
-    names = {pretrain.load_card(one.knowledge.path).body.name for one in sources}
-    names |= {"fused"} if len(sources) > 1 else set()
-    return [f"transfer.modalities.image.backbones.{name}" for name in sorted(names)]
+    found = [pretrain.load_card(one.knowledge.path).body for one in sources]
+    return backbone_modules(*found, *([Body(name="fused")] if len(sources) > 1 else []))

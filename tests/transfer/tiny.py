@@ -17,7 +17,7 @@ from transfer.models.checkpoint import Keeper
 from transfer.models.network import build
 from transfer.models.parameter_transfer import Knowledge
 from transfer.training.loop import fit
-from transfer.training.recipe import Budget, Recipe
+from transfer.training.recipe import Recipe, TrainingSettings
 
 SIDE = 12
 CLASSES = ("acer", "betula", "corylus")
@@ -83,7 +83,7 @@ def pool(n=20, channels=1, seed=9):
 
 def recipe(seen, policy=STILL, classes=3, **budget):
     told = {"steps": 20, "batch_size": 8, **budget}
-    return Recipe(Budget(**told), policy, normalisation(seen), classes)
+    return Recipe(TrainingSettings(**told), policy, normalisation(seen), classes)
 
 
 def target(labelled, folds=3, validation=None, body=BODY):

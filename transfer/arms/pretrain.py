@@ -19,29 +19,29 @@ from transfer.models.parameter_transfer import Knowledge
 from transfer.training.cpu_threads import worthwhile
 from transfer.training.history import History
 from transfer.training.loop import Watch, fit
-from transfer.training.recipe import Budget, Machine, Recipe
+from transfer.training.recipe import Machine, Recipe, TrainingSettings
 
 
 class PretrainSettings(Section):
-    """How the body is trained on the source."""
+    """How the backbone is trained on a source."""
 
-    budget: Budget = Budget(steps=600, batch_size=64, label_smoothing=0.1)
-    """Steps and batches."""
+    training: TrainingSettings = TrainingSettings(steps=600, batch_size=64, label_smoothing=0.1)
+    """How it is optimised."""
     learning_rate: float = Field(4e-3, gt=0)
     """Peak learning rate."""
     look_every: int = Field(100, ge=1)
-    """Steps between two looks at the source's validation split."""
+    """Optimiser steps between two evaluations on the source's validation split."""
     patience: int = Field(4, ge=1)
-    """Looks without a better validation loss after which training stops."""
+    """Evaluations in a row without a better validation loss after which training stops."""
     seed: int = 0
-    """Of weights, order and augmentation."""
+    """Random seed of weights, order and augmentation."""
     jointly: bool = False
-    """With several source datasets, also train one body on all of them at once."""
+    """With several source datasets, also train a backbone on all of them together."""
     augment: AugmentPolicy = AugmentPolicy(
         rotate=20, scale=0.6, stretch=0.3, shear=15, resolution=0.25
     )
-    """How the source is varied: more than the target, so that what is learned depends less on
-    the source's own sizes, slants and sharpness."""
+    """Augmentation of the source: stronger than the target's, so that features depend less on the
+    source's own sizes, slants and sharpness."""
 
 
 class KnowledgeCard(Section):
@@ -82,10 +82,10 @@ def pretrain(
     network = build(
         body, channels=items.images.shape[1], classes=len(class_names), seed=settings.seed
     )
-    worth = worthwhile(network, items.images.shape[1:], settings.budget.batch_size)
+    worth = worthwhile(network, items.images.shape[1:], settings.training.batch_size)
     torch.set_num_threads(min(torch.get_num_threads(), worth))  # of what the caller leaves
     recipe = Recipe(
-        settings.budget, settings.augment, normalisation(items), len(class_names), machine
+        settings.training, settings.augment, normalisation(items), len(class_names), machine
     )
     trained, history = loop(
         method,

@@ -56,8 +56,24 @@ def trainable() -> list[str]:
     return [
         name
         for name in plugins.names(BACKBONES)
-        if "width" in signature(plugins.load(BACKBONES, name).build).parameters
+        if "width" in signature(plugins.attribute(BACKBONES, name, "build")).parameters
     ]
+
+
+def backbone_modules(*bodies: Body) -> list[str]:
+    """Modules of backbones and of their parts, sorted: they are loaded by name, so no import leads
+    to them.
+
+    Raises:
+        SettingsError: there is no backbone of such a name.
+    """
+    return sorted({plugins.module_name(BACKBONES, name) for name in backbone_names(*bodies)})
+
+
+def backbone_names(*bodies: Body) -> set[str]:
+    """Names of backbones, and of those side by side in a fused one."""
+    parts = [part["name"] for body in bodies for part in body.options.get("parts", ())]
+    return {body.name for body in bodies} | set(parts)
 
 
 def build(body: Body, *, channels: int, classes: int, seed: int) -> Network:
@@ -72,5 +88,6 @@ def build(body: Body, *, channels: int, classes: int, seed: int) -> Network:
 
 def make_backbone(body: Body, channels: int) -> Backbone:
     """Make a backbone from its record, with weights drawn from torch's global generator."""
-    backbone: Backbone = plugins.load(BACKBONES, body.name).build(channels=channels, **body.options)
+    make = plugins.attribute(BACKBONES, body.name, "build")
+    backbone: Backbone = make(channels=channels, **body.options)
     return backbone

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from transfer.core import plugins
 from transfer.core.config import Section
 from transfer.core.errors import CrosstrainError, DataRefusedError, ModelFileError
 from transfer.data.storage.tensor_store import Images
@@ -23,7 +24,7 @@ from transfer.modalities.image.decode import decode, from_array, to_tensor
 from transfer.modalities.image.spec import ImageLimits, ImageSpec, Unreadable
 from transfer.modalities.normalisation import Normalisation
 from transfer.models import checkpoint
-from transfer.models.network import Network, build
+from transfer.models.network import BACKBONES, Network, backbone_names, build
 
 
 class Member(Section):
@@ -149,7 +150,8 @@ def load(folder: Path) -> Predictor:
     """Load a model folder: ``card.json`` and ``weights.safetensors``.
 
     Raises:
-        ModelFileError: a file is missing, damaged, of another version, or does not fit the card.
+        ModelFileError: a file is missing, damaged, of another version, or does not fit the card;
+            or a backbone is a plug-in that is not installed.
     """
     card, state = checkpoint.load_card(folder, Card), checkpoint.load_state(folder)
     members = tuple(
@@ -159,9 +161,20 @@ def load(folder: Path) -> Predictor:
     return Predictor(card, members)
 
 
+def _check_installed(body: Body, folder: Path) -> None:
+    if missing := sorted(backbone_names(body) - set(plugins.names(BACKBONES))):
+        raise ModelFileError(
+            f"the weights in {folder} do not fit its card while the backbone {missing[0]!r} is "
+            "missing: it is a plug-in that is not installed here; expected a package with an entry "
+            f"point of that name in the group {BACKBONES.group}: install the one that the model "
+            "was trained with"
+        )
+
+
 def _network(
     card: Card, state: dict[str, Tensor], member: int, number: int, folder: Path
 ) -> Network:
+    _check_installed(card.members[member].body, folder)
     prefix = tensor_name(member, number, "")
     own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     body, channels = card.members[member].body, card.spec.channels

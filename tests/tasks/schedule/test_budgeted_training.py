@@ -79,7 +79,7 @@ class Engine:
 
 @cache
 def with_sources(sources):
-    return make_context(sources, adapt={"seeds": [0, 1, 2], "budget": {"steps": STEPS}})
+    return make_context(sources, adapt={"seeds": [0, 1, 2], "training": {"steps": STEPS}})
 
 
 def plan_of(budget, costs, *, sources=("oaks",), workers=2):

@@ -25,7 +25,8 @@ def context(tmp_path, monkeypatch):
     """Two datasets, and nothing that was trained on them."""
     monkeypatch.chdir(tmp_path)
     told = small.settings(
-        adapt={"seeds": [0, 1], "budget": {"steps": 64, "batch_size": 8}}, target={"name": "small"}
+        adapt={"seeds": [0, 1], "training": {"steps": 64, "batch_size": 8}},
+        target={"name": "small"},
     )
     into = small.target(told)
     found = small.scanned("large", 90, 2)

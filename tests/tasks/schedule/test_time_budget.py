@@ -41,7 +41,7 @@ def now(monkeypatch, tmp_path):
 def settings(budget="2m", **changes):
     return small.settings(
         run={"budget": budget},
-        adapt={"seeds": [0, 1], "budget": {"steps": STEPS, "batch_size": 8}},
+        adapt={"seeds": [0, 1], "training": {"steps": STEPS, "batch_size": 8}},
         target={"name": "small"},
         **changes,
     )
@@ -106,8 +106,8 @@ def test_all_trainings_have_the_same_share_of_their_steps():
     assert scaled(told, 1.0) == told
     for share in SHARES:
         found = scaled(told, share)
-        assert found.adapt.budget.steps == STEPS * share
-        assert found.pretrain.budget.steps == round(60 * share)
+        assert found.adapt.training.steps == STEPS * share
+        assert found.pretrain.training.steps == round(60 * share)
         same = {"pretrain", "adapt"}
         assert found.model_dump(exclude=same) == told.model_dump(exclude=same)
 

@@ -12,7 +12,7 @@ from transfer.arms.plan import ArmPlan
 from transfer.settings.project import Settings
 
 TOLD = Settings.model_validate(
-    {"pretrained": ["efficientnet_lite0"], "adapt": {"budget": {"steps": 100}}}
+    {"pretrained": ["efficientnet_lite0"], "adapt": {"training": {"steps": 100}}}
 )
 SCRATCH = ArmPlan("scratch", (), "scratch")
 TUNE = ArmPlan("fine_tune", ("oaks",), "fine_tune")
@@ -26,7 +26,7 @@ def arm(plan, seconds, *, reused=False):
 
 
 def test_a_training_costs_its_steps():
-    assert COSTS.pretraining(TOLD) == pytest.approx(0.05 * TOLD.pretrain.budget.steps)
+    assert COSTS.pretraining(TOLD) == pytest.approx(0.05 * TOLD.pretrain.training.steps)
     assert COSTS.arm(SCRATCH, TOLD) == pytest.approx(10)
     assert COSTS.arm(TUNE, TOLD) == pytest.approx(20)
 

@@ -60,7 +60,7 @@ def reestimate(network: Network, items: TrainItems, recipe: Recipe, seed: int) -
     with those weights (Izmailov et al., UAI 2018).
     """
     unmixed = recipe.policy.model_copy(update={"mixup": 0.0, "cutmix": 0.0})
-    varied = Recipe(recipe.budget, unmixed, recipe.normal, recipe.classes, recipe.machine)
+    varied = Recipe(recipe.training, unmixed, recipe.normal, recipe.classes, recipe.machine)
     size = max(2, min(len(items), MOST))
 
     def views() -> Iterator[Tensor]:

@@ -79,7 +79,7 @@ def begin(method: Method, job: Job, ratio: int, strong: AugmentPolicy | None = N
         check_classes(job)
     prepared = method.prepare(job.network(), job.knowledge, job.class_names)
     pool_of(job)
-    prepared.pool_batch = ratio * job.recipe.budget.batch_size
+    prepared.pool_batch = ratio * job.recipe.training.batch_size
     prepared.strong = strong
     return prepared
 
