@@ -32,7 +32,7 @@ def ingest(
     split. Unusable files are copied to quarantine/, with reasons.
 
     Args:
-        settings: the settings; `image.limits`, `validate` and `ingest` count here.
+        settings: the settings; `input.limits`, `validate` and `ingest` count here.
         incoming: a folder, an archive or an .npz file.
         dataset: name of a dataset in data/; a new one is created.
         relabel: if a known item comes with another label, use the label of the delivery.

@@ -1,6 +1,8 @@
 """Logs the run in MLflow, and writes the reports."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from tasks.evaluation import evaluate
 from tasks.registry.promote import Outcome, model_name
 from tasks.reports import report, report_figures
 from tasks.runtime import paths
-from tasks.runtime.artifacts import ArmRef, Dataset, Divided, Ref, Source
+from tasks.runtime.artifacts import ArmRef, Dataset, Divided, Ref, TrainedArms
 from tasks.runtime.step import Stopwatch, step
 from tasks.store.content_store import key
 from tasks.tracking import runs
@@ -31,35 +33,82 @@ from transfer.settings.project import Settings
 from transfer.training.method import Method
 
 
+@dataclass(frozen=True)
+class RunResults:
+    """What a run has made when its model is put together: what is tracked and reported."""
+
+    trained: TrainedArms
+    evaluated: Ref
+    drawn: Ref
+    validated: Sequence[Ref]
+    """Of each source with the target."""
+    data: Data
+    settings: Settings
+    """Those that were trained with."""
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """MD5 of every dataset by its name, the target's last."""
+        return {d.name: d.md5 for d in (*self.data.sources, self.data.target)}
+
+
 @step("track", tags=["tracking"], retries=2, timeout=900)
-def log_run(
-    evaluated: Ref,
-    drawn: Ref,
-    validated: list[Ref],
-    sources: list[Source],
-    arms: list[ArmRef],
-    data: Data,
-    settings: Settings,
-) -> str:
-    """Log the run, with a child run for each arm, and return its id; equal runs are logged once."""
-    evaluation = evaluate.load(evaluated)
-    curves = {curve["name"]: curve for curve in report_figures.curves(sources, arms)}
-    artifacts = {"evaluation": evaluated.path, "plots": drawn.path}
-    artifacts |= {
-        f"validation/{d.name}": r.path for d, r in zip(data.sources, validated, strict=True)
-    }
-    artifacts |= {
+def log_run(made: RunResults) -> str:
+    """Log the run with a child run an arm, and return its id; once for each content."""
+    evaluation, data, settings = evaluate.load(made.evaluated), made.data, made.settings
+    figures = {k: v for k, v in report.metrics(evaluation).items() if not isinstance(v, str)}
+    content = {"settings": settings.digest(), **made.digests}
+    return runs.log_run(
+        runs.RunRecord(
+            key=key("run", {"evaluation": made.evaluated.digest}, content, []),
+            name=f"{' and '.join(d.name for d in data.sources)} to {data.target.name}",
+            settings=settings.model_dump(mode="json", by_alias=True),
+            metrics=figures,
+            tags={
+                "verdict": evaluation.verdict,
+                "settings_digest": settings.digest(),
+                "code_revision": code_revision(),
+                **({"project_revision": commit} if (commit := git_revision(Path())) else {}),
+                **{f"md5.{name}": md5 for name, md5 in made.digests.items()},
+            },
+            datasets=[
+                runs.DatasetUse(d.name, d.path, d.md5, d.items, role)
+                for d, role in [*((d, "source") for d in data.sources), (data.target, "target")]
+            ],
+            arms=_arm_records(made, evaluation),
+            artifacts=_artifacts(made),
+            seconds=sum(arm.ref.seconds for arm in made.trained.arms),
+        )
+    )
+
+
+def _artifacts(made: RunResults) -> dict[str, Path]:
+    """The folders and files that are kept with a run, by their place there."""
+    pages = zip(made.data.sources, made.validated, strict=True)
+    maps = {
         f"transfer_maps/{arm.name.replace('/', '-')}": arm.ref.path / "transfers.json"
-        for arm in arms
+        for arm in made.trained.arms
     }
-    records = [
+    return {
+        "evaluation": made.evaluated.path,
+        "plots": made.drawn.path,
+        **{f"validation/{dataset.name}": page.path for dataset, page in pages},
+        **maps,
+    }
+
+
+def _arm_records(made: RunResults, evaluation: Evaluation) -> list[runs.ArmRecord]:
+    """Settings, figures and loss curve of every arm."""
+    arms = made.trained.arms
+    curves = {c["name"]: c for c in report_figures.curves(list(made.trained.sources), arms)}
+    return [
         runs.ArmRecord(
             name=arm.name,
             params={
                 "method": arm.plan.method,
                 "sources": list(arm.plan.sources),
                 "seed": arm.seed,
-                **_method(arm, settings).model_dump(mode="json"),
+                **_method(arm, made.settings).model_dump(mode="json"),
             },
             metrics={
                 **(
@@ -72,48 +121,16 @@ def log_run(
                 "weight": arm_result.weight,
                 "steps": arm_result.steps,
             },
-            history={
-                "step": curves[arm.name]["step"],
-                "loss": curves[arm.name]["loss"],
-            },
+            history={"step": curves[arm.name]["step"], "loss": curves[arm.name]["loss"]},
             seconds=arm.ref.seconds,
         )
         for arm, arm_result in zip(arms, evaluation.arms, strict=True)
     ]
-    uses = [
-        runs.DatasetUse(d.name, d.path, d.md5, d.items, role)
-        for d, role in [*((d, "source") for d in data.sources), (data.target, "target")]
-    ]
-    figures = {k: v for k, v in report.metrics(evaluation).items() if not isinstance(v, str)}
-    return runs.log_run(
-        runs.RunRecord(
-            key=key("run", {"evaluation": evaluated.digest}, _run_parts(settings, data), []),
-            name=f"{' and '.join(d.name for d in data.sources)} to {data.target.name}",
-            settings=settings.model_dump(mode="json", by_alias=True),
-            metrics=figures,
-            tags={
-                "verdict": evaluation.verdict,
-                "settings_digest": settings.digest(),
-                "code_revision": code_revision(),
-                **({"project_revision": commit} if (commit := git_revision(Path())) else {}),
-                **{f"md5.{d.name}": d.md5 for d in (*data.sources, data.target)},
-            },
-            datasets=uses,
-            arms=records,
-            artifacts=artifacts,
-            seconds=sum(arm.ref.seconds for arm in arms),
-        )
-    )
 
 
 def _method(arm: ArmRef, settings: Settings) -> Method:
     method: Method = arm.plan.tuned or getattr(settings.methods, arm.plan.method)
     return method
-
-
-def _run_parts(settings: Settings, data: Data) -> dict[str, str]:
-    md5s = {d.name: d.md5 for d in (*data.sources, data.target)}
-    return {"settings": settings.digest(), **md5s}
 
 
 def describe(datasets: list[Dataset], divided: list[Divided]) -> Data:
@@ -144,34 +161,59 @@ def _describe(dataset: Dataset, divided: Divided) -> DatasetRecord:
 
 @step("report", tags=["report"])
 def publish(
-    evaluated: Ref,
-    drawn: Ref,
-    validated: list[Ref],
-    sources: list[Source],
-    arms: list[ArmRef],
-    data: Data,
+    made: RunResults,
     outcome: Outcome,
     run_id: str,
     watch: Stopwatch,
-    settings: Settings,
     budget: TimeBudget | None = None,
 ) -> Result:
-    """Write reports/: the page for people, JSON for machines, figures and curves for DVC."""
-    evaluation = evaluate.load(evaluated)
-    seconds = {arm.name: arm.ref.seconds for arm in arms}
-    timed = [
-        arm_result.model_copy(update={"seconds": seconds[f"{arm_result.group}/{arm_result.seed}"]})
-        for arm_result in evaluation.arms
+    """Write reports/: the page for people, JSON for machines, figures and curves for DVC.
+
+    Args:
+        made: what the run has made.
+        outcome: what was decided about the registry.
+        run_id: of the tracked run; empty where it was not tracked.
+        watch: how long each step took.
+        budget: what became of the time budget; None where there was none.
+    """
+    evaluation = evaluate.load(made.evaluated)
+    result = _result(made, evaluation, outcome, run_id, watch, budget)
+    links = {
+        f"Validation of {dataset.name} and {made.data.target.name}": _copy_validation_page(
+            page, dataset.name
+        )
+        for dataset, page in zip(made.data.sources, made.validated, strict=True)
+    }
+    page = report.render(result, report_figures.load(made.drawn), links=links)
+    curves = report_figures.curves(list(made.trained.sources), made.trained.arms)
+    _write_figures(evaluation, made.evaluated, curves)
+    write_atomic(paths.REPORTS / "retrain.html", page.encode())
+    write_atomic(paths.REPORTS / "retrain.json", result.model_dump_json(indent=1).encode())
+    return result
+
+
+def _result(
+    made: RunResults,
+    evaluation: Evaluation,
+    outcome: Outcome,
+    run_id: str,
+    watch: Stopwatch,
+    budget: TimeBudget | None,
+) -> Result:
+    seconds = {arm.name: arm.ref.seconds for arm in made.trained.arms}
+    arms = [
+        arm.model_copy(update={"seconds": seconds[f"{arm.group}/{arm.seed}"]})
+        for arm in evaluation.arms
     ]
-    result = Result(
-        **evaluation.model_copy(update={"arms": timed}).model_dump(),
+    return Result(
+        **evaluation.model_copy(update={"arms": arms}).model_dump(),
         promoted=outcome.promoted,
         reasons=outcome.reasons,
         rules=outcome.rules,
-        model=model_name(settings),
+        model=model_name(made.settings),
         version=outcome.version,
         mlflow_run=run_id,
-        data=data,
+        data=made.data,
         seconds=Seconds(
             total=round(watch.total(), 2),
             between=round(watch.between(), 2),
@@ -179,18 +221,9 @@ def publish(
             reused=watch.reused(),
         ),
         budget=budget,
-        settings_digest=settings.digest(),
+        settings_digest=made.settings.digest(),
         code_revision=code_revision(),
     )
-    links = {
-        f"Validation of {d.name} and {data.target.name}": _copy_validation_page(ref, d.name)
-        for d, ref in zip(data.sources, validated, strict=True)
-    }
-    page = report.render(result, report_figures.load(drawn), links=links)
-    _write_figures(evaluation, evaluated, report_figures.curves(sources, arms))
-    write_atomic(paths.REPORTS / "retrain.html", page.encode())
-    write_atomic(paths.REPORTS / "retrain.json", result.model_dump_json(indent=1).encode())
-    return result
 
 
 def _copy_validation_page(validated: Ref, source: str) -> str:
@@ -213,14 +246,13 @@ def _write_figures(
     write_atomic(paths.REPORTS / "metrics.json", metrics_text.encode())
 
 
-def blessing_record(
-    data: Data, settings: Settings, evaluated: Ref, budget: TimeBudget | None = None
-) -> dict[str, object]:
-    """The basis of a blessing besides the rules: revisions, digests, figures and verdict."""
-    evaluation = evaluate.load(evaluated)
+def blessing_record(made: RunResults, budget: TimeBudget | None = None) -> dict[str, object]:
+    """What a blessing rests on, besides the rules: revisions, digests, figures, verdict."""
+    evaluation, settings = evaluate.load(made.evaluated), made.settings
+    datasets = (*made.data.sources, made.data.target)
     return {
-        "data": {d.name: d.md5 for d in (*data.sources, data.target)},
-        "data_revision": {d.name: d.revision for d in (*data.sources, data.target) if d.revision},
+        "data": made.digests,
+        "data_revision": {d.name: d.revision for d in datasets if d.revision},
         "code_revision": code_revision(),
         "settings_digest": settings.digest(),
         "settings": yaml.safe_dump(settings.model_dump(mode="json", by_alias=True)),
