@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Modules in their order: the longest are collected first, so that no worker ends with one.
 PARALLEL := --numprocesses=auto --dist=loadscope --no-loadscope-reorder
 
-.PHONY: demo test test-slow test-browser lint bench clean
+.PHONY: demo test test-slow test-browser lint generate bench clean
 
 demo: .venv/installed
 	$(BIN)/crosstrain demo
@@ -27,6 +27,10 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# params.yaml, prefect.yaml, docs/methods.md and README's number of methods, from the code.
+generate: .venv/installed
+	$(BIN)/python tools/generate.py
 
 # Prefect's database is made here, so that no run has to wait for its migrations; and the bytecode,
 # which a user who has set PYTHONDONTWRITEBYTECODE would pay for at every command.

@@ -25,7 +25,7 @@ from transfer.models.network import Body, Network, build
 from transfer.models.parameter_transfer import Knowledge
 from transfer.training.batches import batches, embed, to_input
 from transfer.training.loop import fit
-from transfer.training.recipe import Budget, Recipe
+from transfer.training.recipe import Recipe, TrainingSettings
 
 BATCH = 64
 
@@ -54,8 +54,8 @@ def case(pictures: int, name: str, options: dict[str, object], epochs: int) -> C
     """A body with so many digits, and as many steps as the epochs have."""
     images, labels = digits()
     seen = items(images[:pictures], labels[:pictures])
-    budget = Budget(steps=epochs * (pictures // BATCH), batch_size=BATCH)
-    recipe = Recipe(budget, AugmentPolicy(), normalisation(seen, SPEC), len(CLASSES), spec=SPEC)
+    training = TrainingSettings(steps=epochs * (pictures // BATCH), batch_size=BATCH)
+    recipe = Recipe(training, AugmentPolicy(), normalisation(seen, SPEC), len(CLASSES), spec=SPEC)
     return Case(Body(name=name, options=options), seen, recipe)
 
 
@@ -63,7 +63,7 @@ def recomputed(case: Case) -> None:
     """Every batch through the body, then one step of the head."""
     network = case.network().to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(network.head.parameters(), lr=0.01, fused=True)
-    for rows in batches(len(case.seen), BATCH, 0, 0, case.recipe.budget.steps):
+    for rows in batches(len(case.seen), BATCH, 0, 0, case.recipe.training.steps):
         with torch.no_grad():
             features = network.backbone(to_input(case.seen.records[rows], case.recipe))
         loss = functional.cross_entropy(network.head(features), case.seen.labels[rows])

@@ -158,7 +158,7 @@ def train(work: Path) -> None:
     from transfer.modalities.image.spec import ImageSpec
     from transfer.models.network import Body, build
     from transfer.training.loop import Watch, fit
-    from transfer.training.recipe import Budget, Recipe
+    from transfer.training.recipe import Recipe, TrainingSettings
 
     tensor_store.IN_MEMORY = item_ids.IN_MEMORY = 0
     folders = work / "target", work / "target_split"
@@ -166,8 +166,8 @@ def train(work: Path) -> None:
     body = Body(name="resnet", options={"width": 4, "pool": True})
     spec = ImageSpec.model_validate(SPEC)
     network = build(body, spec=spec, classes=CLASSES, seed=0)
-    budget = Budget(steps=30, batch_size=128)
-    recipe = Recipe(budget, AugmentPolicy(), normalisation(items, spec), CLASSES, spec=spec)
+    training = TrainingSettings(steps=30, batch_size=128)
+    recipe = Recipe(training, AugmentPolicy(), normalisation(items, spec), CLASSES, spec=spec)
     prepared = Scratch().prepare(network, None, NAMES)
     fit(Scratch(), prepared, items, recipe, seed=0, watch=Watch(held, every=30, patience=5))
 

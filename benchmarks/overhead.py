@@ -38,10 +38,10 @@ finally:
 SMALL: dict[str, Any] = {
     "image.size": 12,
     "backbone.width": 4,
-    "pretrain.budget.steps": 60,
+    "pretrain.training.steps": 60,
     "adapt.methods": ["fine_tune"],
     "adapt.seeds": [0],
-    "adapt.budget.steps": 20,
+    "adapt.training.steps": 20,
     "evaluate.replicates": 200,
     "promote.rules": [{"rule": "servable"}],  # it learned next to nothing
 }

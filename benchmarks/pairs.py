@@ -43,7 +43,7 @@ class Pair:
 
 DIGITS = (
     "split.test=0.4",
-    "adapt.budget.steps=150",
+    "adapt.training.steps=150",
     "adapt.methods=[fine_tune,entropy,shot]",
 )
 SILHOUETTES = (
@@ -56,7 +56,7 @@ SILHOUETTES = (
     "augment.shear=5",
     "augment.mixup=0",
     "backbone.width=16",
-    "adapt.budget.steps=1400",
+    "adapt.training.steps=1400",
     "adapt.methods=[noisy_student]",
     "methods.noisy_student.learning_rate=0.005",
     "methods.noisy_student.body_rate=1",
@@ -74,13 +74,13 @@ PAIRS = {
     "digits without labels": Pair(
         (
             "split.test=0.4",
-            "adapt.budget.steps=300",
+            "adapt.training.steps=300",
             "adapt.seeds=[0,1]",
         ),
         (0,),
     ),
     "silhouettes": Pair((*SILHOUETTES, "adapt.folds=5", "adapt.seeds=[0]"), (5, 10, 20)),
-    "silhouettes, many labels": Pair((*SILHOUETTES, "adapt.budget.steps=2800"), (100,)),
+    "silhouettes, many labels": Pair((*SILHOUETTES, "adapt.training.steps=2800"), (100,)),
     "animals and ImageNet to plants": Pair(
         (
             "source.path={data}/animals10.npz",
@@ -90,8 +90,8 @@ PAIRS = {
             "augment.flip_horizontal=true",
             "augment.rotate=10",
             "pretrain.augment.flip_horizontal=true",
-            "pretrain.budget.steps=400",
-            "adapt.budget.steps=200",
+            "pretrain.training.steps=400",
+            "adapt.training.steps=200",
             "adapt.methods=[linear_probe,logistic,fine_tune,fusion]",
             "split.test=0.4",
             "split.val=0",

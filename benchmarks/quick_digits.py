@@ -28,7 +28,7 @@ from transfer.models.network import Body, build
 from transfer.settings.project import RunSettings
 from transfer.training.batches import logits
 from transfer.training.loop import fit
-from transfer.training.recipe import Budget, Machine, Recipe
+from transfer.training.recipe import Machine, Recipe, TrainingSettings
 
 TEST, VALIDATION = 500, 200
 ENOUGH = 0.99
@@ -73,9 +73,9 @@ def train(tried: Tried, seen: TrainItems, judged: TrainItems, seed: int, on: Mac
     body = Body(name="resnet", options={"width": tried.width, "pool": False})
     method = Scratch(learning_rate=tried.rate)
     network = build(body, spec=SPEC, classes=len(CLASSES), seed=seed)
-    budget = Budget(steps=tried.steps, batch_size=64)
+    training = TrainingSettings(steps=tried.steps, batch_size=64)
     start = time.process_time()
-    recipe = Recipe(budget, POLICY, normalisation(seen, SPEC), len(CLASSES), on, spec=SPEC)
+    recipe = Recipe(training, POLICY, normalisation(seen, SPEC), len(CLASSES), on, spec=SPEC)
     trained, _ = fit(method, method.prepare(network, None, CLASSES), seen, recipe, seed=seed)
     seconds = time.process_time() - start
     said = logits(trained, judged.records, recipe).argmax(1)

@@ -177,8 +177,8 @@ def _pretrain(
     from tasks.training.pretrain_job import Pretraining
 
     steps = 150
-    budget = settings.pretrain.budget.model_copy(update={"steps": steps, "batch_size": size})
-    told = settings.pretrain.model_copy(update={"budget": budget, "look_every": 10_000})
+    training = settings.pretrain.training.model_copy(update={"steps": steps, "batch_size": size})
+    told = settings.pretrain.model_copy(update={"training": training, "look_every": 10_000})
     marks: dict[int, tuple[float, float]] = {}
 
     def mark(done: int, steps: int) -> None:
@@ -228,8 +228,8 @@ def steps(settings: Any, size: int = 64) -> tuple[float, float]:
     images = torch.randint(0, 256, (size, 1, 28, 28)).byte()
     none = np.zeros(size, str)
     items = TrainItems(images, torch.arange(size) % 10, none, none)
-    budget = settings.pretrain.budget.model_copy(update={"batch_size": size, "steps": 30})
-    recipe = Recipe(budget, settings.pretrain.augment, normalisation(items, SPEC), 10, spec=SPEC)
+    training = settings.pretrain.training.model_copy(update={"batch_size": size, "steps": 30})
+    recipe = Recipe(training, settings.pretrain.augment, normalisation(items, SPEC), 10, spec=SPEC)
     turns, rows = count(), torch.arange(size)
     drawn = _seconds(
         lambda: training_batch(items, rows, recipe, 0, next(turns)), 30, time.process_time
@@ -240,7 +240,7 @@ def steps(settings: Any, size: int = 64) -> tuple[float, float]:
         fit(Scratch(), Scratch().prepare(network, None, ()), items, recipe, seed=0)
 
     trained = _seconds(train, 3, time.process_time)
-    return drawn, trained / budget.steps
+    return drawn, trained / training.steps
 
 
 def rates(settings: Any) -> dict[str, float]:
@@ -369,8 +369,8 @@ def main() -> None:
         from transfer.settings.project import Settings
 
         demo_data.write(Path("data"))
-        budget = {"steps": asked.arm_steps, "batch_size": 32}
-        settings = Settings.model_validate({"adapt": {"budget": budget, "folds": FOLDS}})
+        training = {"steps": asked.arm_steps, "batch_size": 32}
+        settings = Settings.model_validate({"adapt": {"training": training, "folds": FOLDS}})
         told = {
             "cores": os.cpu_count(),
             "load": load,

@@ -5,16 +5,16 @@ from pathlib import Path
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
+from flows.runtime.form import FormSettings
 from flows.runtime.hooks import HOOKS
 from tasks.operation import export as edge
 from transfer.deployment.export.export import Format, Report, page
-from transfer.settings.project import Settings
 
 
 @flow(name="export", flow_run_name="{target} as {format}", **HOOKS)
 def export(
     target: str,
-    settings: Settings,
+    settings: FormSettings,
     format: Format = "onnx",
     out: Path | None = None,
     changed_data: bool = False,

@@ -6,18 +6,18 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from flows.runtime.events import announce
+from flows.runtime.form import FormSettings
 from flows.runtime.hooks import HOOKS
 from tasks.data import ingest as steps
 from tasks.reports.ingest_summary import markdown
 from tasks.runtime.step import log
 from transfer.core.errors import CrosstrainError
 from transfer.data.ingest.changes import Changes
-from transfer.settings.project import Settings
 
 
 @flow(name="ingest", flow_run_name="{incoming.name} into {dataset}", **HOOKS)
 def ingest(
-    settings: Settings,
+    settings: FormSettings,
     incoming: Path,
     dataset: str,
     relabel: bool = False,
@@ -32,7 +32,7 @@ def ingest(
     their split. What cannot be used goes to quarantine/, with reasons.
 
     Args:
-        settings: everything in params.yaml; `image.limits`, `validate` and `ingest` count here.
+        settings: the settings; `image.limits`, `validate` and `ingest` count here.
         incoming: a folder, an archive or an .npz file.
         dataset: name of a dataset in data/; one that is not there is made.
         relabel: where a known item comes with another label, the delivery is right.
@@ -41,8 +41,8 @@ def ingest(
         commit: commit data.dvc to Git, with what changed as the message.
         push: push the data to DVC's default remote.
     """
-    wishes = steps.Wishes(relabel, new_classes, replace, commit, push)
-    with steps.alone():
+    wishes = steps.IngestOptions(relabel, new_classes, replace, commit, push)
+    with steps.exclusive():
         before = _recover()
         place = steps.prepare(dataset, wishes)
         changes: Changes = steps.plan(steps.receive(incoming, settings), place, wishes, settings)
@@ -57,7 +57,7 @@ def ingest(
 @flow(name="resume ingest", **HOOKS)
 def resume() -> Changes | None:
     """Carry an interrupted ingest through, if there is one."""
-    with steps.alone():
+    with steps.exclusive():
         return _recover()
 
 

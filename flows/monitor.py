@@ -17,9 +17,7 @@ DEFAULTS = MonitorSettings()
 
 
 @flow(name="monitor", flow_run_name="{target}: {folder}", **HOOKS)
-def monitor(
-    folder: Path, target: str = "digits", settings: MonitorSettings = DEFAULTS
-) -> Monitored:
+def monitor(folder: Path, target: str, settings: MonitorSettings = DEFAULTS) -> Monitored:
     """Hold new data against what the target's champion was made for, and tell of drift.
 
     Args:

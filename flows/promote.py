@@ -6,11 +6,11 @@ from prefect import flow
 from pydantic import Field
 
 from flows.decide import decide
+from flows.runtime.form import FormSettings
 from flows.runtime.hooks import HOOKS
 from tasks.registry import versions
-from tasks.registry.audit_record import case_of
+from tasks.registry.audit_record import evaluated_version
 from tasks.registry.promote import Outcome
-from transfer.settings.project import Settings
 
 
 @flow(
@@ -21,7 +21,7 @@ from transfer.settings.project import Settings
 def promote(
     target: str,
     version: Annotated[int, Field(ge=1)],
-    settings: Settings,
+    settings: FormSettings,
     forced_reason: str = "",
 ) -> Outcome:
     """Judge a registered version against the champion of today; promote it when every rule holds.
@@ -33,5 +33,5 @@ def promote(
         forced_reason: why to promote it against the rules; empty does not force.
     """
     name = versions.name_of(target)
-    evaluated, dataset, record = case_of(name, version, forced=bool(forced_reason))
+    evaluated, dataset, record = evaluated_version(name, version, forced=bool(forced_reason))
     return decide(name, version, evaluated, dataset, record, settings, forced_reason or None)

@@ -4,6 +4,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from flows.decide import decide
+from flows.runtime.form import FormSettings
 from flows.runtime.hooks import HOOKS
 from flows.train import fitted, train
 from tasks.data.augmentation_preview import preview
@@ -33,11 +34,11 @@ from transfer.settings.project import Settings
     flow_run_name="{settings.source.label} to {settings.target.label}",
     **HOOKS,
 )
-def retrain(settings: Settings, promote: bool = True, data_rev: str | None = None) -> Result:
+def retrain(settings: FormSettings, promote: bool = True, data_rev: str | None = None) -> Result:
     """Retrain the target's model with help from the sources, and promote it if it is better.
 
     Args:
-        settings: everything in params.yaml.
+        settings: what the run depends on, besides data and code.
         promote: false stops before the registry and only reports.
         data_rev: take the datasets in data/ as of this Git revision, or md5 of data.dvc.
     """
@@ -65,7 +66,7 @@ def retrain(settings: Settings, promote: bool = True, data_rev: str | None = Non
         evaluated = evaluate(arms, choice, advised, target, settings)
         model = compose(arms, evaluated, target, datasets, settings)
         if promote and not model.reused:
-            load_back_check.expect()
+            load_back_check.start_ahead()
         drawn = draw(evaluated, sources, target, previewed, known, arms)
         data = reports.describe(datasets, [*sources, target])
         run_id, outcome = "", gate.Outcome(None, False, ["promotion was not asked for"], [])

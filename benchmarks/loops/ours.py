@@ -16,14 +16,14 @@ from benchmarks.loops.common import (
 from transfer.data.items import normalisation
 from transfer.methods.baselines.scratch import Scratch
 from transfer.training.loop import fit
-from transfer.training.recipe import Budget, Machine, Recipe
+from transfer.training.recipe import Machine, Recipe, TrainingSettings
 
 
 def train(task: Task, precision: str = "fp32") -> nn.Module:
     """Train the task's network; the weights are averaged as always."""
     seen = items(task.images, task.labels)
     method = Scratch(learning_rate=RATE)
-    budget = Budget(
+    training = TrainingSettings(
         steps=task.steps,
         batch_size=task.batch,
         weight_decay=DECAY,
@@ -31,7 +31,7 @@ def train(task: Task, precision: str = "fp32") -> nn.Module:
         warmup=WARMUP,
     )
     machine = Machine("cpu", precision)
-    recipe = Recipe(budget, POLICY, normalisation(seen, SPEC), len(CLASSES), machine, spec=SPEC)
+    recipe = Recipe(training, POLICY, normalisation(seen, SPEC), len(CLASSES), machine, spec=SPEC)
     network, _ = fit(
         method,
         method.prepare(task.network(), None, CLASSES),

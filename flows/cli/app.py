@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from tasks.runtime import command_start, environment, paths
+from transfer.core.errors import SettingsError
 
 app = typer.Typer(
     name="crosstrain",
@@ -26,8 +27,18 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Override a setting; repeatable."),
 ]
-Params = Annotated[Path, typer.Option("--params", help="The settings file.")]
-Target = Annotated[str, typer.Option("--target", help="Name of the target dataset.")]
+
+
+def _from_here(params: Path) -> Path:
+    """A settings file in the folder where the command was typed, else one of the project's."""
+    return params if params == paths.PARAMS or not params.exists() else params.absolute()
+
+
+Params = Annotated[Path, typer.Option("--params", callback=_from_here, help="The settings file.")]
+Target = Annotated[
+    str | None,
+    typer.Option("--target", help="Name of the target dataset; that of params.yaml if not given."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
 
@@ -44,6 +55,30 @@ def begin() -> None:
     from flows.runtime import local_prefect
 
     local_prefect.begin()
+
+
+def target_of(name: str | None, params: Path = paths.PARAMS) -> str:
+    """The target that was asked for, else the one of a settings file.
+
+    The file is read without the sections that check it, which would import all that they configure.
+
+    Raises:
+        SettingsError: the file is no settings file.
+    """
+    if name is not None:
+        return name
+    import yaml
+
+    from transfer.settings.dataset_name import TARGET_PATH, dataset_name
+
+    try:
+        target = (yaml.safe_load(params.read_text(encoding="utf-8")) or {}).get("target") or {}
+        return dataset_name(Path(target.get("path", TARGET_PATH)), target.get("name", ""))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError) as error:
+        raise SettingsError(
+            f"{params} names no target dataset ({type(error).__name__}: {error}); mend it, or give "
+            "--target NAME"
+        ) from error
 
 
 def show(told: dict[str, Any], *, as_json: bool) -> None:

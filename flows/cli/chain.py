@@ -21,13 +21,16 @@ Budget = Annotated[
 
 @app.command(rich_help_panel=CHAIN, epilog="Example: crosstrain demo")
 def demo(overrides: Overrides = None, budget: Budget = None) -> None:
-    """Write the two demo datasets and run the whole chain on them."""
+    """Write the two demo datasets and run the whole chain on them, with settings of their own.
+
+    Needs a project (crosstrain init DIR) and the extra `demo`; params.yaml is not read.
+    """
     from tasks.versioning import demo_data
 
     told = _with(overrides, budget)
     begin()
     demo_data.write(paths.DATA)
-    _retrain(paths.PARAMS, told, promote=True)
+    _retrain(demo_data.PARAMS, told, promote=True)
 
 
 @app.command(

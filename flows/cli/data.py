@@ -9,6 +9,7 @@ import typer
 from flows.cli.app import DATA, app, enter
 from tasks.runtime import paths
 from transfer.core.atomic_files import write_atomic
+from transfer.core.errors import SettingsError
 
 data_app = typer.Typer(help="Write, verify and accept datasets.", no_args_is_help=True)
 app.add_typer(data_app, name="data", rich_help_panel=DATA)
@@ -23,17 +24,42 @@ def verify(
         Path | None, typer.Option(help="Verify the datasets that this settings file names.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the md5 of each as JSON here.")] = None,
+    settings: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --used-by: write every setting that results depend on, with its value, and "
+            "the version of the installed code, as JSON here."
+        ),
+    ] = None,
 ) -> None:
     """Refuse data that differs from what data.dvc records."""
+    if settings and not used_by:
+        raise SettingsError("--settings needs --used-by FILE: whose settings should it write?")
     enter()
     from tasks.versioning import dataset_versions
 
+    if used_by and settings:
+        _write_settings(used_by, settings)
     named = [*(datasets or []), *(_datasets(used_by) if used_by else [])]
     told = json.dumps(dataset_versions.verify_all(paths.DATA_DVC, named), indent=1)
     if out is None:
         print(told)
         return
     write_atomic(out, (told + "\n").encode())
+
+
+def _write_settings(params: Path, out: Path) -> None:
+    """Write what `dvc repro` holds a result against, beside the data."""
+    from tasks.store.source_digest import installed_code
+    from transfer.settings import project
+
+    tree = {
+        "settings": project.load(params).model_dump(
+            mode="json", exclude=set(project.OPERATION), by_alias=True
+        ),
+        "code": installed_code("flows.retrain"),
+    }
+    write_atomic(out, (json.dumps(tree, indent=1) + "\n").encode())
 
 
 def _datasets(params: Path) -> list[Path]:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from flows.cli.app import MODEL, AsJson, Overrides, Params, Target, app, begin
+from flows.cli.app import MODEL, AsJson, Overrides, Params, Target, app, begin, target_of
 from tasks.runtime import paths
 
 
@@ -16,7 +16,7 @@ def export(
     format: Annotated[
         Literal["onnx", "onnx-int8", "tflite"], typer.Option(help="onnx-int8 is 8-bit.")
     ] = "onnx",
-    target: Target = "digits",
+    target: Target = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the file; exports/TARGET unless named.")
     ] = None,
@@ -35,6 +35,7 @@ def export(
     """Write the champion as one file, measured on the test split; refuse one that loses much."""
     place = out.absolute() if out else None
     begin()
+    name = target_of(target, params)
     from flows import export as flow
     from flows.runtime.run_flow import run
     from tasks.operation.export import default_place
@@ -42,9 +43,9 @@ def export(
     from transfer.settings import project as typed
 
     settings = typed.load(params, overrides or [])
-    report = run(lambda: flow.export(target, settings, format, place, changed_data))
+    report = run(lambda: flow.export(name, settings, format, place, changed_data))
     if as_json:
         print(report.model_dump_json(indent=1))
         return
     print(page(report))
-    print((place or default_place(target)) / report.file)
+    print((place or default_place(name)) / report.file)

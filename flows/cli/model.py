@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.app import MODEL, AsJson, Target, app, enter, show
+from flows.cli.app import MODEL, AsJson, Target, app, enter, show, target_of
 
 
 @app.command(
@@ -14,7 +14,7 @@ from flows.cli.app import MODEL, AsJson, Target, app, enter, show
 )
 def predict(
     files: Annotated[list[Path], typer.Argument(help="Image files.")],
-    target: Target = "digits",
+    target: Target = None,
     as_json: AsJson = False,
 ) -> None:
     """Predict classes of image files with the champion."""
@@ -24,7 +24,7 @@ def predict(
     from tasks.tracking import files as model_files
     from transfer.models import predictor as prediction
 
-    champion = versions.champion_of(target)
+    champion = versions.champion_of(target_of(target))
     model = prediction.load(model_files.model_folder(champion.name, champion.version))
     for file in files:
         probabilities = model.predict_files([file])[0].tolist()
@@ -38,12 +38,12 @@ def predict(
 
 
 @app.command(rich_help_panel=MODEL, epilog="Example: crosstrain champion --target digits --json")
-def champion(target: Target = "digits", as_json: AsJson = False) -> None:
+def champion(target: Target = None, as_json: AsJson = False) -> None:
     """Show the champion of a target: version, aliases, figures, data revisions."""
     enter()
     from tasks.registry import versions
 
-    found = versions.champion_of(target)
+    found = versions.champion_of(target_of(target))
     told = {
         "name": found.name,
         "version": found.version,

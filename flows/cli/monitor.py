@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.app import OPERATION, AsJson, Overrides, Params, Target, app, begin
+from flows.cli.app import OPERATION, AsJson, Overrides, Params, Target, app, begin, target_of
 from tasks.runtime import paths
 
 
@@ -17,7 +17,7 @@ def monitor(
         Path,
         typer.Argument(help="New items; one folder a class where they have labels."),
     ],
-    target: Target = "digits",
+    target: Target = None,
     as_json: AsJson = False,
     overrides: Overrides = None,
     params: Params = paths.PARAMS,
@@ -25,6 +25,7 @@ def monitor(
     """Test new items for drift, and estimate the champion's accuracy on them."""
     folder = folder.absolute()
     begin()
+    name = target_of(target, params)
     from transfer.settings import project as typed
 
     settings = typed.load(params, overrides or []).monitor
@@ -34,7 +35,7 @@ def monitor(
     from flows.runtime.run_flow import run
     from tasks.reports.monitor_report import terminal
 
-    found = run(lambda: chain.monitor(folder, target, settings))
+    found = run(lambda: chain.monitor(folder, name, settings))
     if as_json:
         print(found.model_dump_json(indent=1))
     else:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.app import MODEL, AsJson, Params, Target, app, begin, enter
+from flows.cli.app import MODEL, AsJson, Params, Target, app, begin, enter, target_of
 from tasks.runtime import paths
 from transfer.core.errors import CrosstrainError, SettingsError
 
@@ -14,17 +14,18 @@ Reason = Annotated[str, typer.Option("--reason", help="Why; it goes into the led
 
 
 @app.command(rich_help_panel=MODEL, epilog="Example: crosstrain history --target digits")
-def history(target: Target = "digits", as_json: AsJson = False) -> None:
+def history(target: Target = None, as_json: AsJson = False) -> None:
     """Show every promotion, refusal and rollback: who, when, what, why."""
     enter()
     from tasks.registry import versions
 
-    events = versions.history(versions.name_of(target))
+    name = versions.name_of(target_of(target))
+    events = versions.history(name)
     if as_json:
         print(json.dumps(events, indent=1))
         return
     if not events:
-        print(f"nothing was ever promoted or refused for crosstrain-{target}")
+        print(f"nothing was ever promoted or refused for {name}")
     for event in events:
         before = event["champion_before"]
         forced = f", FORCED: {event['forced_reason']}" if event.get("forced_reason") else ""
@@ -41,13 +42,13 @@ def history(target: Target = "digits", as_json: AsJson = False) -> None:
     rich_help_panel=MODEL,
     epilog='Example: crosstrain rollback --target digits --reason "it confuses 1 and 7"',
 )
-def rollback(reason: Reason, target: Target = "digits") -> None:
+def rollback(reason: Reason, target: Target = None) -> None:
     """Make the previous champion champion again."""
     enter()
     from tasks.registry import versions
     from tasks.runtime.user import at_a_terminal
 
-    done = versions.rollback(versions.name_of(target), reason, who=at_a_terminal())
+    done = versions.rollback(versions.name_of(target_of(target)), reason, who=at_a_terminal())
     print(f"{done.name}: {done.message}; it was version {done.replaced}")
 
 
@@ -57,7 +58,7 @@ def rollback(reason: Reason, target: Target = "digits") -> None:
 )
 def promote(
     version: Annotated[int, typer.Argument(help="Number of the version.")],
-    target: Target = "digits",
+    target: Target = None,
     reason: Reason = "",
     force: Annotated[bool, typer.Option(help="Promote against the rules; needs a reason.")] = False,
     params: Params = paths.PARAMS,
@@ -68,14 +69,15 @@ def promote(
     if reason and not force:
         raise SettingsError("--reason has no effect without --force: the rules give the reasons")
     begin()
+    name = target_of(target, params)
     from flows import promote as flow
     from flows.runtime.run_flow import run
     from transfer.settings import project as typed
 
     settings = typed.load(params)
-    outcome = run(lambda: flow.promote(target, version, settings, reason if force else ""))
+    outcome = run(lambda: flow.promote(name, version, settings, reason if force else ""))
     said = "is champion" if outcome.promoted else "was not promoted"
-    print(f"version {version} of crosstrain-{target} {said}")
+    print(f"version {version} of crosstrain-{name} {said}")
     for line in outcome.reasons:
         print(f"- {line}")
 
@@ -83,7 +85,7 @@ def promote(
 @app.command(rich_help_panel=MODEL, epilog="Example: crosstrain bless 3 --verify --target digits")
 def bless(
     version: Version = None,
-    target: Target = "digits",
+    target: Target = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Recompute the record; exit 5 when it does not hold.")
     ] = False,
@@ -94,8 +96,9 @@ def bless(
     from tasks.registry import audit_record as records
     from tasks.registry import versions
 
-    name = versions.name_of(target)
-    number = version or versions.champion_of(target).version
+    dataset = target_of(target)
+    name = versions.name_of(dataset)
+    number = version or versions.champion_of(dataset).version
     if not verify:
         print(json.dumps(records.record_of(name, number), indent=1))
         return

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.app import MODEL, AsJson, Target, app, begin
+from flows.cli.app import MODEL, AsJson, Target, app, begin, target_of
 
 if TYPE_CHECKING:
     from tasks.operation.score import Scored
@@ -25,15 +25,16 @@ Batch = Annotated[int, typer.Option("--batch", min=1, help="Pictures at once.")]
     rich_help_panel=MODEL, epilog="Example: crosstrain score photos scores.parquet --target digits"
 )
 def score(
-    source: Source, out: Out, target: Target = "digits", batch: Batch = 256, as_json: AsJson = False
+    source: Source, out: Out, target: Target = None, batch: Batch = 256, as_json: AsJson = False
 ) -> None:
     """Score a folder of any size with the champion; run again to continue what was cut off."""
     source, out = source.absolute(), out.absolute()
     begin()
+    name = target_of(target)
     from flows import score as scoring
     from flows.runtime.run_flow import run
 
-    _show(run(lambda: scoring.score(source, out, target, batch)), as_json=as_json)
+    _show(run(lambda: scoring.score(source, out, name, batch)), as_json=as_json)
 
 
 def _show(scored: "Scored", *, as_json: bool) -> None:

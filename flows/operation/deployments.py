@@ -15,38 +15,45 @@ from flows.promote import promote
 from flows.retrain import retrain
 from flows.rollback import rollback
 from flows.runtime.events import PREFIX
+from flows.runtime.form import filled
 from flows.score import score
 from transfer.settings.project import Settings
 from transfer.settings.service import ServeSettings
 
+ENTRY = "crosstrain_flows"
+"""The module from which Prefect takes a flow; see there why it is not the flow's own."""
 ONE_AT_A_TIME = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
 
 
 def deployments(settings: Settings) -> list[RunnerDeployment]:
     """All deployments, with these settings as the values that their forms begin with."""
-    told = settings.model_dump(mode="json", by_alias=True)
+    form = filled(settings)
     target, incoming = settings.target.label, str(settings.serve.incoming)
     crons = settings.serve
     return [
         _deployment(
             retrain,
-            {"settings": told, "promote": True},
+            {"settings": form, "promote": True},
             schedule=_schedule(crons.retrain_cron, crons),
             triggers=_triggers(crons),
         ),
         _deployment(
             ingest,
-            {"settings": told, "incoming": incoming, "dataset": target},
+            {"settings": form, "incoming": incoming, "dataset": target},
             schedule=_schedule(crons.ingest_cron, crons),
         ),
         _deployment(
             monitor,
-            {"folder": incoming, "target": target, "settings": told["monitor"]},
+            {
+                "folder": incoming,
+                "target": target,
+                "settings": settings.monitor.model_dump(mode="json"),
+            },
             schedule=_schedule(crons.monitor_cron, crons),
         ),
         _deployment(score, {"source": incoming, "out": "scores.parquet", "target": target}),
-        _deployment(export, {"target": target, "settings": told}),
-        _deployment(promote, {"target": target, "settings": told}),
+        _deployment(export, {"target": target, "settings": form}),
+        _deployment(promote, {"target": target, "settings": form}),
         _deployment(rollback, {"target": target}),
     ]
 
@@ -60,6 +67,7 @@ def _deployment(flow: Flow[..., Any], parameters: dict[str, Any], **more: Any) -
         tags=["crosstrain"],
         **more,
     )
+    found.entrypoint = f"{ENTRY}.{flow.name}"
     return found
 
 

@@ -182,7 +182,7 @@ def _runner(params: Path, api: str) -> _Child:
     environment = {"PREFECT_API_URL": api, "PREFECT_RUNNER_POLL_FREQUENCY": "2"}
     if password := os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
         environment["PREFECT_API_AUTH_STRING"] = os.environ.get("PREFECT_API_AUTH_STRING", password)
-    words = [sys.executable, "-m", "flows.operation.serve", str(params)]
+    words = [sys.executable, "-P", "-m", "flows.operation.serve", str(params)]
     process = subprocess.Popen(words, env=os.environ | environment)
     return _Child("runner", None, process, BytesIO())
 
@@ -190,7 +190,7 @@ def _runner(params: Path, api: str) -> _Child:
 def _start(name: str, port: int, words: Sequence[str], environment: dict[str, str]) -> _Child:
     told = TemporaryFile()  # noqa: SIM115  open as long as its server runs
     process = subprocess.Popen(
-        [sys.executable, "-m", *words],
+        [sys.executable, "-P", "-m", *words],
         env=os.environ | environment,
         stdout=subprocess.DEVNULL,
         stderr=told,

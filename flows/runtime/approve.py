@@ -10,7 +10,7 @@ from prefect.runtime import flow_run
 from prefect.states import Running
 from pydantic import Field
 
-from tasks.registry.judge import Judged
+from tasks.registry.judge import Judgement
 from tasks.registry.promote import Consent
 from transfer.deployment.gate.rules import PromoteSettings
 
@@ -23,7 +23,7 @@ class Approval(RunInput):
     reason: str = Field("", description="Why; it goes into the ledger.")
 
 
-def consent(judged: Judged, settings: PromoteSettings) -> Consent | None:
+def consent(judged: Judgement, settings: PromoteSettings) -> Consent | None:
     """What a person says to a version of which every rule holds; None when nobody is to be asked.
 
     Waits for `promote.approval_hours`; silence is no consent.
@@ -49,7 +49,7 @@ def _go_on() -> None:
         client.set_flow_run_state(UUID(str(flow_run.id)), Running(), force=True)
 
 
-def _question(judged: Judged) -> str:
+def _question(judged: Judgement) -> str:
     rules = "\n".join(f"| {one.rule} | {one.found} | {one.expected} |" for one in judged.rules)
     against = f"version {judged.champion}" if judged.champion else "nothing: it is the first"
     return (

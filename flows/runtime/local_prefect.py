@@ -92,7 +92,7 @@ def _own() -> _Own:
         # when it has ended.
         inherited = {k: v for k, v in os.environ.items() if k != "PREFECT_SERVER_API_AUTH_STRING"}
         child = subprocess.Popen(
-            [sys.executable, "-m", "flows.runtime.local_prefect", str(listening.fileno())],
+            [sys.executable, "-P", "-m", "flows.runtime.local_prefect", str(listening.fileno())],
             env=inherited | {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -127,7 +127,7 @@ def main() -> None:
 
     One server at a time starts: two that migrate a new database together break it.
     """
-    gc_tuning.put_off()
+    gc_tuning.raise_threshold()
     import uvicorn
     from filelock import FileLock
     from prefect.settings import PREFECT_HOME
@@ -137,7 +137,7 @@ def main() -> None:
             PREFECT_HOME.value().mkdir(parents=True, exist_ok=True)
             with FileLock(PREFECT_HOME.value() / ".start.lock"):
                 await super().startup(sockets)
-            gc_tuning.look_again()
+            gc_tuning.restore_threshold()
 
     config = uvicorn.Config(
         "prefect.server.api.server:create_app", factory=True, log_level="error", lifespan="on"

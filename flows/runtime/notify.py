@@ -51,7 +51,8 @@ def tell_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> 
     told = flow_run.parameters
     subject = str(told.get("target") or told.get("dataset") or "")
     if not subject and isinstance(told.get("settings"), dict):
-        subject = Path(told["settings"].get("target", {}).get("path", "")).stem
+        target = told["settings"].get("target", "")  # of a form, or as dumped from whole settings
+        subject = Path(target.get("path", "") if isinstance(target, dict) else target).stem
     tell(
         "failed",
         subject or flow.name,

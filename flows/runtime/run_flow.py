@@ -20,7 +20,20 @@ ENGINE = ("prefect.flow_runs", "prefect.task_runs")
 
 
 def run(flow: Callable[[], Result]) -> Result:
-    """Call a flow in this process; Ctrl-C ends the process with exit code 130.
+    """Call a flow from a terminal, as `call` does; Ctrl-C ends the process with exit code 130.
+
+    Raises:
+        CrosstrainError: a step failed.
+    """
+    try:
+        return call(flow)
+    except KeyboardInterrupt:
+        print("crosstrain: interrupted; run again to continue from here", file=sys.stderr)
+        sys.exit(130)
+
+
+def call(flow: Callable[[], Result]) -> Result:
+    """Call a flow in this process.
 
     Without ``PREFECT_API_URL`` a server is started for this process. Heartbeats are off: they cost
     a second a flow and serve only runs that nobody watches. Runs that were killed are closed.
@@ -32,15 +45,11 @@ def run(flow: Callable[[], Result]) -> Result:
     api = local_prefect.address()
     for handler in logging.getLogger().handlers:
         handler.addFilter(_not_the_engine)
-    try:
-        with temporary_settings({PREFECT_API_URL: api, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-            with get_client(sync_client=True) as client:
-                run_liveness.close_killed(client)
-            gc_tuning.look_again()
-            return flow()
-    except KeyboardInterrupt:
-        print("crosstrain: interrupted; run again to continue from here", file=sys.stderr)
-        sys.exit(130)
+    with temporary_settings({PREFECT_API_URL: api, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        with get_client(sync_client=True) as client:
+            run_liveness.close_killed(client)
+        gc_tuning.restore_threshold()
+        return flow()
 
 
 def _not_the_engine(record: logging.LogRecord) -> bool:

@@ -1,4 +1,4 @@
-"""Show what augmentation does to this data."""
+"""Makes a preview of the augmentation on items of the target."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from transfer.training.batches import preview as vary
 
 @step("preview", tags=["augment"])
 def preview(target: Divided, policy: Augmentation, items: int = 8) -> Ref:
-    """Store a few training items of the target, and seven augmented copies of each."""
+    """Store `items` training items of the target, and seven augmented copies of each."""
 
     spec = spec_of(target.scan.path)
 

@@ -1,4 +1,4 @@
-"""Fingerprint, and decode each file of a dataset once."""
+"""Identifies a dataset by its md5, and decodes each of its files once."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from transfer.settings.project import DatasetSettings
 
 @step("fingerprint", tags=["data"])
 def fingerprint(settings: DatasetSettings) -> Dataset:
-    """Identify a dataset by DVC's md5, and hold it against data.dvc where that records it."""
+    """Identify a dataset by DVC's md5, and compare it with data.dvc if it is recorded there."""
     return Dataset(
         settings.label, settings.path, dataset_versions.verify(settings.path, paths.DATA_DVC)
     )
@@ -24,7 +24,7 @@ def fingerprint(settings: DatasetSettings) -> Dataset:
 
 @step("specify", tags=["data"])
 def specify(settings: InputSettings, datasets: list[Dataset]) -> InputSpec:
-    """Decide what every item is turned into, from the settings and from all datasets."""
+    """Choose the form of all inputs from the settings and from all datasets."""
     modality = lookup.of(settings)
     return modality.specify(settings, [library.contents(d.path, modality) for d in datasets])
 
@@ -36,7 +36,7 @@ def scan(dataset: Dataset, spec: InputSpec, settings: InputSettings) -> Ref:
 
     def compute(out: Path) -> None:
         library.scan(dataset.path, out, name=dataset.name, spec=spec, limits=settings.limits)
-        if dataset_versions.fingerprint(dataset_versions.whole(dataset.path)) != dataset.md5:
+        if dataset_versions.fingerprint(dataset_versions.dataset_root(dataset.path)) != dataset.md5:
             raise DataRefusedError(
                 f"{dataset.path} changed while it was read, for example by an ingest; run again"
             )

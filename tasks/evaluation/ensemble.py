@@ -18,7 +18,7 @@ from transfer.evaluation.report_schema import Evaluation
 from transfer.modalities import lookup
 from transfer.models import predictor
 from transfer.selection import model_selection as library
-from transfer.selection.model_selection import Choice, Mix
+from transfer.selection.model_selection import Mix, ModelChoice
 from transfer.settings.project import Settings
 
 
@@ -27,10 +27,10 @@ def digests(arms: list[ArmRef]) -> dict[str, str]:
     return {arm.name: f"{arm.ref.digest} {arm.finalist}" for arm in arms}
 
 
-def load_choice(ref: Ref) -> Choice:
+def load_choice(ref: Ref) -> ModelChoice:
     """Read what `choose` stored."""
     told = json.loads((ref.path / "choice.json").read_text())
-    return Choice(
+    return ModelChoice(
         _mix(told["best"]),
         _mix(told["baseline"]),
         told["scores"],

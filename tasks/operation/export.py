@@ -20,9 +20,8 @@ from transfer.data.items import pool_items, test_items
 from transfer.deployment.export import export as library
 from transfer.deployment.export import packages, tflite
 from transfer.deployment.export.export import Format, Report
-from transfer.modalities import lookup
 from transfer.models import checkpoint
-from transfer.models.network import backbone_module
+from transfer.models.network import backbone_modules
 from transfer.models.predictor import Card
 from transfer.settings import project
 from transfer.settings.project import Settings
@@ -156,10 +155,7 @@ def convert(subject: Subject, target: Divided, format: Format, told: Settings) -
 def _bodies(card: Card) -> list[str]:
     """Modules of the modality and of the backbones, which are loaded by name: imports do not lead
     to them."""
-    names, modality = {member.body.name for member in card.members}, card.spec.modality
-    parts = [part for one in card.members for part in one.body.options.get("parts", ())]
-    names |= {part["name"] for part in parts}
-    return [lookup.code(modality), *sorted(backbone_module(name, modality) for name in names)]
+    return backbone_modules(card.spec.modality, *(member.body for member in card.members))
 
 
 @step("place", tags=["export"])

@@ -73,7 +73,7 @@ def terminal(
     why = result.reasons or [
         f"{rule.rule}: found {rule.found}, expected {rule.expected}"
         for rule in result.rules
-        if not rule.held
+        if not rule.passed
     ]
     lines = [
         ("", ""),

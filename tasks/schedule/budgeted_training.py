@@ -147,7 +147,7 @@ class _Rounds:
     def _costs(self, jobs: Sequence[Job]) -> dict[Job, float]:
         """Seconds that each arm takes; none where it is stored. Not of one that is under way: its
         place in the store is locked until it ends."""
-        plans, steps = self._plans(), self.settings.adapt.budget.steps
+        plans, steps = self._plans(), self.settings.adapt.training.steps
 
         def cost(plan: Plan, seed: int) -> float:
             there = stored(plan, seed, self.known, self.crew.shared)
@@ -172,7 +172,7 @@ class _Rounds:
         for job, arm in zip(self._under_way, arms, strict=True):
             if arm is not None:
                 self.done[job] = arm
-                self.allowance.observe(arm, self.settings.adapt.budget.steps)
+                self.allowance.observe(arm, self.settings.adapt.training.steps)
         self._under_way = {}
 
     def _decided(self, best: Sequence[str]) -> list[ArmRef]:

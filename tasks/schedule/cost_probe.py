@@ -108,7 +108,7 @@ def stored(plan: Plan, seed: int, sources: Sequence[Source], shared: Mapping[str
 
 def rest(allowance: Allowance, settings: Settings) -> float:
     """Seconds of what is needed after pretraining."""
-    arms = [allowance.cost(likely(settings), settings.adapt.budget.steps)] * 2
+    arms = [allowance.cost(likely(settings), settings.adapt.training.steps)] * 2
     return SAFETY * budget_policy.ends(arms, machines.cores())
 
 
@@ -118,9 +118,9 @@ def scaled(settings: Settings, share: float) -> Settings:
         return settings
 
     def cut(section: Any) -> Any:
-        steps = max(1, round(share * section.budget.steps))
+        steps = max(1, round(share * section.training.steps))
         return section.model_copy(
-            update={"budget": section.budget.model_copy(update={"steps": steps})}
+            update={"training": section.training.model_copy(update={"steps": steps})}
         )
 
     return settings.model_copy(
@@ -190,10 +190,10 @@ def _seconds(
     lacking: _Lacking, allowance: Allowance, body: Cost, at_once: int, settings: Settings
 ) -> float:
     """How long what is not stored takes."""
-    steps = settings.adapt.budget.steps
+    steps = settings.adapt.training.steps
     alone = [allowance.cost(one, steps) for one in lacking.alone]
     helped = [allowance.cost(one, steps) for one in lacking.helped]
-    pretraining = [body.at(settings.pretrain.budget.steps)] if lacking.body else []
+    pretraining = [body.at(settings.pretrain.training.steps)] if lacking.body else []
     advice = ADVICE * body.step if lacking.body else 0.0
     return (
         budget_policy.ends([*pretraining, *alone], at_once)
@@ -213,22 +213,22 @@ def _measure(allowance: Allowance, bench: Bench, settings: Settings) -> tuple[Co
         if own not in arms and settings.target.labels_per_class != 0:
             arms[own] = pool.submit(_short, partial(_try_arm, bench, settings)).result()
         body = tried.result() if tried else bodies[name]
-    shape = settings.adapt.budget.batch_size / settings.pretrain.budget.batch_size
+    shape = settings.adapt.training.batch_size / settings.pretrain.training.batch_size
     arms.setdefault(own, Cost(0.0, body.step * shape * max(1, bench.folds)))
-    picture = arms[own].step / settings.adapt.budget.batch_size
+    picture = arms[own].step / settings.adapt.training.batch_size
     allowance.learn(arms)
     allowance.reads(READING * picture * bench.test_items / machines.cores())
     return body, sure
 
 
 def _try_body(bench: Bench, settings: Settings, steps: int) -> float:
-    found = bench.body(scaled(settings, steps / settings.pretrain.budget.steps))
+    found = bench.body(scaled(settings, steps / settings.pretrain.training.steps))
     assert found is not None
     return _forgotten(found.knowledge)
 
 
 def _try_arm(bench: Bench, settings: Settings, steps: int) -> float:
-    cut = scaled(settings, steps / settings.adapt.budget.steps)
+    cut = scaled(settings, steps / settings.adapt.training.steps)
     plan = Plan("scratch", (), "short training")
     return _forgotten(bench.arm(plan, settings.adapt.seeds[0], cut, []).ref)
 

@@ -3,9 +3,11 @@
 import ast
 import hashlib
 import importlib.util
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import entry_points, requires, version
 from pathlib import Path
 from threading import Lock
 
@@ -14,6 +16,9 @@ from transfer.modalities import lookup
 _PARSER = Lock()  # CPython 3.11 counts the parser's depth for all threads together, and fails
 NUMERIC_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn")
 """Packages whose version can change numbers of any step; modalities name more."""
+LIBRARY = "transfer"
+PROJECT = (LIBRARY, "tasks", "flows")
+_SOURCES = (".py", ".html")
 
 
 def source_digest(modules: Sequence[str]) -> str:
@@ -21,7 +26,11 @@ def source_digest(modules: Sequence[str]) -> str:
     import, and so on, and of the versions of the packages that change numbers: those of every step,
     and those of the modalities among the modules.
 
-    An edit in a module that a step does not import leaves that step's stored results valid.
+    From a package outside this project, such as a plug-in's, imports of the library are followed
+    too. An edit in a module that a step does not import leaves that step's stored results valid.
+
+    Raises:
+        ModuleNotFoundError: there is no module or no package of such a name.
     """
     closure = sorted(set().union(*(_closure(module) for module in modules)))
     parts = [f"{name} {hashlib.sha256(_file(name).read_bytes()).hexdigest()}" for name in closure]
@@ -32,26 +41,83 @@ def source_digest(modules: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
+def installed_code(module: str) -> dict[str, str]:
+    """What a result depends on beside data and settings: the installed code and its requirements.
+
+    Args:
+        module: dotted name of the module that is run.
+
+    Returns:
+        Under ``digest`` the SHA-256 of every file of the packages `transfer` and `tasks` and of
+        the modules of their own package that `module` and plug-ins use; and the version of
+        crosstrain, of each package that it requires and of each that offers plug-ins, by name.
+    """
+    groups = [name for name in entry_points().groups if name.startswith("crosstrain.")]
+    plugins = [point for name in groups for point in entry_points(group=name)]
+    used = [module, *(point.value for point in plugins if _is_there(point.value))]
+    files = {name: _file(name) for name in set().union(*map(_closure, used))}
+    for package in ("transfer", "tasks"):
+        root = _file(package).parent
+        paths = (p for p in root.rglob("*") if p.is_file() and p.suffix in _SOURCES)
+        files |= {f"{package}/{path.relative_to(root).as_posix()}": path for path in paths}
+    lines = [
+        f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}"
+        for name, file in sorted(files.items())
+    ]
+    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    needed = [line for line in requires("crosstrain") or [] if "extra ==" not in line]
+    names = {match[0] for line in needed if (match := re.match(r"[\w.-]+", line))}
+    names |= {point.dist.name for point in plugins if point.dist}
+    return {"digest": digest} | {name: _version(name) for name in ["crosstrain", *sorted(names)]}
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return _find_file(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
 def _file(module: str) -> Path:
-    if (found := _found(module)) is None:
+    if (file := _find_file(module)) is None:
         raise ModuleNotFoundError(f"no module named {module!r}")
-    return found
+    return file
 
 
-def _found(module: str) -> Path | None:
-    """The file of a module; none is imported to find it, as `importlib` would what it lies in."""
+def _find_file(module: str) -> Path | None:
+    """The file of a module; none is imported to find it, as `importlib` would what it lies in.
+
+    None for a module that is not there, and for a folder without an ``__init__.py``.
+    """
     root, *inner = module.split(".")
-    place = _folder(root).joinpath(*inner)
-    files = place / "__init__.py", place.with_name(f"{place.name}.py")
-    return next((file for file in files if file.is_file()), None)
+    places = _places(root)
+    if not places.folders:
+        return None if inner else places.file
+    for folder in places.folders:
+        place = folder.joinpath(*inner)
+        for file in (place / "__init__.py", place.with_name(f"{place.name}.py")):
+            if file.is_file() and (inner or file.parent == folder):
+                return file
+    return None
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where a package lies: its folders, or its one file."""
+
+    folders: tuple[Path, ...]
+    file: Path | None
 
 
 @cache
-def _folder(package: str) -> Path:
+def _places(package: str) -> _Places:
     spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
+    if spec is None:
         raise ModuleNotFoundError(f"no package named {package!r}")
-    return Path(spec.origin).parent
+    folders = spec.submodule_search_locations
+    if folders is not None:
+        return _Places(tuple(Path(folder) for folder in folders), None)
+    return _Places((), Path(spec.origin) if spec.has_location and spec.origin else None)
 
 
 @cache
@@ -61,35 +127,50 @@ def _version(package: str) -> str:
 
 @cache
 def _closure(module: str) -> frozenset[str]:
-    seen: set[str] = set()
+    _file(module)
+    reached: set[str] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name and name not in seen:
-            seen.add(name)
-            waiting += [*_imports(name), name.rpartition(".")[0]]
-    return frozenset(seen)
+        if name and name not in reached:
+            reached.add(name)
+            waiting += [*(_imports(name) if _find_file(name) else ()), name.rpartition(".")[0]]
+    return frozenset(filter(_find_file, reached))
 
 
 def _imports(module: str) -> list[str]:
-    root = module.split(".", maxsplit=1)[0]
-    found = _imported(_file(module).read_bytes())
-    return [name for name in found if name.split(".")[0] == root and _found(name)]
+    root, file = module.split(".", maxsplit=1)[0], _file(module)
+    followed = {root} if root in PROJECT else {root, LIBRARY}
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    names = [_absolute(name, package) for name in _imported_names(file.read_bytes())]
+    return [name for name in names if name.split(".")[0] in followed and _find_file(name)]
+
+
+def _absolute(name: str, package: str) -> str:
+    """A name such as ``..part`` as reached from a package, without its dots in front."""
+    inner = name.lstrip(".")
+    above = len(name) - len(inner) - 1
+    if above < 0:
+        return name
+    parts = package.split(".")
+    return ".".join([*parts[: len(parts) - above], *filter(None, [inner])])
 
 
 @cache
-def _imported(source: bytes) -> list[str]:
-    """What a source imports, and what that would be if it were a module."""
+def _imported_names(source: bytes) -> list[str]:
+    """What a source imports, and what that would be if it were a module; relative names begin with
+    dots."""
     with _PARSER:
         tree = ast.parse(source)
-    found = []
+    names = []
     for node in _statements(tree.body):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.append(node.module)
-            found += [f"{node.module}.{alias.name}" for alias in node.names]
-    return found
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            joint = "" if base.endswith(".") else "."
+            names += [base, *(f"{base}{joint}{alias.name}" for alias in node.names)]
+    return names
 
 
 def _statements(body: Sequence[ast.AST]) -> Iterator[ast.AST]:

@@ -26,7 +26,7 @@ from transfer.data.manifest import Manifest
 from transfer.methods import lookup
 from transfer.modalities.interface import InputSpec
 from transfer.models.checkpoint import Keeper, load_card
-from transfer.models.network import backbone_module
+from transfer.models.network import backbone_modules
 from transfer.models.predictor import Card
 from transfer.settings.project import Settings
 from transfer.training.feature_cache import Features
@@ -56,7 +56,7 @@ def adapt(
         seed: of weights, folds, order and augmentation.
         target: items to learn from.
         spec: of the records.
-        settings: of the method, the budget and the augmentation.
+        settings: of the method, its optimisation and the augmentation.
         machine: where to compute.
         folds: within the labelled items; 0 selects on the validation split.
         at_once: arms that are trained at the same time.
@@ -78,7 +78,7 @@ def adapt(
         check_time(until)
         shared = _target(target, sources, method, spec, settings, folds, features)
         recipe = Recipe(
-            settings.adapt.budget,
+            settings.adapt.training,
             settings.augment,
             normalisation(shared.labelled if len(shared.labelled) else _pool(shared), spec),
             len(shared.class_names),
@@ -132,7 +132,7 @@ def _read(method: Method, sources: Sequence[Source], blind: bool) -> dict[str, s
 def _told(name: str, method: Method, settings: Settings) -> dict[str, Any]:
     told = {
         "method": {name: method.model_dump(mode="json")},
-        "budget": settings.adapt.budget.model_dump(mode="json"),
+        "training": settings.adapt.training.model_dump(mode="json"),
         "augment": settings.augment.model_dump(mode="json"),
         "backbone": settings.backbone.model_dump(mode="json"),
         "limits": settings.input.limits.model_dump(mode="json"),  # they go into the model's card
@@ -144,12 +144,11 @@ def _told(name: str, method: Method, settings: Settings) -> dict[str, Any]:
 
 def _code(plan: Plan, settings: Settings, sources: Sequence[Source]) -> list[str]:
     modality = settings.input.modality
-    own = backbone_module(settings.backbone.name, modality)
     return [
         "transfer.arms.adapt",
         "tasks.training.source_items",
         lookup.module_name(plan.method),
-        *sorted({own, *bodies(sources, modality)}),
+        *sorted({*backbone_modules(modality, settings.backbone.body), *bodies(sources, modality)}),
     ]
 
 

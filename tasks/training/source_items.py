@@ -7,8 +7,8 @@ from transfer.arms import pretrain
 from transfer.data.items import SourceItems, labelled_items, normalisation, validation_items
 from transfer.data.manifest import Manifest
 from transfer.data.storage.tensor_store import spec_of
-from transfer.modalities import lookup
-from transfer.models.network import COMBINED, backbone_module
+from transfer.modalities.backbone import Body
+from transfer.models.network import backbone_modules
 
 
 def source_items(source: Source, *, held: bool = False) -> SourceItems | None:
@@ -25,7 +25,6 @@ def source_items(source: Source, *, held: bool = False) -> SourceItems | None:
 def bodies(sources: Sequence[Source], modality: str) -> list[str]:
     """Modules of the modality and of the sources' backbones, which are loaded by name: imports do
     not lead to them."""
-    names = {pretrain.load_card(one.knowledge.path).body.name for one in sources}
-    names |= set(COMBINED) if len(sources) > 1 else set()
-    modules = {backbone_module(name, modality) for name in names}
-    return [lookup.code(modality), *sorted(modules)]
+    found = [pretrain.load_card(one.knowledge.path).body for one in sources]
+    fused = [Body(name="fused")] if len(sources) > 1 else []
+    return backbone_modules(modality, *found, *fused)

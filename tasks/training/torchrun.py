@@ -48,15 +48,15 @@ def _check(work: Pretraining, processes: int) -> None:
             f"run.pretrain_processes is {processes} and run.device is {work.device!r}; several "
             "processes train on CPUs only: set run.pretrain_processes=1"
         )
-    if work.settings.budget.batch_size < processes:
+    if work.settings.training.batch_size < processes:
         raise SettingsError(
-            f"run.pretrain_processes is {processes} and pretrain.budget.batch_size "
-            f"{work.settings.budget.batch_size}; expected an item a process or more"
+            f"run.pretrain_processes is {processes} and pretrain.training.batch_size "
+            f"{work.settings.training.batch_size}; expected an item a process or more"
         )
 
 
 def _command(processes: int, told: Path) -> list[str]:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    torchrun = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone"]
     each = ["--nproc-per-node", str(processes), "--local-addr", "127.0.0.1"]
     return [*torchrun, *each, "-m", "tasks.training.pretrain_worker", str(told)]
 

@@ -1,4 +1,4 @@
-"""Which version of the code ran."""
+"""The Git revision of the code that runs."""
 
 import subprocess
 

@@ -1,4 +1,4 @@
-"""A small project in a folder of its own, driven as its user drives it: by the command line."""
+"""A small project in its own folder, used as a user does: by the command line."""
 
 import os
 import re
@@ -15,7 +15,9 @@ from typing import Any
 import psutil
 import yaml
 
+from tasks.versioning import demo_data
 from transfer.evaluation.report_schema import Result
+from transfer.settings.project import load
 
 ROOT = Path(__file__).parents[2]
 GUARD = Path(__file__).with_name("guard")
@@ -26,19 +28,19 @@ TINY = {
     "target.path": "data/small",
     "input.size": 12,
     "backbone.width": 4,
-    "pretrain.budget.steps": 60,
-    "pretrain.budget.batch_size": 32,
+    "pretrain.training.steps": 60,
+    "pretrain.training.batch_size": 32,
     "pretrain.look_every": 20,
     "adapt.methods": ["fine_tune"],
     "adapt.seeds": [0],
     "adapt.folds": 2,
-    "adapt.budget.steps": 20,
-    "adapt.budget.batch_size": 16,
+    "adapt.training.steps": 20,
+    "adapt.training.batch_size": 16,
     "evaluate.replicates": 200,
     "run.device": "cpu",
     "run.checkpoint_seconds": 0.02,
 }
-"""The real settings, shrunk."""
+"""The real settings, reduced to a small size."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,15 @@ class Project:
 
     folder: Path
     environment: dict[str, str]
+    program: Path = CROSSTRAIN
+    inside: Path = Path()
+    """Folder in the project in which commands are typed, relative to it."""
 
     def run(self, *words: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
         """Run a command to its end, without an attempt on the network or a traceback."""
         done = subprocess.run(
-            [CROSSTRAIN, *words],
-            cwd=self.folder,
+            [self.program, *words],
+            cwd=self.folder / self.inside,
             env=self.environment,
             capture_output=True,
             text=True,
@@ -68,7 +73,7 @@ class Project:
         """Start a command as a terminal does, in a process group of its own; see `log`."""
         with (self.folder / "terminal.txt").open("w") as file:
             return subprocess.Popen(
-                [CROSSTRAIN, *words],
+                [self.program, *words],
                 cwd=self.folder,
                 env=self.environment,
                 stdout=file,
@@ -81,7 +86,7 @@ class Project:
         return (self.folder / "terminal.txt").read_text()
 
     def stop(self, number: signal.Signals, when: Callable[[], object], *words: str) -> "Stopped":
-        """Run a command until something is so, then signal it and its children, as Ctrl-C does."""
+        """Run a command until a condition holds, then signal it and its children as Ctrl-C does."""
         process = self.start(*words)
         wait(lambda: when() or process.poll() is not None, seconds=200, every=0.005)
         assert process.poll() is None, self.log()
@@ -101,12 +106,12 @@ class Project:
         return file.read_text() if file.exists() else ""
 
     def processes(self) -> list[str]:
-        """Processes that work in the folder."""
-        found = []
+        """Command lines of the processes whose working folder is the project."""
+        commands = []
         for process in psutil.process_iter(["cwd", "cmdline"]):
             if process.info["cwd"] == str(self.folder):
-                found.append(" ".join(process.info["cmdline"] or []))
-        return found
+                commands.append(" ".join(process.info["cmdline"] or []))
+        return commands
 
     def result(self) -> Result:
         """The last report."""
@@ -132,9 +137,9 @@ class Stopped:
 
 
 def make(folder: Path, api: str | None, changes: dict[str, Any]) -> Project:
-    """Write a project without data: the repository's settings, shrunk, then changed."""
+    """Write a project without data: the demo's settings, shrunk, then changed."""
     folder.mkdir(parents=True)
-    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    settings = load(demo_data.PARAMS).model_dump(mode="json", by_alias=True)
     for key, value in (TINY | changes).items():
         *sections, field = key.split(".")
         tree = settings
@@ -153,7 +158,7 @@ def make(folder: Path, api: str | None, changes: dict[str, Any]) -> Project:
 
 
 def wait(condition: Callable[[], object], seconds: float = 60, every: float = 0.02) -> None:
-    """Wait until something is so."""
+    """Wait until a condition holds."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"nothing in {seconds} s"
@@ -167,8 +172,8 @@ def together(jobs: Sequence[Callable[[], Any]]) -> list[Any]:
 
 
 def figures(result: Result) -> dict[str, Any]:
-    """What an interrupted run must share with one that was not: all but the clock and ids."""
-    told = result.model_dump(exclude={"seconds", "mlflow_run", "version", "reasons", "rules"})
-    for arm in told["arms"]:
+    """What an interrupted run and an uninterrupted one must share: all but times and ids."""
+    compared = result.model_dump(exclude={"seconds", "mlflow_run", "version", "reasons", "rules"})
+    for arm in compared["arms"]:
         del arm["seconds"]
-    return told
+    return compared

@@ -15,7 +15,7 @@ from transfer.evaluation.report_schema import Result
 MUCH = {
     "adapt.methods": "[linear_probe, fine_tune, l2_sp]",
     "adapt.seeds": "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]",
-    "adapt.budget.steps": "1000",
+    "adapt.training.steps": "1000",
 }
 """More than there is time for."""
 

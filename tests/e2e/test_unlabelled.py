@@ -158,12 +158,12 @@ def test_nothing_is_said_of_labels_or_of_training_from_scratch(adapted: Done) ->
 def test_it_is_promoted_or_refused_by_the_rules_with_reasons(adapted: Done, result: Result) -> None:
     names = [rule.rule for rule in result.rules]
     assert "not_worse_than_scratch" in names and "loads_back" in names
-    assert result.promoted == all(rule.held for rule in result.rules)
+    assert result.promoted == all(rule.passed for rule in result.rules)
     assert result.reasons and result.version == 1
-    told = [rule for rule in result.rules if rule.held == result.promoted]
+    told = [rule for rule in result.rules if rule.passed == result.promoted]
     assert [reason.partition(":")[0] for reason in result.reasons] == [rule.rule for rule in told]
     (back,) = [rule for rule in result.rules if rule.rule == "loads_back"]
-    assert back.held, back.found
+    assert back.passed, back.found
     words = "Promoted:" if result.promoted else "Not promoted:"
     assert words in adapted[1].stdout and result.reasons[0].split(":")[0] in adapted[1].stdout
 

@@ -1,5 +1,6 @@
 """The command line itself: help, speed, and what it says without a project."""
 
+import json
 import re
 import subprocess
 import sys
@@ -11,6 +12,9 @@ import pytest
 HEAVY = ("torch", "prefect", "mlflow", "great_expectations", "dvc", "matplotlib", "sklearn")
 CROSSTRAIN = Path(sys.executable).with_name("crosstrain")
 COMMANDS = (
+    "init",
+    "settings",
+    "deployments",
     "demo",
     "retrain",
     "predict",
@@ -140,3 +144,42 @@ def test_a_result_of_another_version_is_nothing_to_show(tmp_path: Path) -> None:
     assert done.returncode == 4
     assert "is not a result of this version" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_project_is_made_and_used_from_any_folder_of_it(tmp_path: Path) -> None:
+    made = crosstrain(tmp_path, "init", "plants", "--no-git").stdout
+    assert f"{tmp_path}/plants/params.yaml" in made
+    (tmp_path / "plants/data/target").mkdir(parents=True)
+    told = crosstrain(tmp_path / "plants/data/target", "champion", code=4).stderr
+    assert "crosstrain-target" in told  # the target that params.yaml names
+    again = crosstrain(tmp_path, "init", "plants", code=2).stderr
+    assert "is a project already" in again
+
+
+def test_settings_are_listed_with_default_range_and_meaning(tmp_path: Path) -> None:
+    shown = crosstrain(tmp_path, "settings", "adapt.training").stdout
+    assert "adapt.training.steps = 200\n" in shown
+    assert "[whole number ≥ 1]" in " ".join(shown.split())
+    rows = json.loads(crosstrain(tmp_path, "settings", "split", "--json").stdout)
+    assert [row["name"] for row in rows] == ["split.seed", "split.val", "split.test"]
+    assert {row["default"] for row in rows} == {"0", "0.1", "0.2"}
+
+
+@pytest.mark.parametrize(
+    ("prefix", "near"),
+    [("adapt.traning", "adapt.training"), ("bugdet", "run.budget"), ("zzz", "lists them all")],
+)
+def test_a_prefix_that_is_unknown_is_refused_with_similar_names(
+    tmp_path: Path, prefix: str, near: str
+) -> None:
+    told = crosstrain(tmp_path, "settings", prefix, code=2).stderr
+    assert f"there is no setting {prefix!r}; " in told
+    assert near in told
+
+
+def test_a_settings_file_is_found_where_the_command_is_typed(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("{}")
+    (tmp_path / "trials").mkdir()
+    (tmp_path / "trials/wide.yaml").write_text("target: {path: data/wide}")
+    shown = crosstrain(tmp_path / "trials", "deployments", "--params", "wide.yaml").stdout
+    assert "target: data/wide" in shown

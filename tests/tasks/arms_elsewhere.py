@@ -29,7 +29,7 @@ def main(engine: str) -> None:
 
     told = small.settings(run={"task_runner": engine})
     wild = small.settings(methods={"scratch": {"learning_rate": 1e9}})
-    long = small.settings(adapt={"budget": {"steps": ENDLESS, "batch_size": 8}})
+    long = small.settings(adapt={"training": {"steps": ENDLESS, "batch_size": 8}})
     into = small.target(told)
     known = [small.source("big", into, told)]
     plans = [Plan("scratch", (), "scratch"), Plan("linear_probe", ("big",), "linear_probe")]

@@ -24,13 +24,15 @@ MANY = 64  # arms at once, which leaves each of them one numeric thread
 
 def settings(**changes):
     """Settings of a run that takes a second; ``changes`` by section, such as ``adapt``."""
-    budget = {"steps": 8, "batch_size": 8}
+    training = {"steps": 8, "batch_size": 8}
     told = {
+        "source": {"path": "data/mnist"},
+        "target": {"path": "data/digits"},
         "input": {"size": tiny.SIDE},
         "backbone": {"width": 4},
         "split": {"test": 0.3},
-        "pretrain": {"budget": {"steps": 60, "batch_size": 16}, "look_every": 30},
-        "adapt": {"methods": ["fine_tune"], "seeds": [0], "folds": 2, "budget": budget},
+        "pretrain": {"training": {"steps": 60, "batch_size": 16}, "look_every": 30},
+        "adapt": {"methods": ["fine_tune"], "seeds": [0], "folds": 2, "training": training},
     }
     for section, fields in changes.items():
         told[section] = {**told.get(section, {}), **fields}

@@ -39,38 +39,38 @@ from transfer.selection.validator import VALIDATORS
 from transfer.training.batches import logits
 from transfer.training.history import History
 from transfer.training.method import Method
-from transfer.training.recipe import Budget, Recipe
+from transfer.training.recipe import Recipe, TrainingSettings
 
 
 class AdaptSettings(Section):
-    """The arms: every method with every seed, under one budget."""
+    """The arms: every method with every seed, with the same number of optimiser steps."""
 
     methods: tuple[str, ...] = ("scratch", "linear_probe", "fine_tune", "l2_sp")
-    """Files of transfer/methods/; scratch is always run."""
+    """Names of transfer methods, see docs/methods.md; `scratch` is always run."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """One arm a method and seed."""
+    """Random seeds; every method is trained once per seed."""
     finalists: int | None = Field(None, ge=1)
-    """Methods that go on after their first seed: so many of the best, and those level with them;
-    null lets all go on. Scratch always does, and so do all where the target has no label."""
+    """How many methods are trained with more than the first seed: the best, and those level with
+    them. Null: all. `scratch` always is, and so are all if the target has no label."""
     trials: int = Field(0, ge=0)
-    """Settings of scratch and of each method (of each finalist) that a search tries, by the
-    validation loss; needs the extra `search`. None are tried where the target has no label."""
+    """Trials of the hyper-parameter search for `scratch` and for each method (each finalist), by
+    validation loss; 0: no search. Needs the extra `search` and labels."""
     best_sources: int | None = Field(None, ge=1)
-    """Sources that arms are trained on: so many of the advisor's best; null takes all, and so
-    does a target without labels, of which the advisor cannot say anything."""
+    """How many sources arms are trained on: the advisor's best. Null: all, and so for a target
+    without labels, for which the advisor cannot rank sources."""
     tune_packages: bool = False
-    """Also train the bodies of pretrained packages, which are large: slow without a GPU."""
+    """Also train the backbones in `pretrained`, which are large: slow without a GPU."""
     unlabelled_methods: tuple[str, ...] = ("adabn", "mmd", "entropy", "shot", "fixmatch")
-    """Run instead of `methods` where the target has no label; source_only is always run."""
+    """Used instead of `methods` if the target has no label; `source_only` is always run."""
     validator: str = "agreement"
-    """A file of transfer/selection/validators/: chooses where the target has no label."""
+    """How the model is chosen if the target has no label: the name of a validator."""
     folds: int | None = Field(None, ge=0, le=20)
-    """Folds within the labelled items; 0 selects on the validation split; null decides:
-    3 folds below `few` labelled items, else the validation split."""
+    """Cross-validation folds within the labelled items; 0: choose on the validation split; null:
+    3 folds if there are fewer than `few` labelled items, else the validation split."""
     few: int = Field(1000, ge=0)
-    """Labelled items below which folds are used when `folds` is null."""
-    budget: Budget = Budget()
-    """The same steps and batches for every arm and fold."""
+    """Number of labelled items below which folds are used if `folds` is null."""
+    training: TrainingSettings = TrainingSettings()
+    """How each network of an arm is optimised; the same for every arm and fold."""
 
     @field_validator("methods")
     @classmethod
@@ -157,7 +157,7 @@ def adapt(
         knowledge: what it transfers from: nothing, one source, or for a method that combines
             them, all.
         target: items, classes and folds.
-        recipe: budget, augmentation, normalisation and machine, equal for every arm.
+        recipe: optimisation, augmentation, normalisation and machine, equal for every arm.
         seed: of weights, folds, order and augmentation.
         keeper: gives the checkpoint keeper of a fold's phase.
         on_step: called with (steps done, steps in all) over all folds.
@@ -206,7 +206,7 @@ def _seen(network: Network, recipe: Recipe, target: Target) -> Arrays | None:
     if len(target.labelled) or not (target.pool and target.source and target.source_held):
         return None
     network.to(recipe.machine.device)
-    found = label_free.observe(
+    found = label_free.collect_outputs(
         network, recipe, target.pool, target.source, target.source_held, target.class_names
     )
     network.cpu()

@@ -22,27 +22,27 @@ from transfer.training.batches import blank_input
 from transfer.training.cpu_threads import worthwhile
 from transfer.training.history import History
 from transfer.training.loop import Watch, fit
-from transfer.training.recipe import Budget, Machine, Recipe
+from transfer.training.recipe import Machine, Recipe, TrainingSettings
 
 
 class PretrainSettings(Section):
-    """How the body is trained on the source."""
+    """How the backbone is trained on a source."""
 
-    budget: Budget = Budget(steps=600, batch_size=64, label_smoothing=0.1)
-    """Steps and batches."""
+    training: TrainingSettings = TrainingSettings(steps=600, batch_size=64, label_smoothing=0.1)
+    """How it is optimised."""
     learning_rate: float = Field(4e-3, gt=0)
     """Peak learning rate."""
     look_every: int = Field(100, ge=1)
-    """Steps between two looks at the source's validation split."""
+    """Optimiser steps between two evaluations on the source's validation split."""
     patience: int = Field(4, ge=1)
-    """Looks without a better validation loss after which training stops."""
+    """Evaluations in a row without a better validation loss after which training stops."""
     seed: int = 0
-    """Of weights, order and augmentation."""
+    """Random seed of weights, order and augmentation."""
     jointly: bool = False
-    """With several source datasets, also train one body on all of them at once."""
+    """With several source datasets, also train a backbone on all of them together."""
     augment: AnyAugmentation = lookup.default().pretrain_augmentation
-    """How the source is varied: more than the target, so that what is learned depends less on
-    the source's own conditions. By default the modality's own choice."""
+    """Augmentation of the source: stronger than the target's, so that features depend less on the
+    source's own conditions. The default is the modality's."""
 
 
 class KnowledgeCard(Section):
@@ -82,9 +82,9 @@ def pretrain(
     """
     method = Scratch(learning_rate=settings.learning_rate)
     network = build(body, spec=spec, classes=len(class_names), seed=settings.seed)
-    normal = normalisation(items, spec)
-    recipe = Recipe(settings.budget, settings.augment, normal, len(class_names), machine, spec=spec)
-    worth = worthwhile(network, blank_input(recipe), settings.budget.batch_size)
+    normal, names = normalisation(items, spec), len(class_names)
+    recipe = Recipe(settings.training, settings.augment, normal, names, machine, spec=spec)
+    worth = worthwhile(network, blank_input(recipe), settings.training.batch_size)
     torch.set_num_threads(min(torch.get_num_threads(), worth))  # of what the caller leaves
     trained, history = loop(
         method,

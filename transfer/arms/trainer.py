@@ -102,14 +102,14 @@ class Trainer:
     ) -> Network:
         """Run the loop for one phase; see `transfer.training.method.Fit`."""
         self.shared += share
-        steps = max(1, round(self.shared * self.recipe.budget.steps) - self.steps)
-        budget = self.recipe.budget.model_copy(update={"steps": steps})
+        steps = max(1, round(self.shared * self.recipe.training.steps) - self.steps)
+        training = self.recipe.training.model_copy(update={"steps": steps})
         items = self.job.labelled if items is None else items
         network, history = fit(
             method,
             prepared,
             items,
-            replace(self.recipe, budget=budget),
+            replace(self.recipe, training=training),
             seed=self.seed + self.phases * 100_003,
             beside=Beside(self.job.source, self.job.pool),
             features=self._features(prepared, items) if prepared.views else None,
@@ -126,7 +126,7 @@ class Trainer:
         return self.embed(prepared.network, prepared.views)[:, rows]
 
     def _counted(self) -> Callable[[int, int], None] | None:
-        tell, before, steps = self.on_step, self.steps, self.recipe.budget.steps
+        tell, before, steps = self.on_step, self.steps, self.recipe.training.steps
         return (lambda done, _: tell(before + done, steps)) if tell else None
 
     def embed(

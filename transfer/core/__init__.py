@@ -1,5 +1,5 @@
-"""What every room needs: named errors, the base of settings, plug-in lookup, atomic files,
-durations.
+"""Code that every room uses: named errors, the base class of settings, plug-in lookup, atomic
+files, durations.
 
-Nothing here knows data, networks or training.
+Nothing here depends on data, networks or training.
 """

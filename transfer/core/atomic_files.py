@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and on disk when they are said to be."""
+"""File operations that are atomic (a file is complete or absent) and wait until it is on disk."""
 
 import os
 import shutil
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file in full or not at all: temporary sibling, fsync, rename, fsync the folder."""
+    """Write a file completely or not at all: temporary file, fsync, rename, fsync the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("wb") as file:
@@ -26,34 +26,34 @@ def fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def settle(source: Path, place: Path) -> None:
-    """Move a file to a place where nothing is. Where that was done before, nothing is left to do.
+def move_without_overwriting(source: Path, destination: Path) -> None:
+    """Move a file to a path that does not exist yet; repeating a finished move does nothing.
 
     Raises:
-        FileExistsError: another file is there.
-        FileNotFoundError: the file is at neither.
+        FileExistsError: another file is at the destination.
+        FileNotFoundError: the file is neither at the source nor at the destination.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
+    destination.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.link(source, place)
+        os.link(source, destination)
     except FileNotFoundError:
-        if not place.exists():
+        if not destination.exists():
             raise
         return
     except FileExistsError:
-        if not place.samefile(source):
+        if not destination.samefile(source):
             raise
     except OSError:  # a file system without hard links
-        if place.exists():
-            raise FileExistsError(f"{place} is in the way of {source}") from None
-        source.rename(place)
+        if destination.exists():
+            raise FileExistsError(f"{destination} exists; cannot move {source} to it") from None
+        source.rename(destination)
         return
     source.unlink()
 
 
-def link_or_copy(source: Path, place: Path) -> None:
-    """Give a file a second name, which costs no space, or copy it where that cannot be done."""
+def link_or_copy(source: Path, destination: Path) -> None:
+    """Make a hard link to a file, which costs no space, or copy it where links are not possible."""
     try:
-        os.link(source, place)
+        os.link(source, destination)
     except OSError:
-        shutil.copyfile(source, place)
+        shutil.copyfile(source, destination)

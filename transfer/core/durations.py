@@ -1,4 +1,4 @@
-"""Lengths of time as a person types them: 90s, 5m, 2h, 1h30m."""
+"""Durations as a person types them: 90s, 5m, 2h, 1h30m."""
 
 import re
 
@@ -7,14 +7,14 @@ UNITS = (3600, 60, 1)
 
 
 def seconds(text: str) -> int:
-    """Seconds of a time such as ``1h30m``: hours, minutes and seconds, in this order.
+    """Convert a duration such as ``1h30m`` (hours, minutes, seconds, in this order) to seconds.
 
     Raises:
-        ValueError: it is no such time, or none at all.
+        ValueError: the text is not such a duration, or the duration is 0.
     """
-    found = re.fullmatch(PATTERN, text)
-    parts = found.groups() if found else ()
-    told = sum(int(part[:-1]) * unit for part, unit in zip(parts, UNITS, strict=False) if part)
-    if not told:
-        raise ValueError(f"{text!r} is no time; expected one such as 90s, 5m, 2h or 1h30m")
-    return told
+    match = re.fullmatch(PATTERN, text)
+    parts = match.groups() if match else ()
+    total = sum(int(part[:-1]) * unit for part, unit in zip(parts, UNITS, strict=False) if part)
+    if not total:
+        raise ValueError(f"found the duration {text!r}; expected one such as 90s, 5m, 2h or 1h30m")
+    return total

@@ -5,7 +5,7 @@
 
 
 class CrosstrainError(Exception):
-    """Root of every error that crosstrain raises on purpose: a step failed, and can be resumed."""
+    """Base class of every error that crosstrain raises on purpose: a step failed and can resume."""
 
     exit_code = 5
 
@@ -23,7 +23,7 @@ class DataRefusedError(CrosstrainError):
 
 
 class NothingToDoError(CrosstrainError):
-    """The request is valid and there is nothing to act on, such as no champion to show."""
+    """The request is valid but there is nothing to act on, for example no champion to show."""
 
     exit_code = 4
 
@@ -37,4 +37,4 @@ class ChampionChangedError(CrosstrainError):
 
 
 class ExportRefusedError(CrosstrainError):
-    """An exported model is not shown to be as good as the one it was made from."""
+    """The checks did not show that an exported model is as good as the original model."""

@@ -8,9 +8,10 @@ import importlib
 import pkgutil
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from transfer.core.errors import SettingsError
 
@@ -47,8 +48,19 @@ def modules(kind: Kind) -> dict[str, str]:
     """
     package = importlib.import_module(kind.package)
     inside = [m for path in package.__path__ for m in _inside(Path(path), kind.package, kind)]
+    outside = {name: point.value for name, point in _outside(kind.group).items()}
     place = -2 if kind.inner else -1
-    return {**_outside(kind.group), **{m.split(".")[place]: m for m in inside}}
+    return {**outside, **{m.split(".")[place]: m for m in inside}}
+
+
+def entry_point(kind: Kind, name: str) -> EntryPoint | None:
+    """The entry point of a plug-in from outside this project; None for the project's own.
+
+    Raises:
+        SettingsError: there is no such plug-in; the message lists those there are.
+    """
+    point = _outside(kind.group).get(name)
+    return point if point and module_name(kind, name) == point.value else None
 
 
 def module_name(kind: Kind, name: str) -> str:
@@ -62,8 +74,8 @@ def module_name(kind: Kind, name: str) -> str:
         raise SettingsError(
             f"{kind.label} has no {name!r}; expected one of {', '.join(sorted(known))}. A new one "
             f"is a new {'folder' if kind.inner else 'file'} in {kind.package.replace('.', '/')}/, "
-            "or an entry point in the group "
-            f"{kind.group} of an installed package."
+            f"or an entry point in the group {kind.group} of an installed package: if a package "
+            f"offers {name!r}, install it."
         )
     return known[name]
 
@@ -72,9 +84,41 @@ def load(kind: Kind, name: str) -> ModuleType:
     """Import the module of one plug-in.
 
     Raises:
-        SettingsError: there is no such plug-in; the message lists those there are.
+        SettingsError: there is no such plug-in, and the message lists those there are; or one from
+            outside this project cannot be imported.
     """
-    return importlib.import_module(module_name(kind, name))
+    module = module_name(kind, name)
+    if (point := entry_point(kind, name)) is None:
+        return importlib.import_module(module)
+    try:
+        return importlib.import_module(module)
+    except Exception as error:
+        raise SettingsError(
+            f"{_offered(point)} cannot be imported: {type(error).__name__}: {error}; expected the "
+            "name of an importable module: mend the package, or uninstall it"
+        ) from error
+
+
+def attribute(kind: Kind, name: str, wanted: str) -> Any:
+    """What the module of one plug-in offers under an agreed name, such as ``METHOD``.
+
+    Raises:
+        SettingsError: there is no such plug-in, it cannot be imported, or its module lacks that
+            name.
+    """
+    module = load(kind, name)
+    if hasattr(module, wanted):
+        return getattr(module, wanted)
+    point = entry_point(kind, name)
+    raise SettingsError(
+        f"{_offered(point) if point else module.__name__} has no {wanted}; expected the module to "
+        f"set it, as those in {kind.package.replace('.', '/')}/ do"
+    )
+
+
+def _offered(point: EntryPoint) -> str:
+    package = point.dist.name if point.dist else "an unnamed package"
+    return f"the plug-in {point.name!r} of the package {package} ({point.group}: {point.value})"
 
 
 def _inside(folder: Path, package: str, kind: Kind) -> list[str]:
@@ -94,5 +138,5 @@ def _inside(folder: Path, package: str, kind: Kind) -> list[str]:
 
 
 @cache
-def _outside(group: str) -> dict[str, str]:
-    return {point.name: point.value for point in entry_points(group=group)}
+def _outside(group: str) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=group)}

@@ -1,6 +1,9 @@
 """Every transfer method by its name: those of this folder, and those of installed packages."""
 
+from typing import Any
+
 from transfer.core import plugins
+from transfer.core.errors import SettingsError
 from transfer.training.method import Method
 
 METHODS = plugins.Kind(
@@ -9,7 +12,11 @@ METHODS = plugins.Kind(
 
 
 def known() -> dict[str, type[Method]]:
-    """Every method, by name."""
+    """Every method, by name.
+
+    Raises:
+        SettingsError: a plug-in from outside this project is broken.
+    """
     return {name: load(name) for name in plugins.names(METHODS)}
 
 
@@ -17,9 +24,14 @@ def load(name: str) -> type[Method]:
     """One method.
 
     Raises:
-        SettingsError: there is none of that name.
+        SettingsError: there is none of that name, or it is a broken plug-in.
     """
-    found: type[Method] = plugins.load(METHODS, name).METHOD
+    found: Any = plugins.attribute(METHODS, name, "METHOD")
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise SettingsError(
+            f"METHOD of {module_name(name)} is {found!r}; expected a subclass of "
+            "transfer.training.method.Method"
+        )
     return found
 
 

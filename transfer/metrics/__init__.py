@@ -1,4 +1,4 @@
-"""Numbers from class probabilities: figures of merit, calibration, intervals.
+"""Metrics of class probabilities, temperature calibration and confidence intervals.
 
-Pure functions of arrays, averaged over items.
+Pure functions of arrays; metrics are averaged over items.
 """

@@ -1,8 +1,8 @@
-"""Figures of merit of class probabilities, averaged over items.
+"""Classification metrics of class probabilities, averaged over items.
 
 Shapes: N items, K classes. Probabilities are (N, K) with rows that sum to 1, labels (N,) in
 0..K-1. The predicted class is the most probable one, the first of several when they tie.
-Every function raises `CrosstrainError` when the two do not fit together.
+Every function raises `CrosstrainError` when probabilities and labels do not fit together.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ SMALLEST = 1e-7
 
 
 class ReliabilityBin(Section):
-    """Predictions of similar confidence: how confident, and how often right."""
+    """Predictions of similar confidence: mean confidence, and share of right predictions."""
 
     confidence: float
     accuracy: float
@@ -52,8 +52,8 @@ def check_scores(scores: Probabilities, labels: Labels) -> None:
     """Refuse class scores (N, K) and labels (N,) that do not belong together.
 
     Raises:
-        CrosstrainError: the shapes differ or are empty, a score is not finite, or a label is no
-            integer in 0..K-1.
+        CrosstrainError: the shapes differ or are empty, a score is not finite, or a label is
+            not an integer in 0..K-1.
     """
     if scores.ndim != 2 or labels.ndim != 1 or len(scores) != len(labels):
         raise CrosstrainError(
@@ -78,18 +78,19 @@ def check_scores(scores: Probabilities, labels: Labels) -> None:
 
 
 def check(probabilities: Probabilities, labels: Labels) -> None:
-    """Refuse what `check_scores` refuses, and rows that are no distribution.
+    """Refuse what `check_scores` refuses, and rows that are not a probability distribution.
 
     Raises:
-        CrosstrainError: see `check_scores`; or a row holds a negative number or sums to
-            something more than 0.001 away from 1.
+        CrosstrainError: see `check_scores`; or a row holds a negative number, or its sum differs
+            from 1 by more than 0.001.
     """
     check_scores(probabilities, labels)
-    off = np.abs(probabilities.sum(1, dtype=np.float64) - 1).max()
-    if probabilities.min() < 0 or off > 1e-3:
+    deviation = np.abs(probabilities.sum(1, dtype=np.float64) - 1).max()
+    if probabilities.min() < 0 or deviation > 1e-3:
         raise CrosstrainError(
-            f"found predictions as low as {probabilities.min():.3g} and rows up to {off:.3g} away "
-            "from a sum of 1; expected probabilities: apply calibrate.softmax to class scores"
+            f"found predictions as low as {probabilities.min():.3g} and row sums up to "
+            f"{deviation:.3g} away from 1; expected probabilities: apply calibration.softmax to "
+            "class scores"
         )
 
 
@@ -101,8 +102,8 @@ def accuracy(probabilities: Probabilities, labels: Labels) -> float:
 
 def balanced_accuracy(probabilities: Probabilities, labels: Labels) -> float:
     """Mean recall over the classes that occur in the labels."""
-    found = per_class(probabilities, labels)
-    return float(found.recall[found.support > 0].mean())
+    classes = per_class(probabilities, labels)
+    return float(classes.recall[classes.support > 0].mean())
 
 
 def confusion(probabilities: Probabilities, labels: Labels) -> NDArray[np.int64]:
@@ -132,16 +133,16 @@ def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> Floats:
 def macro(probabilities: Probabilities, labels: Labels) -> Macro:
     """Average over the classes that occur in the labels or in the predictions.
 
-    A class that occurs in neither is left out; a class that occurs in one of them only counts
+    A class that occurs in neither is left out. A class that occurs in only one of them counts
     as 0 where its ratio is undefined, as in scikit-learn's ``average="macro", zero_division=0``.
     """
-    found = per_class(probabilities, labels)
-    seen = found.support > 0
-    seen[probabilities.argmax(1)] = True
+    classes = per_class(probabilities, labels)
+    occurs = classes.support > 0
+    occurs[probabilities.argmax(1)] = True
     return Macro(
-        precision=float(found.precision[seen].mean()),
-        recall=float(found.recall[seen].mean()),
-        f1=float(found.f1[seen].mean()),
+        precision=float(classes.precision[occurs].mean()),
+        recall=float(classes.recall[occurs].mean()),
+        f1=float(classes.f1[occurs].mean()),
     )
 
 
@@ -163,13 +164,13 @@ def brier(probabilities: Probabilities, labels: Labels) -> float:
 def reliability_bins(
     probabilities: Probabilities, labels: Labels, *, bins: int = 15
 ) -> list[ReliabilityBin]:
-    """Group items by the probability of their predicted class, from the least confident up.
+    """Group items by the probability of their predicted class, least confident first.
 
-    Bins hold equally many items, but for ties: items of equal confidence share the bin of the
+    Bins hold equally many items, except for ties: items of equal confidence share the bin of the
     first of them, so that the order of the items does not matter. Empty bins are left out.
 
     Args:
-        bins: at most how many.
+        bins: largest number of bins.
     """
     check(probabilities, labels)
     confidence, right = probabilities.max(1).astype(np.float64), probabilities.argmax(1) == labels
@@ -196,29 +197,29 @@ def ece(probabilities: Probabilities, labels: Labels, *, bins: int = 15) -> floa
     """Expected calibration error of the predicted class.
 
     sum_b n_b/N |accuracy_b - confidence_b| over the bins of `reliability_bins` (Naeini et al.
-    2015; equal mass as in Nixon et al. 2019). It is above 0 by chance alone, the more so the
-    fewer items a bin has: `ece_by_chance` says how much.
+    2015; equal mass as in Nixon et al. 2019). Even a calibrated model has an error above 0 by
+    chance, and more so when a bin has few items: `ece_by_chance` measures how much.
 
     Args:
-        bins: at most how many.
+        bins: largest number of bins.
     """
-    found = reliability_bins(probabilities, labels, bins=bins)
-    return sum(b.items * abs(b.accuracy - b.confidence) for b in found) / len(labels)
+    groups = reliability_bins(probabilities, labels, bins=bins)
+    return sum(b.items * abs(b.accuracy - b.confidence) for b in groups) / len(labels)
 
 
 def ece_by_chance(
     probabilities: Probabilities, *, level: float, bins: int = 15, replicates: int = 500
 ) -> float:
-    """Give the error that a perfectly calibrated model stays under with probability ``level``.
+    """Calibration error that a perfectly calibrated model stays below with probability ``level``.
 
-    Consistency resampling (Bröcker & Smith 2007): the predicted class of each item is made right
-    with its own probability, and the `ece` of that is taken, ``replicates`` times.
+    Consistency resampling (Bröcker & Smith 2007): each predicted class counts as right with
+    its own probability, at random, and the `ece` is computed; this is done ``replicates`` times.
     """
     confidence = probabilities.max(1).astype(np.float64)
     member = _bin_of(confidence, bins)
     rng = np.random.default_rng(0)
-    found = [
+    errors = [
         np.abs(np.bincount(member, (rng.random(len(confidence)) < confidence) - confidence)).sum()
         for _ in range(replicates)
     ]
-    return float(np.quantile(found, level) / len(confidence))
+    return float(np.quantile(errors, level) / len(confidence))

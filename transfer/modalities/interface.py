@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from transfer.core.config import Section
 from transfer.core.errors import DataRefusedError, SettingsError
+from transfer.core.plugins import Kind
 from transfer.modalities.backbone import Backbone, Body
 from transfer.modalities.normalisation import Normalisation
 
@@ -214,6 +215,8 @@ class Modality(ABC):
     augmentation: ClassVar[type[Augmentation]]
     thresholds: ClassVar[type[Thresholds]] = Thresholds
     backbone: ClassVar[type[BackboneSettings]]
+    backbone_plugins: ClassVar[Kind | None] = None
+    """Backbones that other packages may add; None where they may not."""
     pretrain_augmentation: ClassVar[Augmentation]
     """How a source is varied while a backbone is trained on it, by default."""
 

@@ -25,12 +25,11 @@ def get(name: str) -> Modality:
     Raises:
         SettingsError: there is none of that name, or its module is no modality.
     """
-    module = plugins.load(KIND, name)
-    found = getattr(module, "MODALITY", None)
+    found = plugins.attribute(KIND, name, "MODALITY")
     if not isinstance(found, Modality):
         raise SettingsError(
-            f"the module {module.__name__} of the modality {name!r} has no MODALITY that is an "
-            "instance of transfer.modalities.interface.Modality; set it there"
+            f"MODALITY in {plugins.module_name(KIND, name)} is a {type(found).__name__}; expected "
+            "an instance of transfer.modalities.interface.Modality: set it so"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""Files of weights: models with their card, and training checkpoints. Never a pickled object."""
+"""Files of weights: models with their card, and training checkpoints. None can run code."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def load_state(folder: Path) -> dict[str, Tensor]:
         raise ModelFileError(f"{path} cannot be read as safetensors: {error}") from error
 
 
-def load_card(folder: Path, kind: type[CardT]) -> CardT:
+def load_card(folder: Path, card_type: type[CardT]) -> CardT:
     """Read the card of a model folder.
 
     Raises:
@@ -47,14 +47,14 @@ def load_card(folder: Path, kind: type[CardT]) -> CardT:
     """
     path = folder / "card.json"
     try:
-        return kind.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return card_type.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise ModelFileError(f"{path} is not a model card of this version: {error}") from error
 
 
 @dataclass
 class Keeper:
-    """Keeps the latest checkpoint of one training run, not more often than asked."""
+    """Stores the latest checkpoint of one training run, at most once in a number of seconds."""
 
     path: Path
     seconds: float = 10.0
@@ -65,7 +65,7 @@ class Keeper:
         return time.monotonic() - self._last >= self.seconds
 
     def save(self, state: dict[str, object]) -> None:
-        """Replace the checkpoint."""
+        """Replace the stored checkpoint by this state."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".tmp")
         with temporary.open("wb") as file:
@@ -76,13 +76,13 @@ class Keeper:
         self._last = time.monotonic()
 
     def load(self) -> dict[str, object] | None:
-        """The latest checkpoint; None when there is none, or none that can be read."""
+        """The latest checkpoint; None when there is none, or it cannot be read."""
         try:
             state: dict[str, object] = torch.load(self.path, weights_only=True, map_location="cpu")
         except FileNotFoundError:
             return None
         except Exception:
-            # A damaged checkpoint costs the steps since the start, never the run.
+            # After a damaged checkpoint the run starts from its first step; it does not fail.
             self.path.unlink(missing_ok=True)
             return None
         return state

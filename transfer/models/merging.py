@@ -1,15 +1,15 @@
-"""Merging networks of one architecture: weights in, weights out.
+"""Merging the weights of networks of one architecture.
 
-Every function takes tensors by name (state dicts) and makes new ones; nothing is changed in place.
-Floating tensors are averaged in double precision. Tensors of integers, such as batch counts, are
-taken from the first network. The running variances of batch normalisation are not averaged like
-weights: those of the mixture of what the networks saw follow from the law of total variance,
+Every function takes tensors by name (state dicts) and returns new ones; nothing is changed in
+place. Floating tensors are averaged in double precision. Integer tensors, such as batch counts,
+are taken from the first network. The running variances of batch normalisation are not averaged
+like weights: the variance over the data of all networks follows from the law of total variance,
 
     mean = sum_i s_i m_i,    variance = sum_i s_i (v_i + (m_i - mean)^2),    sum_i s_i = 1,
 
-which is exact for features that do not move when weights do; whoever can pass the items through
-the merged network should measure them anew. They are statistics of data, no steps of an
-optimiser, so that clipping and the server's rate leave them alone.
+which is exact when merging the weights does not change the features. A caller that can pass the
+items through the merged network should compute the statistics again. They are statistics of data
+and not steps of an optimiser, so clipping and the server's learning rate do not apply to them.
 """
 
 import math
@@ -31,13 +31,13 @@ def uniform(states: Sequence[State]) -> dict[str, Tensor]:
 
 
 def weighted(states: Sequence[State], weights: Sequence[float]) -> dict[str, Tensor]:
-    """The average of all networks by weights, such as their numbers of items.
+    """The weighted average of all networks; the weights may be their numbers of items.
 
     FedAvg (McMahan et al., AISTATS 2017): w = sum_i n_i w_i / sum_i n_i.
 
     Raises:
-        ValueError: there is no network, names or shapes differ, or the weights are not one a
-            network, none negative and one positive.
+        ValueError: there is no network, names or shapes differ, or there is not one
+            weight for each network, a weight is negative, or no weight is positive.
     """
     _check(states)
     if len(weights) != len(states) or min(weights) < 0 or not sum(weights) > 0:
@@ -52,10 +52,11 @@ def weighted(states: Sequence[State], weights: Sequence[float]) -> dict[str, Ten
 def greedy_soup(
     states: Sequence[State], score: Callable[[dict[str, Tensor]], float]
 ) -> tuple[dict[str, Tensor], tuple[int, ...]]:
-    """The greedy soup (Wortsman et al., ICML 2022) and which networks are in it.
+    """The greedy soup (Wortsman et al., ICML 2022), and the indices of the networks in it.
 
-    Networks are tried from the best score down (the first of equals first); one stays in the
-    uniform soup unless the soup scores worse with it. The soup never scores worse than the best.
+    Networks are tried in descending order of their scores (equal scores: in the given order). A
+    network stays in the uniform soup unless the soup scores worse with it. So the soup never
+    scores worse than the best network.
 
     Raises:
         ValueError: there is no network, or names or shapes differ.
@@ -66,24 +67,24 @@ def greedy_soup(
     chosen: tuple[int, ...] = (first,)
     best, soup = scores[first], uniform([states[first]])
     for i in others:
-        tried = uniform([states[j] for j in (*chosen, i)])
-        if (found := score(tried)) >= best:
-            chosen, best, soup = (*chosen, i), found, tried
+        candidate = uniform([states[j] for j in (*chosen, i)])
+        if (candidate_score := score(candidate)) >= best:
+            chosen, best, soup = (*chosen, i), candidate_score, candidate
     return soup, chosen
 
 
 def clipped_average(
     start: State, ends: Sequence[State], limit: float, rate: float = 1.0
 ) -> dict[str, Tensor]:
-    """One step of a server from clipped updates: w = start + rate * mean_i clip(end_i - start).
+    """One server step from clipped updates: w = start + rate * mean_i clip(end_i - start).
 
     Federated averaging with clipped updates (McMahan et al., ICLR 2018).
 
     Args:
-        start: what every network began from.
-        ends: where each came to.
-        limit: the largest length of an update, see `clip_delta`.
-        rate: the server's learning rate; 1 takes the mean as it is.
+        start: the weights from which every network was trained.
+        ends: the weights of each network after training.
+        limit: the largest norm of an update, see `clip_delta`.
+        rate: the server's learning rate; 1 adds the mean update unchanged.
 
     Raises:
         ValueError: there is no network, names or shapes differ, or the limit is negative.
@@ -98,7 +99,7 @@ def clipped_average(
 
 
 def update(start: State, end: State) -> dict[str, Tensor]:
-    """What training did to the weights: end - start, without statistics and integers."""
+    """The change of the weights in training: end - start, without statistics and integers."""
     return {
         name: end[name] - tensor
         for name, tensor in start.items()
@@ -113,15 +114,15 @@ def length(delta: State) -> float:
 
 
 def clip_delta(delta: State, limit: float) -> dict[str, Tensor]:
-    """Shorten an update to a length (McMahan et al., ICLR 2018): delta * min(1, limit / ||delta||).
+    """Clip an update to a norm (McMahan et al., ICLR 2018): delta * min(1, limit / ||delta||).
 
-    The norm is taken over all floating tensors together, so the direction stays.
+    The norm is taken over all floating tensors together, so the direction is kept.
 
     Raises:
         ValueError: the limit is negative.
     """
     if limit < 0:
-        raise ValueError(f"found the limit {limit} of an update's length; expected 0 or more")
+        raise ValueError(f"found the limit {limit} of an update's norm; expected 0 or more")
     norm = length(delta)
     if norm <= limit:
         return dict(delta)
@@ -133,11 +134,11 @@ def _check(states: Sequence[State]) -> None:
     if not states:
         raise ValueError("found no network to merge; expected at least one")
     expected = {name: t.shape for name, t in states[0].items()}
-    for place, state in enumerate(states):
-        if strange := expected.items() ^ {name: t.shape for name, t in state.items()}.items():
-            name = min(strange)[0]
+    for index, state in enumerate(states):
+        if differing := expected.items() ^ {name: t.shape for name, t in state.items()}.items():
+            name = min(differing)[0]
             raise ValueError(
-                f"network {place} differs from network 0 in the tensor {name!r}; expected the "
+                f"network {index} differs from network 0 in the tensor {name!r}; expected the "
                 "same names and shapes in all"
             )
 
@@ -151,10 +152,10 @@ def _is_statistic(state: State, name: str) -> bool:
 
 
 def _statistic(state: State, name: str) -> str:
-    """'mean' or 'var' for batch normalisation's running statistics, else ''."""
-    layer, _, kind = name.rpartition("running_")
-    other = {"mean": "var", "var": "mean"}.get(kind, "")
-    return kind if other and f"{layer}running_{other}" in state else ""
+    """'mean' or 'var' for a running statistic of batch normalisation, else ''."""
+    layer, _, statistic = name.rpartition("running_")
+    other = {"mean": "var", "var": "mean"}.get(statistic, "")
+    return statistic if other and f"{layer}running_{other}" in state else ""
 
 
 def _mixed(states: Sequence[State], name: str, shares: Tensor) -> Tensor:

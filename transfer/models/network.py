@@ -32,12 +32,29 @@ def backbones(modality: str) -> list[str]:
 
 
 def backbone_module(name: str, modality: str) -> str:
-    """Full name of the module that makes a backbone: part of a cache key.
+    """Full name of the module that makes a backbone.
 
     Raises:
         SettingsError: the modality has no such backbone.
     """
     return COMBINED.get(name) or lookup.get(modality).backbone_module(name)
+
+
+def backbone_modules(modality: str, *bodies: Body) -> list[str]:
+    """Modules of a modality, of backbones and of their parts: they are loaded by name, so no import
+    leads to them, and a cache key has to name them.
+
+    Raises:
+        SettingsError: there is no backbone of such a name.
+    """
+    modules = {backbone_module(name, modality) for name in backbone_names(*bodies)}
+    return [lookup.code(modality), *sorted(modules)]
+
+
+def backbone_names(*bodies: Body) -> set[str]:
+    """Names of backbones, and of those side by side in a fused one."""
+    parts = [part["name"] for body in bodies for part in body.options.get("parts", ())]
+    return {body.name for body in bodies} | set(parts)
 
 
 def build(body: Body, *, spec: InputSpec, classes: int, seed: int) -> Network:

@@ -23,7 +23,7 @@ from transfer.modalities.backbone import Body
 from transfer.modalities.interface import InputLimits, InputSpec, Modality, Payload, Unreadable
 from transfer.modalities.normalisation import Normalisation
 from transfer.models import checkpoint
-from transfer.models.network import Network, build
+from transfer.models.network import Network, backbone_names, backbones, build
 
 
 class Member(Section):
@@ -183,7 +183,8 @@ def load(folder: Path) -> Predictor:
     """Load a model folder: ``card.json`` and ``weights.safetensors``.
 
     Raises:
-        ModelFileError: a file is missing, damaged, of another version, or does not fit the card.
+        ModelFileError: a file is missing, damaged, of another version, or does not fit the card;
+            or a backbone is a plug-in that is not installed.
     """
     card, state = checkpoint.load_card(folder, Card), checkpoint.load_state(folder)
     members = tuple(
@@ -193,9 +194,21 @@ def load(folder: Path) -> Predictor:
     return Predictor(card, members)
 
 
+def _check_installed(body: Body, modality: Modality, folder: Path) -> None:
+    if missing := sorted(backbone_names(body) - set(backbones(modality.name))):
+        kind = modality.backbone_plugins
+        group = f" in the group {kind.group}" if kind else ""
+        raise ModelFileError(
+            f"the weights in {folder} do not fit its card while the backbone {missing[0]!r} is "
+            "missing: it is a plug-in that is not installed here; expected a package with an entry "
+            f"point of that name{group}: install the one that the model was trained with"
+        )
+
+
 def _network(
     card: Card, state: dict[str, Tensor], member: int, number: int, folder: Path
 ) -> Network:
+    _check_installed(card.members[member].body, lookup.of(card.spec), folder)
     prefix = tensor_name(member, number, "")
     own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     body = card.members[member].body

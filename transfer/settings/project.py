@@ -1,4 +1,4 @@
-"""All settings of a run, as typed in params.yaml: the only numbers a person changes."""
+"""All settings of a project with their defaults; params.yaml holds those that differ."""
 
 import difflib
 import hashlib
@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, Union
+from typing import TYPE_CHECKING, Any, Literal, Self, Union, get_args
 
 import yaml
 from pydantic import (
@@ -34,6 +34,7 @@ from transfer.methods.lookup import known
 from transfer.modalities import lookup
 from transfer.modalities.interface import Modality
 from transfer.modalities.sections import AnyAugmentation, AnyBackbone, AnyInput
+from transfer.settings.dataset_name import TARGET_PATH, dataset_name
 from transfer.settings.service import NotifySettings, ServeSettings
 
 OPERATION = ("promote", "ingest", "monitor", "export", "serve", "notify")
@@ -48,18 +49,17 @@ MethodSettings: Any = create_model(
 
 
 class DatasetSettings(Section):
-    """Where a dataset is: a folder with one folder a class, a CSV or Parquet manifest, an .npz."""
+    """Where a dataset is: a folder of class folders, a CSV or Parquet manifest, or an .npz file."""
 
     path: Path
-    """Relative to the project, or absolute."""
+    """Relative to the project's folder, or absolute."""
     name: str = ""
-    """Name in reports and in the registry; empty takes the file's or folder's name."""
+    """Name in reports and in the registry; empty takes the name of the file or folder."""
 
     @property
     def label(self) -> str:
         """The dataset's name."""
-        is_file = self.path.suffix.lower() in (".csv", ".parquet", ".npz")
-        return self.name or (self.path.stem if is_file else self.path.name)
+        return dataset_name(self.path, self.name)
 
     @model_validator(mode="after")
     def _can_be_registered(self) -> Self:
@@ -72,56 +72,56 @@ class DatasetSettings(Section):
 
 
 class SourceSettings(DatasetSettings):
-    """The large labelled dataset that knowledge is taken from."""
+    """The large labelled dataset to transfer from."""
 
-    path: Path = Path("data/mnist")
-    """Relative to the project, or absolute."""
+    path: Path = Path("data/source")
+    """Relative to the project's folder, or absolute."""
     split: SplitSettings = SplitSettings(val=0.1, test=0.0)
-    """Fractions held out of pretraining; the source needs no test split."""
+    """Shares held out of pretraining; a source needs no test split."""
 
 
 class KnowledgeSettings(SourceSettings):
-    """One more labelled dataset to take knowledge from."""
+    """One more labelled dataset to transfer from."""
 
     path: Path
-    """Relative to the project, or absolute."""
+    """Relative to the project's folder, or absolute."""
 
 
 class TargetSettings(DatasetSettings):
     """The small dataset that the model is for."""
 
-    path: Path = Path("data/digits")
-    """Relative to the project, or absolute."""
+    path: Path = TARGET_PATH
+    """Relative to the project's folder, or absolute."""
     labels_per_class: int | None = Field(None, ge=0)
-    """Labelled items a class that may be trained on; the rest of the training split counts as
-    unlabelled. Null uses every label; 0 adapts without any, to classes that the source has."""
+    """Labelled items per class to train on; the rest of the training split is the unlabelled
+    pool. Null uses every label; 0 uses none, which needs a source with the target's classes."""
 
 
 class RunSettings(Section):
-    """Where the run computes, and how long: on these depends how much is computed, and nothing
-    that is stored, beyond rounding."""
+    """Where a run computes, and for how long. Results do not depend on these settings, except
+    for rounding, and for what the time budget leaves out."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """auto takes CUDA, then MPS, then the CPU."""
+    """auto: CUDA if there is one, else MPS, else the CPU."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto is bf16 on CUDA and on processors that train faster in it, which is measured once on
-    a machine; else fp32."""
+    """Number format of training. auto: bf16 on CUDA and on processors that train faster with it,
+    which is measured once per machine; else fp32."""
     task_runner: Literal["threads", "dask", "ray"] = "threads"
-    """What trains arms at the same time: threads of this process, or worker processes of Dask or
-    Ray, which need the extra of that name."""
+    """What trains several arms at the same time: threads of this process, or worker processes of
+    Dask or Ray, which need the extra of that name."""
     cluster: str | None = None
-    """Address of a cluster of Dask (tcp://host:8786) or Ray (host:6379) that is there already;
-    null starts one on this machine."""
+    """Address of a running cluster of Dask (tcp://host:8786) or Ray (host:6379); null starts one
+    on this machine."""
     workers: int = Field(0, ge=0, le=64)
-    """Arms trained at once on a machine; 0 decides."""
+    """Arms trained at the same time on a machine; 0: as many as the machine can use."""
     pretrain_processes: int = Field(1, ge=1, le=64)
-    """Processes that share the batches of one pretraining, on one machine; worth it for a large
-    one."""
+    """Processes on this machine that share each batch of a pretraining; for a long pretraining on
+    CPUs."""
     checkpoint_seconds: float = Field(10.0, gt=0)
-    """Seconds between checkpoints of a training run."""
+    """Time between two checkpoints of a training, seconds."""
     budget: str | None = Field(None, json_schema_extra={"pattern": durations.PATTERN})
-    """How long a run may take in all, such as 90s, 5m, 2h or 1h30m: the most promising arms are
-    trained first, and what has no time is left out, which the report says; null trains all."""
+    """Time budget of a whole run, such as 90s, 5m, 2h or 1h30m: the most promising arms are
+    trained first; the report names those that are left out. Null: no limit."""
 
     @field_validator("budget")
     @classmethod
@@ -188,13 +188,13 @@ def _within(field: str, error: ValidationError) -> ValidationError:
 
 
 class Settings(Section):
-    """Everything a run depends on, but the data and the code."""
+    """Everything a run depends on, except the data and the code."""
 
     source: SourceSettings = SourceSettings()
     more_sources: tuple[KnowledgeSettings, ...] = ()
-    """Further datasets, each with a `path`, to take knowledge from; each is judged by itself."""
+    """Further datasets, each with a `path`, to transfer from; each is judged by itself."""
     pretrained: tuple[str, ...] = ()
-    """Backbones whose weights come with an installed package, such as efficientnet_lite0."""
+    """Backbones whose weights come with an installed package: efficientnet_lite0, and so on."""
     target: TargetSettings = TargetSettings()
     input: AnyInput = Field(_default(_DEFAULT.settings), validate_default=True)
     validate_: AnyQuality = Field(_DEFAULT_QUALITY(), alias="validate", validate_default=True)
@@ -296,6 +296,18 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Settings:
         SettingsError: the file is missing, unreadable or no YAML mapping, an override has no
             ``=``, a key is unknown or a value is out of range; the message names each.
     """
+    tree = read(path)
+    for override in overrides:
+        _override(tree, override)
+    return check(tree, str(path))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What a settings file holds, as it stands there.
+
+    Raises:
+        SettingsError: the file is missing, unreadable or no YAML mapping.
+    """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except FileNotFoundError as error:
@@ -308,9 +320,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Settings:
         raise SettingsError(f"{path} is not YAML: {error}") from error
     if not isinstance(tree, dict):
         raise SettingsError(f"{path} holds a {type(tree).__name__}; expected sections of settings")
-    for override in overrides:
-        _override(tree, override)
-    return check(tree, str(path))
+    return tree
 
 
 def check(tree: dict[str, Any], where: str) -> Settings:
@@ -331,9 +341,9 @@ def _override(tree: dict[str, Any], override: str) -> None:
     if not equals or not key.strip():
         raise SettingsError(f"--set {override!r}: expected section.field=value")
     *sections, field = key.strip().split(".")
-    for section in sections:
+    for depth, section in enumerate(sections, start=1):
         tree = tree.setdefault(section, {})
-        if not isinstance(tree, dict):
+        if not isinstance(tree, dict) or _is_value(sections[:depth]):
             raise SettingsError(f"--set {override!r}: {section!r} is a value, not a section")
     try:
         tree[field] = yaml.safe_load(text)
@@ -355,10 +365,26 @@ def _explain(fault: Any) -> str:
 
 
 def _fields(sections: list[str]) -> list[str]:
-    model: Any = Settings
-    for section in sections:
-        found = next((f for n, f in model.model_fields.items() if section in (n, f.alias)), None)
-        if found is None or not isinstance(found.annotation, type):
-            return []
-        model = found.annotation
+    """Names of the settings in a section; none where there is no such section."""
+    model = _kind(sections)
+    if not isinstance(model, type) or not issubclass(model, Section):
+        return []
     return [f.alias or n for n, f in model.model_fields.items()]
+
+
+def _is_value(names: list[str]) -> bool:
+    """Whether this is the name of a setting, not of a section, which an unknown one may be."""
+    kind = _kind(names)
+    kinds = get_args(kind) or (kind,)  # a section may be one of several
+    return kind is not None and not any(
+        isinstance(k, type) and issubclass(k, Section) for k in kinds
+    )
+
+
+def _kind(names: list[str]) -> Any:
+    """The type of a setting or of a section; None where there is none of that name."""
+    kind: Any = Settings
+    for name in names:
+        fields = getattr(kind, "model_fields", {})
+        kind = next((f.annotation for n, f in fields.items() if name in (n, f.alias)), None)
+    return kind

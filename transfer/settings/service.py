@@ -1,4 +1,4 @@
-"""Settings of a crosstrain that is left running: when it works, and whom it tells."""
+"""Settings of `crosstrain serve`: what it starts and when, and whom it notifies."""
 
 from pathlib import Path
 
@@ -10,35 +10,35 @@ CRON = r"\S+( \S+){4,5}"
 
 
 class ServeSettings(Section):
-    """What `crosstrain serve` starts by itself, and how long it lets it run."""
+    """What `crosstrain serve` starts by itself, and for how long a run may take."""
 
     retrain_cron: str | None = Field("0 3 * * *", pattern=CRON)
-    """When to retrain, as cron writes it: minute hour day month weekday; null never."""
+    """When to retrain, as cron writes it: minute hour day month weekday; null: never."""
     ingest_cron: str | None = Field(None, pattern=CRON)
-    """When to ingest what lies in `incoming` into the target's dataset; null never."""
+    """When to add the files in `incoming` to the target's dataset; null: never."""
     monitor_cron: str | None = Field(None, pattern=CRON)
-    """When to hold what lies in `incoming` against the champion; null never."""
+    """When to test the files in `incoming` for drift; null: never."""
     incoming: Path = Path("incoming")
-    """Folder that those read; relative to the project, or absolute."""
+    """Folder with new files; relative to the project's folder, or absolute."""
     timezone: str = "UTC"
-    """Of these times, such as Europe/Berlin."""
+    """Time zone of these times, such as Europe/Berlin."""
     on_new_data: bool = True
     """Retrain when `crosstrain ingest` has added data."""
     on_drift: bool = True
     """Retrain when `crosstrain monitor` asks for it."""
     at_once: int = Field(2, ge=1, le=64)
-    """Runs at work at the same time; of one kind there is one at a time, the others wait."""
+    """Largest number of runs at the same time; of one flow only one, the others wait."""
     hours: float = Field(12.0, gt=0)
-    """How long a run may take before it is cancelled."""
+    """Time after which a run is cancelled, hours."""
     attempts: int = Field(3, ge=1, le=100)
-    """How often a run is started whose process dies."""
+    """How often a run is started in all, if its process is killed."""
 
 
 class NotifySettings(Section):
-    """Whom to tell of a refusal, a promotion, drift or a failure."""
+    """Whom to notify of a refusal, a promotion, drift or a failure."""
 
     block: str | None = Field(None, pattern=r"[a-z0-9-]+/.+")
-    """A notification block of Prefect, as type/name, such as slack-webhook/team; null tells
-    nobody."""
+    """A notification block of Prefect, as type/name, such as slack-webhook/team; null: nobody
+    is notified."""
     of: tuple[str, ...] = ("refused", "promoted", "drift", "failed")
-    """What to tell."""
+    """Events that are notified."""

@@ -215,8 +215,8 @@ def fit_together(
     """
     if method.reads_source or method.reads_pool:
         raise ValueError(f"{type(method).__name__} reads more than labelled items")
-    if recipe.budget.batch_size < (size := distributed.get_world_size()):
-        raise ValueError(f"found {size} processes for batches of {recipe.budget.batch_size}")
+    if recipe.training.batch_size < (size := distributed.get_world_size()):
+        raise ValueError(f"found {size} processes for batches of {recipe.training.batch_size}")
     _normalise_together(prepared.network)
     first = distributed.get_rank() == 0
     return fit(

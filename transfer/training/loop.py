@@ -25,6 +25,7 @@ from transfer.training.batches import (
     to_input,
     training_batch,
 )
+from transfer.training.frozen import Frozen
 from transfer.training.history import History
 from transfer.training.method import Batch, Method, Prepared
 from transfer.training.optimiser import Average, optimiser
@@ -106,7 +107,7 @@ def fit(
         prepared: the network, its parameter groups and learning rates.
         items: what to learn from; never the test split. None may be labelled where the method
             reads the source or the pool.
-        recipe: budget, augmentation, normalisation and machine.
+        recipe: optimisation, augmentation, normalisation and machine.
         seed: of the order of items and of augmentation.
         beside: items of the source and unlabelled items, for a method that reads them.
         features: (V, N, D) of a frozen body; batches are then drawn from these.
@@ -116,16 +117,18 @@ def fit(
 
     Raises:
         TypeError: ``items`` are not training items.
-        CrosstrainError: training diverged: a loss is not finite.
+        ValueError: what the method declares frozen contradicts what it trains; see `Frozen`.
+        CrosstrainError: training diverged: a loss is not finite; or the method changed what it
+            declares frozen.
     """
     check_trainable(items)
     loop = _Loop(method, prepared, items, recipe, seed, beside, features)
     if keeper and (state := keeper.load()):
         loop.restore(state)
-    budget, saved = recipe.budget, loop.step
+    training, saved = recipe.training, loop.step
     for rows in loop.rows():
         loop.advance(rows)
-        if watch and (loop.step % watch.every == 0 or loop.step == budget.steps):
+        if watch and (loop.step % watch.every == 0 or loop.step == training.steps):
             loop.look(watch)
             if loop.age(watch) >= watch.patience:
                 break
@@ -133,7 +136,7 @@ def fit(
             keeper.save(loop.snapshot())
             saved = loop.step
         if on_step and loop.step % 50 == 0:
-            on_step(loop.step, budget.steps)
+            on_step(loop.step, training.steps)
     if keeper and saved != loop.step:  # a later phase may die: this one is not made again
         keeper.save(loop.snapshot())
     return loop.close(), loop.history
@@ -171,9 +174,10 @@ class _Loop:
         lookup.of(recipe.spec).lay_out_network(self.network)
         prepared.helpers.to(device)
         prepared.reference = {name: t.to(device) for name, t in prepared.reference.items()}
-        decay = recipe.budget.weight_decay if prepared.decays else 0.0
+        self.frozen = Frozen(prepared, type(method).__name__)
+        decay = recipe.training.weight_decay if prepared.decays else 0.0
         self.optimiser = optimiser(prepared, decay)
-        self.average = Average(recipe.budget.average)
+        self.average = Average(recipe.training.average)
         self.best: dict[str, Tensor] = {}
         self.history = History()
         self.step = 0
@@ -183,7 +187,7 @@ class _Loop:
 
     def rows(self) -> Iterator[_Rows]:
         """Rows of each step from this one on: passes over each set at its own pace."""
-        size = self.recipe.budget.batch_size
+        size = self.recipe.training.batch_size
         counts = (
             (len(self.items), size, 0),
             (len(self.beside.source.items) if self.beside.source else 0, size, 1),
@@ -192,7 +196,7 @@ class _Loop:
         return (_Rows(*parts) for parts in zip(*(self._stream(*c) for c in counts), strict=True))
 
     def _stream(self, n: int, size: int, which: int) -> Iterator[Tensor]:
-        steps = self.recipe.budget.steps
+        steps = self.recipe.training.steps
         if not n:
             return repeat(torch.empty(0, dtype=torch.long), steps - self.step)
         return batches(n, size, self.seed + which * 1_000_003, self.step, steps)
@@ -202,7 +206,7 @@ class _Loop:
         source, pool = self.beside.source, self.beside.pool
         if source:
             drawn = source_batch(source, rows.source, self.recipe, self.seed, self.step)
-            smooth = _smooth(drawn.targets, self.recipe.budget.label_smoothing)
+            smooth = _smooth(drawn.targets, self.recipe.training.label_smoothing)
             labelled = replace(labelled, source=replace(drawn, targets=smooth))
         if pool:
             strong = self.prepared.strong
@@ -218,11 +222,11 @@ class _Loop:
         if self.features is not None:
             return self._embedded(rows)
         batch = training_batch(self.items, rows, self.recipe, self.seed, self.step)
-        return replace(batch, targets=_smooth(batch.targets, self.recipe.budget.label_smoothing))
+        return replace(batch, targets=_smooth(batch.targets, self.recipe.training.label_smoothing))
 
     def _smoothed(self, labels: Tensor) -> Tensor:
         targets = functional.one_hot(labels, self.recipe.classes).float()
-        return _smooth(targets, self.recipe.budget.label_smoothing)
+        return _smooth(targets, self.recipe.training.label_smoothing)
 
     def _embedded(self, rows: Tensor) -> Batch:
         assert self.features is not None and self._targets is not None
@@ -234,13 +238,12 @@ class _Loop:
     def _learn(self) -> None:
         """Switch to training what is trained; a walk over all modules, so not at every step."""
         self.network.train()
-        if self.prepared.views:
-            self.network.backbone.eval()
+        self.prepared.hold()
 
     def advance(self, rows: _Rows) -> None:
         """Make one step of the optimiser."""
-        budget, progress = self.recipe.budget, self.step / self.recipe.budget.steps
-        rate = one_cycle(progress, budget.warmup)
+        training, progress = self.recipe.training, self.step / self.recipe.training.steps
+        rate = one_cycle(progress, training.warmup)
         for group in self.optimiser.param_groups:
             group["lr"] = group["peak"] * rate
         if not self.network.training:
@@ -254,13 +257,13 @@ class _Loop:
         self.optimiser.step()
         self.method.after_step(self.prepared, progress)
         self.step += 1
-        if budget.average and progress >= budget.average_from:
+        if training.average and progress >= training.average_from:
             self.average.update(self._kept)
         self._record(loss.detach(), sum(len(part) for part in vars(rows).values()))
 
     def _record(self, loss: Tensor, n: int) -> None:
         self._loss, self._seen = self._loss + loss * n, self._seen + n
-        if self.step % max(1, self.recipe.budget.steps // 50) == 0:
+        if self.step % max(1, self.recipe.training.steps // 50) == 0:
             self._note()
 
     def _note(self) -> None:
@@ -301,9 +304,7 @@ class _Loop:
     def _learned(self) -> dict[str, Tensor]:
         """Tensors of the network that change, and parameters that are trained beside it; steps
         and restored checkpoints change them in place."""
-        state = self.network.state_dict()
-        if self.prepared.views:
-            state = {k: v for k, v in state.items() if not k.startswith("backbone.")}
+        state = {k: v for k, v in self.network.state_dict().items() if k not in self.frozen}
         trained = {id(p) for parameters, _ in self.prepared.rates for p in parameters}
         helpers = self.prepared.helpers.named_parameters()
         beside = {f"helpers.{name}": p for name, p in helpers if id(p) in trained}
@@ -340,6 +341,7 @@ class _Loop:
         if self._seen:
             self._note()
         self._swap_in(self.best or self.average.state)
+        self.frozen.check()
         network = self.method.finish(self.prepared)
         network.requires_grad_(False)
         return network.eval()

@@ -10,6 +10,7 @@ declares.
 Shapes: N labelled items of a batch, M of the source's, U unlabelled, K classes, Ks of the source.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
@@ -70,15 +71,29 @@ class Prepared:
     helpers: nn.ModuleDict = field(default_factory=nn.ModuleDict)
     """Nets and buffers that training needs and the model does not: teachers, discriminators, a
     source's head. They are kept in checkpoints."""
+    frozen: Sequence[nn.Module | nn.Parameter] = ()
+    """What training must not change. A parameter stays as it is; so does a module with all of its
+    parameters and buffers: the loop keeps it in evaluation mode, so that running statistics stay
+    too, and ends with an error where the method changed it all the same."""
     decays: bool = True
     """False for a method that pulls its weights by itself: the optimiser's decay is then off."""
     views: int = 0
-    """Above 0 the body is frozen: features of that many augmented views of each training item
-    are computed once, and only the head is trained."""
+    """Above 0 the backbone must be `frozen`: features of that many augmented views of each training
+    item are computed once, and only the head is trained."""
     pool_batch: int = 0
     """Unlabelled items a step; 0 takes as many as labelled ones."""
     strong: Augmentation | None = None
     """How the second view of unlabelled items is varied."""
+
+    def __post_init__(self) -> None:
+        self.hold()
+
+    def hold(self) -> None:
+        """Put what is frozen into evaluation mode, and take it out of autograd."""
+        for part in self.frozen:
+            part.requires_grad_(False)
+            if isinstance(part, nn.Module):
+                part.eval()
 
 
 @dataclass(frozen=True)
@@ -183,7 +198,9 @@ class Method(Section):
     def prepare(
         self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
     ) -> Prepared:
-        """Put knowledge into a fresh network, freeze, and group parameters by learning rate."""
+        """Put knowledge into a fresh network, group parameters by learning rate, and declare what
+        stays as it is in `Prepared.frozen`: calling ``eval()`` or ``requires_grad_(False)`` here
+        declares nothing."""
         raise NotImplementedError
 
     def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:

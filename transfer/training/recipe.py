@@ -1,4 +1,4 @@
-"""How a network is trained: budget, machine, augmentation and the learning rate's course."""
+"""How a network is trained: optimisation, machine, augmentation and the learning rate's course."""
 
 import math
 from dataclasses import dataclass, field
@@ -12,23 +12,26 @@ from transfer.modalities.normalisation import Normalisation
 from transfer.training.precision import Precision
 
 
-class Budget(Section):
-    """How long and how a network is trained; equal for every arm."""
+class TrainingSettings(Section):
+    """How a network is optimised with AdamW, and for how many steps; equal for every arm."""
 
     steps: int = Field(200, ge=1)
-    """Optimiser steps."""
+    """Optimiser steps (batches); the training budget of a network."""
     batch_size: int = Field(32, ge=2)
-    """Items a step."""
+    """Items per optimiser step."""
     weight_decay: float = Field(0.05, ge=0)
-    """AdamW's decoupled decay of matrices and kernels; biases and norms are left alone."""
+    """AdamW's decoupled weight decay, per step and unit of learning rate; biases and
+    normalisation layers have none."""
     label_smoothing: float = Field(0.1, ge=0, lt=1)
-    """Share of each target spread over all classes."""
+    """Share of each target probability that is spread evenly over all classes."""
     warmup: float = Field(0.25, ge=0, lt=1)
-    """Share of the steps over which the rate rises to its peak, before it falls as a cosine."""
+    """Share of the steps in which the learning rate rises linearly to its peak; after them it falls
+    to 0 as half a cosine."""
     average: float = Field(0.95, ge=0, lt=1)
-    """Decay of the exponential moving average of the weights; 0 keeps the last weights."""
+    """Decay per step of the exponential moving average (EMA) of the weights, which is what a
+    trained network keeps; 0 keeps the weights of the last step."""
     average_from: float = Field(0.7, ge=0, le=1)
-    """Share of the steps after which averaging starts."""
+    """Share of the steps after which the moving average starts."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Machine:
 class Recipe:
     """What a network sees: the items' statistics and how they are varied."""
 
-    budget: Budget
+    training: TrainingSettings
     policy: Augmentation
     normal: Normalisation
     classes: int

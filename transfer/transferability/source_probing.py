@@ -1,4 +1,4 @@
-"""What a pretrained body makes of the target before any training, for
+"""Outputs of a pretrained network for the target's items, before any training: the input of
 `transfer.transferability.advisor`.
 
 Shapes: N labelled target items, M source items, D features, Ks source classes.
@@ -17,7 +17,7 @@ from transfer.training.batches import embed
 from transfer.training.recipe import Recipe
 from transfer.transferability.advisor import Candidate
 
-MOST = 2000  # source items that are looked at
+MAX_SOURCE_ITEMS = 2000
 
 
 def candidate(
@@ -28,8 +28,8 @@ def candidate(
     Args:
         knowledge: the source's network.
         items: N labelled items of the target.
-        source: items it learned from; None where they are not at hand.
-        recipe: of the target: machine and normalisation.
+        source: items that the network was trained on; None where they are not available.
+        recipe: machine and normalisation of the target.
     """
     names = knowledge.class_names
     network = build(knowledge.body, spec=recipe.spec, classes=max(1, len(names)), seed=0)
@@ -40,14 +40,14 @@ def candidate(
     features = _features(network, items.records, recipe)
     with torch.inference_mode():
         head = network.head(features.to(recipe.machine.device)).softmax(1).cpu()
-    told = None
+    source_features = None
     if source is not None:
-        rows = torch.from_numpy(spread(source.items.labels.numpy(), MOST))
+        rows = torch.from_numpy(spread(source.items.labels.numpy(), MAX_SOURCE_ITEMS))
         own = knowledge.normal if knowledge.fixed_normal else source.normal
         at_source = replace(recipe, normal=own)
-        told = _features(network, source.items.records[rows], at_source).numpy()
+        source_features = _features(network, source.items.records[rows], at_source).numpy()
     probabilities = head.numpy() if names else None
-    return Candidate(knowledge.source, features.numpy(), told, probabilities, names)
+    return Candidate(knowledge.source, features.numpy(), source_features, probabilities, names)
 
 
 def _features(network: Network, records: Records, recipe: Recipe) -> Tensor:

@@ -107,7 +107,7 @@ def test_everything_is_said_in_order(result, drawn):
         "Positive transfer",
         result.sentence,
         "crosstrain-digits version 7 is the champion.",
-        "Every rule held.",
+        "Every rule passed.",
         "gain +4.3 points, interval +2.7 to +6.0",
         "96.1% 94.6–97.2% · stacked of 6 arms",
         "91.8% 89.8–93.4%",
@@ -245,7 +245,7 @@ def test_what_users_wrote_is_text(told, drawn):
         "reasons": [NASTY],
         "model": NASTY,
         "code_revision": NASTY,
-        "rules": [{"rule": NASTY, "held": False, "found": NASTY, "expected": NASTY}],
+        "rules": [{"rule": NASTY, "passed": False, "found": NASTY, "expected": NASTY}],
         "classes": [{**c, "name": f"{NASTY} {i}"} for i, c in enumerate(told["classes"])],
         "sources": [{**told["sources"][0], "name": NASTY}],
         "schemes": {NASTY: 0.1},
@@ -407,7 +407,7 @@ def test_a_terminal_gets_colour_and_no_control_characters_of_users(told):
 
 
 def test_why_a_model_was_not_promoted_is_said(told):
-    rules = [{"rule": "calibration", "held": False, "found": "0.2", "expected": "at most 0.05"}]
+    rules = [{"rule": "calibration", "passed": False, "found": "0.2", "expected": "at most 0.05"}]
     rejected = Result.model_validate(told | {"promoted": False, "reasons": [], "rules": rules})
     text = printed(rejected, width=100)
     assert "Not promoted: crosstrain-digits version 7 is registered" in text
@@ -437,7 +437,7 @@ def test_long_lists_are_cut():
 
 
 def test_a_reason_that_is_a_row_of_the_rules_is_not_said_twice(told):
-    rule = {"rule": "calibrated", "held": True, "found": "error 0.01", "expected": "0.05"}
+    rule = {"rule": "calibrated", "passed": True, "found": "error 0.01", "expected": "0.05"}
     reasons = ["calibrated: found error 0.01; expected 0.05", "asked for by hand"]
     page = report.render(Result.model_validate({**told, "rules": [rule], "reasons": reasons}), {})
     assert page.count("error 0.01") == 1

@@ -10,7 +10,7 @@ from tests.tasks import small
 from transfer.arms.budget_policy import Cost
 from transfer.arms.plan import Plan
 
-TOLD = small.settings(pretrain={"budget": {"steps": 60, "batch_size": 16}})
+TOLD = small.settings(pretrain={"training": {"steps": 60, "batch_size": 16}})
 OWN = TOLD.backbone.body.model_dump(mode="json")
 
 
@@ -66,7 +66,7 @@ def test_what_is_damaged_or_not_there_is_passed_by(project):
 
 
 def test_real_results_are_read(project):
-    told = small.settings(adapt={"budget": {"steps": 20, "batch_size": 8}})
+    told = small.settings(adapt={"training": {"steps": 20, "batch_size": 8}})
     into = small.target(told)
     named = told.model_copy(update={"target": told.target.model_copy(update={"name": "small"})})
     made = small.arm(Plan("scratch", (), "scratch"), into, named, [])

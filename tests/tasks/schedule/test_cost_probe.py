@@ -20,7 +20,7 @@ PLAN = Plan("scratch", (), "scratch")
 def told(budget):
     return small.settings(
         run={"budget": budget},
-        adapt={"seeds": [0, 1], "budget": {"steps": 64, "batch_size": 8}},
+        adapt={"seeds": [0, 1], "training": {"steps": 64, "batch_size": 8}},
         target={"name": "small"},
     )
 
@@ -41,8 +41,8 @@ def test_all_trainings_have_the_same_share_of_their_steps():
     assert scaled(settings, 1.0) is settings
     for share in SHARES:
         found = scaled(settings, share)
-        assert found.adapt.budget.steps == 64 * share
-        assert found.pretrain.budget.steps == round(60 * share)
+        assert found.adapt.training.steps == 64 * share
+        assert found.pretrain.training.steps == round(60 * share)
         same = {"pretrain", "adapt"}
         assert found.model_dump(exclude=same) == settings.model_dump(exclude=same)
 

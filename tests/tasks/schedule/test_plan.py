@@ -55,9 +55,8 @@ def source(tmp_path, target):
 
 
 def settings(methods=("linear_probe", "fine_tune"), cap=10, **adapt):
-    return Settings.model_validate(
-        {"adapt": {"methods": methods, **adapt}, "target": {"labels_per_class": cap}}
-    )
+    target = {"path": "data/digits", "labels_per_class": cap}
+    return Settings.model_validate({"adapt": {"methods": methods, **adapt}, "target": target})
 
 
 def labels(plans):

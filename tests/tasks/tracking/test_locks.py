@@ -10,7 +10,7 @@ from tasks.tracking import locks
 
 @pytest.fixture
 def busy(tmp_path, monkeypatch):
-    """Hold a lock in a thread with another lock folder, for a while; tells when it let go."""
+    """Hold a lock in a thread with another lock folder for a while; reports its release."""
     taken, free = threading.Event(), threading.Event()
     left = []
 

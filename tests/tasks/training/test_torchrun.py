@@ -83,7 +83,7 @@ def test_two_processes_give_the_source_of_one_within_rounding(_here, tmp_path, m
 
 @pytest.mark.slow
 def test_a_killed_process_ends_all_and_the_next_run_goes_on(_here):
-    endless = {"budget": {"steps": ENDLESS, "batch_size": 16}, "look_every": ENDLESS}
+    endless = {"training": {"steps": ENDLESS, "batch_size": 16}, "look_every": ENDLESS}
     run = {"pretrain_processes": 2, "checkpoint_seconds": 0.2}
     part, told = prepared(pretrain=endless, run=run)
     when_kept(lambda: os.kill(ranks()[1].pid, signal.SIGKILL))

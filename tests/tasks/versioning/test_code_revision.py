@@ -1,4 +1,4 @@
-"""The revision is git's, and its absence no error."""
+"""The revision comes from Git; without Git there is no error."""
 
 import subprocess
 
@@ -17,7 +17,7 @@ def test_a_clean_commit_a_change_and_a_tag(tmp_path, monkeypatch):
     assert code_revision() == "unversioned"  # no commit yet
     (tmp_path / "a.txt").write_text("1")
     git("add", ".")
-    git("commit", "-q", "-m", "one")
+    git("commit", "-q", "-m", "first")
     head = git("rev-parse", "HEAD")
     assert code_revision() == head and len(head) == 40
     git("tag", "v1")

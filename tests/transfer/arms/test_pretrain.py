@@ -16,7 +16,7 @@ from transfer.methods.fine_tuning.fine_tune import FineTune
 from transfer.modalities.image.augment import AugmentPolicy
 from transfer.models import checkpoint
 from transfer.training.batches import logits
-from transfer.training.recipe import Budget, Machine
+from transfer.training.recipe import Machine, TrainingSettings
 
 SEEN, WATCHED = tiny.items(30), tiny.items(12, seed=1)
 NAMES = ("fagus", "quercus", "tilia")
@@ -24,7 +24,7 @@ NAMES = ("fagus", "quercus", "tilia")
 
 def run(out, items=SEEN, keeper=None, **changes):
     told = {"learning_rate": 0.01, "look_every": 4, "patience": 3, "seed": 2, **changes}
-    budget = Budget(steps=told.pop("steps", 24), batch_size=8)
+    training = TrainingSettings(steps=told.pop("steps", 24), batch_size=8)
     out.mkdir(exist_ok=True)
     return pretrain.pretrain(
         "forest",
@@ -33,7 +33,7 @@ def run(out, items=SEEN, keeper=None, **changes):
         WATCHED,
         body=tiny.BODY,
         spec=tiny.spec(),
-        settings=PretrainSettings(budget=budget, augment=AugmentPolicy(), **told),
+        settings=PretrainSettings(training=training, augment=AugmentPolicy(), **told),
         machine=Machine(),
         out=out,
         keeper=keeper,

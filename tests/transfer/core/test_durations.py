@@ -1,4 +1,4 @@
-"""Times as a person types them."""
+"""Durations as a person types them."""
 
 import re
 

@@ -2,22 +2,27 @@
 
 import inspect
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from torch import nn
 from torch.nn import functional
 
 from tests.transfer import tiny
 from transfer.arms import adapt
+from transfer.core.errors import CrosstrainError
+from transfer.methods.fine_tuning.delta import Delta
 from transfer.methods.lookup import known
 from transfer.modalities.image.augment import AugmentPolicy
 from transfer.models.network import Network
 from transfer.settings.project import Settings
+from transfer.settings.reference import rows
+from transfer.training import frozen, loop
 from transfer.training.batches import logits
-from transfer.training.method import Method
+from transfer.training.method import FineTuning, Method, Prepared
 
 ROOT = Path(__file__).parents[3]
 METHODS = known()
@@ -67,7 +72,8 @@ def trained():
 @every_method
 def test_it_has_a_test_file_of_its_own_name(name):
     family = METHODS[name].__module__.split(".")[-2]
-    assert (Path(__file__).parent / family / f"test_{name}.py").is_file()
+    file = Path(__file__).parent / family / f"test_{name}.py"
+    assert file.is_file(), f"the method {name} has no test: write {file.relative_to(ROOT)}"
 
 
 @every_method
@@ -92,11 +98,23 @@ def test_it_is_a_frozen_group_of_described_settings(name):
 
 
 @every_method
-def test_it_is_in_the_settings_and_in_params_yaml(name):
+def test_it_is_in_the_settings_and_in_their_reference(name):
     assert isinstance(getattr(Settings().methods, name), METHODS[name])
-    told = yaml.safe_load((ROOT / "params.yaml").read_text())["methods"]
-    assert set(told) == set(METHODS)
-    assert told[name] == METHODS[name]().model_dump(mode="json")
+    assert set(Settings().methods.model_dump()) == set(METHODS)
+    listed = {row.name: row.default for row in rows(f"methods.{name}")} if flat(name) else {}
+    assert {key: yaml.safe_load(value) for key, value in listed.items()} == flat(name)
+
+
+def flat(name):
+    """Default of each setting of a method by its dotted name."""
+    leaves, waiting = {}, {f"methods.{name}": METHODS[name]().model_dump(mode="json")}
+    while waiting:
+        key, value = waiting.popitem()
+        if isinstance(value, dict):
+            waiting |= {f"{key}.{inner}": part for inner, part in value.items()}
+        else:
+            leaves[key] = value
+    return leaves
 
 
 @prepares
@@ -109,6 +127,153 @@ def test_it_prepares_groups_of_parameters_that_train_once_each(name):
     training = {id(p) for p in ready.network.parameters() if p.requires_grad}
     assert training <= {id(p) for p in chosen}
     assert all(rate > 0 for _, rate in ready.rates)
+
+
+# What is frozen
+
+
+@dataclass
+class Phase:
+    """One run of the training loop, with the tensors of its network and helpers."""
+
+    prepared: Prepared
+    before: dict[str, torch.Tensor]
+    after: dict[str, torch.Tensor]
+
+    def names(self, tensors):
+        """Names of some tensors of the network and its helpers."""
+        places = {id(tensor): key for key, tensor in everything(self.prepared)}
+        return {places[id(tensor)] for tensor in tensors}
+
+    def moved(self):
+        """Names of the tensors that the loop changed."""
+        both = self.before.keys() & self.after.keys()
+        return {key for key in both if not torch.equal(self.before[key], self.after[key])}
+
+
+def everything(ready):
+    """Every parameter and buffer, by a name."""
+    for prefix, net in (("", ready.network), ("helpers.", ready.helpers)):
+        for key, tensor in (*net.named_parameters(), *net.named_buffers()):
+            yield prefix + key, tensor
+
+
+def tensors_of(part):
+    return [*part.parameters(), *part.buffers()] if isinstance(part, nn.Module) else [part]
+
+
+def run_phases(method, monkeypatch, steps=6, sources=None):
+    """Train one network by a method, and return its runs of the loop."""
+    phases = []
+
+    class Noted(loop._Loop):
+        def __init__(self, *told):
+            super().__init__(*told)
+            self.phase = Phase(self.prepared, dict(self.copied()), {})
+
+        def copied(self):
+            return [(key, t.detach().clone()) for key, t in everything(self.prepared)]
+
+        def close(self):
+            self.phase.after = dict(self.copied())
+            phases.append(self.phase)
+            return super().close()
+
+    monkeypatch.setattr(loop, "_Loop", Noted)
+    seen = tiny.items()
+    recipe = tiny.recipe(seen, AugmentPolicy(), steps=steps, batch_size=12)
+    result = tiny.trainer(method, seen, recipe, sources=sources or sources_of(method)).train()
+    return phases, result
+
+
+def check_frozen(phase):
+    """What is declared frozen did not move; what is not trained was declared; the rest may move."""
+    declared = phase.names(t for part in phase.prepared.frozen for t in tensors_of(part))
+    trained = phase.names(trained_on(phase.prepared))
+    moved = phase.moved()
+    assert not moved & declared, f"declared frozen and moved: {sorted(moved & declared)}"
+    assert not declared & trained, f"declared frozen and trained: {sorted(declared & trained)}"
+    own = {key for key, _ in phase.prepared.network.named_parameters()}
+    silent = own - trained - declared
+    assert not silent, f"neither trained nor declared frozen: {sorted(silent)}"
+    assert moved & trained, "nothing that is trained has moved"
+
+
+@every_method
+def test_what_it_declares_frozen_stays_and_all_that_stays_is_declared(name, monkeypatch):
+    method = METHODS[name]()
+    phases, _ = run_phases(method, monkeypatch)
+    assert phases or method.train.__func__ is not Method.train
+    for phase in phases:
+        check_frozen(phase)
+
+
+@pytest.mark.parametrize("name", [n for n, kind in METHODS.items() if not kind.trains_body])
+def test_a_method_that_does_not_train_the_body_keeps_the_sources_bit_for_bit(name, monkeypatch):
+    """The statistics of its normalisation too, though closed forms never run the loop."""
+    method = METHODS[name]()
+    sources = sources_of(method)
+    _, result = run_phases(method, monkeypatch, sources=sources)
+    found = {k: t for k, t in result.network.state_dict().items() if k.startswith("backbone.")}
+    given = {k: t for k, t in sources[0].state.items() if k.startswith("backbone.")}
+    if method.combines:
+        given = {
+            f"backbone.parts.{i}.{key.removeprefix('backbone.')}": tensor
+            for i, source in enumerate(sources)
+            for key, tensor in source.state.items()
+            if key.startswith("backbone.")
+        }
+    assert tiny.same(found, given)
+
+
+def test_head_first_phases_declare_the_backbone_too(monkeypatch):
+    for method in (Delta(attention=0.4), METHODS["lp_ft"](), METHODS["wise_ft"]()):
+        (first, second), _ = run_phases(method, monkeypatch)
+        assert any(part is first.prepared.network.backbone for part in first.prepared.frozen)
+        for phase in (first, second):
+            check_frozen(phase)
+        statistics = {key for key in second.moved() if key.endswith("running_mean")}
+        assert any(not key.startswith("helpers.") for key in statistics)
+
+
+class KeepsQuiet(FineTuning):
+    """Freezes its first stage and does not say so."""
+
+    def prepare(self, network, knowledge, class_names):
+        ready = super().prepare(network, knowledge, class_names)
+        first = network.backbone.stages()[0].requires_grad_(False)
+        own = {id(p) for p in first.parameters()}
+        ready.rates = [(g, r) for g, r in ready.rates if not own & {id(p) for p in g}]
+        return ready
+
+
+class SaysTooMuch(FineTuning):
+    """Declares its normalisation frozen, and lets its statistics move all the same."""
+
+    def prepare(self, network, knowledge, class_names):
+        ready = METHODS["freeze_norm"]().prepare(network, knowledge, class_names)
+        return replace(ready, rates=ready.rates)
+
+    def loss(self, prepared, batch, progress):
+        prepared.network.train()
+        return super().loss(prepared, batch, progress)
+
+
+@pytest.mark.parametrize(
+    ("method", "told"),
+    [(KeepsQuiet(), "neither trained nor declared frozen"), (SaysTooMuch(), "frozen and moved")],
+)
+def test_the_check_catches_a_method_that_lies(method, told, monkeypatch):
+    monkeypatch.setattr(frozen.Frozen, "check", lambda self: None)  # the loop's own check
+    phases, _ = run_phases(method, monkeypatch, sources=[tiny.knowledge()])
+    with pytest.raises(AssertionError, match=told):
+        for phase in phases:
+            check_frozen(phase)
+
+
+def test_the_loop_itself_ends_the_training_of_a_method_that_lies(monkeypatch):
+    with pytest.raises(CrosstrainError, match=r"SaysTooMuch declares .*running_mean frozen and"):
+        run_phases(SaysTooMuch(), monkeypatch, sources=[tiny.knowledge()])
 
 
 @prepares

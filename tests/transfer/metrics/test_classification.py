@@ -23,30 +23,34 @@ def draw(seed, items=60, classes=5, sharp=1.5):
 @pytest.mark.parametrize("items", [3, 60, 400])
 def test_counted_metrics_equal_scikit_learn(seed, items):
     probabilities, labels = draw(seed, items)
-    told, every = probabilities.argmax(1), range(5)
-    assert classification.accuracy(probabilities, labels) == peer.accuracy_score(labels, told)
+    predicted, all_classes = probabilities.argmax(1), range(5)
+    assert classification.accuracy(probabilities, labels) == peer.accuracy_score(labels, predicted)
     assert classification.balanced_accuracy(probabilities, labels) == pytest.approx(
-        peer.balanced_accuracy_score(labels, told)
+        peer.balanced_accuracy_score(labels, predicted)
     )
-    found = classification.confusion(probabilities, labels)
-    assert np.array_equal(found, peer.confusion_matrix(labels, told, labels=every))
-    ours = classification.per_class(probabilities, labels)
-    theirs = peer.precision_recall_fscore_support(labels, told, labels=every, zero_division=0)
-    mine = (ours.precision, ours.recall, ours.f1, ours.support)
-    for found, expected in zip(mine, theirs, strict=True):
-        assert found == pytest.approx(expected)
+    actual = classification.confusion(probabilities, labels)
+    assert np.array_equal(actual, peer.confusion_matrix(labels, predicted, labels=all_classes))
+    classes = classification.per_class(probabilities, labels)
+    expected_rows = peer.precision_recall_fscore_support(
+        labels, predicted, labels=all_classes, zero_division=0
+    )
+    per_class = (classes.precision, classes.recall, classes.f1, classes.support)
+    for actual, expected in zip(per_class, expected_rows, strict=True):
+        assert actual == pytest.approx(expected)
     macro = classification.macro(probabilities, labels)
-    theirs = peer.precision_recall_fscore_support(labels, told, average="macro", zero_division=0)
-    assert (macro.precision, macro.recall, macro.f1) == pytest.approx(theirs[:3])
+    expected_rows = peer.precision_recall_fscore_support(
+        labels, predicted, average="macro", zero_division=0
+    )
+    assert (macro.precision, macro.recall, macro.f1) == pytest.approx(expected_rows[:3])
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_probability_scores_equal_scikit_learn(seed):
     probabilities, labels = draw(seed)
-    every = list(range(5))
-    expected = peer.log_loss(labels, probabilities, labels=every)
+    all_classes = list(range(5))
+    expected = peer.log_loss(labels, probabilities, labels=all_classes)
     assert classification.log_loss(probabilities, labels) == pytest.approx(expected)
-    expected = peer.brier_score_loss(labels, probabilities, labels=every, scale_by_half=False)
+    expected = peer.brier_score_loss(labels, probabilities, labels=all_classes, scale_by_half=False)
     assert classification.brier(probabilities, labels) == pytest.approx(expected)
 
 
@@ -82,15 +86,15 @@ def test_bins_hold_every_item_once_whatever_the_order_and_ties(confidence, data)
     right = np.array(data.draw(st.lists(st.booleans(), min_size=40, max_size=40)))
     labels = np.where(right[: len(confidence)], 0, 1)
     probabilities = np.stack([confidence, 1 - confidence], 1)
-    found = classification.reliability_bins(probabilities, labels, bins=15)
-    assert sum(b.items for b in found) == len(labels)
-    assert len(found) <= min(15, len(labels))
-    assert [b.confidence for b in found] == sorted(b.confidence for b in found)
-    mean = sum(b.items * b.accuracy for b in found) / len(labels)
+    bins = classification.reliability_bins(probabilities, labels, bins=15)
+    assert sum(b.items for b in bins) == len(labels)
+    assert len(bins) <= min(15, len(labels))
+    assert [b.confidence for b in bins] == sorted(b.confidence for b in bins)
+    mean = sum(b.items * b.accuracy for b in bins) / len(labels)
     assert mean == pytest.approx(classification.accuracy(probabilities, labels))
-    back = slice(None, None, -1)
-    turned = classification.ece(probabilities[back], labels[back])
-    assert turned == pytest.approx(classification.ece(probabilities, labels))
+    reverse = slice(None, None, -1)
+    reversed_error = classification.ece(probabilities[reverse], labels[reverse])
+    assert reversed_error == pytest.approx(classification.ece(probabilities, labels))
 
 
 def test_ece_of_equal_confidences_is_their_distance_from_the_accuracy():
@@ -108,15 +112,15 @@ def test_ece_by_chance_is_what_calibrated_labels_give():
     for _ in range(400):
         labels = (rng.random((90, 1)) > edges).sum(1).clip(0, 4)
         errors.append(classification.ece(probabilities, labels))
-    found = classification.ece_by_chance(probabilities, level=0.9)
-    assert found == pytest.approx(np.quantile(errors, 0.9), rel=0.07)
+    error = classification.ece_by_chance(probabilities, level=0.9)
+    assert error == pytest.approx(np.quantile(errors, 0.9), rel=0.07)
 
 
 GOOD = np.full((3, 2), 0.5)
 
 
 @pytest.mark.parametrize(
-    ("probabilities", "labels", "told"),
+    ("probabilities", "labels", "message"),
     [
         (GOOD, [0, 1], r"\(3, 2\).*\(2,\)"),
         (GOOD[0], [0, 1], r"\(2,\)"),
@@ -125,11 +129,11 @@ GOOD = np.full((3, 2), 0.5)
         (GOOD, [0, 1, -1], "from -1 to 1"),
         (GOOD, [0.0, 1.0, 1.0], "float64 labels"),
         (GOOD * np.nan, [0, 1, 1], "3 of 3 items are NaN"),
-        (GOOD * 3, [0, 1, 1], "calibrate.softmax"),
+        (GOOD * 3, [0, 1, 1], "calibration.softmax"),
         (np.array([[1.5, -0.5]]), [0], "as low as -0.5"),
     ],
 )
-def test_what_does_not_fit_is_refused(probabilities, labels, told):
+def test_predictions_and_labels_that_do_not_fit_are_refused(probabilities, labels, message):
     labels = np.array(labels, dtype=None if labels else int)
     for score in (
         classification.accuracy,
@@ -138,5 +142,5 @@ def test_what_does_not_fit_is_refused(probabilities, labels, told):
         classification.macro,
         classification.ece,
     ):
-        with pytest.raises(CrosstrainError, match=told):
+        with pytest.raises(CrosstrainError, match=message):
             score(probabilities, labels)

@@ -1,4 +1,4 @@
-"""Files of weights are whole or not there, and none of them can run code."""
+"""Files of weights are complete or absent, and none of them can run code."""
 
 import os
 import time
@@ -19,7 +19,7 @@ class Card(Section):
     size: int = 1
 
 
-def test_a_model_comes_back_as_it_was(tmp_path):
+def test_a_saved_model_is_loaded_unchanged(tmp_path):
     network = tiny.network().to(memory_format=torch.channels_last)
     checkpoint.save_model(tmp_path, Card(name="hêtre ✓"), network.state_dict())
     assert tiny.same(checkpoint.load_state(tmp_path), network.state_dict())
@@ -28,11 +28,13 @@ def test_a_model_comes_back_as_it_was(tmp_path):
 
 
 def test_the_same_model_gives_the_same_bytes(tmp_path):
-    for name in ("one", "two"):
+    for name in ("first", "second"):
         (tmp_path / name).mkdir()
         checkpoint.save_model(tmp_path / name, Card(name="x"), tiny.network().state_dict())
-    one, two = ((tmp_path / n / "weights.safetensors").read_bytes() for n in ("one", "two"))
-    assert one == two
+    first, second = (
+        (tmp_path / n / "weights.safetensors").read_bytes() for n in ("first", "second")
+    )
+    assert first == second
 
 
 @pytest.mark.parametrize("size", [0, 7, 100, -1])
@@ -47,7 +49,7 @@ def test_damaged_weights_are_a_named_error(tmp_path, size):
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "null", '{"size": 1}', '{"name": "x", "colour": 1}', '{"name": 3}']
 )
-def test_a_card_of_another_kind_is_a_named_error(tmp_path, text):
+def test_a_card_of_another_schema_is_a_named_error(tmp_path, text):
     (tmp_path / "card.json").write_text(text)
     with pytest.raises(ModelFileError, match=r"card\.json is not a model card of this version"):
         checkpoint.load_card(tmp_path, Card)
@@ -60,7 +62,7 @@ def test_missing_files_are_named_errors(tmp_path):
         checkpoint.load_card(tmp_path, Card)
 
 
-def test_a_keeper_keeps_the_latest_until_it_forgets(tmp_path):
+def test_the_latest_checkpoint_is_kept_until_it_is_removed(tmp_path):
     keeper = Keeper(tmp_path / "deep" / "run.0")
     assert keeper.load() is None
     keeper.save({"step": 1, "weights": {"w": torch.ones(2)}})
@@ -73,7 +75,7 @@ def test_a_keeper_keeps_the_latest_until_it_forgets(tmp_path):
     assert list(keeper.path.parent.iterdir()) == []
 
 
-def test_a_keeper_is_due_when_its_time_has_passed(tmp_path):
+def test_a_checkpoint_is_due_when_its_time_has_passed(tmp_path):
     assert not Keeper(tmp_path / "c", seconds=60).due()
     keeper = Keeper(tmp_path / "c", seconds=0.05)
     time.sleep(0.06)
@@ -83,7 +85,7 @@ def test_a_keeper_is_due_when_its_time_has_passed(tmp_path):
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK", b"not a checkpoint" * 50])
-def test_a_damaged_checkpoint_counts_as_none_and_goes(tmp_path, damage):
+def test_a_damaged_checkpoint_counts_as_none_and_is_removed(tmp_path, damage):
     keeper = Keeper(tmp_path / "c")
     keeper.path.write_bytes(damage)
     assert keeper.load() is None
@@ -106,14 +108,14 @@ def test_a_checkpoint_cannot_run_code(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_checkpoint_is_the_old_or_the_new_one_whenever_its_writer_is_killed(tmp_path):
+def test_a_checkpoint_is_the_old_or_the_new_state_whenever_its_writer_is_killed(tmp_path):
     keeper = Keeper(tmp_path / "c")
     keeper.save({"step": 1})
-    seen = []
+    steps_stored = []
     for step in range(9):
         status = die_at(step, lambda: keeper.save({"step": 2}))
-        seen.append(keeper.load()["step"])
+        steps_stored.append(keeper.load()["step"])
         if status == 0:
             break
     assert step >= 3
-    assert set(seen) <= {1, 2} and seen[-1] == 2
+    assert set(steps_stored) <= {1, 2} and steps_stored[-1] == 2

@@ -41,12 +41,12 @@ def table(members, name):
     return np.stack([state[name].double().numpy() for state in members])
 
 
-def close(one, other):
-    torch.testing.assert_close(dict(one), dict(other))
+def close(actual, expected):
+    torch.testing.assert_close(dict(actual), dict(expected))
 
 
 @given(COUNTS, SEEDS)
-def test_merging_copies_gives_the_network_itself(n, seed):
+def test_merging_copies_of_a_network_gives_that_network(n, seed):
     (state,) = states(1, seed)
     assert tiny.same(uniform([state] * n), state)
     assert tiny.same(weighted([state] * n, range(1, n + 1)), state)
@@ -74,21 +74,21 @@ def test_equal_weights_make_the_uniform_soup_whatever_their_order(n, seed):
 
 
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=4), SEEDS)
-def test_statistics_are_those_of_all_that_the_networks_saw(counts, seed):
+def test_statistics_are_those_of_the_data_of_all_networks(counts, seed):
     rng = np.random.default_rng(seed)
-    seen = [rng.normal(rng.normal(), 2 * rng.random(), (n, 2)) for n in counts]
-    members = states(len(seen), seed)
-    for state, values in zip(members, seen, strict=True):
+    datasets = [rng.normal(rng.normal(), 2 * rng.random(), (n, 2)) for n in counts]
+    members = states(len(datasets), seed)
+    for state, values in zip(members, datasets, strict=True):
         state["norm.running_mean"] = torch.from_numpy(values.mean(axis=0))
         state["norm.running_var"] = torch.from_numpy(values.var(axis=0))
-    merged, together = weighted(members, counts), np.concatenate(seen)
-    np.testing.assert_allclose(merged["norm.running_mean"], together.mean(axis=0), atol=1e-12)
-    np.testing.assert_allclose(merged["norm.running_var"], together.var(axis=0), atol=1e-12)
+    merged, all_values = weighted(members, counts), np.concatenate(datasets)
+    np.testing.assert_allclose(merged["norm.running_mean"], all_values.mean(axis=0), atol=1e-12)
+    np.testing.assert_allclose(merged["norm.running_var"], all_values.var(axis=0), atol=1e-12)
 
 
-def test_a_network_without_weight_has_no_say():
-    one, two = states(2)
-    assert tiny.same(weighted([one, two], [3, 0]), one)
+def test_a_network_of_weight_0_changes_nothing():
+    first, second = states(2)
+    assert tiny.same(weighted([first, second], [3, 0]), first)
 
 
 def test_nothing_is_changed_in_place():
@@ -118,15 +118,15 @@ def test_a_clipped_update_is_no_longer_than_the_limit_and_points_the_same_way(se
     assert clipped["norm.num_batches_tracked"] == delta["norm.num_batches_tracked"]
 
 
-def test_an_update_of_no_length_stays():
+def test_an_update_of_norm_0_is_kept():
     assert length(clip_delta({"w": torch.zeros(3)}, 0.0)) == 0
 
 
 def test_an_update_leaves_out_statistics_and_counts():
-    one, two = states(2)
-    found = update(one, two)
-    assert list(found) == ["head.weight", "head.bias", "scale"]
-    torch.testing.assert_close(found["head.bias"], two["head.bias"] - one["head.bias"])
+    start, end = states(2)
+    delta = update(start, end)
+    assert list(delta) == ["head.weight", "head.bias", "scale"]
+    torch.testing.assert_close(delta["head.bias"], end["head.bias"] - start["head.bias"])
 
 
 @given(COUNTS, SEEDS, st.floats(0.1, 5), st.floats(0.1, 2))
@@ -153,7 +153,7 @@ def test_without_a_limit_the_clipped_average_is_the_uniform_soup():
     close(clipped_average(start, ends, 1e9), uniform(ends))
 
 
-def test_statistics_are_neither_clipped_nor_hurried():
+def test_statistics_are_neither_clipped_nor_scaled_by_the_rate():
     start, *ends = states(4)
     merged, soup = clipped_average(start, ends, 1e-9, rate=0.5), uniform(ends)
     for name in ("norm.running_mean", "norm.running_var", "norm.num_batches_tracked"):
@@ -161,8 +161,8 @@ def test_statistics_are_neither_clipped_nor_hurried():
     torch.testing.assert_close(merged["head.weight"], start["head.weight"])
 
 
-def test_a_greedy_soup_takes_what_helps_and_leaves_the_rest():
-    """Towards the point 1: 0.4 is best, with 1.8 it is 1.1; with -3 too it would be -0.27."""
+def test_a_greedy_soup_adds_networks_that_help_and_no_others():
+    """The goal is 1: 0.4 is nearest, its mean with 1.8 is 1.1; with -3 too the mean is -0.27."""
     members = [{"w": torch.tensor([value])} for value in (1.8, 0.4, -3.0)]
     soup, chosen = greedy_soup(members, lambda s: -abs(float(s["w"]) - 1))
     assert chosen == (1, 0)
@@ -187,17 +187,17 @@ def test_a_greedy_soup_never_scores_worse_than_its_best_member(n, seed):
 @pytest.mark.parametrize(
     "merge", [uniform, lambda s: weighted(s, []), lambda s: greedy_soup(s, len)]
 )
-def test_nothing_to_merge_is_said(merge):
+def test_merging_no_network_is_refused(merge):
     with pytest.raises(ValueError, match="found no network"):
         merge([])
 
 
 def test_networks_of_different_architecture_are_refused():
-    one, two = states(2)
+    first, second = states(2)
     with pytest.raises(ValueError, match=r"network 1 .* 'more'"):
-        uniform([one, {**two, "more": torch.zeros(1)}])
+        uniform([first, {**second, "more": torch.zeros(1)}])
     with pytest.raises(ValueError, match=r"network 1 .* 'head.bias'"):
-        clipped_average(one, [{**two, "head.bias": torch.zeros(7)}], 1.0)
+        clipped_average(first, [{**second, "head.bias": torch.zeros(7)}], 1.0)
 
 
 @pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0], [0.0, 0.0]])

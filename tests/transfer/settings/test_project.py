@@ -7,6 +7,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from tasks.versioning import demo_data
 from transfer.core.errors import SettingsError
 from transfer.methods.lookup import known
 from transfer.settings import project
@@ -14,13 +15,15 @@ from transfer.settings.project import Settings
 
 PARAMS = Path(__file__).parents[3] / "params.yaml"
 DEMO = {
+    "source.path": "data/mnist",
+    "target.path": "data/digits",
     "target.labels_per_class": 10,
     "split.test": 0.7,
     "backbone.width": 12,
     "augment.mixup": 0.2,
-    "adapt.budget.steps": 100,
+    "adapt.training.steps": 100,
 }
-"""Where the file of the repository differs from the defaults in the code."""
+"""Where the settings of the demo differ from the defaults in the code."""
 
 
 def flat(tree, path=""):
@@ -46,13 +49,15 @@ def refused(*overrides):
 # the file of the repository
 
 
-def test_the_file_holds_the_defaults_of_the_code_and_the_demo_values():
-    told, default = flat(plain(project.load(PARAMS))), flat(plain(Settings()))
+def test_the_demo_has_settings_of_its_own_which_are_no_defaults():
+    told, default = flat(plain(project.load(demo_data.PARAMS))), flat(plain(Settings()))
     assert {key: told[key] for key in told if told[key] != default[key]} == DEMO
 
 
-def test_the_file_spells_out_every_setting():
-    assert flat(yaml.safe_load(PARAMS.read_text())).keys() == flat(plain(Settings())).keys()
+def test_every_key_of_the_file_exists_and_its_datasets_inherit_nothing_of_the_demo():
+    assert yaml.safe_load(PARAMS.read_text()).keys() <= plain(project.load(PARAMS)).keys()
+    found = project.load(PARAMS, ["source.path=data/source", "target.path=data/target"])
+    assert found == Settings()
 
 
 def sections(model, path=""):
@@ -92,7 +97,7 @@ def test_settings_survive_a_round_trip():
     ("override", "read"),
     [
         ("adapt.seeds=[0,1]", lambda s: s.adapt.seeds == (0, 1)),
-        ("adapt.budget.steps=7", lambda s: s.adapt.budget.steps == 7),
+        ("adapt.training.steps=7", lambda s: s.adapt.training.steps == 7),
         ("source.path=data/my animals", lambda s: s.source.path == Path("data/my animals")),
         ("pretrain.learning_rate=1e-3", lambda s: s.pretrain.learning_rate == 0.001),
         ("target.labels_per_class=null", lambda s: s.target.labels_per_class is None),
@@ -123,8 +128,8 @@ def test_the_last_override_wins():
 
 def test_an_override_may_stand_where_the_file_has_no_section(tmp_path):
     (tmp_path / "few.yaml").write_text("input: {size: 16}\n")
-    found = project.load(tmp_path / "few.yaml", ["adapt.budget.steps=3"])
-    assert (found.input.size, found.adapt.budget.steps) == (16, 3)
+    found = project.load(tmp_path / "few.yaml", ["adapt.training.steps=3"])
+    assert (found.input.size, found.adapt.training.steps) == (16, 3)
 
 
 @pytest.mark.parametrize("override", ["adapt.seeds", "=3", " = 3", ""])
@@ -187,7 +192,7 @@ def test_the_body_of_all_datasets_together_has_a_name_that_no_other_source_has()
 
 
 def test_an_override_inside_a_value_is_refused():
-    message = refused("adapt.budget.steps.more=3")
+    message = refused("adapt.training.steps.more=3")
     assert "'steps' is a value, not a section" in message
 
 
@@ -202,10 +207,10 @@ def test_an_override_that_is_no_yaml_is_refused():
     ("override", "hint"),
     [
         (
-            "adapt.budget.step=3",
-            "adapt.budget.step: there is no such setting; did you mean 'steps'?",
+            "adapt.training.step=3",
+            "adapt.training.step: there is no such setting; did you mean 'steps'?",
         ),
-        ("adapt.bugdet.steps=3", "did you mean 'budget'?"),
+        ("adapt.trianing.steps=3", "did you mean 'training'?"),
         ("agument.rotate=3", "did you mean 'augment'?"),
         ("validation.min_items=3", "did you mean 'validate'?"),
         ("validate.min_item=3", "did you mean 'min_items'?"),
@@ -250,7 +255,7 @@ def test_a_wrong_value_is_refused_with_what_was_expected(override, parts):
 
 
 def test_all_mistakes_are_told_at_once():
-    message = refused("input.size=4", "adapt.budget.step=3", "run.workers=-1")
+    message = refused("input.size=4", "adapt.training.step=3", "run.workers=-1")
     assert len(message.splitlines()) == 4
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transfer.training.recipe import Budget, one_cycle
+from transfer.training.recipe import TrainingSettings, one_cycle
 
 
 @given(st.floats(0, 0.99), st.floats(0, 1))
@@ -29,4 +29,4 @@ def test_one_cycle_is_a_line_and_half_a_cosine():
 )
 def test_a_budget_refuses_what_makes_no_sense(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        Budget(**wrong)
+        TrainingSettings(**wrong)

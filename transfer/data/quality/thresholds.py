@@ -1,6 +1,6 @@
 """The thresholds of validation: what a dataset must be like to be trained on."""
 
-from typing import Any
+from typing import Any, cast
 
 from pydantic import Field, create_model, model_validator
 
@@ -61,14 +61,13 @@ def of_modality(name: str) -> type[QualitySettings]:
 def _kind(name: str) -> type[QualitySettings]:
     own = lookup.get(name).thresholds
     bases: Any = (QualitySettings, own)
-    kind: Any = create_model(
+    kind = create_model(
         f"{name.title()}Quality",
         __base__=bases,
         __module__=__name__,
         __doc__=QualitySettings.__doc__,
     )
-    found: type[QualitySettings] = kind
-    return found
+    return cast("type[QualitySettings]", kind)
 
 
 KINDS = {name: _kind(name) for name in lookup.names()}

@@ -37,14 +37,14 @@ _SPARE = 8  # times more items than the cap are looked at first, and each time t
 
 
 class SplitSettings(Section):
-    """How a dataset is divided. Shares are expectations: each item is drawn by its own hash."""
+    """How a dataset is split. Shares are expectations: a hash of each item decides its split."""
 
     seed: int = 0
-    """Another seed is another division; keep it, or test items become training items."""
+    """Random seed of the split. Keep it: with another one, test items become training items."""
     val: float = Field(0.1, ge=0, lt=1)
-    """Share of items for validation, 0 to 1. Changing it leaves the test items as they are."""
-    test: float = Field(0.4, ge=0, lt=1)
-    """Share of items for the final test, 0 to 1."""
+    """Share of items for validation, 0 to 1. Changing it does not move test items."""
+    test: float = Field(0.2, ge=0, lt=1)
+    """Share of items for the test split, 0 to 1."""
 
     @model_validator(mode="after")
     def _leave_some_to_train(self) -> "SplitSettings":

@@ -30,27 +30,27 @@ BLOCK = 2_000_000  # numbers permuted at once
 
 
 class MonitorSettings(Section):
-    """When new data counts as drifted, and what follows."""
+    """When new data counts as drifted, and whether drift starts a retrain."""
 
     level: float = Field(0.01, gt=0, lt=1)
-    """Chance of an alarm where nothing has drifted, over all tests together."""
+    """Significance level: probability of a false alarm, over all tests together, 0 to 1."""
     permutations: int = Field(1999, ge=19, le=100_000)
-    """How often items are dealt anew in each test."""
+    """Permutations of each test."""
     min_items: int = Field(10, ge=2)
-    """Files below which nothing is tested: few items cannot show a drift."""
+    """Number of files below which nothing is tested: few items cannot show drift."""
     max_items: int = Field(1000, ge=10, le=5000)
-    """Files that are read at most; of more, so many are drawn."""
+    """Largest number of files that are read; of more, so many are sampled."""
     retrain: bool = True
-    """Whether drift may ask for a retrain."""
+    """Whether drift may start a retrain."""
     retrain_on: tuple[Name, ...] = ("features", "labels", "confidence", "accuracy")
-    """Tests that may ask for one. A change of the summary alone, which the model may well bear, and
-    broken files, which no training mends, are only told."""
+    """Tests that may start a retrain. The others, of the summary (whose change a model may
+    tolerate) and of rejected files (which training cannot mend), are only reported."""
     least_effect: float = Field(0.1, ge=0, le=1)
-    """Effect below which drift is told but asks for no retrain; every effect is of 0 to 1."""
+    """Effect size, 0 to 1, below which drift is reported but starts no retrain."""
     interval: float = Field(0.95, gt=0, lt=1)
-    """Level of the interval of an estimated accuracy."""
+    """Confidence level of the interval of an estimated accuracy, 0 to 1."""
     seed: int = Field(0, ge=0)
-    """Of draws and permutations."""
+    """Random seed of samples and permutations."""
 
     @model_validator(mode="after")
     def _can_alarm(self) -> Self:

@@ -31,8 +31,8 @@ def probe(job: Job, prepared: Prepared, *, rate: float, views: int, share: float
     """
     network = prepared.network
     training = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    network.backbone.requires_grad_(False)
     head = list(network.head.parameters())
-    job.fit(HeadAlone(), Prepared(network, [(head, rate)], [], views=views), share=share)
+    alone = Prepared(network, [(head, rate)], [], frozen=[network.backbone], views=views)
+    job.fit(HeadAlone(), alone, share=share)
     for parameter in training:
         parameter.requires_grad_(True)

@@ -86,7 +86,7 @@ def begin(
         check_classes(job)
     prepared = method.prepare(job.network(), job.knowledge, job.class_names)
     pool_of(job)
-    prepared.pool_batch = ratio * job.recipe.budget.batch_size
+    prepared.pool_batch = ratio * job.recipe.training.batch_size
     if strong is not None:
         prepared.strong = lookup.of(job.recipe.spec).strong_augmentation(level, strong)
     return prepared

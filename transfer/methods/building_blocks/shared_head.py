@@ -17,11 +17,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from transfer.core.errors import SettingsError
 from transfer.methods.building_blocks.semi_supervised import begin, end
 from transfer.models.network import Network
+from transfer.models.norm_layers import batch_norms
 from transfer.models.parameter_transfer import Knowledge
 from transfer.training.method import (
     Batch,
@@ -112,7 +112,7 @@ def statistics_kept(body: nn.Module) -> Iterator[None]:
 
     In evaluation mode nothing changes: batch normalisation goes on using its running statistics.
     """
-    norms = [m for m in body.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    norms = [norm for norm in batch_norms(body).values() if norm.track_running_stats]
     for norm in norms:
         norm.track_running_stats = False
     try:

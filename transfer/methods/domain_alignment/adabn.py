@@ -7,13 +7,13 @@ from typing import ClassVar
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from transfer.core.errors import CrosstrainError
 from transfer.data.items import PoolItems
 from transfer.methods.building_blocks.head_first import HeadAlone
 from transfer.methods.building_blocks.semi_supervised import check_classes, end, pool_of
 from transfer.models.network import Network
+from transfer.models.norm_layers import BatchNorm, batch_norms
 from transfer.models.parameter_transfer import Transfer
 from transfer.training.batches import pool_batch, to_input
 from transfer.training.method import Job, Method, Prepared, Trained, receive
@@ -58,9 +58,10 @@ class AdaBN(Method):
             )
             measure(network.backbone, batches)
         if len(job.labelled):
-            network.backbone.requires_grad_(False)
             rates = [(list(network.head.parameters()), self.learning_rate)]
-            network = job.fit(HeadAlone(), Prepared(network, rates, transfers, views=self.views))
+            frozen = [network.backbone]
+            ready = Prepared(network, rates, transfers, frozen=frozen, views=self.views)
+            network = job.fit(HeadAlone(), ready)
         return end(network, _measured(network, transfers), job)
 
 
@@ -98,18 +99,16 @@ def measure(body: nn.Module, batches: Iterable[Tensor]) -> None:
     body.eval()
 
 
-def _layers(body: nn.Module) -> dict[str, _BatchNorm]:
+def _layers(body: nn.Module) -> dict[str, BatchNorm]:
     return {
-        name: layer
-        for name, layer in body.named_modules()
-        if isinstance(layer, _BatchNorm) and layer.running_mean is not None
+        name: layer for name, layer in batch_norms(body).items() if layer.running_mean is not None
     }
 
 
 class _Moments:
     """Sums over what one layer takes in."""
 
-    def __init__(self, layer: _BatchNorm) -> None:
+    def __init__(self, layer: BatchNorm) -> None:
         self.layer, self.n = layer, 0
         self.sum = self.squares = torch.zeros((), dtype=torch.float64)
         self.hook = layer.register_forward_pre_hook(self._add)

@@ -54,9 +54,10 @@ class Delta(FineTuning):
         self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
     ) -> Prepared:
         transfers = receive(network, knowledge, class_names)
-        source = deepcopy(network.backbone).requires_grad_(False).eval()
+        source = deepcopy(network.backbone)
         rates = stage_rates(network, self.learning_rate, self.body_rate, self.decay)
-        return Prepared(network, rates, transfers, helpers=nn.ModuleDict({"source": source}))
+        helpers = nn.ModuleDict({"source": source})
+        return Prepared(network, rates, transfers, helpers=helpers, frozen=[source])
 
     def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
         with maps_of(prepared.network.backbone) as found:

@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from transfer.models.network import Network
+from transfer.models.norm_layers import NORMS
 from transfer.models.parameter_transfer import Knowledge, Transfer
 from transfer.training.batches import generator
 from transfer.training.method import Job, Method, Prepared, Trained, receive, stage_rates
-
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
 
 
 class LowRank(nn.Module):
@@ -74,7 +73,9 @@ class LoRA(Method):
                 told[f"backbone.{name}.weight"] = self._adapt(module, dice)
             elif isinstance(module, NORMS):
                 module.requires_grad_(self.norms)
-        return Prepared(network, self._rates(network), [_detailed(t, told) for t in transfers])
+        frozen = [p for p in network.backbone.parameters() if not p.requires_grad]
+        detailed = [_detailed(t, told) for t in transfers]
+        return Prepared(network, self._rates(network), detailed, frozen=frozen)
 
     def _adapt(self, module: nn.Conv2d | nn.Linear, dice: torch.Generator) -> str:
         correction = LowRank(module.weight, self.rank, self.alpha / self.rank, dice)

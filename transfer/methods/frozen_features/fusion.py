@@ -70,14 +70,20 @@ class Fusion(Method):
         given(job.knowledge)
         network = job.network(fused_body(job))
         transfers = transplant(network, side_by_side(job.several, network.body), job.class_names)
-        network.backbone.requires_grad_(False)
         gate = self._gate(job, network)
         with torch.no_grad():
             network.head.weight.zero_()
             network.head.bias.zero_()
         rates = [([*network.head.parameters(), *gate.parameters()], self.learning_rate)]
         helpers = nn.ModuleDict({"gate": gate})
-        prepared = Prepared(network, rates, transfers, helpers=helpers, views=self.views)
+        prepared = Prepared(
+            network,
+            rates,
+            transfers,
+            helpers=helpers,
+            frozen=[network.backbone],
+            views=self.views,
+        )
         trained = job.fit(_Gated(), prepared)
         return Trained(trained, transfers, network.backbone.normal, _notes(job.several, gate))
 

@@ -29,9 +29,8 @@ class LinearProbe(HeadAlone):
         self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
     ) -> Prepared:
         transfers = receive(network, knowledge, class_names)
-        network.backbone.requires_grad_(False)
         rates = [(list(network.head.parameters()), self.learning_rate)]
-        return Prepared(network, rates, transfers, views=self.views)
+        return Prepared(network, rates, transfers, frozen=[network.backbone], views=self.views)
 
 
 METHOD = LinearProbe

@@ -59,8 +59,7 @@ class Shot(Method):
         transfers = receive(network, knowledge, class_names)
         head, *stages = stage_rates(network, self.learning_rate, self.body_rate, self.decay)
         if knowledge and set(class_names) <= set(knowledge.class_names):
-            network.head.requires_grad_(False)
-            return Prepared(network, stages, transfers)
+            return Prepared(network, stages, transfers, frozen=[network.head])
         return Prepared(network, [head, *stages], transfers)
 
     def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:

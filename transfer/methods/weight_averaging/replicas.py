@@ -16,13 +16,13 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from transfer.data.items import TrainItems
 from transfer.data.splits import folds
 from transfer.data.storage.tensor_store import Records
 from transfer.models import merging as merge
 from transfer.models.network import Network
+from transfer.models.norm_layers import batch_norms
 from transfer.training.batches import logits, to_input
 from transfer.training.method import FineTuning, Job, Trained, given
 from transfer.training.recipe import Recipe
@@ -90,7 +90,7 @@ class Replicas(FineTuning):
         judge = _Judge(job.network(), self._cut(job), job.recipe)
         ready = self.prepare(job.network(), job.knowledge, job.class_names)
         merged: State = ready.network.state_dict()
-        rounds = _phases(job.recipe.budget.steps, judge.cut.count, self.rounds)
+        rounds = _phases(job.recipe.training.steps, judge.cut.count, self.rounds)
         for i, steps in enumerate(rounds):
             start, peak = merged, _peak(i, len(rounds))
             ends = {
@@ -107,14 +107,14 @@ class Replicas(FineTuning):
         if self.held > 0 and len(items) >= self.few:
             held = _held(items, round(1 / self.held), job.seed)
         trained = items.take(~held)
-        most = min(self.replicas, job.recipe.budget.steps)
+        most = min(self.replicas, job.recipe.training.steps)
         return _Cut(trained, _parts(trained, most, job.seed), items.take(held))
 
     def _trained(self, job: Job, start: State, part: TrainItems, steps: int, peak: float) -> State:
         ready = self.prepare(job.network(), job.knowledge, job.class_names)
         ready.network.load_state_dict(start)
         ready.rates = [(parameters, rate * peak) for parameters, rate in ready.rates]
-        network = job.fit(self, ready, part, share=steps / job.recipe.budget.steps)
+        network = job.fit(self, ready, part, share=steps / job.recipe.training.steps)
         return network.state_dict()
 
     def _merged(self, start: State, ends: Mapping[int, State], judge: "_Judge") -> State:
@@ -207,7 +207,7 @@ def measure(network: Network, records: Records, recipe: Recipe) -> None:
     Averaged weights need it (Izmailov et al., UAI 2018). The records, (N, ...) as stored, are not
     augmented; the network is left in evaluation mode.
     """
-    layers = [layer for layer in network.eval().modules() if isinstance(layer, _BatchNorm)]
+    layers = list(batch_norms(network.eval()).values())
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.reset_running_stats()

@@ -31,7 +31,7 @@ class SWA(FineTuning):
         network = job.fit(self, prepared, share=1 - self.tail)
         lower = [(parameters, rate * self.cycle_rate) for parameters, rate in prepared.rates]
         cycle = replace(prepared, rates=lower)
-        n = max(1, min(self.cycles, round(self.tail * job.recipe.budget.steps)))
+        n = max(1, min(self.cycles, round(self.tail * job.recipe.training.steps)))
         states = [copied(network)]
         for _ in range(n):
             network.requires_grad_(True)

@@ -87,6 +87,7 @@ class ImageModality(Modality):
     augmentation = augment.AugmentPolicy
     thresholds = ImageThresholds
     backbone = ImageBackboneSettings
+    backbone_plugins = BACKBONES
     pretrain_augmentation = augment.AugmentPolicy(
         rotate=20, scale=0.6, stretch=0.3, shear=15, resolution=0.25
     )
@@ -167,8 +168,8 @@ class ImageModality(Modality):
         return plugins.module_name(BACKBONES, name)
 
     def build_backbone(self, body: Body, spec: ImageSpec) -> Backbone:
-        module = plugins.load(BACKBONES, body.name)
-        backbone: Backbone = module.build(channels=spec.channels, **body.options)
+        make = plugins.attribute(BACKBONES, body.name, "build")
+        backbone: Backbone = make(channels=spec.channels, **body.options)
         return backbone
 
     def available(self) -> dict[str, str | None]:

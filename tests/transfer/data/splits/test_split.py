@@ -253,7 +253,7 @@ def test_labelled_follows_merge_val():
     assert merged["split"].equals(alone["split"])
 
 
-@pytest.mark.parametrize("wrong", [{"val": 0.6}, {"test": 1.0}, {"val": -0.1}, {"tset": 0.1}])
+@pytest.mark.parametrize("wrong", [{"val": 0.8}, {"test": 1.0}, {"val": -0.1}, {"tset": 0.1}])
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(ValidationError):
         SplitSettings(**wrong)

@@ -95,7 +95,7 @@ def test_without_labels_a_class_that_the_source_lacks_is_named():
 
 def test_new_classes_are_welcome_where_items_are_labelled():
     made = job(labels=6, classes=("betula", "fagus"))
-    assert begin(FineTune(), made, 3).pool_batch == 3 * made.recipe.budget.batch_size
+    assert begin(FineTune(), made, 3).pool_batch == 3 * made.recipe.training.batch_size
 
 
 def test_a_source_of_more_classes_in_another_order_is_welcome_without_labels():
