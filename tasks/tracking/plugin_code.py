@@ -9,6 +9,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from transfer.core import plugins
 from transfer.modalities import lookup
 from transfer.modalities.backbone import Body
 from transfer.models.network import COMBINED, backbone_names
@@ -23,9 +24,11 @@ def needed(model_folder: Path) -> list[EntryPoint]:
     card = json.loads((model_folder / "card.json").read_text(encoding="utf-8"))
     bodies = [Body.model_validate(member["body"]) for member in card["members"]]
     name = card["spec"]["modality"]
-    modality, names = lookup.get(name), sorted(backbone_names(*bodies) - set(COMBINED))
-    points = [lookup.entry_point(name), *map(modality.backbone_entry_point, names)]
-    return [point for point in points if point]
+    found = [plugins.entry_point(lookup.KIND, name)]
+    if (kind := lookup.get(name).backbone_plugins) is not None:
+        used = backbone_names(*bodies) - set(COMBINED)
+        found += [plugins.entry_point(kind, backbone) for backbone in sorted(used)]
+    return [point for point in found if point]
 
 
 def files(points: Iterable[EntryPoint]) -> dict[str, bytes]:
@@ -81,15 +84,17 @@ def _source(module: str) -> dict[str, bytes]:
 
 def _metadata(points: Iterable[EntryPoint]) -> dict[str, bytes]:
     """A ``dist-info`` for each package, with which the plug-in lookup finds it in the archive."""
-    offered: dict[tuple[str, str], list[str]] = {}
+    offered: dict[tuple[str, str], dict[str, list[str]]] = {}
     for point in points:
         package = (point.dist.name, point.dist.version) if point.dist else ("plugin", "0")
-        offered.setdefault(package, []).append(f"[{point.group}]\n{point.name} = {point.value}")
+        groups = offered.setdefault(package, {})
+        groups.setdefault(point.group, []).append(f"{point.name} = {point.value}")
     content = {}
-    for (name, version), entries in offered.items():
+    for (name, version), groups in offered.items():
         folder = f"{name.replace('-', '_')}-{version}.dist-info"
         about = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
         content[f"{folder}/METADATA"] = about.encode()
-        text = "\n".join([*entries, ""])
+        sections = ["\n".join([f"[{group}]", *rows, ""]) for group, rows in groups.items()]
+        text = "\n".join(sections)
         content[f"{folder}/entry_points.txt"] = text.encode()
     return content

@@ -61,13 +61,13 @@ def of_modality(name: str) -> type[QualitySettings]:
 def _kind(name: str) -> type[QualitySettings]:
     own = lookup.get(name).thresholds
     bases: Any = (QualitySettings, own)
-    section: Any = create_model(
+    kind = create_model(
         f"{name.title()}Quality",
         __base__=bases,
         __module__=__name__,
         __doc__=QualitySettings.__doc__,
     )
-    return cast(type[QualitySettings], section)
+    return cast("type[QualitySettings]", kind)
 
 
 KINDS: dict[str, Any] = {name: _kind(name) for name in lookup.names()}
