@@ -162,7 +162,7 @@ def examine() -> dict[str, Any]:
         "each event once": len({e["id"] for e in events}) == len(events),
         "champion before": [e["champion_before"] for e in moved] == before,
         "record": hashlib.sha256(record).hexdigest() == blessed[-1]["blessing_sha256"],
-        "no journal": alias_moves.book().interrupted() is None,
+        "no journal": alias_moves.ledger().interrupted() is None,
     }
     faults = [f"{name} does not hold: {found}" for name, holds in checks.items() if not holds]
     return {"events": Counter(event["event"] for event in events), "faults": faults}
@@ -228,7 +228,7 @@ def has_journal() -> bool:
     """Whether a move was begun and not finished."""
     from tasks.registry import alias_moves
 
-    return alias_moves.book().interrupted() is not None
+    return alias_moves.ledger().interrupted() is not None
 
 
 def measure() -> tuple[int, float]:

@@ -49,8 +49,8 @@ def retrain(settings: FormSettings, promote: bool = True, data_rev: str | None =
         if promote:
             connection.check()
         datasets = _datasets(settings, data_rev)
-        spec = specify(settings.image, datasets)
-        *scans, scanned = [scan(one, spec, settings.image) for one in datasets]
+        spec = specify(settings.input, datasets)
+        *scans, scanned = [scan(one, spec, settings.input) for one in datasets]
         folds = folds_for(scanned, settings)
         sources, target = _split(scans, scanned, folds, settings)
         validated = [
@@ -66,7 +66,7 @@ def retrain(settings: FormSettings, promote: bool = True, data_rev: str | None =
         evaluated = evaluate(arms, choice, advised, target, settings)
         model = compose(arms, evaluated, target, datasets, settings)
         if promote and not model.reused:
-            load_back_check.expect()
+            load_back_check.start_ahead()
         drawn = draw(evaluated, sources, target, previewed, known, arms)
         data = reports.describe(datasets, [*sources, target])
         run_id, outcome = "", gate.Outcome(None, False, ["promotion was not asked for"], [])

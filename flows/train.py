@@ -9,7 +9,7 @@ from tasks.schedule.time_budget import Allowance
 from tasks.training import machine as machines
 from tasks.training import runners
 from tasks.training.advise import advise, promising
-from transfer.modalities.image.spec import ImageSpec
+from transfer.modalities.interface import InputSpec
 from transfer.settings.project import Settings
 from transfer.training.recipe import Machine
 
@@ -17,7 +17,7 @@ from transfer.training.recipe import Machine
 def fitted(
     sources: dict[str, Divided],
     target: Divided,
-    spec: ImageSpec,
+    spec: InputSpec,
     folds: int,
     settings: Settings,
     machine: Machine,
@@ -37,7 +37,7 @@ def fitted(
 def train(
     sources: dict[str, Divided],
     target: Divided,
-    spec: ImageSpec,
+    spec: InputSpec,
     folds: int,
     settings: Settings,
     machine: Machine,

@@ -1,5 +1,5 @@
-"""What every test shares: one numeric thread, and no limit on the time of a drawn example; and the
-servers that a team has, for the tests that ask for them."""
+"""What all tests share: one numeric thread, no time limit for Hypothesis examples, and the servers
+of a team (PostgreSQL, S3) for the tests that request them."""
 
 import os
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ hypothesis.settings.load_profile("patient")
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    """Small tensors are slower on many threads, and tests of several processes would fight."""
+    """Small tensors are slower on many threads, and parallel tests would compete for the cores."""
     import torch
 
     torch.set_num_threads(1)
@@ -24,16 +24,16 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[postgresql.Server]:
-    """A PostgreSQL server; only where its programs are absent, and not demanded, tests skip it."""
+    """A PostgreSQL server. Without its programs, tests skip, or fail if DEMAND_POSTGRES is set."""
     if postgresql.programs() is None:
-        told = "PostgreSQL's initdb is not on this machine: a team's database is NOT TESTED here"
-        (pytest.fail if os.environ.get("DEMAND_POSTGRES") else pytest.skip)(told)
+        reason = "PostgreSQL's initdb is not on this machine: a team's database is NOT TESTED here"
+        (pytest.fail if os.environ.get("DEMAND_POSTGRES") else pytest.skip)(reason)
     with postgresql.serve() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def objects() -> Iterator[dict[str, str]]:
-    """A local S3 server, as the environment in which its clients work."""
+    """A local S3 server, as the environment variables of its clients."""
     with s3.serve() as environment:
         yield environment

@@ -1,10 +1,10 @@
-"""Ports of the loopback that nobody uses."""
+"""Free ports of the loopback interface."""
 
 import socket
 
 
 def free_port() -> int:
     """A port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
         return port

@@ -1,6 +1,6 @@
-"""A PostgreSQL server of one's own, in a temporary folder, on loopback, with a password.
+"""A private PostgreSQL server in a temporary folder, on loopback, with a password.
 
-PostgreSQL refuses to run as root: then it runs as its own user, or as nobody.
+PostgreSQL refuses to run as root. For root, the server runs as the user postgres or nobody.
 """
 
 import os
@@ -27,10 +27,10 @@ max_connections = 200
 
 def programs() -> Path | None:
     """Folder of initdb and pg_ctl, the newest where there are several."""
-    if found := shutil.which("initdb"):
-        return Path(found).parent
-    places = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    return places[-1].parent if places else None
+    if initdb := shutil.which("initdb"):
+        return Path(initdb).parent
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return installed[-1].parent if installed else None
 
 
 @contextmanager
@@ -50,13 +50,13 @@ def serve() -> Iterator["Server"]:
 
 
 class Server:
-    """A server of its own user, and the databases in it."""
+    """A PostgreSQL server and its databases."""
 
     def __init__(self, programs: Path, folder: Path, port: int) -> None:
         self.programs, self.folder, self.port = programs, folder, port
 
     def create(self) -> None:
-        """Make the cluster, with a password that clients must give."""
+        """Create the database cluster, with a password that clients must send."""
         secret = self.folder / "password"
         secret.write_text(PASSWORD)
         if os.geteuid() == 0:
@@ -79,15 +79,15 @@ class Server:
 
     def database(self, name: str, template: str = "template1") -> str:
         """Address of a new database, empty or a copy of another."""
-        self.tell(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return self.address(name)
 
     def address(self, database: str) -> str:
         """Address of a database, with its password."""
         return f"postgresql://{USER}:{quote(PASSWORD)}@127.0.0.1:{self.port}/{database}"
 
-    def tell(self, command: str) -> None:
-        """Do something in the server itself."""
+    def execute(self, command: str) -> None:
+        """Execute an SQL command on the server."""
         from sqlalchemy import NullPool, create_engine, text
 
         address = self.address("postgres")
@@ -110,10 +110,12 @@ class Server:
 
 
 def _run(command: Sequence[str], folder: Path, identity: dict[str, object]) -> None:
-    # pg_ctl hands its output on to the server, which a pipe would wait for
-    with (folder / "told").open("wb") as told:
-        done = subprocess.run(command, cwd="/", stdout=told, stderr=told, check=False, **identity)  # type: ignore[call-overload]
-    assert done.returncode == 0, (folder / "told").read_text()
+    # The server inherits the output of pg_ctl: with a pipe, this call would wait for the server.
+    with (folder / "output").open("wb") as output:
+        done = subprocess.run(
+            command, cwd="/", stdout=output, stderr=output, check=False, **identity
+        )  # type: ignore[call-overload]
+    assert done.returncode == 0, (folder / "output").read_text()
 
 
 def _unprivileged() -> pwd.struct_passwd:

@@ -1,4 +1,4 @@
-"""A database of Prefect that needs no migration, which takes every server eight seconds."""
+"""A migrated Prefect database, copied for each server: a migration takes eight seconds."""
 
 import os
 import shutil
@@ -24,6 +24,6 @@ def _template() -> Path:
 
 
 def write(home: Path) -> None:
-    """Make a folder a home of Prefect, as `make demo` does."""
+    """Make a folder a Prefect home, as `make demo` does."""
     home.mkdir()
     shutil.copy(_template(), home)

@@ -21,7 +21,7 @@ KEYS = {
 
 @contextmanager
 def serve() -> Iterator[dict[str, str]]:
-    """Start a server; gives the environment in which its clients work."""
+    """Start a server; yields the environment variables of its clients."""
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     quiet = subprocess.DEVNULL

@@ -37,11 +37,11 @@ if sys.argv[1:3] == ["data", "verify"]:
     used = [settings["source"], *settings["more_sources"], settings["target"]]
     out = sys.argv[sys.argv.index("--out") + 1]
     try:
-        found = version.verify_all(Path("data.dvc"), [Path(one["path"]) for one in used])
+        md5s = version.verify_all(Path("data.dvc"), [Path(use["path"]) for use in used])
     except DataRefusedError as error:
         sys.exit(str(error))
     Path(out).parent.mkdir(exist_ok=True)
-    Path(out).write_text(json.dumps(found))
+    Path(out).write_text(json.dumps(md5s))
     written = {{"settings": settings, "code": Path("code.txt").read_text()}}
     Path(sys.argv[sys.argv.index("--settings") + 1]).write_text(json.dumps(written))
 else:
@@ -139,14 +139,14 @@ def test_demo_data_is_what_data_dvc_records_with_an_empty_cache(
 def test_every_dataset_that_the_settings_name_is_verified(
     project: None, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    told = {"source": {"path": "data/mnist"}, "more_sources": [{"path": "data/digits"}]}
+    settings = {"source": {"path": "data/mnist"}, "more_sources": [{"path": "data/digits"}]}
     shutil.copytree("data/mnist", "data/oaks")
-    told["target"] = {"path": "data/oaks"}
-    Path("params.yaml").write_text(yaml.safe_dump(told))
+    settings["target"] = {"path": "data/oaks"}
+    Path("params.yaml").write_text(yaml.safe_dump(settings))
     real = str(Path(sys.executable).with_name("crosstrain"))
     run(real, "data", "verify", "--used-by", "params.yaml", "--out", "reports/data.json")
-    found = json.loads(Path("reports/data.json").read_text())
-    assert list(found) == ["data/mnist", "data/digits", "data/oaks"]
+    verified = json.loads(Path("reports/data.json").read_text())
+    assert list(verified) == ["data/mnist", "data/digits", "data/oaks"]
     next(Path("data/digits/3").iterdir()).write_bytes(b"!")
     refused = run(real, "data", "verify", "--used-by", "params.yaml", ok=False)
     assert refused.returncode == 3
@@ -256,8 +256,8 @@ def test_what_dvc_itself_records_is_refused_until_it_is_accepted(project: None) 
         dataset_versions.verify(Path("data/digits"), Path("data.dvc"))
     accepted = dataset_versions.accept(Path("data.dvc"))
     run("dvc", "repro")
-    found = json.loads(Path("reports/data.json").read_text())
-    assert found == {f"data/{name}": md5 for name, md5 in accepted.items()}
+    verified = json.loads(Path("reports/data.json").read_text())
+    assert verified == {f"data/{name}": md5 for name, md5 in accepted.items()}
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The house stands as its drawings say: arrows, commands in the documents, stages, links."""
+"""Import contracts, commands and links in the documents, and DVC stages agree with the code."""
 
 import ast
 import importlib.util
@@ -27,7 +27,7 @@ def commands() -> set[str]:
     return set(get_command(app).commands)  # type: ignore[attr-defined]
 
 
-def test_imports_follow_the_arrows() -> None:
+def test_imports_keep_the_contracts() -> None:
     lint = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run(
         [lint, "--no-cache"], cwd=ROOT, check=False, capture_output=True, text=True
@@ -46,14 +46,14 @@ def test_commands_in_the_documents_exist(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_lead_to_existing_files(page: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-def test_stages_run_commands_and_depend_on_what_there_is() -> None:
+def test_stages_run_existing_commands_and_depend_on_existing_files() -> None:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    made = {out for stage in stages.values() for told in stage.get("outs", []) for out in told}
+    made = {out for stage in stages.values() for entry in stage.get("outs", []) for out in entry}
     for stage in stages.values():
         program, command, *_ = stage["cmd"].split()
         assert program == "crosstrain" and command in commands()

@@ -24,7 +24,7 @@ def main() -> None:
 
     Any other error is a failed step too, and shows its traceback.
     """
-    gc_tuning.put_off()
+    gc_tuning.raise_threshold()
     try:
         app()
     except CrosstrainError as error:

@@ -83,7 +83,7 @@ def _check_words(incoming: Path | None, dataset: str, *, resume: bool, take_back
 def _take_back() -> None:
     from tasks.data import ingest as steps
 
-    with steps.alone():
+    with steps.exclusive():
         if not steps.interrupted():
             raise NothingToDoError("no ingest was interrupted")
         print(f"{paths.DATA / steps.take_back()} is what it was before")

@@ -1,4 +1,4 @@
 """The steps that bring data in: scan, validate, split, ingest.
 
-Only `expectation_suite` knows Great Expectations.
+Only `expectation_suite` uses Great Expectations.
 """

@@ -1,4 +1,4 @@
-"""Fingerprint, and decode each file of a dataset once."""
+"""Identifies a dataset by its md5, and decodes each of its files once."""
 
 from pathlib import Path
 
@@ -9,34 +9,34 @@ from tasks.store import content_store
 from tasks.versioning import dataset_versions
 from transfer.core.errors import DataRefusedError
 from transfer.data import scan as library
-from transfer.modalities.image.spec import ImageSpec
-from transfer.settings.project import DatasetSettings, ImageSettings
+from transfer.modalities import lookup
+from transfer.modalities.interface import InputSettings, InputSpec
+from transfer.settings.project import DatasetSettings
 
 
 @step("fingerprint", tags=["data"])
 def fingerprint(settings: DatasetSettings) -> Dataset:
-    """Identify a dataset by DVC's md5, and hold it against data.dvc where that records it."""
+    """Identify a dataset by DVC's md5, and compare it with data.dvc if it is recorded there."""
     return Dataset(
         settings.label, settings.path, dataset_versions.verify(settings.path, paths.DATA_DVC)
     )
 
 
 @step("specify", tags=["data"])
-def specify(settings: ImageSettings, datasets: list[Dataset]) -> ImageSpec:
-    """Decide what every picture is brought to; colour when either dataset has colour."""
-    channels = settings.channels
-    if channels == "auto":
-        channels = 3 if any(library.has_colour(d.path) for d in datasets) else 1
-    return ImageSpec(size=settings.size, channels=channels, fit=settings.fit)
+def specify(settings: InputSettings, datasets: list[Dataset]) -> InputSpec:
+    """Decide what every item is turned into, from the settings and from all datasets."""
+    modality = lookup.of(settings)
+    return modality.specify(settings, [library.contents(d.path, modality) for d in datasets])
 
 
 @step("scan", tags=["data"])
-def scan(dataset: Dataset, spec: ImageSpec, settings: ImageSettings) -> Ref:
-    """Decode a dataset into a manifest, a tensor and the list of rejects."""
+def scan(dataset: Dataset, spec: InputSpec, settings: InputSettings) -> Ref:
+    """Decode a dataset into a manifest, a file of records and the list of rejects."""
+    modality = lookup.of(spec)
 
     def compute(out: Path) -> None:
         library.scan(dataset.path, out, name=dataset.name, spec=spec, limits=settings.limits)
-        if dataset_versions.fingerprint(dataset_versions.whole(dataset.path)) != dataset.md5:
+        if dataset_versions.fingerprint(dataset_versions.dataset_root(dataset.path)) != dataset.md5:
             raise DataRefusedError(
                 f"{dataset.path} changed while it was read, for example by an ingest; run again"
             )
@@ -50,7 +50,7 @@ def scan(dataset: Dataset, spec: ImageSpec, settings: ImageSettings) -> Ref:
             "file": dataset.path.name,
             "spec": spec.model_dump(),
             "limits": settings.limits.model_dump(),
-            "left_out": library.left_out(dataset.path),
+            "left_out": library.left_out(dataset.path, modality),
         },
-        code=["transfer.data.scan"],
+        code=["transfer.data.scan", lookup.code(modality.name)],
     )

@@ -1,4 +1,4 @@
-"""Divide the datasets so that nothing leaks."""
+"""Splits the datasets so that no test or validation item leaks into training."""
 
 from pathlib import Path
 
@@ -10,13 +10,14 @@ from transfer.data.manifest import Manifest
 from transfer.data.splits import duplicates
 from transfer.data.splits import split as library
 from transfer.data.storage import tensor_store
+from transfer.modalities import lookup
 from transfer.settings.project import Settings, SourceSettings
 
 CODE = ["transfer.data.splits.split", "transfer.data.scan"]
 
 
 def folds_for(scanned: Ref, settings: Settings) -> int:
-    """Folds within the labelled items of the target; 0 selects on its validation split."""
+    """Number of folds of the target's labelled items; 0 uses its validation split instead."""
     manifest, cap = Manifest.load(scanned.path), settings.target.labels_per_class
     labelled = round(len(manifest) * (1 - settings.split.test))
     if cap == 0:
@@ -28,10 +29,11 @@ def folds_for(scanned: Ref, settings: Settings) -> int:
 
 @step("split target", tags=["data"])
 def split_target(scanned: Ref, settings: Settings, folds: int) -> Ref:
-    """Divide the target, refuse a class that a split lacks, and look for near-duplicates."""
+    """Split the target, refuse a class that is missing in a split, and find near-duplicates."""
     near = settings.validate_.near_duplicate_rms
     cap = settings.target.labels_per_class
     merge = folds > 0 or cap == 0
+    modality = lookup.of(settings.input)
 
     def compute(out: Path) -> None:
         manifest = Manifest.load(scanned.path)
@@ -40,19 +42,27 @@ def split_target(scanned: Ref, settings: Settings, folds: int) -> Ref:
             manifest, table, settings.split, folds=folds, labels_per_class=cap, merge_val=merge
         )
         pairs = duplicates.near_pairs(
-            tensor_store.on_disk(scanned.path), manifest.items, table["split"], max_rms=near
+            tensor_store.on_disk(scanned.path),
+            manifest.items,
+            table["split"],
+            modality=modality,
+            max_rms=near,
         )
         library.save(out, manifest, table, pairs)
 
-    told = {"split": settings.split.model_dump(), "cap": cap, "folds": folds, "near": near}
+    parts = {"split": settings.split.model_dump(), "cap": cap, "folds": folds, "near": near}
     return content_store.result(
-        "split", compute, inputs={"scan": scanned.digest}, settings=told, code=CODE
+        "split",
+        compute,
+        inputs={"scan": scanned.digest},
+        settings=parts,
+        code=[*CODE, lookup.code(modality.name)],
     )
 
 
 @step("split source", tags=["data"])
 def split_source(scanned: Ref, target: Divided, settings: SourceSettings, folds: int) -> Ref:
-    """Divide the source, leaving out what equals an item the target is judged on."""
+    """Split the source; leave out items equal to a validation or test item of the target."""
 
     def compute(out: Path) -> None:
         manifest, other = Manifest.load(scanned.path), Manifest.load(target.scan.path)

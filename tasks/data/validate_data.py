@@ -1,4 +1,4 @@
-"""Validate both datasets before anything is trained on them."""
+"""Validates both datasets before training."""
 
 import json
 from importlib.metadata import version
@@ -8,18 +8,19 @@ from tasks.data.validation_report import ValidationReport, refuse, table
 from tasks.runtime.artifacts import Ref
 from tasks.runtime.step import log, step
 from tasks.store import content_store
-from transfer.data.quality.checks import Scanned
+from transfer.data.quality.checks import ScannedDataset
+from transfer.modalities import lookup
 from transfer.settings.project import Settings
 
 
 @step("validate", tags=["data"])
 def validate(scans: tuple[Ref, Ref], splits: tuple[Ref, Ref] | None, settings: Settings) -> Ref:
-    """Hold source and target (in this order) against the expectations of params.yaml.
+    """Check source and target (in this order) against the expectations in params.yaml.
 
     Args:
         scans: the decoded datasets.
-        splits: their splits; None when a split was refused, and what needs it is left out.
-        settings: thresholds.
+        splits: their splits; None if a split was refused: expectations about splits are left out.
+        settings: settings with the thresholds.
 
     Raises:
         DataRefusedError: an expectation failed; the message is the table of failures.
@@ -30,12 +31,12 @@ def validate(scans: tuple[Ref, Ref], splits: tuple[Ref, Ref] | None, settings: S
 
         divided = [None, None] if splits is None else [ref.path for ref in splits]
         source, target = (
-            Scanned.load(ref.path, split) for ref, split in zip(scans, divided, strict=True)
+            ScannedDataset.load(ref.path, split) for ref, split in zip(scans, divided, strict=True)
         )
         near = None
         if splits is not None:
-            told = json.loads((splits[1].path / "split.json").read_text())
-            near = told["near_duplicates"]
+            split_report = json.loads((splits[1].path / "split.json").read_text())
+            near = split_report["near_duplicates"]
         run(source, target, settings=settings.validate_, out=out, near=near)
 
     inputs = {f"scan{i}": ref.digest for i, ref in enumerate(scans)}
@@ -53,6 +54,7 @@ def validate(scans: tuple[Ref, Ref], splits: tuple[Ref, Ref] | None, settings: S
             "transfer.data.quality.expectations",
             "transfer.data.quality.checks",
             "tasks.data.expectation_suite",
+            lookup.code(settings.input.modality),
         ],
     )
     report = ValidationReport.load(ref.path)

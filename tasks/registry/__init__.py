@@ -1,4 +1,4 @@
 """The model registry: champion, challengers, the ledger, promotion and rollback.
 
-Aliases move whole or not at all, one process at a time.
+All aliases of a model move together, by one process at a time.
 """

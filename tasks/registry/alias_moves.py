@@ -1,7 +1,7 @@
-"""Move a model's aliases: whole or not at all, one process at a time.
+"""Moves a model's aliases: all of them or none, one process at a time.
 
-A move is written to the journal as the state it leads to. Every step of it sets a state and
-changes none, so a killed move is carried through by doing all of it again.
+The journal holds the state after the move. Every step of a move sets an absolute state, so a move
+that was killed is completed by running all its steps again.
 """
 
 import json
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from tasks.tracking.connection import MlflowClient
 
 PATIENCE = 30.0
-"""Seconds that another machine has to finish its move, where no lock tells if it still lives."""
+"""Seconds that another machine has to finish its move where no lock shows if it still runs."""
 
 
-class Book(Protocol):
-    """Where events and the journal are kept: `tasks.registry.file_ledger`, or
+class Ledger(Protocol):
+    """The store of events and of the journal: `tasks.registry.file_ledger`, or
     `tasks.registry.tag_ledger.Tags`."""
 
     place: str
-    """Of the journal, for messages."""
+    """The place of the journal, for messages."""
 
     def read(self, name: str) -> list[dict[str, Any]]: ...
 
@@ -40,64 +40,64 @@ class Book(Protocol):
     def finish(self, plan: Mapping[str, Any]) -> None: ...
 
 
-def book() -> Book:
-    """Files beside our own store; tags in one that other machines may share."""
+def ledger() -> Ledger:
+    """The ledger: files beside the project's own store, tags in a store that machines may share."""
     return file_ledger if address.is_own() else Tags(connection.client())
 
 
 @contextmanager
-def alone(doing: str) -> Iterator["MlflowClient"]:
-    """Be the one process that moves aliases, after carrying through what another began.
+def exclusive(doing: str) -> Iterator["MlflowClient"]:
+    """Hold the promotion lock, after completing the move of a process that was killed.
 
     Raises:
         CrosstrainError: the registry refuses a step.
     """
-    with connection.refusals(doing), locks.lock("promotion"):
+    with connection.translated_errors(doing), locks.lock("promotion"):
         store = connection.client()
-        if (plan := _abandoned(book())) is not None:
+        if (plan := _abandoned_plan(ledger())) is not None:
             run_of(store, plan["event"]["name"], plan["event"]["version"])
-            _carry_out(store, plan)
+            _complete(store, plan)
         yield store
 
 
 def recover() -> None:
-    """Carry through a move that a killed process began, if there is one.
+    """Complete a move that a killed process began, if there is one.
 
-    Where no lock tells whether the process still lives, that is left to the next move.
+    Where no lock shows whether the process still runs, this is left to the next move.
 
     Raises:
         CrosstrainError: the registry refuses a step.
     """
-    doing = "carry through an interrupted promotion"
+    doing = "complete an interrupted promotion"
     if not locks.is_everywhere():
         return
-    with connection.refusals(doing):
-        begun = book().interrupted()
-    if begun is not None:
-        with alone(doing):
+    with connection.translated_errors(doing):
+        plan = ledger().interrupted()
+    if plan is not None:
+        with exclusive(doing):
             pass
 
 
 def history(name: str) -> list[dict[str, Any]]:
-    """The events of one model, oldest first, after carrying through what a killed process began.
+    """The events of a model, oldest first, after completing the move of a killed process.
 
     Raises:
         CrosstrainError: an event cannot be read.
     """
     recover()
-    with connection.refusals(f"read the history of {name}"):
-        return book().read(name)
+    with connection.translated_errors(f"read the history of {name}"):
+        return ledger().read(name)
 
 
-def _abandoned(kept: Book) -> dict[str, Any] | None:
-    """A plan that nobody is carrying out any more."""
-    plan = kept.interrupted()
+def _abandoned_plan(events: Ledger) -> dict[str, Any] | None:
+    """The plan of a move that no process is running any more."""
+    plan = events.interrupted()
     end = time.monotonic() + PATIENCE
     while plan is not None and not locks.is_everywhere() and time.monotonic() < end:
         time.sleep(0.5)
-        now = kept.interrupted()
-        if now is None or now["event"]["id"] != plan["event"]["id"]:
-            plan, end = now, time.monotonic() + PATIENCE
+        current = events.interrupted()
+        if current is None or current["event"]["id"] != plan["event"]["id"]:
+            plan, end = current, time.monotonic() + PATIENCE
     return plan
 
 
@@ -108,21 +108,21 @@ def move(
     tags: Mapping[str, str],
     blessing: Mapping[str, Any] | None,
 ) -> None:
-    """Set aliases in the order given, tag the version, keep its record, and tell the ledger.
+    """Set aliases in the given order, tag the version, keep its record, and add it to the ledger.
 
     Args:
-        store: what `alone` gave.
+        store: the client that `exclusive` yields.
         event: a line of the ledger, with id, event, name, version and run_id.
         aliases: each with its version; None leaves an alias as it is.
         tags: of the version.
         blessing: kept as an artifact of the version's run; None keeps nothing.
     """
     plan = {"event": event, "aliases": aliases, "tags": tags, "blessing": blessing}
-    book().begin(plan)
-    _carry_out(store, plan)
+    ledger().begin(plan)
+    _complete(store, plan)
 
 
-def _carry_out(store: "MlflowClient", plan: Mapping[str, Any]) -> None:
+def _complete(store: "MlflowClient", plan: Mapping[str, Any]) -> None:
     event = plan["event"]
     name, version = event["name"], event["version"]
     for key, value in plan["tags"].items():
@@ -133,28 +133,28 @@ def _carry_out(store: "MlflowClient", plan: Mapping[str, Any]) -> None:
     for alias, target in plan["aliases"]:
         if target is not None:
             store.set_registered_model_alias(name, alias, str(target))
-    kept = book()
-    kept.append(event)
-    kept.finish(plan)
+    events = ledger()
+    events.append(event)
+    events.finish(plan)
 
 
 def aliases_of(store: "MlflowClient", name: str) -> dict[str, int]:
     """Every alias of a model, to its version; empty when there is no such model."""
-    found = store.search_registered_models(f"name = '{name}'")
-    return {alias: int(version) for alias, version in found[0].aliases.items()} if found else {}
+    models = store.search_registered_models(f"name = '{name}'")
+    return {alias: int(version) for alias, version in models[0].aliases.items()} if models else {}
 
 
-def settled(name: str) -> dict[str, int]:
-    """Every alias of a model, as no move that is under way has half changed them.
+def consistent_aliases(name: str) -> dict[str, int]:
+    """Every alias of a model, with its version, never in the middle of a move.
 
-    Only half of a move leaves one version both the champion and the previous one.
+    Only in the middle of a move is one version both the champion and the previous one.
     """
-    known = sqlite_reader.aliases(name)
-    aliases = aliases_of(connection.client(), name) if known is None else known
+    stored = sqlite_reader.aliases(name)
+    aliases = aliases_of(connection.client(), name) if stored is None else stored
     champion = aliases.get("champion")
     if champion is None or aliases.get("previous") != champion or not locks.is_everywhere():
         return aliases
-    with alone(f"read the aliases of {name}") as store:
+    with exclusive(f"read the aliases of {name}") as store:
         return aliases_of(store, name)
 
 
@@ -164,11 +164,11 @@ def run_of(store: "MlflowClient", name: str, version: int) -> str:
     Raises:
         CrosstrainError: there is no such version, or no such run.
     """
-    found = store.search_model_versions(f"name = '{name}' and version_number = {version}")
-    if not found:
+    versions = store.search_model_versions(f"name = '{name}' and version_number = {version}")
+    if not versions:
         raise CrosstrainError(
             f"{name} has no version {version}; register it first, and if "
-            f"{book().place} names it, delete that"
+            f"{ledger().place} names it, delete that"
         )
-    run: str = store.get_run(found[0].run_id).info.run_id
+    run: str = store.get_run(versions[0].run_id).info.run_id
     return run

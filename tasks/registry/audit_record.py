@@ -1,4 +1,4 @@
-"""Recompute a blessing record: is what was said of a version still what its evidence says?"""
+"""Recomputes a blessing record: does the evidence of a version still give the same decision?"""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -9,21 +9,21 @@ import yaml
 from pydantic import TypeAdapter
 
 from tasks.registry import judge, versions
-from tasks.registry.judge import Asked
+from tasks.registry.judge import LoadBack
 from tasks.runtime.artifacts import Dataset
 from tasks.tracking import run_files
 from tasks.versioning.dvc_md5 import fingerprint
 from transfer.core.errors import CrosstrainError, DataRefusedError, NothingToDoError
 from transfer.deployment.gate import rules as gate
 from transfer.deployment.gate.rules import Rule
-from transfer.evaluation.stored_evaluation import Case
+from transfer.evaluation.stored_evaluation import StoredEvaluation
 from transfer.evaluation.tables import EvaluateSettings
 
 Status = Literal["holds", "broken", "not checked"]
 
 
 class Check(NamedTuple):
-    """One part of a record, and what became of it."""
+    """One part of a record, and the result of checking it."""
 
     what: str
     status: Status
@@ -34,7 +34,7 @@ def record_of(name: str, version: int) -> dict[str, Any]:
     """The record of a version's promotion, or of its refusal.
 
     Raises:
-        NothingToDoError: it was never judged.
+        NothingToDoError: the version was never judged.
     """
     tags = versions.tags_of(name, version)
     text = tags.get("blessing") or tags.get("refusal")
@@ -47,12 +47,17 @@ def record_of(name: str, version: int) -> dict[str, Any]:
     return record
 
 
-def case_of(name: str, version: int, *, forced: bool) -> tuple[Path, Dataset, dict[str, Any]]:
-    """What a version is judged by again: its evaluation, its data, and its record.
+def evaluated_version(
+    name: str, version: int, *, forced: bool
+) -> tuple[Path, Dataset, dict[str, Any]]:
+    """What is needed to judge a version again: evaluation folder, target dataset and record.
+
+    Args:
+        forced: accept data that differs from the data of the evaluation.
 
     Raises:
-        DataRefusedError: the data is not the version it was evaluated on, and it is not forced.
-        NothingToDoError: it was never judged.
+        DataRefusedError: the data differs from the data of the evaluation, and it is not forced.
+        NothingToDoError: the version was never judged.
     """
     record = record_of(name, version)
     target = _target(record)
@@ -60,17 +65,17 @@ def case_of(name: str, version: int, *, forced: bool) -> tuple[Path, Dataset, di
         if not forced:
             raise DataRefusedError(
                 f"version {version} of {name} was evaluated on other data: {target}. "
-                "`crosstrain retrain` evaluates on the data of today; --force with a reason "
-                "promotes without"
+                "`crosstrain retrain` evaluates on the current data; --force with a reason "
+                "promotes without a new evaluation"
             )
-        target = Dataset(list(record["data"])[-1], Path(_path(record)), "")
+        target = Dataset(list(record["data"])[-1], Path(_target_path(record)), "")
     evaluated = run_files.folder_of(versions.run_of(name, version), "evaluation")
-    kept = {key: value for key, value in record.items() if key not in ("consent", "who")}
-    return evaluated, target, kept
+    rest = {key: value for key, value in record.items() if key not in ("consent", "who")}
+    return evaluated, target, rest
 
 
 def verify(name: str, version: int) -> list[Check]:
-    """Check a record against the ledger, its evidence against the record, and its rules anew.
+    """Check a record against the ledger and its evidence against the record, and judge it again.
 
     Raises:
         NothingToDoError: the version was never judged.
@@ -78,7 +83,10 @@ def verify(name: str, version: int) -> list[Check]:
     record = record_of(name, version)
     checks = [_in_the_ledger(name, version, record)]
     if "evidence" not in record:
-        return [*checks, Check("evidence", "not checked", "the record is older than its keeping")]
+        return [
+            *checks,
+            Check("evidence", "not checked", "the record is older than the keeping of evidence"),
+        ]
     try:
         return [*checks, *_evidence(name, version, record)]
     except CrosstrainError as error:
@@ -86,55 +94,69 @@ def verify(name: str, version: int) -> list[Check]:
 
 
 def holds(checks: list[Check]) -> bool:
-    """Whether nothing is broken."""
+    """Whether no check is broken."""
     return all(check.status != "broken" for check in checks)
 
 
 def _in_the_ledger(name: str, version: int, record: Mapping[str, Any]) -> Check:
-    told = [event for event in versions.history(name) if event["version"] == version]
-    known = {event.get("blessing_sha256"): event for event in told}
-    event = known.get(versions.digest(record))
+    events = [event for event in versions.history(name) if event["version"] == version]
+    by_digest = {event.get("blessing_sha256"): event for event in events}
+    event = by_digest.get(versions.digest(record))
     if event is None:
-        return Check("record", "broken", "the ledger knows no such record: it was changed")
-    return Check("record", "holds", f"as the ledger has it: {event['event']} {event['when']}")
+        return Check("record", "broken", "the ledger has no such record: the record was changed")
+    return Check("record", "holds", f"equal to the ledger: {event['event']} {event['when']}")
 
 
 def _evidence(name: str, version: int, record: Mapping[str, Any]) -> Iterator[Check]:
-    run, kept = versions.run_of(name, version), record["evidence"]
+    run, recorded_evidence = versions.run_of(name, version), record["evidence"]
     megabytes, digest = judge.measure(name, version)
-    yield _same("model", digest, kept["model"])
-    case = Case.load(run_files.folder_of(run, "evaluation"))
-    yield _same("evaluation", case.digest, kept["evaluation"])
-    against, answers = record["champion_before"], None
-    if kept["champion"] is not None:
-        answers = run_files.load_arrays(run, judge.answers_file(version, against))["probabilities"]
-        yield _same("champion's answers", judge.digest_of_array(answers), kept["champion"])
+    yield _compare_digests("model", digest, recorded_evidence["model"])
+    evaluated = StoredEvaluation.load(run_files.folder_of(run, "evaluation"))
+    yield _compare_digests("evaluation", evaluated.digest, recorded_evidence["evaluation"])
+    champion, champion_predictions = record["champion_before"], None
+    if recorded_evidence["champion"] is not None:
+        champion_predictions = run_files.load_arrays(
+            run, judge.predictions_file(version, champion)
+        )["probabilities"]
+        yield _compare_digests(
+            "champion's predictions",
+            judge.digest_of_array(champion_predictions),
+            recorded_evidence["champion"],
+        )
     target = _target(record)
     if isinstance(target, str):
-        yield Check("answers today", "not checked", target)
+        yield Check("predictions today", "not checked", target)
     else:
-        yield _answers(judge.ask(name, version, case, target), kept["loaded_back"])
-    asked = Asked(kept["loaded_back"], kept["served"], kept["milliseconds"])
+        yield _compare_predictions(
+            judge.check_loading(name, version, evaluated, target), recorded_evidence["loaded_back"]
+        )
+    load_back = LoadBack(
+        recorded_evidence["loaded_back"],
+        recorded_evidence["served"],
+        recorded_evidence["milliseconds"],
+    )
     evaluation = EvaluateSettings.model_validate(record["judged_by"]["evaluate"])
-    shown = judge.evidence(case, evaluation, record["champion_state"], answers, asked, megabytes)
+    facts = judge.evidence(
+        evaluated, evaluation, record["champion_state"], champion_predictions, load_back, megabytes
+    )
     rules = TypeAdapter(tuple[Rule, ...]).validate_python(record["judged_by"]["rules"])
-    for told, found in zip(record["rules"], gate.judge(rules, shown), strict=True):
-        same = told == found.model_dump()
-        detail = f"{'held' if found.held else 'failed'}: {found.found}"
-        before = "" if same else f"; the record says {told['found']}"
-        yield Check(f"rule {found.rule}", "holds" if same else "broken", detail + before)
+    for recorded, outcome in zip(record["rules"], gate.judge(rules, facts), strict=True):
+        equal = recorded == outcome.model_dump()
+        detail = f"{'passed' if outcome.passed else 'failed'}: {outcome.found}"
+        before = "" if equal else f"; the record has: {recorded['found']}"
+        yield Check(f"rule {outcome.rule}", "holds" if equal else "broken", detail + before)
 
 
-def _same(what: str, found: str, expected: str) -> Check:
-    if found == expected:
-        return Check(what, "holds", f"unchanged, {found[:12]}")
-    detail = f"found {found[:12] or 'nothing'}, the record says {expected[:12]}"
-    return Check(what, "broken", detail)
+def _compare_digests(part: str, digest: str, expected: str) -> Check:
+    if digest == expected:
+        return Check(part, "holds", f"unchanged, {digest[:12]}")
+    detail = f"found {digest[:12] or 'nothing'}, expected {expected[:12]} as in the record"
+    return Check(part, "broken", detail)
 
 
 def _target(record: Mapping[str, Any]) -> Dataset | str:
-    """The target as it is recorded, where it is at hand; else why not."""
-    path, (*_, name) = Path(_path(record)), record["data"]
+    """The target dataset if it is the recorded version; otherwise the reason why it is not."""
+    path, (*_, name) = Path(_target_path(record)), record["data"]
     try:
         md5 = fingerprint(path)
     except CrosstrainError as error:
@@ -144,14 +166,14 @@ def _target(record: Mapping[str, Any]) -> Dataset | str:
     return Dataset(name, path, md5)
 
 
-def _path(record: Mapping[str, Any]) -> str:
+def _target_path(record: Mapping[str, Any]) -> str:
     return str(yaml.safe_load(record["settings"])["target"]["path"])
 
 
-def _answers(asked: Asked, expected: float | None) -> Check:
-    what = "answers today"
-    if asked.loaded_back is None:
-        return Check(what, "broken" if expected is not None else "holds", str(asked.fault))
-    detail = f"probabilities differ by up to {asked.loaded_back:.1e}"
-    close = expected is not None and asked.loaded_back <= max(2 * expected, 1e-5)
-    return Check(what, "holds" if close else "broken", detail)
+def _compare_predictions(load_back: LoadBack, expected: float | None) -> Check:
+    part = "predictions today"
+    if load_back.loaded_back is None:
+        return Check(part, "broken" if expected is not None else "holds", str(load_back.fault))
+    detail = f"probabilities differ by up to {load_back.loaded_back:.1e}"
+    close = expected is not None and load_back.loaded_back <= max(2 * expected, 1e-5)
+    return Check(part, "holds" if close else "broken", detail)

@@ -1,8 +1,8 @@
-"""What happened to the champion, for good: an append-only ledger and a promotion's journal.
+"""The history of champions in files: an append-only ledger and the journal of a promotion.
 
-Both are plain JSON under mlruns/. A line of the ledger is written once for each event id. The
-journal holds a promotion from before its first step until after its last, so that one that was
-interrupted can be carried through. Callers hold the promotion lock.
+Both are JSON under mlruns/. The ledger has one line for each event id. The journal exists from
+before the first step of a promotion until after its last step, so that an interrupted promotion
+can be completed. Callers hold the promotion lock.
 """
 
 import json
@@ -22,7 +22,7 @@ place = str(JOURNAL)
 def read(name: str | None = None) -> list[dict[str, Any]]:
     """Every event, or those of one model, oldest first.
 
-    A last line that a power cut left incomplete does not count.
+    An incomplete last line, as a power cut may leave it, is ignored.
 
     Raises:
         CrosstrainError: a complete line is not JSON.
@@ -41,18 +41,18 @@ def read(name: str | None = None) -> list[dict[str, Any]]:
 
 
 def append(event: Mapping[str, Any]) -> bool:
-    """Add an event and return True; an event whose ``id`` is there already is not added again.
+    """Add an event and return True; return False if an event with its ``id`` is in the ledger.
 
     Raises:
         CrosstrainError: the ledger cannot be read.
     """
-    if any(known["id"] == event["id"] for known in read()):
+    if any(earlier["id"] == event["id"] for earlier in read()):
         return False
     LEDGER.parent.mkdir(exist_ok=True)
     line = json.dumps(event, ensure_ascii=False, sort_keys=True) + "\n"
     with LEDGER.open("ab+") as file:
         file.seek(0)
-        file.truncate(sum(len(kept) + 1 for kept in _complete_lines(file.read())))
+        file.truncate(sum(len(complete) + 1 for complete in _complete_lines(file.read())))
         file.write(line.encode())
         file.flush()
         os.fsync(file.fileno())
@@ -61,7 +61,7 @@ def append(event: Mapping[str, Any]) -> bool:
 
 
 def begin(plan: Mapping[str, Any]) -> None:
-    """Write the journal, in full and on disk, before the first step of a plan."""
+    """Write the journal completely to disk, before the first step of a plan."""
     write_atomic(JOURNAL, json.dumps(plan).encode())
 
 
@@ -75,7 +75,7 @@ def interrupted() -> dict[str, Any] | None:
 
 
 def finish(plan: Mapping[str, Any]) -> None:
-    """Remove the journal of a plan, after its last step; there is no other one."""
+    """Remove the journal, after the last step of its plan; there is only one journal."""
     JOURNAL.unlink()
     fsync(JOURNAL.parent)
 

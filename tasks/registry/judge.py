@@ -1,4 +1,4 @@
-"""Judge a registered version by the rules, on the test split as it is now."""
+"""Judges a registered version by the promotion rules, on the current test split."""
 
 import hashlib
 from collections.abc import Mapping
@@ -21,41 +21,47 @@ from transfer.deployment.gate import rules as gate
 from transfer.deployment.gate.evidence import ChampionState, Evidence
 from transfer.deployment.gate.rules import PromoteSettings
 from transfer.evaluation.report_schema import RuleOutcome
-from transfer.evaluation.stored_evaluation import Case
+from transfer.evaluation.stored_evaluation import StoredEvaluation
 from transfer.evaluation.tables import EvaluateSettings
+from transfer.modalities import lookup
+from transfer.modalities.interface import Modality
 from transfer.models import predictor
+from transfer.models.checkpoint import load_card
 
 PARITY_ITEMS = 200
-"""Test items on which the registered model is asked again."""
+"""Number of test items that the registered model predicts again."""
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A version, and what the rules say of it."""
+class Judgement:
+    """A version, and the outcome of the promotion rules for it."""
 
     name: str
     version: int
     champion: int | None
-    """The version it was judged against."""
+    """The champion that the version was judged against."""
     promote: bool
     reasons: list[str]
     rules: list[RuleOutcome] = field(default_factory=list)
     blessing: dict[str, Any] = field(default_factory=dict)
-    """The record: what was judged, on what, by which rules, with what outcome."""
+    """The record: the version, the data, the rules and their outcomes."""
 
     @property
     def unchanged(self) -> bool:
-        """Whether it is the champion already."""
+        """Whether the version is already the champion."""
         return self.champion == self.version
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the registered version said when it was asked in a fresh process."""
+class LoadBack:
+    """The result of loading the registered version in a separate process and predicting there."""
 
     loaded_back: float | None = None
+    """Largest difference to the expected probabilities; None without a comparison."""
     fault: str | None = None
+    """Why the version cannot be served; '' or None without a fault."""
     milliseconds: float | None = None
+    """Median time of a request to MLflow's server."""
 
 
 @step("judge", tags=["registry"])
@@ -67,38 +73,38 @@ def judge(
     record: Mapping[str, Any],
     rules: PromoteSettings,
     evaluation: EvaluateSettings,
-) -> Judged:
-    """Judge every rule, on the current test split.
+) -> Judgement:
+    """Judge a version by every rule, on the current test split.
 
     Args:
         name: registered name.
         version: the registered challenger.
-        evaluated: folder of its evaluation.
-        target: where the raw test items are.
+        evaluated: folder of the challenger's evaluation.
+        target: the dataset with the raw test items.
         record: revisions and digests for the blessing record.
-        rules: what must hold.
-        evaluation: of metric and intervals.
+        rules: the promotion rules.
+        evaluation: settings of the metric and of the intervals.
     """
-    now = versions.champion(name)
-    before = now.version if now else None
-    if before == version:
-        reason = f"unchanged: this model already is the champion, version {version}"
-        return Judged(name, version, before, True, [reason])
-    case = Case.load(evaluated)
-    state, answers = ask_champion(name, before, case, target)
-    asked = ask(name, version, case, target)
+    current = versions.champion(name)
+    champion = current.version if current else None
+    if champion == version:
+        reason = f"unchanged: this model is already the champion, version {version}"
+        return Judgement(name, version, champion, True, [reason])
+    stored = StoredEvaluation.load(evaluated)
+    state, predictions = champion_predictions(name, champion, stored, target)
+    load_back = check_loading(name, version, stored, target)
     megabytes, digest = measure(name, version)
-    shown = evidence(case, evaluation, state, answers, asked, megabytes)
-    outcomes = gate.judge(rules.rules, shown)
+    facts = evidence(stored, evaluation, state, predictions, load_back, megabytes)
+    outcomes = gate.judge(rules.rules, facts)
     decision = gate.promotable(outcomes)
-    if why := versions.rolled_back(name, version):
-        told = f"{why}; `crosstrain promote {version} --force` makes it champion all the same"
-        decision = gate.Decision(False, [told, *decision.reasons])
+    if rollback_reason := versions.rolled_back(name, version):
+        advice = f"{rollback_reason}; to promote it again: `crosstrain promote {version} --force`"
+        decision = gate.Decision(False, [advice, *decision.reasons])
     blessing = {
         **record,
         "model": name,
         "version": version,
-        "champion_before": before,
+        "champion_before": champion,
         "champion_state": state,
         "promote": decision.promote,
         "rules": [outcome.model_dump() for outcome in outcomes],
@@ -106,56 +112,58 @@ def judge(
             "rules": rules.model_dump(mode="json")["rules"],
             "evaluate": evaluation.model_dump(mode="json"),
         },
-        "evidence": _kept(digest, case, answers, asked, megabytes),
+        "evidence": _evidence_record(digest, stored, predictions, load_back, megabytes),
     }
-    if answers is not None:
+    if predictions is not None:
         run = versions.run_of(name, version)
-        run_files.keep_arrays(run, answers_file(version, before), {"probabilities": answers})
-    return Judged(
-        name, version, before, decision.promote, list(decision.reasons), outcomes, blessing
+        run_files.keep_arrays(
+            run, predictions_file(version, champion), {"probabilities": predictions}
+        )
+    return Judgement(
+        name, version, champion, decision.promote, list(decision.reasons), outcomes, blessing
     )
 
 
-def _kept(
+def _evidence_record(
     model: str,
-    case: Case,
+    stored: StoredEvaluation,
     champion: NDArray[np.float32] | None,
-    asked: Asked,
+    load_back: LoadBack,
     megabytes: float,
 ) -> dict[str, Any]:
-    """What a record says of its evidence, by which it can be recomputed."""
+    """Digests and figures of the evidence, from which a record can be recomputed."""
     return {
         "model": model,
-        "evaluation": case.digest,
+        "evaluation": stored.digest,
         "champion": None if champion is None else digest_of_array(champion),
-        "loaded_back": asked.loaded_back,
-        "served": asked.fault,
-        "milliseconds": asked.milliseconds,
+        "loaded_back": load_back.loaded_back,
+        "served": load_back.fault,
+        "milliseconds": load_back.milliseconds,
         "megabytes": megabytes,
     }
 
 
 def evidence(
-    case: Case,
+    stored: StoredEvaluation,
     evaluation: EvaluateSettings,
     state: ChampionState,
     champion: NDArray[np.float32] | None,
-    asked: Asked,
+    load_back: LoadBack,
     megabytes: float,
 ) -> Evidence:
-    """What the rules are judged on."""
+    """The evidence that the rules are applied to."""
     return Evidence(
-        labels=case.labels,
-        chosen=case.mixed,
-        scratch_gain=case.gain(evaluation),
-        baseline=case.evaluation.scratch.method,
+        labels=stored.labels,
+        chosen=stored.mixed,
+        scratch_gain=stored.gain(evaluation),
+        baseline=stored.evaluation.scratch.method,
         champion=champion,
         champion_state=state,
-        loaded_back=asked.loaded_back,
-        served=asked.fault,
-        milliseconds=asked.milliseconds,
+        load_back_difference=load_back.loaded_back,
+        serving_error=load_back.fault,
+        milliseconds=load_back.milliseconds,
         megabytes=megabytes,
-        class_names=case.class_names,
+        class_names=stored.class_names,
         level=evaluation.level,
         replicates=evaluation.replicates,
         seed=evaluation.seed,
@@ -163,51 +171,61 @@ def evidence(
     )
 
 
-def ask_champion(
-    name: str, champion: int | None, case: Case, target: Dataset
+def champion_predictions(
+    name: str, champion: int | None, stored: StoredEvaluation, target: Dataset
 ) -> tuple[ChampionState, NDArray[np.float32] | None]:
-    """Let the champion predict the same items; what it said, if it could."""
+    """State of the champion, and its probabilities (N, K) of the same items if it loads."""
     if champion is None:
         return "none", None
     try:
         model = predictor.load(model_files.model_folder(name, champion))
-        return "loaded", raw.predict(model, target.path, case.ids, case.class_names)
+        return "loaded", raw.predict(model, target.path, stored.ids, stored.class_names)
     except (ModelFileError, DataRefusedError) as error:
         log.warning("the champion, version %s, cannot be judged: %s", champion, error)
         return "unloadable", None
 
 
-def ask(name: str, version: int, case: Case, target: Dataset) -> Asked:
-    """Ask a version about raw items in a fresh process; about a blank one where they are gone."""
-    items, expected = raw_items(case, target), case.mixed[:PARITY_ITEMS]
+def check_loading(name: str, version: int, stored: StoredEvaluation, target: Dataset) -> LoadBack:
+    """Let a version predict raw items in a separate process; a blank item if they are missing."""
+    try:
+        card = load_card(model_files.model_folder(name, version), predictor.Card)
+    except CrosstrainError as error:
+        log.warning("%s", error)
+        return LoadBack(fault=str(error))
+    items = raw_items(stored, target, lookup.of(card.spec))
+    expected = stored.mixed[:PARITY_ITEMS]
     if items is None:
-        log.warning("%s lacks items that version %s was tested on", target.path, version)
-    files, arrays = items or (None, np.zeros((1, 32, 32), np.uint8))
+        log.warning("%s lacks test items of version %s", target.path, version)
+    files, arrays = items or (None, None)
     try:
         answers = load_back_check.load_back(name, version, files, arrays)
     except ModelFileError as error:
         log.warning("%s", error)
-        return Asked(fault=str(error))
-    told = answers.arrays if answers.files is None else answers.files
-    off = None if items is None or told is None else float(np.abs(told - expected).max())
-    return Asked(off, answers.fault, None if answers.fault else answers.milliseconds)
+        return LoadBack(fault=str(error))
+    probabilities = answers.arrays if answers.files is None else answers.files
+    difference = (
+        None
+        if items is None or probabilities is None
+        else float(np.abs(probabilities - expected).max())
+    )
+    return LoadBack(difference, answers.fault, None if answers.fault else answers.milliseconds)
 
 
 def raw_items(
-    case: Case, target: Dataset
-) -> tuple[list[Path] | None, NDArray[np.uint8] | None] | None:
-    """The first test items as files or as arrays; None where they are no longer there."""
-    ids = case.ids[:PARITY_ITEMS]
+    stored: StoredEvaluation, target: Dataset, modality: Modality
+) -> tuple[list[Path] | None, NDArray[Any] | None] | None:
+    """The first test items as files or as arrays; None if they are missing."""
+    ids = stored.ids[:PARITY_ITEMS]
     if not target.path.exists():
         return None
     if raw.is_arrays(target.path):
-        return None, raw.arrays(target.path, ids)
+        return None, raw.arrays(target.path, ids, modality)
     files = raw.files(target.path, ids)
     return (files, None) if all(file.is_file() for file in files) else None
 
 
 def measure(name: str, version: int) -> tuple[float, str]:
-    """Size of a version's model files, 10^6 bytes, and their digest."""
+    """Size of a version's model files, in 10^6 bytes, and their digest."""
     try:
         folder = model_files.model_folder(name, version)
     except CrosstrainError as error:
@@ -217,8 +235,8 @@ def measure(name: str, version: int) -> tuple[float, str]:
     return size / 1e6, digest_of(folder)[0]
 
 
-def answers_file(version: int, champion: int | None) -> str:
-    """Where, in a run, the champion's answers are that a version was judged against."""
+def predictions_file(version: int, champion: int | None) -> str:
+    """Path of the champion's predictions in the run of a version that was judged against it."""
     return f"blessing/version-{version}-against-{champion}.npz"
 
 

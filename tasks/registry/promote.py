@@ -1,11 +1,11 @@
-"""Register a challenger, and carry out what was decided of it."""
+"""Registers a challenger, and promotes or refuses it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tasks.evaluation import evaluate as evaluation_task
 from tasks.registry import versions
-from tasks.registry.judge import Judged
+from tasks.registry.judge import Judgement
 from tasks.registry.versions import Promotion
 from tasks.runtime.artifacts import ArmRef, Dataset, Ref
 from tasks.runtime.step import step
@@ -17,7 +17,7 @@ from transfer.settings.project import Settings
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the challenger."""
+    """Whether the challenger was promoted, and why."""
 
     version: int | None
     promoted: bool
@@ -27,7 +27,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Consent:
-    """What a person said of a promotion, or that nobody did."""
+    """The decision of a person about a promotion, or the lack of a decision."""
 
     given: bool
     by: str
@@ -41,61 +41,65 @@ def model_name(settings: Settings) -> str:
 
 @step("register", tags=["registry"], retries=2, timeout=900)
 def register(model: Ref, run_id: str, tags: Mapping[str, str], settings: Settings) -> int:
-    """Register the chosen model, once for each content."""
+    """Register the chosen model; a model with the same content is registered only once."""
     name = model_name(settings)
     return models.register(name, model.path / "model", model.digest, run_id, tags)
 
 
 @step("promote", tags=["registry"])
-def settle(
-    judged: Judged,
+def promote_or_refuse(
+    judgement: Judgement,
     who: str,
     consent: Consent | None = None,
     forced_reason: str | None = None,
 ) -> Outcome:
-    """Promote a version whose rules hold, refuse another, and write down why.
+    """Promote a version that passed its rules, or refuse it, and record the reasons.
 
     Args:
-        judged: what the rules say.
-        who: on whose behalf, for the ledger.
-        consent: what a person said, where one was asked; without it a promotion is refused.
-        forced_reason: why it is promoted against the rules.
+        judgement: the outcome of the rules.
+        who: the user on whose behalf this happens, for the ledger.
+        consent: the decision of a person, where one was asked; if not given, it refuses.
+        forced_reason: why the version is promoted against the rules.
 
     Raises:
-        ChampionChangedError: another version became champion since it was judged.
-        ModelFileError: it is to be forced and does not answer.
+        ChampionChangedError: another version became champion since the version was judged.
+        ModelFileError: the promotion is forced, and the version cannot be served.
         SettingsError: the reason for a forced promotion is blank.
     """
-    if judged.unchanged:
-        return Outcome(judged.version, True, judged.reasons, judged.rules)
-    blessing, reasons, promote = {**judged.blessing, "who": who}, judged.reasons, judged.promote
+    if judgement.unchanged:
+        return Outcome(judgement.version, True, judgement.reasons, judgement.rules)
+    blessing, reasons, promote = (
+        {**judgement.blessing, "who": who},
+        judgement.reasons,
+        judgement.promote,
+    )
     if consent is not None:
         blessing["consent"] = {"given": consent.given, "by": consent.by, "reason": consent.reason}
-        said = "agreed" if consent.given else "not agreed"
-        promote, reasons = consent.given, [f"{said}, {consent.by}: {consent.reason}", *reasons]
+        verdict = "agreed" if consent.given else "not agreed"
+        promote, reasons = consent.given, [f"{verdict}, {consent.by}: {consent.reason}", *reasons]
     forced_reason = None if promote else forced_reason
     if forced_reason is not None:
-        _demand_answers(judged)
+        _require_serving(judgement)
     if promote or forced_reason is not None:
         versions.promote(
-            judged.name,
-            judged.version,
+            judgement.name,
+            judgement.version,
             reasons=reasons,
             blessing=blessing,
             forced_reason=forced_reason,
-            judged_against=judged.champion,
+            judged_against=judgement.champion,
             who=who,
         )
-        return Outcome(judged.version, True, reasons, judged.rules)
-    versions.refuse(judged.name, judged.version, reasons, blessing, who=who)
-    return Outcome(judged.version, False, reasons, judged.rules)
+        return Outcome(judgement.version, True, reasons, judgement.rules)
+    versions.refuse(judgement.name, judgement.version, reasons, blessing, who=who)
+    return Outcome(judgement.version, False, reasons, judgement.rules)
 
 
-def _demand_answers(judged: Judged) -> None:
-    if fault := judged.blessing["evidence"]["served"]:
+def _require_serving(judgement: Judgement) -> None:
+    if fault := judgement.blessing["evidence"]["served"]:
         raise ModelFileError(
-            f"version {judged.version} of {judged.name} does not answer: {fault}; a model that "
-            "cannot serve is not promoted, with force or without"
+            f"version {judgement.version} of {judgement.name} cannot be served: {fault}; such a "
+            "model is never promoted, also not with --force"
         )
 
 

@@ -1,8 +1,9 @@
-"""What happened to the champion, and a promotion's journal, in a store that machines share.
+"""The history of champions and the journal of a promotion, in a store that machines share.
 
-The same as `tasks.registry.file_ledger`, as tags of the registered model, so that every machine
-sees one history and can carry through what another began. A long text is cut into several tags, of
-which the one that makes it count is written last and deleted first.
+The same as `tasks.registry.file_ledger`, but as tags of the registered model, so that every
+machine sees the same history and can complete a promotion that another machine began. A long text
+is cut into several tags. The first of them is written last and deleted first: without it, the
+others do not count.
 """
 
 import json
@@ -39,21 +40,21 @@ class Tags:
         return sorted(events, key=lambda event: (event["number"], event["id"]))
 
     def append(self, event: Mapping[str, Any]) -> bool:
-        """Add an event and return True; an event whose ``id`` is there already is not added again.
+        """Add an event and return True; return False if an event with its ``id`` is in the ledger.
 
         Raises:
             CrosstrainError: the events before it cannot be read.
         """
-        known = self.read(event["name"])
-        if any(old["id"] == event["id"] for old in known):
+        events = self.read(event["name"])
+        if any(earlier["id"] == event["id"] for earlier in events):
             return False
-        number = 1 + max((old["number"] for old in known), default=0)
-        told = json.dumps({**event, "number": number}, ensure_ascii=False, sort_keys=True)
-        self._write(event["name"], f"{EVENT}{number:06}.{event['id'][:12]}", told)
+        number = 1 + max((earlier["number"] for earlier in events), default=0)
+        text = json.dumps({**event, "number": number}, ensure_ascii=False, sort_keys=True)
+        self._write(event["name"], f"{EVENT}{number:06}.{event['id'][:12]}", text)
         return True
 
     def begin(self, plan: Mapping[str, Any]) -> None:
-        """Write the journal, in full, before the first step of a plan."""
+        """Write the journal completely, before the first step of a plan."""
         self._write(plan["event"]["name"], JOURNAL, json.dumps(plan, ensure_ascii=False))
 
     def interrupted(self) -> dict[str, Any] | None:
@@ -71,8 +72,8 @@ class Tags:
             self.store.delete_registered_model_tag(name, key)
 
     def _tags(self, name: str) -> dict[str, str]:
-        found = self.store.search_registered_models(f"name = '{name}'")
-        return dict(found[0].tags) if found else {}
+        models = self.store.search_registered_models(f"name = '{name}'")
+        return dict(models[0].tags) if models else {}
 
     def _write(self, name: str, key: str, text: str) -> None:
         parts = [text[start : start + LONGEST] for start in range(0, len(text), LONGEST)]
@@ -87,20 +88,20 @@ def _part(key: str, number: int) -> str:
 def _joined(tags: Mapping[str, str], key: str) -> str:
     def parts() -> Iterator[str]:
         number = 0
-        while (told := tags.get(_part(key, number))) is not None:
-            yield told
+        while (part := tags.get(_part(key, number))) is not None:
+            yield part
             number += 1
 
     return "".join(parts())
 
 
 def _json(name: str, key: str, text: str) -> dict[str, Any]:
-    """What a text says; parts that a killed process left behind its end do not count."""
+    """The JSON object of a text; parts of an older, longer text after its end are ignored."""
     try:
-        told: dict[str, Any] = json.JSONDecoder().raw_decode(text)[0]
+        content: dict[str, Any] = json.JSONDecoder().raw_decode(text)[0]
     except ValueError as error:
         raise CrosstrainError(
             f"the tag {key} of the registered model {name} is not JSON ({error}); restore it from "
             "a copy of the store"
         ) from error
-    return told
+    return content

@@ -1,7 +1,8 @@
-"""Which version is the champion, how it became that, and how to undo it.
+"""The champion of a registered model: promotion, refusal, rollback and history.
 
-Three aliases of a registered model: `champion` answers, `challenger` asked last for its place,
-`previous` is what a rollback goes back to. Once there is a champion, there is one at any moment.
+A registered model has three aliases: `champion` is the version in use, `challenger` is the version
+that was judged last, `previous` is the version that a rollback restores. After the first
+promotion, there is a champion at every moment.
 """
 
 import hashlib
@@ -37,15 +38,15 @@ __all__ = [
     "version_of",
 ]
 
-NOT_TOLD = -1
+NOT_GIVEN = -1
 MEASURED = ("evidence", "rules", "who")
-"""Parts of a record that differ although nothing of the model does."""
-LONGEST_TAG = 200  # characters, of a value to search for
+"""Parts of a record that may differ between two judgements of the same model."""
+LONGEST_TAG = 200  # characters of a value that can be searched for
 
 
 @dataclass(frozen=True)
 class Champion:
-    """The version that answers now."""
+    """The version in use."""
 
     name: str
     version: int
@@ -56,24 +57,24 @@ class Champion:
 
     @property
     def figures(self) -> dict[str, float]:
-        """Its figures, from the tags named ``figure.<name>``."""
-        return {name: float(text) for name, text in _starting(self.tags, "figure.").items()}
+        """The version's figures, from the tags named ``figure.<name>``."""
+        return {name: float(text) for name, text in _with_prefix(self.tags, "figure.").items()}
 
     @property
     def data(self) -> dict[str, str]:
-        """Fingerprint of each dataset it was made from, from the tags ``data.<name>``."""
-        return _starting(self.tags, "data.")
+        """md5 of each dataset that it was trained on, from the tags ``data.<name>``."""
+        return _with_prefix(self.tags, "data.")
 
     @property
     def blessing(self) -> dict[str, Any]:
-        """The record that made it champion; empty when another tool set the alias."""
+        """The record of its promotion; empty if another tool has set the alias."""
         record: dict[str, Any] = json.loads(self.tags.get("blessing", "{}"))
         return record
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """What became of a promotion or a rollback."""
+    """The outcome of a promotion or a rollback."""
 
     name: str
     version: int
@@ -83,12 +84,12 @@ class Promotion:
 
 
 def champion(name: str) -> Champion | None:
-    """The champion of a registered model, or None when there never was one."""
+    """The champion of a registered model, or None before the first promotion."""
     if not address.exists():
         return None
     recover()
-    with connection.refusals(f"find the champion of {name}"):
-        aliases = alias_moves.settled(name)
+    with connection.translated_errors(f"find the champion of {name}"):
+        aliases = alias_moves.consistent_aliases(name)
         if "champion" not in aliases:
             return None
         number = aliases["champion"]
@@ -107,35 +108,35 @@ def champion_of(target: str) -> Champion:
     """The champion of a target dataset.
 
     Raises:
-        NothingToDoError: it has none.
+        NothingToDoError: the target has no champion.
     """
     name = name_of(target)
-    found = champion(name)
-    if found is None:
+    current = champion(name)
+    if current is None:
         raise NothingToDoError(
             f"{name} has no champion yet; train one with `crosstrain retrain`, or name another "
             "target with --target"
         )
-    return found
+    return current
 
 
 def version_of(name: str, alias: str) -> int:
     """Number of the version that has an alias.
 
     Raises:
-        NothingToDoError: none has.
+        NothingToDoError: no version has this alias.
     """
     if address.exists():
         recover()
-        with connection.refusals(f"find the {alias} of {name}"):
-            aliases = alias_moves.settled(name)
+        with connection.translated_errors(f"find the {alias} of {name}"):
+            aliases = alias_moves.consistent_aliases(name)
         if alias in aliases:
             return aliases[alias]
-        known = ", ".join(sorted(aliases)) or "no version"
+        available = ", ".join(sorted(aliases)) or "no version"
     else:
-        known = "no registry"
+        available = "no registry"
     raise NothingToDoError(
-        f"{name} has no {alias}: found {known}; train one with `crosstrain retrain`"
+        f"{name} has no {alias}: found {available}; train one with `crosstrain retrain`"
     )
 
 
@@ -146,38 +147,40 @@ def promote(
     reasons: Sequence[str],
     blessing: Mapping[str, Any],
     forced_reason: str | None = None,
-    judged_against: int | None = NOT_TOLD,
+    judged_against: int | None = NOT_GIVEN,
     who: str = "",
 ) -> Promotion:
-    """Make a version the champion, and the champion the previous one.
+    """Make a version the champion, and the current champion the previous one.
 
     Args:
         name: registered name.
         version: the challenger.
-        reasons: why, a sentence each.
+        reasons: the reasons, one sentence each.
         blessing: rules, figures, verdict, revisions; kept in the run and as tags.
-        forced_reason: why it is promoted against the rules; None when it is not.
+        forced_reason: why it is promoted against the rules; None if it is not forced.
         judged_against: the champion that the rules were judged against, None for no champion.
-        who: on whose behalf, and through what.
+        who: the user on whose behalf this happens, and by which way.
 
     Raises:
-        ChampionChangedError: there is another champion than it was judged against.
+        ChampionChangedError: the champion is not the one that the version was judged against.
         CrosstrainError: there is no such version.
         SettingsError: the reason for a forced promotion is blank.
     """
     if forced_reason is not None:
-        _demand(forced_reason, "a forced promotion")
-    with alias_moves.alone(f"promote version {version} of {name}") as store:
+        _require_reason(forced_reason, "a forced promotion")
+    with alias_moves.exclusive(f"promote version {version} of {name}") as store:
         run, old = (
             alias_moves.run_of(store, name, version),
             alias_moves.aliases_of(store, name).get("champion"),
         )
         if old == version:
-            return Promotion(name, version, old, False, f"version {version} already is champion")
-        if judged_against not in (NOT_TOLD, old):
+            return Promotion(
+                name, version, old, False, f"version {version} is already the champion"
+            )
+        if judged_against not in (NOT_GIVEN, old):
             raise ChampionChangedError(
                 f"version {version} of {name} was judged against champion {judged_against}, and "
-                f"meanwhile version {old} became champion; run again to judge it against that one"
+                f"then version {old} became champion; run again to judge against version {old}"
             )
         event = _event("promoted", name, version, old, reasons, who) | {
             "run_id": run,
@@ -200,19 +203,19 @@ def refuse(
 ) -> None:
     """Record that a version was not promoted. The champion stays.
 
-    The same refusal, told again, adds nothing to the ledger.
+    A repeated refusal for the same reasons adds nothing to the ledger.
 
     Raises:
         CrosstrainError: there is no such version.
     """
-    with alias_moves.alone(f"refuse version {version} of {name}") as store:
+    with alias_moves.exclusive(f"refuse version {version} of {name}") as store:
         run, old = (
             alias_moves.run_of(store, name, version),
             alias_moves.aliases_of(store, name).get("champion"),
         )
-        told = {key: value for key, value in blessing.items() if key not in MEASURED}
+        stable_parts = {key: value for key, value in blessing.items() if key not in MEASURED}
         event = _event("refused", name, version, old, reasons, who) | {
-            "id": digest([name, version, old, list(reasons), told]),
+            "id": digest([name, version, old, list(reasons), stable_parts]),
             "run_id": run,
             "blessing_sha256": digest(blessing),
         }
@@ -228,10 +231,12 @@ def rollback(name: str, reason: str, *, who: str = "") -> Promotion:
         NothingToDoError: there is no previous champion.
         SettingsError: the reason is blank.
     """
-    _demand(reason, "a rollback")
+    _require_reason(reason, "a rollback")
     if not address.exists():
-        raise NothingToDoError(f"nothing was ever tracked here, so {name} has no champion")
-    with alias_moves.alone(f"roll {name} back") as store:
+        raise NothingToDoError(
+            f"nothing was tracked in this project yet, so {name} has no champion"
+        )
+    with alias_moves.exclusive(f"roll {name} back") as store:
         aliases = alias_moves.aliases_of(store, name)
         if not {"champion", "previous"} <= set(aliases):
             raise NothingToDoError(
@@ -245,15 +250,14 @@ def rollback(name: str, reason: str, *, who: str = "") -> Promotion:
 
 
 def rolled_back(name: str, version: int) -> str | None:
-    """Why a version is no longer champion, where a person rolled it back and nobody has promoted it
-    since."""
-    why = None
+    """When and why a version was rolled back; None if it was not, or was promoted again since."""
+    reason = None
     for event in history(name):
         if event["event"] == "rolled back" and event["champion_before"] == version:
-            why = f"rolled back {event['when']}: {'; '.join(event['reasons'])}"
+            reason = f"rolled back {event['when']}: {'; '.join(event['reasons'])}"
         elif event["event"] in ("promoted", "rolled back") and event["version"] == version:
-            why = None
-    return why
+            reason = None
+    return reason
 
 
 def history(name: str) -> list[dict[str, Any]]:
@@ -269,7 +273,7 @@ def tags_of(name: str, version: int) -> dict[str, str]:
     """
     recover()
     store = connection.client()
-    with connection.refusals(f"find version {version} of {name}"):
+    with connection.translated_errors(f"find version {version} of {name}"):
         alias_moves.run_of(store, name, version)
         return dict(store.get_model_version(name, str(version)).tags)
 
@@ -281,16 +285,16 @@ def run_of(name: str, version: int) -> str:
         CrosstrainError: there is no such version, or no such run.
     """
     store = connection.client()
-    with connection.refusals(f"find version {version} of {name}"):
+    with connection.translated_errors(f"find version {version} of {name}"):
         return alias_moves.run_of(store, name, version)
 
 
 def _event(
-    kind: str, name: str, version: int, before: int | None, reasons: Sequence[str], who: str
+    event: str, name: str, version: int, before: int | None, reasons: Sequence[str], who: str
 ) -> dict[str, Any]:
     return {
         "id": uuid.uuid4().hex,
-        "event": kind,
+        "event": event,
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "who": who,
         "name": name,
@@ -300,22 +304,24 @@ def _event(
     }
 
 
-def digest(told: object) -> str:
+def digest(data: object) -> str:
     """SHA-256 of plain data."""
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
-def _tags(kind: str, blessing: Mapping[str, Any], reasons: Sequence[str]) -> dict[str, str]:
-    """The record whole, and its short plain values one by one, to be searched for."""
+def _tags(decision: str, blessing: Mapping[str, Any], reasons: Sequence[str]) -> dict[str, str]:
+    """The complete record as one tag, and each of its short plain values as a tag to search for."""
     plain = runs.flatten({k: v for k, v in blessing.items() if not isinstance(v, list | dict)})
-    tags = {f"{kind}.{name}": text for name, text in plain.items() if len(text) <= LONGEST_TAG}
-    return tags | {kind: json.dumps(blessing), f"{kind}.reasons": "; ".join(reasons)}
+    tags = {f"{decision}.{name}": text for name, text in plain.items() if len(text) <= LONGEST_TAG}
+    return tags | {decision: json.dumps(blessing), f"{decision}.reasons": "; ".join(reasons)}
 
 
-def _demand(reason: str, what: str) -> None:
+def _require_reason(reason: str, action: str) -> None:
     if not reason.strip():
-        raise SettingsError(f"the reason for {what} is blank; say why, it goes into the ledger")
+        raise SettingsError(
+            f"the reason for {action} is blank; give a reason, it is written to the ledger"
+        )
 
 
-def _starting(tags: Mapping[str, str], prefix: str) -> dict[str, str]:
+def _with_prefix(tags: Mapping[str, str], prefix: str) -> dict[str, str]:
     return {k.removeprefix(prefix): v for k, v in tags.items() if k.startswith(prefix)}

@@ -1,8 +1,8 @@
-"""How every picture looks: figures, colours, names in any script, and their bytes.
+"""The style of all plots: figures, colours, names in any script, and conversion to bytes.
 
-Nothing here touches matplotlib's global state. Colours are told apart by people with
-colour-vision deficiency; in an SVG each is a CSS variable with the drawn colour as its fallback,
-so that a page can give every picture a dark variant.
+This module does not change matplotlib's global state. People with colour-vision deficiency can
+distinguish the colours. In an SVG, each colour is a CSS variable with the drawn colour as its
+fallback, so that a page can show every plot in a dark variant.
 """
 
 import hashlib
@@ -10,9 +10,6 @@ import io
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,8 +29,6 @@ VARIABLES = {
 FONT = "DejaVu Sans"  # comes with matplotlib
 SMALL = 8.0  # points
 MAX_NAME = 22  # characters
-MAX_SIDE = 48  # pixels of one picture in a sheet
-GAP = 2  # pixels between pictures of a sheet
 
 
 def figure_of(width: float, height: float, title: str) -> "Figure":
@@ -56,8 +51,8 @@ def figure_of(width: float, height: float, title: str) -> "Figure":
     return figure
 
 
-def bare(axes: "Axes") -> "Axes":
-    """Leave of the axes what carries data: light grid lines, small labels, no box."""
+def strip_axes(axes: "Axes") -> "Axes":
+    """Reduce the axes to what carries data: light grid lines, small labels, no box."""
     axes.set_facecolor("none")
     axes.spines[:].set_visible(False)
     axes.spines[:].set_color(GRID)
@@ -73,8 +68,8 @@ def label(axes: "Axes", x: str, y: str) -> None:
     axes.set_ylabel(y, fontsize=SMALL, color=MUTED)
 
 
-def shares(axes: "Axes", *sides: Literal["x", "y"]) -> None:
-    """Write a share in 0..1 on the ticks as per cent."""
+def percent_ticks(axes: "Axes", *sides: Literal["x", "y"]) -> None:
+    """Label the ticks of shares in 0..1 in per cent."""
     for side in sides:
         axis = axes.xaxis if side == "x" else axes.yaxis
         axis.set_major_formatter(lambda share, _: f"{round(100 * share, 6):g}%")
@@ -100,10 +95,10 @@ def name_ticks(
     numbers: Sequence[int] | None = None,
     slanted: bool = False,
 ) -> None:
-    """Write names at 0, 1, 2... as they are: user data is never read as mathematics.
+    """Write names at 0, 1, 2... as plain text: user data is never interpreted as mathematics.
 
     A long name is cut. A name that no installed font can write becomes ``#`` and its number,
-    which counts from 1 where ``numbers`` gives none.
+    which counts from 1 if ``numbers`` is None.
     """
     shown = [_printable(name) for name in names]
     fonts, missing = _fonts({c for name in shown for c in name})
@@ -128,7 +123,7 @@ def _printable(name: str) -> str:
 
 
 def _fonts(characters: set[str]) -> tuple[list[str], set[str]]:
-    """Font families that together can write the characters, and those that none can."""
+    """Font families that together can write the characters, and the characters that none can."""
     from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
     def covered(path: str) -> set[str]:
@@ -138,58 +133,24 @@ def _fonts(characters: set[str]) -> tuple[list[str], set[str]]:
     missing = characters - covered(findfont(FontProperties(family=FONT)))
     others = [e for e in fontManager.ttflist if "Last Resort" not in e.name] if missing else []
     for entry in sorted(others, key=lambda e: (e.name, e.fname)):
-        if found := missing & covered(entry.fname):
+        if newly_covered := missing & covered(entry.fname):
             families.append(entry.name)
-            missing = missing - found
+            missing = missing - newly_covered
     return families, missing
 
 
-def mosaic(
-    axes: "Axes", cells: Sequence[Sequence[NDArray[np.uint8]]], columns: int, *, lead: bool = False
-) -> None:
-    """Draw rows of pictures (C, H, W) uint8 so that picture (r, c) is centred on (c, r).
-
-    Args:
-        axes: where.
-        cells: rows of up to ``columns`` pictures; what is absent stays empty.
-        columns: pictures a row.
-        lead: set the first column apart by half a picture.
-    """
-    small = [[_thumbnail(image) for image in row] for row in cells]
-    side = max((max(image.shape[:2]) for row in small for image in row), default=1)
-    step, apart = side + GAP, side // 2 if lead else 0
-    sheet = np.zeros((len(cells) * step - GAP, columns * step - GAP + apart, 4), np.uint8)
-    for r, row in enumerate(small):
-        for c, image in enumerate(row):
-            top, left = r * step, c * step + (apart if c else 0)
-            sheet[top : top + image.shape[0], left : left + image.shape[1]] = image
-    extent = (-0.5, sheet.shape[1] / step - 0.5, len(cells) - 0.5, -0.5)
-    axes.imshow(sheet, interpolation="none", extent=extent, aspect="equal")
-    axes.grid(visible=False)
-
-
-def _thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture (C, H, W) as RGBA (h, w, 4), each pixel the mean of a block of its pixels."""
-    block = -(-max(image.shape[1:]) // MAX_SIDE)
-    c, h, w = len(image), image.shape[1] // block, image.shape[2] // block
-    blocks = image[:, : h * block, : w * block].reshape(c, h, block, w, block)
-    small = blocks.mean((2, 4)).round().astype(np.uint8)
-    rgb = small[[0, 0, 0]] if c < 3 else small[:3]
-    return np.dstack([*rgb, np.full((h, w), 255, np.uint8)])
-
-
 def png(figure: "Figure", dpi: int = 130) -> bytes:
-    """Draw on white, for places without a style sheet."""
+    """PNG of a figure on white, for places without a style sheet."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
     return buffer.getvalue()
 
 
 def svg(figure: "Figure") -> bytes:
-    """Draw on nothing, as an ``<svg>`` element to be put into a page.
+    """SVG of a figure without a background, as an ``<svg>`` element for a page.
 
-    The same figure gives the same bytes. Identifiers start with a digest of the picture, so that
-    several pictures can share a page; comments, where matplotlib repeats text, are left out.
+    The same figure gives the same bytes. Identifiers start with a digest of the plot, so that
+    several plots can share a page. Comments, in which matplotlib repeats text, are removed.
     """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg")

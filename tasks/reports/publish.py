@@ -1,4 +1,4 @@
-"""Keep the run in MLflow, and write the reports."""
+"""Logs the run in MLflow, and writes the reports."""
 
 import json
 from pathlib import Path
@@ -41,10 +41,10 @@ def log_run(
     data: Data,
     settings: Settings,
 ) -> str:
-    """Log the run with a child run an arm, and return its id; once for each content."""
+    """Log the run, with a child run for each arm, and return its id; equal runs are logged once."""
     evaluation = evaluate.load(evaluated)
     curves = {curve["name"]: curve for curve in report_figures.curves(sources, arms)}
-    artifacts = {"evaluation": evaluated.path, "pictures": drawn.path}
+    artifacts = {"evaluation": evaluated.path, "plots": drawn.path}
     artifacts |= {
         f"validation/{d.name}": r.path for d, r in zip(data.sources, validated, strict=True)
     }
@@ -62,11 +62,15 @@ def log_run(
                 **_method(arm, settings).model_dump(mode="json"),
             },
             metrics={
-                **({} if found.validation is None else {"validation_accuracy": found.validation}),
-                "test_accuracy": found.test,
-                "temperature": found.temperature,
-                "weight": found.weight,
-                "steps": found.steps,
+                **(
+                    {}
+                    if arm_result.validation is None
+                    else {"validation_accuracy": arm_result.validation}
+                ),
+                "test_accuracy": arm_result.test,
+                "temperature": arm_result.temperature,
+                "weight": arm_result.weight,
+                "steps": arm_result.steps,
             },
             history={
                 "step": curves[arm.name]["step"],
@@ -74,7 +78,7 @@ def log_run(
             },
             seconds=arm.ref.seconds,
         )
-        for arm, found in zip(arms, evaluation.arms, strict=True)
+        for arm, arm_result in zip(arms, evaluation.arms, strict=True)
     ]
     uses = [
         runs.DatasetUse(d.name, d.path, d.md5, d.items, role)
@@ -83,7 +87,7 @@ def log_run(
     figures = {k: v for k, v in report.metrics(evaluation).items() if not isinstance(v, str)}
     return runs.log_run(
         runs.RunRecord(
-            key=key("run", {"evaluation": evaluated.digest}, _told(settings, data), []),
+            key=key("run", {"evaluation": evaluated.digest}, _run_parts(settings, data), []),
             name=f"{' and '.join(d.name for d in data.sources)} to {data.target.name}",
             settings=settings.model_dump(mode="json", by_alias=True),
             metrics=figures,
@@ -103,25 +107,25 @@ def log_run(
 
 
 def _method(arm: ArmRef, settings: Settings) -> Method:
-    found: Method = arm.plan.tuned or getattr(settings.methods, arm.plan.method)
-    return found
+    method: Method = arm.plan.tuned or getattr(settings.methods, arm.plan.method)
+    return method
 
 
-def _told(settings: Settings, data: Data) -> dict[str, str]:
+def _run_parts(settings: Settings, data: Data) -> dict[str, str]:
     md5s = {d.name: d.md5 for d in (*data.sources, data.target)}
     return {"settings": settings.digest(), **md5s}
 
 
 def describe(datasets: list[Dataset], divided: list[Divided]) -> Data:
-    """What all datasets were in this run; the target last."""
-    *sources, target = (_describe(*found) for found in zip(datasets, divided, strict=True))
+    """Paths, versions and sizes of the datasets of this run."""
+    *sources, target = (_describe(*pair) for pair in zip(datasets, divided, strict=True))
     return Data(sources=sources, target=target)
 
 
 def _describe(dataset: Dataset, divided: Divided) -> DatasetRecord:
     manifest = Manifest.load(divided.scan.path)
     table = split.load(divided.split.path, manifest)
-    sides = table["split"].value_counts()
+    counts = table["split"].value_counts()
     return DatasetRecord(
         name=dataset.name,
         path=dataset.path.as_posix(),
@@ -129,11 +133,11 @@ def _describe(dataset: Dataset, divided: Divided) -> DatasetRecord:
         items=len(manifest),
         rejects=len(json.loads((divided.scan.path / "rejects.json").read_text())),
         classes=list(manifest.class_names),
-        train=int(sides.get("train", 0)),
+        train=int(counts.get("train", 0)),
         labelled=int(table["labelled"].sum()),
-        val=int(sides.get("val", 0)),
-        test=int(sides.get("test", 0)),
-        excluded=int(sides.get("excluded", 0)),
+        val=int(counts.get("val", 0)),
+        test=int(counts.get("test", 0)),
+        excluded=int(counts.get("excluded", 0)),
         revision=dataset.revision,
     )
 
@@ -156,8 +160,8 @@ def publish(
     evaluation = evaluate.load(evaluated)
     seconds = {arm.name: arm.ref.seconds for arm in arms}
     timed = [
-        found.model_copy(update={"seconds": seconds[f"{found.group}/{found.seed}"]})
-        for found in evaluation.arms
+        arm_result.model_copy(update={"seconds": seconds[f"{arm_result.group}/{arm_result.seed}"]})
+        for arm_result in evaluation.arms
     ]
     result = Result(
         **evaluation.model_copy(update={"arms": timed}).model_dump(),
@@ -179,7 +183,7 @@ def publish(
         code_revision=code_revision(),
     )
     links = {
-        f"Validation of {d.name} and {data.target.name}": _link(ref, d.name)
+        f"Validation of {d.name} and {data.target.name}": _copy_validation_page(ref, d.name)
         for d, ref in zip(data.sources, validated, strict=True)
     }
     page = report.render(result, report_figures.load(drawn), links=links)
@@ -189,7 +193,7 @@ def publish(
     return result
 
 
-def _link(validated: Ref, source: str) -> str:
+def _copy_validation_page(validated: Ref, source: str) -> str:
     page = validated.path / "data_docs" / "index.html"
     copy = paths.REPORTS / "validation" / f"{source}.html"
     write_atomic(copy, page.read_bytes())
@@ -205,14 +209,14 @@ def _write_figures(
         labels = stored["labels"]
     for name, text in report.plots(evaluation, labels, mixed.argmax(1), curves).items():
         write_atomic(paths.REPORTS / "plots" / name, text.encode())
-    told = json.dumps(report.metrics(evaluation), indent=1) + "\n"
-    write_atomic(paths.REPORTS / "metrics.json", told.encode())
+    metrics_text = json.dumps(report.metrics(evaluation), indent=1) + "\n"
+    write_atomic(paths.REPORTS / "metrics.json", metrics_text.encode())
 
 
 def blessing_record(
     data: Data, settings: Settings, evaluated: Ref, budget: TimeBudget | None = None
 ) -> dict[str, object]:
-    """What a blessing rests on, besides the rules: revisions, digests, figures, verdict."""
+    """The basis of a blessing besides the rules: revisions, digests, figures and verdict."""
     evaluation = evaluate.load(evaluated)
     return {
         "data": {d.name: d.md5 for d in (*data.sources, data.target)},
@@ -223,10 +227,10 @@ def blessing_record(
         "verdict": evaluation.verdict,
         "figures": report.metrics(evaluation),
         "chosen": evaluation.chosen.model_dump(),
-        **({} if budget is None else {"budget": _timeless(budget)}),
+        **({} if budget is None else {"budget": _without_times(budget)}),
     }
 
 
-def _timeless(budget: TimeBudget) -> dict[str, object]:
-    """What a record says of a budget: what it changed, not what a clock said."""
+def _without_times(budget: TimeBudget) -> dict[str, object]:
+    """The effect of a time budget for the record, without measured times."""
     return budget.model_dump(exclude={"spent"})

@@ -1,4 +1,4 @@
-"""Draw what people look at: samples, augmentation, curves, arms, confusion, reliability."""
+"""Draws the plots of the report: samples, augmentation, curves, arms, confusion, reliability."""
 
 import json
 from collections.abc import Sequence
@@ -18,21 +18,23 @@ from tasks.runtime.step import step
 from tasks.store import content_store
 from transfer.data.items import labelled_items, pool_items
 from transfer.data.manifest import Manifest
+from transfer.data.storage.tensor_store import spec_of
+from transfer.modalities import lookup
 
-SHOWN = 8  # pictures of a class
+SHOWN = 8  # items per class
 
 
 def curves(sources: list[Source], arms: list[ArmRef]) -> list[Curve]:
     """Curves of every pretraining of this run, and of the first network of every arm."""
-    found = []
+    all_curves = []
     for source in sources:
         card = json.loads((source.knowledge.path / "card.json").read_text())
         name = "pretrain" if len(sources) == 1 else f"pretrain {source.name}"
-        found += [_curve(name, card["history"])] if card["history"] else []
+        all_curves += [_curve(name, card["history"])] if card["history"] else []
     for arm in arms:
         histories = json.loads((arm.ref.path / "history.json").read_text())
-        found.append(_curve(arm.name, histories[0]))
-    return found
+        all_curves.append(_curve(arm.name, histories[0]))
+    return all_curves
 
 
 def _curve(name: str, history: dict[str, Any]) -> Curve:
@@ -54,23 +56,27 @@ def draw(
     sources: list[Source],
     arms: list[ArmRef],
 ) -> Ref:
-    """Store every picture of the report.
+    """Store every plot of the report.
 
     Args:
         evaluated: the figures.
-        datasets: those that were pretrained on.
+        datasets: the datasets of the pretraining.
         target: the dataset that the model is for.
-        previewed: pictures beside augmented copies.
-        sources: what knowledge was taken from, for its curves.
-        arms: for their curves.
+        previewed: items and augmented copies of them.
+        sources: the knowledge sources, for their learning curves.
+        arms: the arms, for their learning curves.
     """
+
+    modality = lookup.of(spec_of(target.scan.path))
 
     def compute(out: Path) -> None:
         (out / "target_samples.svg").write_bytes(_sheet(target))
         for number, dataset in enumerate(datasets, 1):
             (out / f"source_samples_{number}.svg").write_bytes(_sheet(dataset))
         with np.load(previewed.path / "preview.npz", allow_pickle=False) as stored:
-            figure = report_plots.augmentation_preview(stored["originals"], stored["varied"])
+            figure = report_plots.augmentation_preview(
+                stored["originals"], stored["varied"], modality
+            )
         (out / "augmentation.svg").write_bytes(svg(figure))
         drawn = report_plots.of_result(evaluate.load(evaluated), curves(sources, arms))
         for name, figure in drawn.items():
@@ -79,7 +85,7 @@ def draw(
     inputs = {
         "evaluation": evaluated.digest,
         "preview": previewed.digest,
-        **{f"knowledge {one.name}": one.knowledge.digest for one in sources},
+        **{f"knowledge {source.name}": source.knowledge.digest for source in sources},
         **{
             f"source {number} {name}": digest
             for number, dataset in enumerate(datasets)
@@ -96,6 +102,7 @@ def draw(
             "tasks.reports.report_figures",
             "tasks.reports.report_plots",
             "tasks.reports.plot_style",
+            lookup.code(modality.name),
         ],
     )
 
@@ -103,18 +110,23 @@ def draw(
 def _sheet(divided: Divided) -> bytes:
     manifest = Manifest.load(divided.scan.path)
     items = labelled_items(divided.scan.path, divided.split.path)
-    images, labels, names = items.images, items.labels, manifest.class_names
+    records, labels, names = items.records, items.labels, manifest.class_names
     if not len(items):
-        images = pool_items(divided.scan.path, divided.split.path, with_val=True).images
-        labels, names = torch.zeros(len(images), dtype=torch.long), ("no label",)
+        records = pool_items(divided.scan.path, divided.split.path, with_val=True).records
+        labels, names = torch.zeros(len(records), dtype=torch.long), ("no label",)
     title = f"{manifest.name}: {len(manifest)} items, training split"
     rows = torch.cat([(labels == k).nonzero()[:SHOWN, 0] for k in range(len(names))])
     sheet = report_plots.sample_sheet(
-        images[rows].numpy(), labels[rows].numpy(), names, SHOWN, title=title
+        records[rows].numpy(),
+        labels[rows].numpy(),
+        names,
+        lookup.get(manifest.modality),
+        SHOWN,
+        title=title,
     )
     return svg(sheet)
 
 
 def load(ref: Ref) -> dict[str, bytes]:
-    """Every stored picture by its name."""
+    """Every stored plot by its name."""
     return {p.stem: p.read_bytes() for p in sorted(ref.path.iterdir()) if p.suffix != ".json"}

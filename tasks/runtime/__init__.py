@@ -1,4 +1,4 @@
-"""How a function becomes a step of the chain, and what every step needs.
+"""Turns functions into steps of the chain, and holds what every step needs.
 
-Paths, artefacts, progress, environment and wording; nothing of machine learning.
+Paths, artifacts, progress, environment and formatting of numbers; no machine learning.
 """

@@ -1,4 +1,4 @@
-"""What travels between tasks: where a result lies and what it is, never the result itself."""
+"""What tasks pass to each other: references to stored results, never the results themselves."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ref:
-    """A stored result: its folder, and the digest of the folder's content."""
+    """A reference to a stored result: its folder, and the digest of the folder's content."""
 
     path: Path
     digest: str
@@ -28,44 +28,44 @@ class Divided:
     split: Ref
 
     def inputs(self) -> dict[str, str]:
-        """What a result that is made from it depends on."""
+        """Digests of the scan and the split, as inputs of the cache key of a later step."""
         return {"scan": self.scan.digest, "split": self.split.digest}
 
 
 @dataclass(frozen=True)
 class Source:
-    """A knowledge source: a pretrained network, and the items it learned from if we have them."""
+    """A knowledge source: a pretrained network, and its training items where they are available."""
 
     name: str
     knowledge: Ref
     items: Divided | None
     trained_here: bool = True
-    """False for weights that came with an installed package."""
+    """False for weights that come with an installed package."""
     parts: tuple[str, ...] = ()
-    """Names of the datasets, where it was trained on several."""
+    """Names of the datasets, where the network was trained on several."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset: where it lies and DVC's fingerprint of its bytes."""
+    """A dataset: its path and DVC's md5 of its bytes."""
 
     name: str
     path: Path
     md5: str
     revision: str = ""
-    """The older version of the data that it was taken from; empty for data as it is now."""
+    """The older version of the data that was asked for; empty for the data as it is now."""
 
 
 @dataclass(frozen=True)
 class ArmRef:
-    """A finished arm."""
+    """A reference to a trained arm."""
 
     plan: "Plan"
     seed: int
     steps: int
     ref: Ref
     finalist: bool = True
-    """False where its group was stopped after the first seed."""
+    """False where its group (the method and its source) was stopped after the first seed."""
 
     @property
     def name(self) -> str:

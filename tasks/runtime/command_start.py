@@ -1,15 +1,15 @@
-"""When a run began: for a person at a terminal that is when the command did."""
+"""The start time of a run. For a run from a terminal, this is when the command was started."""
 
 import time
 
-_begun: list[float] = []
+_recorded: list[float] = []
 
 
 def begin() -> None:
-    """The command that starts the next run of this process begins now."""
-    _begun[:] = [time.time()]
+    """Record that the command that starts the next run of this process begins now."""
+    _recorded[:] = [time.time()]
 
 
 def began() -> float:
-    """When the run that asks began, in seconds since the epoch; now where no command said so."""
-    return _begun.pop() if _begun else time.time()
+    """Take the recorded start time, seconds since the epoch; the current time without a record."""
+    return _recorded.pop() if _recorded else time.time()

@@ -1,7 +1,7 @@
-"""Settings of the tools around us that must be in the environment before they are imported.
+"""Environment variables of other tools, which must be set before those tools are imported.
 
-Prefect, MLflow and OpenMP read these at import. Nothing here overrides what the user
-has set; NO_PROXY gets the loopback added.
+Prefect, MLflow and OpenMP read these variables at import. A variable that the user has set is
+not changed, except that the loopback addresses are added to NO_PROXY.
 """
 
 import os
@@ -28,8 +28,8 @@ CORES = {
     "OMP_WAIT_POLICY": "PASSIVE",
 }
 IMPORTS = {
-    # A Python process that is started in the project's folder must not import from it: a user may
-    # well have a folder `tasks` or `flows`, which would hide ours.
+    # A Python process that is started in the project's folder must not import from that folder:
+    # a user's folder named `tasks` or `flows` would hide the packages of crosstrain.
     "PYTHONSAFEPATH": "1",
 }
 LOGS = {
@@ -40,14 +40,14 @@ LOOPBACK = ("127.0.0.1", "localhost")
 
 
 def prepare(project: Path) -> None:
-    """Set what is not set: no telemetry, Prefect's home inside the project, fast start-up.
+    """Set the variables that are not set: no telemetry, Prefect's home in the project, fast start.
 
     Args:
         project: the project root.
     """
     home = {"PREFECT_HOME": str(project / ".prefect")}
-    for name in ("NO_PROXY", "no_proxy"):  # servers here answer on the loopback alone
-        here = [host for host in LOOPBACK if host not in os.environ.get(name, "").split(",")]
-        os.environ[name] = ",".join([*filter(None, [os.environ.get(name)]), *here])
+    for name in ("NO_PROXY", "no_proxy"):  # local servers listen on the loopback only
+        missing = [host for host in LOOPBACK if host not in os.environ.get(name, "").split(",")]
+        os.environ[name] = ",".join([*filter(None, [os.environ.get(name)]), *missing])
     for name, value in (SILENCE | SPEED | CORES | IMPORTS | LOGS | home).items():
         os.environ.setdefault(name, value)

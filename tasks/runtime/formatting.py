@@ -1,4 +1,4 @@
-"""How figures are worded, the same in every report."""
+"""Formats numbers and outcomes as text, the same in every report."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ def points(difference: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
+    """Seconds as text for people: milliseconds, seconds, or minutes and seconds."""
     if seconds < 0.9995:
         return f"{1000 * seconds:.0f} ms"
     if seconds < 119.95:
@@ -42,7 +42,7 @@ def listed(names: Sequence[str], shown: int = 30) -> str:
 
 
 def outcome(result: Result) -> str:
-    """What was promoted, in one sentence."""
+    """Whether the model was promoted, in one sentence."""
     if result.version is None:
         model = f"no version of {result.model} was registered"
     else:
@@ -55,22 +55,22 @@ def outcome(result: Result) -> str:
 
 
 def budget(result: Result) -> list[str]:
-    """What the time budget of a run changed, in sentences; none where there was no budget."""
-    told = result.budget
-    if told is None:
+    """What the time budget of a run changed, in sentences; no sentence without a budget."""
+    spending = result.budget
+    if spending is None:
         return []
-    given = f"the budget of {duration(told.seconds)}"
-    if not told.ran_out:
-        return [f"Everything was trained within {given}."]
-    lines = [f"Time ran out: {given} was too short for everything."]
-    if told.share < 1:
+    limit = f"the budget of {duration(spending.seconds)}"
+    if not spending.ran_out:
+        return [f"Everything was trained within {limit}."]
+    lines = [f"Time ran out: {limit} was too short for everything."]
+    if spending.share < 1:
         lines.append(
-            f"Every training, from scratch too, had {percent(told.share)} of the steps in the "
-            "settings: figures are those of so short a training."
+            f"Every training, also from scratch, had {percent(spending.share)} of the steps in "
+            "the settings: the figures are those of this shorter training."
         )
     if len(result.seeds) == 1:
-        lines.append("It rests on one seed: its intervals do not tell how seeds differ.")
-    for why in dict.fromkeys(told.left_out.values()):
-        names = [name for name, reason in told.left_out.items() if reason == why]
-        lines.append(f"Left out, {why}: {listed(names)}.")
+        lines.append("The result is from one seed: its intervals do not show how seeds differ.")
+    for reason in dict.fromkeys(spending.left_out.values()):
+        names = [name for name, arm_reason in spending.left_out.items() if arm_reason == reason]
+        lines.append(f"Left out, {reason}: {listed(names)}.")
     return lines

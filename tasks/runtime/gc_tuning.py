@@ -1,33 +1,33 @@
-"""When Python looks for garbage.
+"""How often Python's garbage collector runs.
 
-What is imported makes objects by the hundred thousand, all of which stay. Looking through them,
-again and again while they get more, took a fifth of the time of a command.
+Imports create hundreds of thousands of objects, none of which is garbage. Repeated collections
+during the imports took a fifth of the time of a command.
 """
 
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-SELDOM = 200_000
-"""Objects more than before, after which Python looks; its own number is 700."""
+RAISED_THRESHOLD = 200_000
+"""New objects after which a collection starts; Python's default is 700."""
 
 
-def put_off() -> None:
-    """Look seldom from now on."""
-    gc.set_threshold(SELDOM, *gc.get_threshold()[1:])
+def raise_threshold() -> None:
+    """Collect less often from now on."""
+    gc.set_threshold(RAISED_THRESHOLD, *gc.get_threshold()[1:])
 
 
-def look_again() -> None:
-    """Look as often as Python does, at what is made from now on."""
+def restore_threshold() -> None:
+    """Collect as often as Python does by default, but only objects created from now on."""
     gc.freeze()
     gc.set_threshold(700, 10, 10)
 
 
 @contextmanager
-def seldom() -> Iterator[None]:
-    """Look seldom during a block that imports much."""
+def raised_threshold() -> Iterator[None]:
+    """Collect less often during a block that imports large packages."""
     before = gc.get_threshold()
-    put_off()
+    raise_threshold()
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Every path of the project, once. Relative to the project root, which is the working folder."""
+"""The paths of a project, relative to its root, which is the working folder."""
 
 import os
 from pathlib import Path
@@ -16,10 +16,10 @@ EXPORTS = Path("exports")
 
 
 def folder(path: Path) -> Path:
-    """A folder that is there, absolute.
+    """The absolute path of an existing folder.
 
     Raises:
-        SettingsError: there is none.
+        SettingsError: the folder does not exist.
     """
     if not path.expanduser().is_dir():
         raise SettingsError(f"there is no folder {path}; expected the root of a project")
@@ -30,14 +30,14 @@ def enter_project() -> Path:
     """Make the project root the working folder: the nearest one upwards with a params.yaml.
 
     Raises:
-        SettingsError: there is none.
+        SettingsError: no such folder exists.
     """
-    here = Path.cwd()
-    for folder in (here, *here.parents):
+    start = Path.cwd()
+    for folder in (start, *start.parents):
         if (folder / PARAMS).is_file():
             os.chdir(folder)
             return folder
     raise SettingsError(
-        f"neither {here} nor a folder above it holds {PARAMS}; run inside a crosstrain project, "
+        f"neither {start} nor a folder above it holds {PARAMS}; run inside a crosstrain project, "
         "or make one with `crosstrain init DIR`"
     )

@@ -1,4 +1,4 @@
-"""How far a long step is: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of a long step: a bar on a terminal, a log line every few seconds elsewhere."""
 
 import sys
 import time
@@ -8,14 +8,17 @@ from contextlib import contextmanager
 from tasks.runtime.step import log
 
 SECONDS = 10.0
-"""Between two lines."""
+"""Least time between two log lines."""
 
 
 @contextmanager
-def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show progress on the standard error; gives a function of how many more are done."""
+def bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show progress on standard error.
+
+    Yields a function that takes the number of items finished since its last call.
+    """
     if not sys.stderr.isatty():
-        yield _lines(what, total)
+        yield _log_lines(description, total)
         return
     from rich.console import Console
     from rich.progress import (
@@ -26,20 +29,20 @@ def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
         TimeRemainingColumn,
     )
 
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as shown:
-        task = shown.add_task(what, total=total)
-        yield lambda more: shown.advance(task, more)
+    columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as display:
+        task = display.add_task(description, total=total)
+        yield lambda newly_done: display.advance(task, newly_done)
 
 
-def _lines(what: str, total: int) -> Callable[[int], None]:
-    done, last = 0, time.perf_counter()
+def _log_lines(description: str, total: int) -> Callable[[int], None]:
+    done, last_logged = 0, time.perf_counter()
 
-    def tell(more: int) -> None:
-        nonlocal done, last
-        done += more
-        if time.perf_counter() - last >= SECONDS:
-            last = time.perf_counter()
-            log.info("%-22s %d of %d", what, done, total)
+    def advance(newly_done: int) -> None:
+        nonlocal done, last_logged
+        done += newly_done
+        if time.perf_counter() - last_logged >= SECONDS:
+            last_logged = time.perf_counter()
+            log.info("%-22s %d of %d", description, done, total)
 
-    return tell
+    return advance

@@ -1,7 +1,7 @@
-"""How a function becomes a step of the chain.
+"""Turns a function into a step of the chain.
 
-Prefect runs and shows the steps; what may be reused is decided by `tasks.store.content_store`, so
-Prefect's own caching is off. Each step says on the log what it did and how long it took.
+Prefect runs and shows the steps. `tasks.store.content_store` decides which results are reused, so
+Prefect's own caching is off. Each step logs what it did and how long it took.
 """
 
 import logging
@@ -24,7 +24,7 @@ log.setLevel(logging.INFO)
 
 
 class Stopwatch:
-    """When each step of a run was at work; steps may overlap."""
+    """Records when each step of a run was running; steps may overlap."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -47,8 +47,8 @@ class Stopwatch:
         return {name: round(_union(spans), 3) for name, spans in self._spans.items()}
 
     def between(self) -> float:
-        """Seconds so far in which no step was at work."""
-        spans = [span for of_step in self._spans.values() for span in of_step]
+        """Seconds so far in which no step was running."""
+        spans = [span for step_spans in self._spans.values() for span in step_spans]
         return self.total() - _union(spans)
 
     def reused(self) -> list[str]:
@@ -64,17 +64,17 @@ def _union(spans: Sequence[tuple[float, float]]) -> float:
     return covered
 
 
-_watches: list[Stopwatch] = []
+_active_stopwatches: list[Stopwatch] = []
 
 
 @contextmanager
 def timed() -> Iterator[Stopwatch]:
     """Time the steps that run inside the block."""
-    _watches.append(Stopwatch())
+    _active_stopwatches.append(Stopwatch())
     try:
-        yield _watches[-1]
+        yield _active_stopwatches[-1]
     finally:
-        _watches.pop()
+        _active_stopwatches.pop()
 
 
 def step(
@@ -83,9 +83,9 @@ def step(
     """Make a Prefect task that caches and persists nothing by itself.
 
     Args:
-        name: shown in the Prefect UI and on the log.
+        name: shown in the Prefect UI and in the log.
         tags: for filters in the UI.
-        retries: only where trying again can help, such as a busy database.
+        retries: number of retries; only for a cause that can pass, such as a busy database.
         timeout: seconds.
     """
 
@@ -98,44 +98,44 @@ def step(
             timeout_seconds=timeout,
             cache_policy=NO_CACHE,
             persist_result=False,
-        )(_told(name, function))
+        )(_logged(name, function))
 
     return decorate
 
 
 def quietly(task: Any) -> Callable[..., Any]:
-    """The function of a step by itself: neither Prefect nor the log hears of a call."""
+    """The plain function of a step: a call is neither a Prefect task run nor logged."""
     function: Callable[..., Any] = task.fn.__wrapped__
     return function
 
 
 @contextmanager
 def blamed(what: str) -> Iterator[None]:
-    """Put in front of the message of an error of ours which training it came from."""
+    """Prefix the message of a `CrosstrainError` with the name of the training that raised it."""
     try:
         yield
     except CrosstrainError as error:
         raise type(error)(f"{what}: {error}") from error
 
 
-def progress(what: str, seconds: float = 10.0) -> Callable[[int, int], None]:
-    """Tell the log how far a training is, not more often than asked.
+def progress(description: str, seconds: float = 10.0) -> Callable[[int, int], None]:
+    """Log the progress of a training, at most once in `seconds`.
 
     Returns:
-        A function of the steps done and the steps in all.
+        A function that takes the number of finished steps and the number of all steps.
     """
-    last = time.perf_counter()
+    last_logged = time.perf_counter()
 
-    def tell(done: int, steps: int) -> None:
-        nonlocal last
-        if time.perf_counter() - last >= seconds:
-            last = time.perf_counter()
-            log.info("%-22s %5d of %d steps", what, done, steps)
+    def report(finished: int, steps: int) -> None:
+        nonlocal last_logged
+        if time.perf_counter() - last_logged >= seconds:
+            last_logged = time.perf_counter()
+            log.info("%-22s %5d of %d steps", description, finished, steps)
 
-    return tell
+    return report
 
 
-def _told(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def _logged(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
         start = time.perf_counter()
@@ -147,21 +147,21 @@ def _told(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def note(name: str, seconds: float, result: object, *args: object) -> None:
-    """Tell the log and the stopwatch of a step that has ended just now."""
+    """Add a step that has just ended to the log and to the stopwatch."""
     ref = getattr(result, "ref", None) or getattr(result, "knowledge", None) or result
     reused = isinstance(ref, Ref) and ref.reused
-    what = " ".join([name, *_subject(result, *args)])
-    log.info("%-22s %7.1f s%s", what, seconds, "  (stored)" if reused else "")
-    if _watches:
+    description = " ".join([name, *_subject_name(result, *args)])
+    log.info("%-22s %7.1f s%s", description, seconds, "  (stored)" if reused else "")
+    if _active_stopwatches:
         end = time.perf_counter()
-        _watches[-1].add(name, end - seconds, end, reused)
+        _active_stopwatches[-1].add(name, end - seconds, end, reused)
 
 
-def _subject(*told: object) -> list[str]:
-    """What a call was about, where its step is called for several things in a run."""
-    for one in told:
-        if isinstance(one, ArmRef):
-            return [one.name]
-        if isinstance(one, Dataset | Source):
-            return [one.name]
+def _subject_name(*arguments: object) -> list[str]:
+    """The name of the arm, dataset or source of a call, if the step runs once for each of them."""
+    for argument in arguments:
+        if isinstance(argument, ArmRef):
+            return [argument.name]
+        if isinstance(argument, Dataset | Source):
+            return [argument.name]
     return []

@@ -1,14 +1,14 @@
-"""Who is at work."""
+"""The user on whose behalf a command runs."""
 
 import getpass
 import socket
 
 
 def person() -> str:
-    """User and machine."""
+    """User name and host name, as ``user@host``."""
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def at_a_terminal() -> str:
-    """On whose behalf a command works."""
+    """The user and host, marked as a command from a terminal."""
     return f"{person()}, from a terminal"

@@ -11,7 +11,7 @@ from tasks.runtime import paths
 from tasks.store import content_store
 from transfer.arms.budget_policy import Cost
 from transfer.core.atomic_files import write_atomic
-from transfer.modalities.image.spec import ImageSpec
+from transfer.modalities.interface import InputSpec
 from transfer.settings.project import Settings
 
 TRIAL = (4, 16)
@@ -23,7 +23,7 @@ Kind = tuple[str, str]
 """A method, and the backbone it works on."""
 
 
-def of_arms(settings: Settings, spec: ImageSpec) -> dict[Kind, Cost]:
+def of_arms(settings: Settings, spec: InputSpec) -> dict[Kind, Cost]:
     """By method and backbone, what a step of an arm of this target took: of all its folds."""
     own = settings.backbone.body.model_dump(mode="json")
     found: dict[Kind, list[float]] = {}

@@ -22,7 +22,7 @@ from transfer.arms.budget_policy import Cost
 from transfer.arms.plan import Plan
 from transfer.data.manifest import Manifest
 from transfer.data.splits import split
-from transfer.modalities.image.spec import ImageSpec
+from transfer.modalities.interface import InputSpec
 from transfer.settings.project import Settings
 from transfer.training.feature_cache import Features
 from transfer.training.recipe import Machine
@@ -52,7 +52,7 @@ class Bench:
     parts: Mapping[str, Mapping[str, Divided]]
     """What each body is trained on, by its name; the first is the one that is needed."""
     target: Divided
-    spec: ImageSpec
+    spec: InputSpec
     folds: int
     machine: Machine
     at_once: int

@@ -13,7 +13,7 @@ from tasks.training.pretrain import pretrain
 from tasks.training.pretrained_weights import unpack
 from tasks.training.search import search
 from transfer.arms.plan import Plan
-from transfer.modalities.image.spec import ImageSpec
+from transfer.modalities.interface import InputSpec
 from transfer.settings.project import Settings
 from transfer.training.feature_cache import Features
 from transfer.training.recipe import Machine
@@ -26,7 +26,7 @@ class Crew:
         self,
         runner: runners.Runner,
         target: Divided,
-        spec: ImageSpec,
+        spec: InputSpec,
         folds: int,
         settings: Settings,
         machine: Machine,
@@ -69,8 +69,8 @@ class Crew:
 
     def unpack(self, names: Sequence[str]) -> list[Source]:
         """Take the weights of installed packages."""
-        size = self.settings.pretrained_size
-        return [unpack(name, self.shared["spec"], size) for name in names]
+        told = self.settings.input
+        return [unpack(name, self.shared["spec"], told) for name in names]
 
     def adapt(
         self, planned: Sequence[Plan], seeds: Sequence[int], sources: list[Source]

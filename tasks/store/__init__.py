@@ -1,4 +1,4 @@
-"""The content-addressed store: same inputs, settings and code in, stored result out.
+"""The content-addressed store: the same inputs, settings and code give the stored result.
 
-`source_digest` is how the code becomes part of the key.
+`source_digest` makes the source code a part of the key.
 """

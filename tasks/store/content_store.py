@@ -1,8 +1,8 @@
-"""The content-addressed store: same inputs, settings and code in, stored result out.
+"""The content-addressed store: the same inputs, settings and code give the stored result.
 
-A result is a folder ``build/<step>/<key>``. It is written beside its place, fsynced, and renamed,
-so that it is there whole or not at all; ``stored.json`` in it lists every file with its digest,
-and a hit checks them, so that no result is trusted because a file exists.
+A result is a folder ``build/<step>/<key>``. It is written to a temporary folder beside it, fsynced
+and renamed, so that it is complete or absent. Its file ``stored.json`` lists every file with its
+digest. A hit checks all digests: the existence of a file alone is not trusted.
 """
 
 import hashlib
@@ -28,14 +28,14 @@ RECORD = "stored.json"
 def key(
     step: str, inputs: Mapping[str, str], settings: Mapping[str, Any], code: Sequence[str]
 ) -> str:
-    """The one cache key: step, digests of inputs, settings, and the source the step uses."""
-    told = {
+    """The cache key: a digest of the step, its inputs, its settings and the source that it uses."""
+    parts = {
         "step": step,
         "inputs": dict(inputs),
         "settings": dict(settings),
         "code": source_digest(code),
     }
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def result(
@@ -50,30 +50,33 @@ def result(
 
     Args:
         step: name of the step; the folder under build/.
-        compute: writes the result's files into the empty folder it is given; the file it is
-            written in counts as code too.
+        compute: writes the result's files into the empty folder that it receives; the source
+            file that defines this function is part of the key.
         inputs: digest of each input.
         settings: plain JSON values that the result depends on.
-        code: modules whose source, with what they import, the result depends on.
+        code: modules whose source the result depends on, together with what they import.
     """
     own = Path(inspect.getfile(sys.modules[compute.__module__]))
     address = key(step, inputs, {**settings, "step file": _file_digest(own)}, code)
     place = paths.BUILD / step / address
     place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(paths.BUILD / step / f".{address}.lock"):
-        if (found := _stored(place)) is not None:
-            return found
+        if (stored := _load_stored(place)) is not None:
+            return stored
         working = paths.BUILD / step / f".{address}.part"
         shutil.rmtree(working, ignore_errors=True)
         working.mkdir()
         started = time.perf_counter()
         compute(working)
-        return _keep(working, place, time.perf_counter() - started)
+        return _store(working, place, time.perf_counter() - started)
 
 
 def partial(place: Path) -> Path:
-    """Where the checkpoints of a result are kept, of which ``place`` is the folder, or the one it
-    is being written to."""
+    """The path at which the checkpoints of a result are kept.
+
+    Args:
+        place: the folder of the result, or the temporary folder that it is being written to.
+    """
     address = place.name.removeprefix(".").removesuffix(".part")
     return paths.BUILD / "partial" / place.parent.name / address
 
@@ -93,7 +96,7 @@ def _file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _stored(place: Path) -> Ref | None:
+def _load_stored(place: Path) -> Ref | None:
     try:
         record = json.loads((place / RECORD).read_text())
         expected, seconds = record["files"], record["seconds"]
@@ -105,7 +108,7 @@ def _stored(place: Path) -> Ref | None:
     return Ref(place, digest, seconds, reused=True)
 
 
-def _keep(working: Path, place: Path, seconds: float) -> Ref:
+def _store(working: Path, place: Path, seconds: float) -> Ref:
     digest, files = digest_of(working)
     for path in working.rglob("*"):
         fsync(path)

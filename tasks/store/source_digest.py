@@ -11,32 +11,39 @@ from importlib.metadata import EntryPoint, entry_points, requires, version
 from pathlib import Path
 from threading import Lock
 
+from transfer.modalities import lookup
+
 _PARSER = Lock()  # CPython 3.11 counts the parser's depth for all threads together, and fails
-NUMERIC_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pillow")
-"""Packages whose version can change numbers."""
+NUMERIC_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn")
+"""Packages whose version can change numbers of any step; modalities name more."""
 LIBRARY = "transfer"
 PROJECT = (LIBRARY, "tasks", "flows")
 _SOURCES = (".py", ".html")
 
 
 def source_digest(modules: Sequence[str]) -> str:
-    """Digest of modules, of the packages they lie in, of every module of the same package they
-    import, and so on, and of the versions of the packages that change numbers.
+    """Digest of the source of modules and of the versions of the packages that change numbers:
+    those of every step, and those of the modalities among the modules.
 
-    From a package outside this project, such as a plug-in's, imports of the library are followed
-    too. An edit in a module that a step does not import leaves that step's stored results valid.
+    The source includes the modules themselves, their parent packages, and every module of the same
+    top-level package that they import, directly or indirectly. For a package outside this project,
+    such as a plug-in, imports of the library are followed, too. An edit in a module that a step
+    does not import leaves that step's stored results valid.
 
     Raises:
-        ModuleNotFoundError: there is no module or no package of such a name.
+        ModuleNotFoundError: a module or package does not exist.
     """
     closure = sorted(set().union(*(_closure(module) for module in modules)))
     parts = [f"{name} {hashlib.sha256(_file(name).read_bytes()).hexdigest()}" for name in closure]
-    parts += [f"{package} {_version(package)}" for package in NUMERIC_PACKAGES]
+    parts += [
+        f"{package} {_version(package)}"
+        for package in (*NUMERIC_PACKAGES, *lookup.packages(modules))
+    ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def installed_code(module: str) -> dict[str, str]:
-    """What a result depends on beside data and settings: the installed code and its requirements.
+    """What a result depends on besides data and settings: the installed code and its requirements.
 
     Args:
         module: dotted name of the module that is run.
@@ -63,8 +70,8 @@ def code_files(module: str) -> dict[str, Path]:
     files = {name: _file(name) for name in set().union(*map(_closure, used))}
     for package in ("transfer", "tasks"):
         root = _file(package).parent
-        found = (p for p in root.rglob("*") if p.is_file() and p.suffix in _SOURCES)
-        files |= {f"{package}/{path.relative_to(root).as_posix()}": path for path in found}
+        paths = (p for p in root.rglob("*") if p.is_file() and p.suffix in _SOURCES)
+        files |= {f"{package}/{path.relative_to(root).as_posix()}": path for path in paths}
     return files
 
 
@@ -76,21 +83,21 @@ def _plugins() -> list[EntryPoint]:
 
 def _is_there(module: str) -> bool:
     try:
-        return _found(module) is not None
+        return _find_file(module) is not None
     except ModuleNotFoundError:
         return False
 
 
 def _file(module: str) -> Path:
-    if (found := _found(module)) is None:
+    if (file := _find_file(module)) is None:
         raise ModuleNotFoundError(f"no module named {module!r}")
-    return found
+    return file
 
 
-def _found(module: str) -> Path | None:
-    """The file of a module; none is imported to find it, as `importlib` would what it lies in.
+def _find_file(module: str) -> Path | None:
+    """The file of a module. Nothing is imported; `importlib` would import the parent packages.
 
-    None for a module that is not there, and for a folder without an ``__init__.py``.
+    None for a missing module, and for a folder without an ``__init__.py``.
     """
     root, *inner = module.split(".")
     places = _places(root)
@@ -106,7 +113,7 @@ def _found(module: str) -> Path | None:
 
 @dataclass(frozen=True)
 class _Places:
-    """Where a package lies: its folders, or its one file."""
+    """The location of a package: its folders, or its single file."""
 
     folders: tuple[Path, ...]
     file: Path | None
@@ -131,26 +138,26 @@ def _version(package: str) -> str:
 @cache
 def _closure(module: str) -> frozenset[str]:
     _file(module)
-    seen: set[str] = set()
+    reached: set[str] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name and name not in seen:
-            seen.add(name)
-            waiting += [*(_imports(name) if _found(name) else ()), name.rpartition(".")[0]]
-    return frozenset(filter(_found, seen))
+        if name and name not in reached:
+            reached.add(name)
+            waiting += [*(_imports(name) if _find_file(name) else ()), name.rpartition(".")[0]]
+    return frozenset(filter(_find_file, reached))
 
 
 def _imports(module: str) -> list[str]:
     root, file = module.split(".", maxsplit=1)[0], _file(module)
     followed = {root} if root in PROJECT else {root, LIBRARY}
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
-    found = [_absolute(name, package) for name in _imported(file.read_bytes())]
-    return [name for name in found if name.split(".")[0] in followed and _found(name)]
+    names = [_absolute(name, package) for name in _imported_names(file.read_bytes())]
+    return [name for name in names if name.split(".")[0] in followed and _find_file(name)]
 
 
 def _absolute(name: str, package: str) -> str:
-    """A name such as ``..part`` as seen from a package, without its dots in front."""
+    """The absolute name of a relative import such as ``..part`` in a package."""
     inner = name.lstrip(".")
     above = len(name) - len(inner) - 1
     if above < 0:
@@ -160,25 +167,27 @@ def _absolute(name: str, package: str) -> str:
 
 
 @cache
-def _imported(source: bytes) -> list[str]:
-    """What a source imports, and what that would be if it were a module; relative names begin with
-    dots."""
+def _imported_names(source: bytes) -> list[str]:
+    """Names that a source file imports; an imported name may be a module or an object in it.
+
+    Relative names begin with dots.
+    """
     with _PARSER:
         tree = ast.parse(source)
-    found = []
+    names = []
     for node in _statements(tree.body):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = "." * node.level + (node.module or "")
             joint = "" if base.endswith(".") else "."
-            found += [base, *(f"{base}{joint}{alias.name}" for alias in node.names)]
-    return found
+            names += [base, *(f"{base}{joint}{alias.name}" for alias in node.names)]
+    return names
 
 
-def _statements(body: Sequence[ast.AST]) -> Iterator[ast.AST]:
+def _statements(statements: Sequence[ast.AST]) -> Iterator[ast.AST]:
     """Every statement, of any depth; expressions, most of a tree, hold none."""
-    waiting = [*body]
+    waiting = [*statements]
     while waiting:
         yield (node := waiting.pop())
         for part in ("body", "orelse", "finalbody", "handlers", "cases"):

@@ -1,4 +1,4 @@
-"""The only room that knows MLflow: runs, registered models and the store they live in.
+"""The only package that uses MLflow: runs, registered models and their store.
 
-Everything is logged after the fact, by run id, never through MLflow's per-thread active run.
+Runs are logged after they have finished, by run id, never through MLflow's per-thread active run.
 """

@@ -1,4 +1,4 @@
-"""Where the MLflow store is: the project's own database, or the one in ``MLFLOW_TRACKING_URI``."""
+"""The address of the MLflow store: the project's own database, or ``MLFLOW_TRACKING_URI``."""
 
 import os
 from pathlib import Path
@@ -10,13 +10,13 @@ DATABASE = paths.MLRUNS / "mlflow.db"
 EXPERIMENT = "crosstrain"
 ARTIFACTS = "mlruns/artifacts"
 KEY = "crosstrain.key"
-"""Tag of what a run or a model was made from, by which it is found again."""
-NAMED = "mlflow.modelVersions"
-"""Tag of a logged model: which version it became, as MLflow's UI writes it."""
+"""Tag with the digest of what a run or a model was made from; runs are looked up by it."""
+VERSIONS_TAG = "mlflow.modelVersions"
+"""Tag of a logged model with its registered name and version, as MLflow's UI writes it."""
 
 
 def uri() -> str:
-    """Address of the store. It may hold a password: show people `shown` instead."""
+    """Address of the store. It may contain a password: messages must use `shown` instead."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE.absolute()}"
 
 
@@ -38,12 +38,12 @@ def is_own() -> bool:
 
 
 def folder() -> Path:
-    """The folder of the store, of which all that use it know, or mlruns/."""
+    """Folder for the lock files: that of an SQLite store, which all its users share, or mlruns/."""
     if kind() == "sqlite" and not is_own():
         return Path(uri().partition("///")[2].partition("?")[0]).parent
     return paths.MLRUNS
 
 
 def exists() -> bool:
-    """Whether there is a store to ask; False in a project in which nothing was tracked yet."""
+    """Whether there is a store; False in a project in which nothing was tracked yet."""
     return not is_own() or DATABASE.is_file()

@@ -1,10 +1,10 @@
 """The MLflow store of a project: ``mlruns/mlflow.db`` and ``mlruns/artifacts``, or a shared one.
 
-MLflow stores artifact locations as absolute paths. Here the experiment's location is made
-relative to the project root, which every later run and model inherits, so that the folder can be
-moved or copied with its project. ``MLFLOW_TRACKING_URI`` names another store; that one is used as
-it is, unless it is this very file. Its files go to ``MLFLOW_DEFAULT_ARTIFACT_ROOT``, or where
-MLflow's server puts them.
+MLflow stores artifact locations as absolute paths. This module makes the experiment's location
+relative to the project root. Later runs and models inherit it, so that the folder can be moved or
+copied with its project. ``MLFLOW_TRACKING_URI`` names another store, which is used without a
+change, unless it is the project's own file. The files of another store go to
+``MLFLOW_DEFAULT_ARTIFACT_ROOT``, or to the place that MLflow's server chooses.
 """
 
 import logging
@@ -35,28 +35,28 @@ __all__ = [
     "experiment_id",
     "is_own",
     "lock",
-    "refusals",
+    "translated_errors",
     "uri",
 ]
 
 ROOT = "MLFLOW_DEFAULT_ARTIFACT_ROOT"
-ANSWER = 20.0  # seconds
+ANSWER_SECONDS = 20.0
 EXTRAS = {"psycopg2": "postgres", "psycopg": "postgres", "boto3": "s3", "botocore": "s3"}
 
 
 def client() -> "MlflowClient":
-    """Connect to the store, creating the project's own when there is none.
+    """Connect to the store; create the project's own store if it does not exist.
 
     Raises:
-        CrosstrainError: the store cannot be opened, or is of another version of MLflow.
+        CrosstrainError: the store cannot be opened, or was made by another version of MLflow.
         SettingsError: a package that the store needs is not installed.
     """
-    _be_quiet()
+    _import_quietly()
     from mlflow import MlflowClient
 
-    with refusals(f"open the tracking store {address.shown()}"):
+    with translated_errors(f"open the tracking store {address.shown()}"):
         if not is_own():
-            _meet(uri())
+            _check_store(uri())
         elif not DATABASE.is_file():
             with lock("store"):
                 _create()
@@ -64,10 +64,10 @@ def client() -> "MlflowClient":
 
 
 def check() -> None:
-    """Reach a shared store and the place of its files, before work is done that is to go there.
+    """Check that a shared store and the place of its files can be reached, before a run starts.
 
     Raises:
-        CrosstrainError: the store, or the place of its files, refuses.
+        CrosstrainError: the store, or the place of its files, refuses access.
         SettingsError: a package, a password or the place of its files is missing.
     """
     if is_own():
@@ -76,24 +76,27 @@ def check() -> None:
     place = store.get_experiment(experiment_id(store)).artifact_location
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    with refusals(f"reach {hide(place)}, where the store's files are"):
+    with translated_errors(f"reach {hide(place)}, where the store's files are"):
         get_artifact_repository(place, tracking_uri=uri()).list_artifacts()
 
 
 @contextmanager
-def refusals(doing: str) -> Iterator[None]:
-    """Name what MLflow could not do, without the passwords of what it tells.
+def translated_errors(doing: str) -> Iterator[None]:
+    """Translate errors of MLflow into errors of this project, without passwords in the message.
+
+    Args:
+        doing: what MLflow is asked to do, for the message.
 
     Raises:
-        CrosstrainError: in place of MLflow's own error, or of that of its database or its files.
+        CrosstrainError: MLflow, its database or its file storage raised an error.
         SettingsError: a package that the store needs is not installed.
     """
     try:
         yield
     except _errors() as error:
-        told = hide(str(error))
-        cause = error if told == str(error) else None
-        raise CrosstrainError(f"MLflow could not {doing}: {told}") from cause
+        message = hide(str(error))
+        cause = error if message == str(error) else None
+        raise CrosstrainError(f"MLflow could not {doing}: {message}") from cause
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:
             raise
@@ -104,26 +107,26 @@ def refusals(doing: str) -> Iterator[None]:
 
 
 def experiment_id(store: "MlflowClient") -> str:
-    """Id of the one experiment, created at first use; its artifact location is relative.
+    """Id of the project's experiment, created at first use; its artifact location is relative.
 
     Raises:
-        CrosstrainError: the store refuses it.
-        SettingsError: the store is a database, and nothing says where its files go.
+        CrosstrainError: the store refuses the experiment.
+        SettingsError: the store is a database, and the place of its files is not set.
     """
-    with refusals(f"find the experiment {EXPERIMENT}"), lock("store"):
-        found = store.get_experiment_by_name(EXPERIMENT)
-        if found is None:
-            found = store.get_experiment(store.create_experiment(EXPERIMENT, _location()))
-        if found.lifecycle_stage == "deleted":
-            store.restore_experiment(found.experiment_id)
-        if is_own() and found.artifact_location != ARTIFACTS:
+    with translated_errors(f"find the experiment {EXPERIMENT}"), lock("store"):
+        experiment = store.get_experiment_by_name(EXPERIMENT)
+        if experiment is None:
+            experiment = store.get_experiment(store.create_experiment(EXPERIMENT, _location()))
+        if experiment.lifecycle_stage == "deleted":
+            store.restore_experiment(experiment.experiment_id)
+        if is_own() and experiment.artifact_location != ARTIFACTS:
             _make_relative(DATABASE)
-        identity: str = found.experiment_id
-        return identity
+        identifier: str = experiment.experiment_id
+        return identifier
 
 
 def _location() -> str | None:
-    """Where the files of the experiment go; None leaves it to the store."""
+    """The place of the experiment's files; None if the store chooses it."""
     if is_own():
         return ARTIFACTS
     if address.kind() == "http":
@@ -133,66 +136,69 @@ def _location() -> str | None:
     if address.kind() == "sqlite":
         return None
     raise SettingsError(
-        f"MLFLOW_TRACKING_URI={address.shown()} is a database, which holds no files; say where "
-        f"they go, for example {ROOT}=s3://bucket/folder or a folder that every machine mounts"
+        f"MLFLOW_TRACKING_URI={address.shown()} is a database, which holds no files; set a "
+        f"place for them, for example {ROOT}=s3://bucket/folder or a folder that every machine "
+        "mounts"
     )
 
 
 @cache
-def _meet(store: str) -> None:
-    """Make sure, once in a process, that another store is there and has its tables.
+def _check_store(store: str) -> None:
+    """Make sure, once in a process, that a shared store can be reached and has its tables.
 
-    MLflow itself asks a server for minutes, and a database for an hour, before it gives up; and
-    two processes that make the tables of an empty database together break it.
+    MLflow itself retries a server for minutes, and a database for an hour, before it gives up. Two
+    processes that create the tables of an empty database at the same time damage it.
     """
     from mlflow import MlflowClient
 
     if address.kind() == "http":
-        return _knock(store)
+        return _check_server(store)
     with lock("store"):
         MlflowClient(tracking_uri=store).search_registered_models(max_results=1)
 
 
-def _knock(store: str) -> None:
+def _check_server(store: str) -> None:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
     from mlflow.utils.credentials import get_default_host_creds
     from mlflow.utils.rest_utils import http_request
 
-    known = get_default_host_creds(store)
-    http_request(known, "/health", "GET", max_retries=0, timeout=ANSWER).raise_for_status()
+    credentials = get_default_host_creds(store)
+    http_request(
+        credentials, "/health", "GET", max_retries=0, timeout=ANSWER_SECONDS
+    ).raise_for_status()
     try:
         MlflowClient(tracking_uri=store).search_registered_models(max_results=1)
     except MlflowException as error:
         if error.get_http_status_code() not in (401, 403):
             raise
         raise SettingsError(
-            f"the MLflow server at {address.shown()} wants another user and password; set "
+            f"the MLflow server at {address.shown()} refused the user and password; set "
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         ) from error
 
 
 def _errors() -> tuple[type[Exception], ...]:
-    """Errors of MLflow and of what it works with. Asked for only when there is an error."""
+    """Error classes of MLflow and of its libraries. Imported only after an error."""
     from mlflow.exceptions import MlflowException
     from requests import RequestException
     from sqlalchemy.exc import SQLAlchemyError
 
-    known = (MlflowException, RequestException, SQLAlchemyError, sqlite3.Error)
+    classes = (MlflowException, RequestException, SQLAlchemyError, sqlite3.Error)
     if sys.modules.get("boto3") is None:
-        return known
+        return classes
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
 
-    return (*known, Boto3Error, BotoCoreError, ClientError)
+    return (*classes, Boto3Error, BotoCoreError, ClientError)
 
 
-def _be_quiet() -> None:
+def _import_quietly() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    with gc_tuning.seldom():
+    with gc_tuning.raised_threshold():
         import mlflow  # sets up its loggers, which the next lines lower
 
         if address.kind() != "http":
@@ -203,7 +209,7 @@ def _be_quiet() -> None:
 
 
 def _create() -> None:
-    """Make the database beside its place and rename it: a half-made one can never be opened."""
+    """Create the database under another name and rename it: an incomplete one is never opened."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     if DATABASE.is_file():

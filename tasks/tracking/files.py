@@ -1,4 +1,4 @@
-"""The files of a registered version: where they are, or a copy of them on this machine."""
+"""The files of a registered version: their folder, or a copy of them on this machine."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,42 +10,42 @@ from tasks.tracking import connection, sqlite_reader
 from transfer.core.errors import CrosstrainError, ModelFileError, SettingsError
 
 MODEL = "artifacts/model"
-"""Card and weights, in the folder of a version."""
+"""Folder of the card and the weights, inside the folder of a version."""
 
 
 def model_folder(name: str, version: int) -> Path:
     """Local folder of the card and the weights of a version.
 
-    What lies in another place, such as S3, is fetched once and kept in build/: the location of a
-    version never changes, nor what is there.
+    Files in another place, such as S3, are fetched once and kept in build/: neither the location of
+    a version nor its files ever change.
 
     Raises:
-        ModelFileError: the version, or its files, are not there.
+        ModelFileError: the version or its files do not exist.
     """
-    with _readable(name, version):
+    with _file_errors(name, version):
         location = _location(name, version)
-        folder = _local(location) or _kept(location)
-        return _whole(folder) / MODEL
+        folder = _local_folder(location) or _fetch_once(location)
+        return _checked(folder) / MODEL
 
 
 @contextmanager
 def fetched(name: str, version: int) -> Iterator[Path]:
-    """Local folder of all that a version holds, as it is in the store now.
+    """Local folder of all files of a version, as they are in the store now.
 
     Raises:
-        ModelFileError: the version, or its files, are not there.
+        ModelFileError: the version or its files do not exist.
     """
     with TemporaryDirectory() as scratch:
-        with _readable(name, version):
+        with _file_errors(name, version):
             location = _location(name, version)
-            folder = _whole(_local(location) or _fetch(location, Path(scratch)))
+            folder = _checked(_local_folder(location) or _fetch(location, Path(scratch)))
         yield folder
 
 
 @contextmanager
-def _readable(name: str, version: int) -> Iterator[None]:
+def _file_errors(name: str, version: int) -> Iterator[None]:
     try:
-        with connection.refusals(f"find version {version} of {name}"):
+        with connection.translated_errors(f"find version {version} of {name}"):
             yield
     except SettingsError:
         raise
@@ -58,16 +58,16 @@ def _readable(name: str, version: int) -> Iterator[None]:
 
 
 def _location(name: str, version: int) -> str:
-    if known := sqlite_reader.version(name, version):
-        return known.location
+    if stored := sqlite_reader.version(name, version):
+        return stored.location
     store = connection.client()
-    found = store.get_model_version(name, str(version))
-    location: str = store.get_model_version_download_uri(found.name, found.version)
+    version_info = store.get_model_version(name, str(version))
+    location: str = store.get_model_version_download_uri(version_info.name, version_info.version)
     return location
 
 
-def _local(location: str) -> Path | None:
-    """The folder itself, where a location is one of this machine."""
+def _local_folder(location: str) -> Path | None:
+    """The folder itself, if a location is on this machine; otherwise None."""
     if ":" not in location.partition("/")[0]:
         return Path(location).absolute()
     from mlflow.utils.uri import is_local_uri
@@ -77,23 +77,23 @@ def _local(location: str) -> Path | None:
     return _fetch(location, None)
 
 
-def _kept(location: str) -> Path:
+def _fetch_once(location: str) -> Path:
     def fetch(folder: Path) -> None:
         _fetch(location, folder)
 
-    kept = result("model", fetch, inputs={"location": location}, settings={}, code=[])
-    return next(kept.path.rglob("MLmodel")).parent
+    stored = result("model", fetch, inputs={"location": location}, settings={}, code=[])
+    return next(stored.path.rglob("MLmodel")).parent
 
 
-def _fetch(location: str, into: Path | None) -> Path:
+def _fetch(location: str, folder: Path | None) -> Path:
     from mlflow import artifacts
 
-    place = into and str(into)
+    path = folder and str(folder)
     return Path(
-        artifacts.download_artifacts(location, dst_path=place, tracking_uri=connection.uri())
+        artifacts.download_artifacts(location, dst_path=path, tracking_uri=connection.uri())
     )
 
 
-def _whole(folder: Path) -> Path:
+def _checked(folder: Path) -> Path:
     (folder / MODEL / "card.json").stat()
     return folder

@@ -1,7 +1,7 @@
-"""One process at a time: by a file, and on all machines by a lock in PostgreSQL.
+"""Locks for one process at a time: by a file, and for all machines by a lock in PostgreSQL.
 
-Both are let go when their holder dies: the system closes the file, and PostgreSQL ends the lock
-with the connection that took it.
+Both are released when their holder dies: the system closes the file, and PostgreSQL releases the
+lock when its connection ends.
 """
 
 import hashlib
@@ -12,15 +12,15 @@ from filelock import FileLock
 
 from tasks.tracking import address
 
-PATIENCE = 10  # seconds for a connection
+CONNECT_SECONDS = 10
 
 
 @contextmanager
 def lock(name: str) -> Iterator[None]:
-    """Wait until no other process holds the lock of this name, and hold it.
+    """Wait until no other process holds the lock with this name, and hold it.
 
-    Processes of other machines count where the store is a PostgreSQL database. MLflow's server
-    and other databases offer no lock, so there the machines themselves must take turns.
+    With a PostgreSQL database as the store, the lock covers all machines. MLflow's server and other
+    databases offer no lock: there, users must not run two machines at the same time.
     """
     folder = address.folder()
     folder.mkdir(exist_ok=True)
@@ -42,7 +42,7 @@ def _advisory(name: str) -> Iterator[None]:
     from sqlalchemy import NullPool, create_engine, text
 
     url = address.uri()
-    limits = {"connect_timeout": PATIENCE} if "psycopg" in _driver(url) else {}
+    limits = {"connect_timeout": CONNECT_SECONDS} if "psycopg" in _driver(url) else {}
     engine = create_engine(
         url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=limits
     )
@@ -58,6 +58,6 @@ def _driver(url: str) -> str:
 
 
 def key(name: str) -> int:
-    """The number by which PostgreSQL knows a lock: 64 bits, signed."""
+    """The number of a lock in PostgreSQL: 64 bits, signed."""
     digest = hashlib.sha256(f"crosstrain {name}".encode()).digest()
     return int.from_bytes(digest[:8], signed=True)

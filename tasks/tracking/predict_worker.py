@@ -1,12 +1,11 @@
-"""Ask a registered model in a process of its own; `tasks.tracking.load_back` starts it.
+"""Predicts with a registered model in a separate process; see `tasks.tracking.load_back_check`.
 
-Run by its path and without the project on the module path: what answers is what the version
-carries. The standard input is a JSON object with model, files, arrays and answer; what takes
-seconds to import is imported before it is read. Where it ends empty, nothing is wanted any more.
+It is run by its path, without the project on the module path: only the code in the version is
+used. Standard input is a JSON object with model, files, arrays, request and output. Slow imports
+are done before it is read. Empty input means that no prediction is needed.
 """
 
 import asyncio
-import base64
 import gc
 import json
 import logging
@@ -24,38 +23,34 @@ REQUESTS = 20  # after a first one, which warms up
 
 
 def main() -> None:
-    """Load the model, ask it, and write its probabilities."""
-    gc.disable()  # of what is imported nothing is garbage
+    """Load the model, let it predict, and write its probabilities."""
+    gc.disable()  # imports create no garbage
     import mlflow
-    import torch  # noqa: F401  every version computes with it
+    import torch  # noqa: F401  every version uses it
     from mlflow.pyfunc import scoring_server  # noqa: F401
 
     gc.enable()
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    if not (told := sys.stdin.read()):
+    if not (text := sys.stdin.read()):
         return
-    question = json.loads(told)
-    model = mlflow.pyfunc.load_model(question["model"], suppress_warnings=True)
+    job = json.loads(text)
+    model = mlflow.pyfunc.load_model(job["model"], suppress_warnings=True)
     answers: dict[str, Any] = {}
-    if question["files"] is not None:
-        answers["files"] = probabilities(model.predict([Path(f) for f in question["files"]]))
-        content = base64.b64encode(Path(question["files"][0]).read_bytes()).decode()
-        request: object = {"dataframe_split": {"columns": ["image"], "data": [[content]]}}
-    if question["arrays"] is not None:
-        images = np.load(question["arrays"])
-        answers["arrays"] = probabilities(model.predict(images))
-        request = {"inputs": images[:1].tolist()}
-    answers["fault"], answers["milliseconds"] = asyncio.run(_serve(model, json.dumps(request)))
-    np.savez(question["answer"], **answers)
+    if job["files"] is not None:
+        answers["files"] = probabilities(model.predict([Path(f) for f in job["files"]]))
+    if job["arrays"] is not None:
+        answers["arrays"] = probabilities(model.predict(np.load(job["arrays"])))
+    answers["fault"], answers["milliseconds"] = asyncio.run(_serve(model, job["request"]))
+    np.savez(job["output"], **answers)
 
 
 def probabilities(answers: list[dict[str, Any]]) -> NDArray[np.float32]:
-    """The columns (N, K) that the answers hold, in the model's order of classes."""
-    return np.array([list(one["probabilities"].values()) for one in answers], np.float32)
+    """Probabilities (N, K) of the answers, in the model's order of classes."""
+    return np.array([list(answer["probabilities"].values()) for answer in answers], np.float32)
 
 
 async def _serve(model: Any, request: str) -> tuple[str, float]:
-    """Ask MLflow's server, without a socket: what went wrong, and the median time in ms."""
+    """Send requests to MLflow's server, without a socket; the error and the median time in ms."""
     import httpx
     from mlflow.pyfunc import scoring_server
 
@@ -63,13 +58,13 @@ async def _serve(model: Any, request: str) -> tuple[str, float]:
     seconds = []
     async with httpx.AsyncClient(transport=transport, base_url="http://model") as client:
         for _ in range(1 + REQUESTS):
-            began = time.perf_counter()
-            told = await client.post(
+            start = time.perf_counter()
+            response = await client.post(
                 "/invocations", content=request, headers={"Content-Type": "application/json"}
             )
-            seconds.append(time.perf_counter() - began)
-            if told.status_code != 200 or len(told.json()["predictions"]) != 1:
-                return f"answered {told.status_code}: {told.text[:200]}", 0.0
+            seconds.append(time.perf_counter() - start)
+            if response.status_code != 200 or len(response.json()["predictions"]) != 1:
+                return f"answered {response.status_code}: {response.text[:200]}", 0.0
     return "", 1000 * statistics.median(seconds[1:])
 
 

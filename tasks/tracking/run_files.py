@@ -1,4 +1,4 @@
-"""Files that belong to a finished run."""
+"""Files in the artifacts of a finished run."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,13 +15,13 @@ def folder_of(run_id: str, name: str) -> Path:
     """Local copy of a folder, or a file, of a run's artifacts.
 
     Raises:
-        ModelFileError: the run, or its files, are not there.
+        ModelFileError: the run or its files do not exist.
     """
     from mlflow import artifacts
 
     store = connection.client()
     try:
-        with connection.refusals(f"find run {run_id}"):
+        with connection.translated_errors(f"find run {run_id}"):
             location = store.get_run(run_id).info.artifact_uri
             uri = f"{location}/{name}"
             return Path(artifacts.download_artifacts(uri, tracking_uri=connection.uri()))
@@ -33,10 +33,10 @@ def folder_of(run_id: str, name: str) -> Path:
 
 
 def load_arrays(run_id: str, path: str) -> dict[str, NDArray[np.floating]]:
-    """What `keep_arrays` kept.
+    """Load the arrays that `keep_arrays` has written.
 
     Raises:
-        ModelFileError: it is not there, or damaged.
+        ModelFileError: the file does not exist, or is damaged.
     """
     file = folder_of(run_id, path)
     try:
@@ -47,21 +47,21 @@ def load_arrays(run_id: str, path: str) -> dict[str, NDArray[np.floating]]:
 
 
 def keep_arrays(run_id: str, path: str, arrays: Mapping[str, NDArray[np.floating]]) -> None:
-    """Keep named arrays as one .npz file of a run's artifacts; the same arrays, the same file."""
+    """Write named arrays as one .npz file to a run's artifacts."""
     store, place = connection.client(), Path(path)
-    with TemporaryDirectory() as scratch, connection.refusals(f"keep {path}"):
+    with TemporaryDirectory() as scratch, connection.translated_errors(f"keep {path}"):
         np.savez_compressed(Path(scratch) / place.name, **arrays)  # type: ignore[arg-type]
         store.log_artifact(run_id, str(Path(scratch) / place.name), str(place.parent))
 
 
 def keep_files(run_id: str, folder: str, files: Sequence[Path]) -> None:
-    """Keep files in a folder of a run's artifacts; a file of the same name is replaced.
+    """Copy files to a folder of a run's artifacts; a file of the same name is replaced.
 
     Raises:
         CrosstrainError: the store refuses them, or one does not exist.
     """
     store = connection.client()
-    with connection.refusals(f"keep files of run {run_id}"):
+    with connection.translated_errors(f"keep files of run {run_id}"):
         for file in files:
             store.log_artifact(run_id, str(file), folder)
 
@@ -73,6 +73,6 @@ def tag_version(name: str, version: int, tags: Mapping[str, str]) -> None:
         CrosstrainError: there is no such version.
     """
     store = connection.client()
-    with connection.refusals(f"tag version {version} of {name}"):
+    with connection.translated_errors(f"tag version {version} of {name}"):
         for key, value in tags.items():
             store.set_model_version_tag(name, str(version), key, value)

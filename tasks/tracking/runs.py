@@ -1,4 +1,4 @@
-"""One parent run for a whole retraining, one child run for each arm of it."""
+"""Logs one parent run for a retraining, and one child run for each of its arms."""
 
 import json
 import math
@@ -24,7 +24,7 @@ PARENT = "mlflow.parentRunId"
 
 @dataclass(frozen=True)
 class DatasetUse:
-    """A dataset as it was when a run used it."""
+    """A dataset in the version that a run used."""
 
     name: str
     path: str
@@ -35,23 +35,23 @@ class DatasetUse:
 
 @dataclass(frozen=True)
 class ArmRecord:
-    """One method and seed."""
+    """An arm: a method with a source and a seed."""
 
     name: str  # method/seed
     params: Mapping[str, Any]
     metrics: Mapping[str, float]
     history: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """Curves; a list named ``step`` gives the steps of the others, which else count from 0."""
+    """Curves by name; ``step`` holds the steps of all others, which otherwise count from 0."""
     seconds: float = 0.0
-    """Wall time of its training, shown as the duration of its run."""
+    """Wall time of the training, shown as the duration of the MLflow run."""
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What is kept of a retraining."""
+    """What MLflow keeps of a retraining."""
 
     key: str
-    """Digest of all that the result depends on: one finished run for each key."""
+    """Digest of everything that the result depends on; there is one finished run for each key."""
     name: str
     settings: Mapping[str, Any]
     metrics: Mapping[str, float]
@@ -59,7 +59,7 @@ class RunRecord:
     datasets: Sequence[DatasetUse]
     arms: Sequence[ArmRecord]
     artifacts: Mapping[str, Path]
-    """Folder in the run's artifacts, '' being the top, to the local file or folder put there."""
+    """Local file or folder, by the artifact folder that it is copied to; '' is the top folder."""
     seconds: float = 0.0
 
 
@@ -78,21 +78,23 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 def log_run(record: RunRecord) -> str:
     """Log a finished retraining and return the id of its parent run.
 
-    A finished run with the record's key is returned as it is. Runs that a killed process left
-    unfinished are marked killed and deleted, with their children.
+    A finished run with the record's key is returned without a change. Unfinished runs of a killed
+    process are marked as killed and deleted, with their children.
 
     Raises:
         CrosstrainError: an artifact does not exist, or the store refuses the record.
     """
     if missing := [str(path) for path in record.artifacts.values() if not path.exists()]:
         raise CrosstrainError(f"cannot log {missing}: no such file or folder")
-    if known := sqlite_reader.finished_run(record.key):
-        return known
+    if finished := sqlite_reader.finished_run(record.key):
+        return finished
     store = connection.client()
     experiment = connection.experiment_id(store)
-    with connection.refusals(f"log run {record.name}"), connection.lock("runs"):
-        if done := _search(store, experiment, f"status = 'FINISHED' and {_has(KEY, record.key)}"):
-            return done[0]
+    with connection.translated_errors(f"log run {record.name}"), connection.lock("runs"):
+        if finished_runs := _search(
+            store, experiment, f"status = 'FINISHED' and {_has(KEY, record.key)}"
+        ):
+            return finished_runs[0]
         _remove_unfinished(store, experiment, record.key)
         try:
             return _log_parent(store, experiment, record)
@@ -123,10 +125,10 @@ def _log_arm(store: "MlflowClient", experiment: str, parent: str, arm: ArmRecord
 def _start(
     store: "MlflowClient", experiment: str, name: str, tags: Mapping[str, str], seconds: float
 ) -> str:
-    begun = int((time.time() - seconds) * 1000)
-    run = store.create_run(experiment, begun, dict(tags), name)
-    identity: str = run.info.run_id
-    return identity
+    start_ms = int((time.time() - seconds) * 1000)
+    run = store.create_run(experiment, start_ms, dict(tags), name)
+    run_id: str = run.info.run_id
+    return run_id
 
 
 def _log_values(
@@ -139,16 +141,16 @@ def _log_values(
     from mlflow.entities import Param
 
     names = _allowed([*params, *metrics, *history])
-    for some in _batches((Param(names[k], v) for k, v in params.items()), 100):
-        store.log_batch(run, params=some)
-    told = {names[k]: [v] for k, v in metrics.items()}
+    for batch in _batches((Param(names[k], v) for k, v in params.items()), 100):
+        store.log_batch(run, params=batch)
+    values = {names[k]: [v] for k, v in metrics.items()}
     steps = history.get("step")
     curves = {names[k]: v for k, v in history.items() if k != "step"}
-    points = [*_points(told, None), *_points(curves, steps)]
-    for many in _batches((p for p in points if math.isfinite(p.value)), 1000):
-        store.log_batch(run, metrics=many)
-    if odd := sorted({p.key for p in points if not math.isfinite(p.value)}):
-        store.set_tag(run, "crosstrain.not_finite", ", ".join(odd))
+    points = [*_points(values, None), *_points(curves, steps)]
+    for batch in _batches((p for p in points if math.isfinite(p.value)), 1000):
+        store.log_batch(run, metrics=batch)
+    if not_finite := sorted({p.key for p in points if not math.isfinite(p.value)}):
+        store.set_tag(run, "crosstrain.not_finite", ", ".join(not_finite))
 
 
 def _points(
@@ -172,9 +174,9 @@ def _dataset_input(use: DatasetUse) -> Any:
 
 
 def _remove_unfinished(store: "MlflowClient", experiment: str, key: str) -> None:
-    """The caller holds the lock, so a run of ours that is still running belongs to nobody."""
-    ours = f"{_has(KEY, key)}" if not connection.is_own() else f"tags.`{KEY}` != ''"
-    for run in _search(store, experiment, f"status = 'RUNNING' and {ours}"):
+    """Delete unfinished runs. The caller holds the lock, so no process is logging to them."""
+    condition = f"{_has(KEY, key)}" if not connection.is_own() else f"tags.`{KEY}` != ''"
+    for run in _search(store, experiment, f"status = 'RUNNING' and {condition}"):
         for orphan in [*_search(store, experiment, _has(PARENT, run)), run]:
             store.set_terminated(orphan, "KILLED")
             store.delete_run(orphan)
@@ -189,7 +191,7 @@ def _has(tag: str, value: str) -> str:
 
 
 def _allowed(names: Iterable[str]) -> dict[str, str]:
-    """Names as MLflow takes them, still different where they were."""
+    """Names in the form that MLflow accepts, by the original; different names stay different."""
     allowed: dict[str, str] = {}
     for name in names:
         plain = re.sub(r"[^\w.\- :/]", "_", name)[:200] or "_"

@@ -1,8 +1,8 @@
-"""What the project's own store says, read from its database without MLflow.
+"""Reads the project's own store from its database, without MLflow.
 
-To import MLflow and its database layer takes three seconds, most of what a question to the registry
-took. Nothing is ever written here. Another store, another schema, a database that is busy or
-damaged: the answer is then None, and the caller asks MLflow, which also tells what is wrong.
+The import of MLflow and its database layer takes three seconds, most of the time of a registry
+query. This module never writes. For another store, another schema, or a busy or damaged database,
+the result is None. The caller then uses MLflow, which also reports the error.
 """
 
 import json
@@ -12,10 +12,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.tracking.address import ARTIFACTS, DATABASE, EXPERIMENT, KEY, NAMED, is_own
+from tasks.tracking.address import ARTIFACTS, DATABASE, EXPERIMENT, KEY, VERSIONS_TAG, is_own
 
 SCHEMA = "dc11669786a5"
-"""The one that is known here, as MLflow 3.17 names it in its database."""
+"""The supported schema version, as MLflow 3.17 names it in its database."""
 _DELETED = "Deleted_Internal"
 _FINISHED = """
     SELECT r.run_uuid FROM runs r JOIN tags t USING (run_uuid) JOIN experiments e
@@ -34,7 +34,7 @@ _IS_NAMED = """
     SELECT 1 FROM logged_models m JOIN logged_model_tags t USING (model_id)
     WHERE m.artifact_location = ? AND m.lifecycle_stage = 'active'
     AND t.tag_key = ? AND t.tag_value = ?"""
-Rows = list[tuple[Any, ...]]
+SqlRows = list[tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Version:
     run_id: str
     source: str
     location: str
-    """Of its files."""
+    """Of the version's files."""
     tags: dict[str, str]
 
 
@@ -63,31 +63,37 @@ def aliases(name: str) -> dict[str, int] | None:
 
 def version(name: str, number: int) -> Version | None:
     """A version of a registered model."""
-    found = _versions(name, _read(f"{_VERSION} AND v.version = ?", name, number))
-    return found[0] if found else None
+    versions = _versions(name, _read(f"{_VERSION} AND v.version = ?", name, number))
+    return versions[0] if versions else None
 
 
 def versions_of(name: str, key: str) -> Sequence[Version]:
-    """Versions with a key whose logged model bears their name and number; the newest first."""
-    found = _versions(name, _read(_WITH_KEY, name, KEY, key))
-    return [one for one in found if _read(_IS_NAMED, one.source, NAMED, named(name, one.number))]
+    """Versions with a key whose logged model has the tag of their name and number, newest first."""
+    versions = _versions(name, _read(_WITH_KEY, name, KEY, key))
+    return [
+        candidate
+        for candidate in versions
+        if _read(
+            _IS_NAMED, candidate.source, VERSIONS_TAG, versions_tag_value(name, candidate.number)
+        )
+    ]
 
 
-def named(name: str, number: int) -> str:
-    """What the tags of a logged model say of the version that it became."""
+def versions_tag_value(name: str, number: int) -> str:
+    """Value of the tag `VERSIONS_TAG` of a logged model that was registered as a version."""
     return json.dumps([{"name": name, "version": number}])
 
 
-def _versions(name: str, rows: Rows | None) -> list[Version]:
-    found = []
+def _versions(name: str, rows: SqlRows | None) -> list[Version]:
+    versions = []
     for number, run, source, location in rows or []:
         query = "SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?"
         if (tags := _read(query, name, number)) is not None:
-            found.append(Version(int(number), run, source, location, dict(tags)))
-    return found
+            versions.append(Version(int(number), run, source, location, dict(tags)))
+    return versions
 
 
-def _read(query: str, *values: object) -> Rows | None:
+def _read(query: str, *values: object) -> SqlRows | None:
     if not is_own() or not DATABASE.is_file():
         return None
     address = f"{DATABASE.absolute().as_uri()}?mode=ro"

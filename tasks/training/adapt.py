@@ -24,7 +24,7 @@ from transfer.data.items import (
 )
 from transfer.data.manifest import Manifest
 from transfer.methods import lookup
-from transfer.modalities.image.spec import ImageSpec
+from transfer.modalities.interface import InputSpec
 from transfer.models.checkpoint import Keeper, load_card
 from transfer.models.network import backbone_modules
 from transfer.models.predictor import Card
@@ -39,7 +39,7 @@ def adapt(
     plan: Plan,
     seed: int,
     target: Divided,
-    spec: ImageSpec,
+    spec: InputSpec,
     settings: Settings,
     machine: Machine,
     folds: int,
@@ -55,7 +55,7 @@ def adapt(
         plan: the method, and the names of what it transfers from.
         seed: of weights, folds, order and augmentation.
         target: items to learn from.
-        spec: of the decoded images.
+        spec: of the records.
         settings: of the method, its optimisation and the augmentation.
         machine: where to compute.
         folds: within the labelled items; 0 selects on the validation split.
@@ -80,10 +80,11 @@ def adapt(
         recipe = Recipe(
             settings.adapt.training,
             settings.augment,
-            normalisation(shared.labelled if len(shared.labelled) else _pool(shared)),
+            normalisation(shared.labelled if len(shared.labelled) else _pool(shared), spec),
             len(shared.class_names),
             machine,
             settings.pretrain.augment,
+            spec=spec,
         )
         with blamed(f"adapt {arm_name}"):
             arm = library.adapt(
@@ -134,7 +135,7 @@ def _told(name: str, method: Method, settings: Settings) -> dict[str, Any]:
         "training": settings.adapt.training.model_dump(mode="json"),
         "augment": settings.augment.model_dump(mode="json"),
         "backbone": settings.backbone.model_dump(mode="json"),
-        "limits": settings.image.limits.model_dump(mode="json"),  # they go into the model's card
+        "limits": settings.input.limits.model_dump(mode="json"),  # they go into the model's card
     }
     if method.reads_source:
         told["source augment"] = settings.pretrain.augment.model_dump(mode="json")
@@ -142,11 +143,17 @@ def _told(name: str, method: Method, settings: Settings) -> dict[str, Any]:
 
 
 def _code(plan: Plan, settings: Settings, sources: Sequence[Source]) -> list[str]:
+    modality = settings.input.modality
     return [
         "transfer.arms.adapt",
         "tasks.training.source_items",
         lookup.module_name(plan.method),
-        *sorted({*backbone_modules(settings.backbone.body), *bodies(sources)}),
+        *sorted(
+            {
+                *backbone_modules(modality, settings.backbone.body),
+                *bodies(sources, modality),
+            }
+        ),
     ]
 
 
@@ -163,7 +170,7 @@ def _target(
     target: Divided,
     sources: Sequence[Source],
     method: Method,
-    spec: ImageSpec,
+    spec: InputSpec,
     settings: Settings,
     folds: int,
     features: Features,
@@ -177,7 +184,7 @@ def _target(
         validation=None if folds or blind else validation_items(scanned, divided),
         folds=folds,
         spec=spec,
-        limits=settings.image.limits,
+        limits=settings.input.limits,
         body=settings.backbone.body,
         pool=pool_items(scanned, divided, with_val=blind or folds > 0)
         if method.reads_pool or blind

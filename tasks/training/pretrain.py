@@ -10,6 +10,7 @@ from tasks.training import machine as machines
 from tasks.training import torchrun
 from tasks.training.cancellation import Stop, Stoppable, TimeUpError, check_time
 from tasks.training.pretrain_job import Pretraining
+from transfer.modalities import lookup
 from transfer.models.network import backbone_modules
 from transfer.settings.project import Settings
 from transfer.training.recipe import Machine
@@ -56,7 +57,8 @@ def pretrain(
     code = [
         "tasks.training.pretrain_job",
         "transfer.arms.pretrain",
-        *backbone_modules(settings.backbone.body),
+        lookup.code(settings.input.modality),
+        *backbone_modules(settings.input.modality, settings.backbone.body),
     ]
 
     def compute(out: Path) -> None:

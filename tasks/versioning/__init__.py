@@ -1,4 +1,4 @@
-"""The only room that knows DVC and Git: versions of datasets, and of the code.
+"""The only package that uses DVC and Git: versions of datasets, and of the code.
 
-DVC's digests are computed here without DVC, which is faster.
+DVC's digests are computed without DVC, which is faster.
 """

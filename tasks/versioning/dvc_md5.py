@@ -1,7 +1,7 @@
 """DVC's md5 of files and folders, computed without DVC.
 
-A command of DVC takes half a second and, with an empty cache, cannot tell a changed file from an
-unchanged one; this says exactly. A file whose stat is as it was is not read again: see
+A DVC command takes half a second and, with an empty cache, cannot distinguish a changed file from
+an unchanged one; this module can. A file with an unchanged stat is not read again: see
 `tasks.versioning.stat_index`. Neither the list of files nor the index is held in memory.
 """
 
@@ -22,7 +22,7 @@ def fingerprint(path: Path) -> str:
     """DVC's md5 of a file or folder.
 
     Raises:
-        DataRefusedError: there is nothing at `path`, or it is a file that cannot be read.
+        DataRefusedError: `path` does not exist, or it is a file that cannot be read.
     """
     if path.is_dir():
         return _of_rows(_walk(path))
@@ -39,29 +39,29 @@ def fingerprint(path: Path) -> str:
 def fingerprint_files(folder: Path) -> dict[str, str]:
     """md5 of each file of a folder, by its path inside it, '/' separated and sorted.
 
-    As in DVC, hidden files count, a link to a file stands for that file, and linked folders, empty
-    folders and what .dvcignore names are left out. An entry that cannot be read, on which DVC
-    stops, has the md5 ''.
+    As in DVC, hidden files are included and a link to a file is treated as that file; linked
+    folders, empty folders and the entries of .dvcignore are left out. An entry that cannot be
+    read, at which DVC stops, has the md5 ''.
     """
     return dict(_walk(folder))
 
 
 def of_files(files: Mapping[str, str]) -> str:
-    """DVC's md5 of a folder from those of its files by their paths inside it.
+    """DVC's md5 of a folder, from the md5 of each of its files by its path in the folder.
 
-    The md5 of ``[{"md5": ..., "relpath": ...}, ...]`` as JSON, sorted by relpath as a string, and
-    ``.dir``.
+    It is the md5 of ``[{"md5": ..., "relpath": ...}, ...]`` as JSON, sorted by relpath as a string,
+    followed by ``.dir``.
     """
     return _of_rows(sorted(files.items()))
 
 
 def _of_rows(rows: Iterable[tuple[str, str]]) -> str:
-    found, between = MD5(b"["), ""
+    digest, separator = MD5(b"["), ""
     for name, md5 in rows:
-        found.update(f"{between}{json.dumps({'md5': md5, 'relpath': name})}".encode())
-        between = ", "
-    found.update(b"]")
-    return found.hexdigest() + ".dir"
+        digest.update(f"{separator}{json.dumps({'md5': md5, 'relpath': name})}".encode())
+        separator = ", "
+    digest.update(b"]")
+    return digest.hexdigest() + ".dir"
 
 
 def of_bytes(content: bytes) -> str:
@@ -79,24 +79,26 @@ def _walk(folder: Path) -> Iterator[tuple[str, str]]:
             if inside and not inside.endswith("/"):
                 if (md5 := index.md5(inside, path)) is not None:
                     yield inside, md5
-            elif (below := _children(path, inside)) is None:
+            elif (children := _children(path, inside)) is None:
                 yield inside.rstrip("/"), ""
             else:
-                waiting += below
+                waiting += children
 
 
 def _children(folder: str, inside: str) -> list[str] | None:
-    """Paths of what a folder holds, descending; those of folders end in '/'. None: no access."""
+    """Paths of a folder's entries, descending; a folder's path ends in '/'. None: no access."""
     try:
         with os.scandir(folder) as entries:
-            kept = [inside + _marked(one) for one in entries if not _IGNORED.fullmatch(one.name)]
+            children = [
+                inside + _marked(entry) for entry in entries if not _IGNORED.fullmatch(entry.name)
+            ]
     except OSError:
         return None
-    return sorted(kept, reverse=True)
+    return sorted(children, reverse=True)
 
 
 def _marked(entry: os.DirEntry[str]) -> str:
-    """The name, after which a folder has a '/' unless it cannot be read."""
+    """The name; for a folder that can be read, with a '/' at the end."""
     readable = entry.is_dir(follow_symlinks=False) and os.access(entry.path, os.R_OK)
     return entry.name + "/" if readable else entry.name
 

@@ -1,4 +1,4 @@
-"""What the project asks of Git about data.dvc: an old one, and to commit a new one."""
+"""Git operations on data.dvc: read an older version, and commit a new one."""
 
 import subprocess
 from collections.abc import Sequence
@@ -8,16 +8,16 @@ from transfer.core.errors import CrosstrainError, DataRefusedError, SettingsErro
 
 
 def commit_of(revision: str) -> str:
-    """The commit that a revision names; '' when Git knows none, or there is no Git here."""
+    """The commit of a revision; '' if Git does not know the revision, or is not used here."""
     done = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def show(commit: str, file: Path) -> str:
-    """A file of the working folder as of a commit.
+    """The content of a file of the working folder in a commit.
 
     Raises:
-        DataRefusedError: it was not there.
+        DataRefusedError: the commit does not contain the file.
     """
     done = _git("show", f"{commit}:./{file.as_posix()}")
     if done.returncode:
@@ -29,11 +29,11 @@ def show(commit: str, file: Path) -> str:
 
 
 def check(file: Path) -> None:
-    """Make sure that a file could be committed, before anything is changed.
+    """Make sure that a file can be committed, before anything is changed.
 
     Raises:
-        SettingsError: there is no Git repository here, it ignores the file, nobody is named as the
-            author, or a merge or the like is under way.
+        SettingsError: there is no Git repository here, it ignores the file, no author is
+            configured, or a merge or cherry-pick is in progress.
     """
     if _git("rev-parse", "--is-inside-work-tree").stdout.strip() != "true":
         raise SettingsError("there is no Git repository here to commit to; leave --commit out")
@@ -43,35 +43,35 @@ def check(file: Path) -> None:
         raise SettingsError(f"Git cannot commit: {done.stderr.strip()}")
     if commit_of("MERGE_HEAD") or commit_of("CHERRY_PICK_HEAD"):
         raise SettingsError(
-            "a merge or a cherry-pick is under way; finish it, or leave --commit out"
+            "a merge or a cherry-pick is in progress; finish it, or leave --commit out"
         )
 
 
 def commit(files: Sequence[Path], message: str) -> str:
-    """Commit files as they are, and nothing else that is staged; the commit that holds them.
+    """Commit the given files, and no other staged file; returns the commit.
 
     Raises:
-        CrosstrainError: Git refused, with what it said.
+        CrosstrainError: Git failed; the message contains its output.
     """
     names = [file.as_posix() for file in files]
     if _git("status", "--porcelain", "--", *names).stdout:
-        _checked("add", "--", *names)
-        _checked("commit", "--quiet", "--message", message, "--", *names)
+        _run_checked("add", "--", *names)
+        _run_checked("commit", "--quiet", "--message", message, "--", *names)
     return commit_of("HEAD")
 
 
 def added_lines(file: Path) -> set[str]:
-    """Lines of a file that its last commit lacks; all of them when it was never committed."""
+    """Lines of a file that are not in its last commit; all lines if it was never committed."""
     if not file.is_file():
         return set()
     old = _git("show", f"HEAD:./{file.as_posix()}").stdout
     return set(file.read_text(encoding="utf-8").splitlines()) - set(old.splitlines())
 
 
-def _checked(*words: str) -> None:
+def _run_checked(*words: str) -> None:
     if (done := _git(*words)).returncode:
-        told = (done.stderr or done.stdout).strip()
-        raise CrosstrainError(f"`git {' '.join(words[:1])}` failed: {told}")
+        output = (done.stderr or done.stdout).strip()
+        raise CrosstrainError(f"`git {' '.join(words[:1])}` failed: {output}")
 
 
 def _git(*words: str) -> "subprocess.CompletedProcess[str]":

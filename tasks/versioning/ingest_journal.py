@@ -1,8 +1,8 @@
-"""The journal of an ingest: what it is about to change, from before the first change to after the
-last, so that one that was interrupted can be carried through or taken back.
+"""The journal of an ingest: its planned changes, to complete or undo an interrupted ingest.
 
-It lies in ``data/.ingest.partial``, beside the files that wait to be moved; DVC and fingerprints
-leave that folder out.
+It exists from before the first change until after the last, in the folder
+``data/.ingest.partial``, beside the files that are to be moved. DVC and fingerprints ignore that
+folder.
 """
 
 import json
@@ -17,12 +17,12 @@ FOLDER, LOCK = ".ingest.partial", ".ingest.lock.partial"
 
 
 def work(root: Path) -> Path:
-    """The folder in which an ingest into a data folder works."""
+    """The working folder of an ingest into a data folder."""
     return root / FOLDER
 
 
 def begin(root: Path, plan: Mapping[str, Any]) -> None:
-    """Write the journal, in full and on disk."""
+    """Write the journal completely to disk."""
     write_atomic(work(root) / "journal.json", json.dumps(plan).encode())
 
 
@@ -36,7 +36,7 @@ def interrupted(root: Path) -> dict[str, Any] | None:
 
 
 def finish(root: Path) -> None:
-    """Remove the journal, after the last change, and then what else lies beside it."""
+    """Remove the journal, after the last change, and then the other files of the ingest."""
     (work(root) / "journal.json").unlink(missing_ok=True)
     if work(root).exists():
         fsync(work(root))
@@ -44,9 +44,8 @@ def finish(root: Path) -> None:
 
 
 def advice(root: Path, dataset: str) -> str:
-    """What to do about an ingest that was begun."""
+    """A message with what to do about an unfinished ingest."""
     return (
-        f"an ingest into {root / dataset} is under way or was interrupted; wait for it, carry it "
-        "through with `crosstrain ingest --resume`, or take it back with `crosstrain ingest "
-        "--take-back`"
+        f"an ingest into {root / dataset} is in progress or was interrupted; wait for it, complete "
+        "it with `crosstrain ingest --resume`, or undo it with `crosstrain ingest --take-back`"
     )

@@ -1,7 +1,7 @@
-"""A new project: a folder with settings, DVC's and Prefect's files, in Git where there is one.
+"""Creates a new project: a folder with settings and the files of DVC and Prefect, in Git.
 
-The files are those of the folder `template`, in which a leading underscore stands for a leading
-dot: real dot files would make the template itself a DVC repository.
+The files come from the folder `template`, in which a leading underscore stands for a leading dot:
+real dot files would make the template itself a DVC repository.
 """
 
 import os
@@ -16,14 +16,14 @@ from transfer.core.errors import SettingsError
 TEMPLATE = Path(__file__).with_name("template")
 DVC_CONFIG = Path(".dvc/config")
 NO_SCM = b"    no_scm = true\n"
-"""What DVC's configuration says in a project without Git, after the section [core]."""
+"""Line of DVC's configuration in a project without Git, after the section [core]."""
 
 
 def create(folder: Path, *, git: bool = True) -> list[Path]:
-    """Make a folder a project. What lies in it already, such as data, stays as it is.
+    """Make a folder a project. Existing files in it, such as data, are not changed.
 
-    params.yaml, which marks a project, is written last: where this was killed before, do it again.
-    Outside any Git repository the folder becomes one; inside one it becomes a part of it.
+    params.yaml, which marks a project, is written last: if this function is killed, run it again.
+    Outside any Git repository, the folder becomes one; inside a repository, it becomes part of it.
 
     Args:
         folder: the project's root; made where it does not exist.
@@ -34,7 +34,7 @@ def create(folder: Path, *, git: bool = True) -> list[Path]:
 
     Raises:
         SettingsError: a file of the project exists with another content (nothing is changed), the
-            folder is a project already, or it cannot be written to.
+            folder is already a project, or it cannot be written to.
     """
     try:
         scm = git and _git(Path(), "--version")
@@ -43,7 +43,7 @@ def create(folder: Path, *, git: bool = True) -> list[Path]:
         _check(folder, files)
         folder.mkdir(parents=True, exist_ok=True)
         if scm and not inside and not _git(folder, "init", "--quiet"):
-            raise SettingsError(f"`git init` failed in {folder}; mend that, or add --no-git")
+            raise SettingsError(f"`git init` failed in {folder}; repair Git, or add --no-git")
         for name, content in files.items():
             _remove_unfinished(folder / name)
             write_atomic(folder / name, content)
@@ -60,8 +60,8 @@ def contents(*, scm: bool = True) -> Mapping[Path, bytes]:
     Args:
         scm: whether the project is in a Git repository.
     """
-    found = sorted(path for path in TEMPLATE.rglob("*") if path.is_file())
-    files = {_name(path): path.read_bytes() for path in found}
+    template_files = sorted(path for path in TEMPLATE.rglob("*") if path.is_file())
+    files = {_name(path): path.read_bytes() for path in template_files}
     if not scm:
         files[DVC_CONFIG] = files[DVC_CONFIG].replace(b"[core]\n", b"[core]\n" + NO_SCM, 1)
     marker = files.pop(PARAMS)
@@ -77,13 +77,13 @@ def _check(folder: Path, files: Mapping[Path, bytes]) -> None:
     if folder.is_file():
         raise SettingsError(f"{folder} is a file; expected a folder, or a name not in use")
     if (folder / PARAMS).exists():
-        raise SettingsError(f"{folder} is a project already: it holds {PARAMS}")
+        raise SettingsError(f"{folder} is already a project: it contains {PARAMS}")
     parents = {parent for name in files for parent in name.parents}
     blocked = [parent for parent in parents if (folder / parent).is_file()]
-    other = [name for name, content in files.items() if _differs(folder / name, content)]
-    if taken := sorted(str(name) for name in {*blocked, *other}):
+    different = [name for name, content in files.items() if _differs(folder / name, content)]
+    if conflicts := sorted(str(name) for name in {*blocked, *different}):
         raise SettingsError(
-            f"{folder} holds files that a new project would overwrite: {', '.join(taken)}; move "
+            f"{folder} has files that a new project would overwrite: {', '.join(conflicts)}; move "
             f"them away, or name a new folder, such as {folder / 'model'}. Nothing was changed"
         )
 
@@ -95,15 +95,15 @@ def _differs(path: Path, content: bytes) -> bool:
 
 
 def _remove_unfinished(path: Path) -> None:
-    """Remove what a killed write of a file has left beside it."""
-    for left in path.parent.glob(f".{path.name}.*.tmp"):
-        left.unlink()
+    """Remove temporary files that a killed write of a file has left."""
+    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+        leftover.unlink()
 
 
 def _has_git(folder: Path) -> bool:
     """Whether a folder, which need not exist, is in a Git repository."""
-    above = next(place for place in (folder, *folder.parents) if place.is_dir())
-    return _git(above, "rev-parse", "--is-inside-work-tree")
+    existing = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
+    return _git(existing, "rev-parse", "--is-inside-work-tree")
 
 
 def _git(folder: Path, *words: str) -> bool:

@@ -28,13 +28,13 @@ LARGE, SMALL = slice(0, 900), slice(900, 1300)
 
 @pytest.fixture(scope="session")
 def digits() -> list[tuple[str, bytes]]:
-    """Path and content of each picture of the demo's digits."""
-    return list(demo_data.pictures("digits"))
+    """Path and content of each image file of the demo's digits."""
+    return list(demo_data.image_files("digits"))
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
-    """Start a Prefect server that runs as long as the tests; waits for it and gives its address."""
+    """Start a Prefect server for all tests; yields a function that waits for its address."""
     port = free_port()
     shared = projects.make(tmp_path_factory.mktemp("server") / "project", None, {})
     prefect_home.write(shared.folder / ".prefect")
@@ -114,15 +114,15 @@ def digit_project(
 
 @dataclass(frozen=True)
 class Crash:
-    """A run that was interrupted while arms trained; killed there when run again; and resumed."""
+    """A run that was interrupted while arms trained, run again and killed, and then resumed."""
 
     project: Project
     interrupted: Stopped
     kept: list[Path]
-    """Checkpoints that the interrupt left."""
+    """Checkpoints that exist after the interrupt."""
     killed: Stopped
     steps: list[int]
-    """Steps made, in the checkpoints that the kill left."""
+    """Finished optimiser steps in each checkpoint that exists after the kill."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -132,23 +132,23 @@ def ahead(
     server: Callable[[], str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[[str], Future[Any]]]:
-    """The longest scenarios, begun with the first test, as far as the tests that run need them.
+    """The longest scenarios, started with the first test if any selected test needs them.
 
-    A worker of pytest-xdist cannot know which tests it will get: there each begins when it is
-    asked for.
+    A worker of pytest-xdist does not know which tests it will get: there, each scenario starts
+    when a test requests it.
     """
     folder = tmp_path_factory.mktemp("ahead")
     scenarios: dict[str, Callable[[], Any]] = {
         "first_run": lambda: _run_first(digit_project, folder / "first"),
         "crash": lambda: _crash(digit_project, folder / "crash", server),
     }
-    begun: dict[str, Future[Any]] = {}
+    futures: dict[str, Future[Any]] = {}
     with ThreadPoolExecutor(1) as pool:
 
         def begin(name: str) -> Future[Any]:
-            if name not in begun:
-                begun[name] = pool.submit(scenarios[name])
-            return begun[name]
+            if name not in futures:
+                futures[name] = pool.submit(scenarios[name])
+            return futures[name]
 
         if "PYTEST_XDIST_WORKER" not in os.environ:
             needed = {name for item in request.session.items for name in item.fixturenames}
@@ -189,14 +189,14 @@ def _crash(digit_project: Project, folder: Path, server: Callable[[], str]) -> C
 def first_run(
     ahead: Callable[[str], Future[Any]],
 ) -> tuple[Project, "subprocess.CompletedProcess[str]"]:
-    """The digits' first run, as a new user has it: with a Prefect server of the run's own."""
+    """The first run on the digits, as a new user has it: the run starts its own Prefect server."""
     done: tuple[Project, subprocess.CompletedProcess[str]] = ahead("first_run").result()
     return done
 
 
 @pytest.fixture(scope="session")
 def crash(ahead: Callable[[str], Future[Any]]) -> Crash:
-    """What became of a run that was interrupted, killed and resumed."""
+    """The outcome of a run that was interrupted, killed and resumed."""
     done: Crash = ahead("crash").result()
     return done
 

@@ -1,4 +1,4 @@
-"""A small project in a folder of its own, driven as its user drives it: by the command line."""
+"""A small project in its own folder, used as a user does: by the command line."""
 
 import os
 import re
@@ -26,7 +26,7 @@ LOG = re.compile(r"\d\d:\d\d:\d\d\.\d{3} \| INFO    \| crosstrain - .+")
 TINY = {
     "source.path": "data/large",
     "target.path": "data/small",
-    "image.size": 12,
+    "input.size": 12,
     "backbone.width": 4,
     "pretrain.training.steps": 60,
     "pretrain.training.batch_size": 32,
@@ -40,7 +40,7 @@ TINY = {
     "run.device": "cpu",
     "run.checkpoint_seconds": 0.02,
 }
-"""The real settings, shrunk."""
+"""The real settings, reduced to a small size."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Project:
         return (self.folder / "terminal.txt").read_text()
 
     def stop(self, number: signal.Signals, when: Callable[[], object], *words: str) -> "Stopped":
-        """Run a command until something is so, then signal it and its children, as Ctrl-C does."""
+        """Run a command until a condition holds, then signal it and its children as Ctrl-C does."""
         process = self.start(*words)
         wait(lambda: when() or process.poll() is not None, seconds=200, every=0.005)
         assert process.poll() is None, self.log()
@@ -106,12 +106,12 @@ class Project:
         return file.read_text() if file.exists() else ""
 
     def processes(self) -> list[str]:
-        """Processes that work in the folder."""
-        found = []
+        """Command lines of the processes whose working folder is the project."""
+        commands = []
         for process in psutil.process_iter(["cwd", "cmdline"]):
             if process.info["cwd"] == str(self.folder):
-                found.append(" ".join(process.info["cmdline"] or []))
-        return found
+                commands.append(" ".join(process.info["cmdline"] or []))
+        return commands
 
     def result(self) -> Result:
         """The last report."""
@@ -158,7 +158,7 @@ def make(folder: Path, api: str | None, changes: dict[str, Any]) -> Project:
 
 
 def wait(condition: Callable[[], object], seconds: float = 60, every: float = 0.02) -> None:
-    """Wait until something is so."""
+    """Wait until a condition holds."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"nothing in {seconds} s"
@@ -172,8 +172,8 @@ def together(jobs: Sequence[Callable[[], Any]]) -> list[Any]:
 
 
 def figures(result: Result) -> dict[str, Any]:
-    """What an interrupted run must share with one that was not: all but the clock and ids."""
-    told = result.model_dump(exclude={"seconds", "mlflow_run", "version", "reasons", "rules"})
-    for arm in told["arms"]:
+    """What an interrupted run and an uninterrupted one must share: all but times and ids."""
+    compared = result.model_dump(exclude={"seconds", "mlflow_run", "version", "reasons", "rules"})
+    for arm in compared["arms"]:
         del arm["seconds"]
-    return told
+    return compared

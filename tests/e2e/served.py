@@ -21,39 +21,39 @@ class Served:
     process: "subprocess.Popen[bytes]"
 
     def ask(self, method: str, path: str, **body: Any) -> Any:
-        """Ask the API; like Prefect's own client, again when its database is busy."""
+        """Send a request to the API; like Prefect's client, retry when its database is busy."""
         for _ in range(10):
-            told = httpx.request(method, f"{self.api}{path}", json=body or None, timeout=60)
-            if told.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+            response = httpx.request(method, f"{self.api}{path}", json=body or None, timeout=60)
+            if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
                 break
             time.sleep(1)
-        told.raise_for_status()
-        return told.json() if told.content else None
+        response.raise_for_status()
+        return response.json() if response.content else None
 
     @property
     def api(self) -> str:
         return f"http://127.0.0.1:{self.ports[0]}/api"
 
     def deployment(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = self.ask("GET", f"/deployments/name/{name}/{name}")
-        return found
+        deployment: dict[str, Any] = self.ask("GET", f"/deployments/name/{name}/{name}")
+        return deployment
 
     def start(self, name: str = "retrain", **changes: Any) -> str:
-        """Ask for a run, with settings changed as ``section__field``."""
-        told = self.deployment(name)
+        """Request a run, with settings changed as ``section__field``."""
+        deployment = self.deployment(name)
         for key, value in changes.items():
             *sections, field = key.split("__")
-            tree = told["parameters"]
+            tree = deployment["parameters"]
             for section in sections:
                 tree = tree[section]
             tree[field] = value
-        path = f"/deployments/{told['id']}/create_flow_run"
-        identity: str = self.ask("POST", path, parameters=told["parameters"])["id"]
+        path = f"/deployments/{deployment['id']}/create_flow_run"
+        identity: str = self.ask("POST", path, parameters=deployment["parameters"])["id"]
         return identity
 
     def run(self, identity: str) -> dict[str, Any]:
-        found: dict[str, Any] = self.ask("GET", f"/flow_runs/{identity}")
-        return found
+        flow_run: dict[str, Any] = self.ask("GET", f"/flow_runs/{identity}")
+        return flow_run
 
     def state(self, identity: str) -> str:
         name: str = self.run(identity)["state"]["name"]
@@ -69,12 +69,12 @@ class Served:
         return self.run(identity)
 
     def pid(self, identity: str) -> int:
-        """Process of a run that trains."""
+        """Process id of a run that is training."""
 
-        def works() -> bool:
+        def is_training() -> bool:
             return self.state(identity) == "Running" and bool(self.project.checkpoints("adapt"))
 
-        wait(works, seconds=120, every=0.1)
+        wait(is_training, seconds=120, every=0.1)
         (tag,) = [tag for tag in self.run(identity)["tags"] if tag.startswith("process ")]
         return int(tag.split(" ")[1])
 
@@ -87,14 +87,14 @@ def serve(project: Project, ports: tuple[int, int]) -> Served:
     options = ["--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1])]
     served = Served(project, ports, project.start("serve", *options))
 
-    def offers() -> bool:
+    def is_ready() -> bool:
         assert served.process.poll() is None, project.log()
         try:
             return bool(served.deployment("rollback"))
         except httpx.HTTPError:
             return False
 
-    wait(offers, seconds=120, every=0.3)
+    wait(is_ready, seconds=120, every=0.3)
     return served
 
 

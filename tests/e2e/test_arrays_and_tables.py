@@ -105,7 +105,7 @@ def test_registered_model_loads_back_and_takes_colour(
     runs: tuple[Project, Project], index: int
 ) -> None:
     (rule,) = [rule for rule in runs[index].result().rules if rule.rule == "loads_back"]
-    assert rule.held, rule.found
+    assert rule.passed, rule.found
     (card,) = runs[index].folder.glob("mlruns/artifacts/**/model/card.json")
     told = json.loads(card.read_text())
     assert (told["spec"]["size"], told["spec"]["channels"]) == (12, 3)
@@ -124,5 +124,5 @@ def test_what_is_promoted_is_not_worse_than_scratch_beyond_noise(
     result = runs[1].result()
     assert not result.promoted or result.gain.high >= 0
     assert [rule.rule for rule in result.rules] == ["not_worse_than_scratch", "loads_back"]
-    assert result.rules[0].held == (result.gain.low >= -MARGIN)
-    assert result.promoted == all(rule.held for rule in result.rules)
+    assert result.rules[0].passed == (result.gain.low >= -MARGIN)
+    assert result.promoted == all(rule.passed for rule in result.rules)

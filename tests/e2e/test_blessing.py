@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.conftest import copy
 from tests.e2e.project import Project
-from transfer.evaluation.stored_evaluation import Case
+from transfer.evaluation.stored_evaluation import StoredEvaluation
 from transfer.evaluation.tables import EvaluateSettings
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ def checks(project: Project, code: int = 0) -> dict[str, tuple[str, str]]:
 
 def test_the_gain_is_computed_anew_to_the_last_digit(blessed: Project) -> None:
     (folder,) = {file.parent for file in blessed.folder.glob("build/evaluate/*/evaluation.json")}
-    case, settings = Case.load(folder), blessed.folder / "params.yaml"
+    case, settings = StoredEvaluation.load(folder), blessed.folder / "params.yaml"
     evaluate = EvaluateSettings(replicates=200)
     assert "replicates: 200" in settings.read_text()
     assert case.gain(evaluate) == case.evaluation.gain
@@ -46,7 +46,7 @@ def test_the_gain_is_computed_anew_to_the_last_digit(blessed: Project) -> None:
 def test_a_record_that_holds(blessed: Project) -> None:
     found = checks(blessed)
     assert {status for status, _ in found.values()} == {"holds"}
-    assert {"record", "model", "evaluation", "answers today", "rule servable"} <= found.keys()
+    assert {"record", "model", "evaluation", "predictions today", "rule servable"} <= found.keys()
     shown = blessed.run("bless", "--verify", *NAME).stdout
     assert "the record of version 1 of crosstrain-small holds" in shown
     record = json.loads(blessed.run("bless", "1", *NAME).stdout)
@@ -87,12 +87,12 @@ def test_what_was_tampered_with_is_found(
 def test_a_model_whose_files_are_gone(changed: Project) -> None:
     shutil.rmtree(changed.folder / "mlruns/artifacts/models")
     found = checks(changed, code=5)
-    assert found["model"][0] == found["answers today"][0] == "broken"
+    assert found["model"][0] == found["predictions today"][0] == "broken"
 
 
 def test_on_other_data_the_answers_are_not_asked_again(changed: Project) -> None:
     next((changed.folder / "data/small").rglob("*.png")).unlink()
-    status, detail = checks(changed)["answers today"]
+    status, detail = checks(changed)["predictions today"]
     assert status == "not checked"
     assert "is another version now" in detail
     told = changed.run("promote", "1", *NAME, code=3).stderr

@@ -196,7 +196,7 @@ def test_data_revisions_are_in_run_version_and_blessing(
     blessing = json.loads(version.tags["blessing"])
     assert blessing["data"] == md5
     assert blessing["verdict"] == told["verdict"]
-    assert [rule["held"] for rule in blessing["rules"]] == [True] * len(told["rules"])
+    assert [rule["passed"] for rule in blessing["rules"]] == [True] * len(told["rules"])
 
 
 def test_run_has_a_finished_child_for_each_arm(store: Any, told: dict[str, Any]) -> None:
@@ -297,7 +297,7 @@ def test_second_run_adds_no_run_and_no_version(
         assert len(mlflow.search_model_versions(f"name = '{NAME}'")) == 1
         assert int(mlflow.get_model_version_by_alias(NAME, "champion").version) == 1
     assert again[0].result().mlflow_run == told["mlflow_run"]
-    assert "unchanged: this model already is the champion, version 1" in again[1]
+    assert "unchanged: this model is already the champion, version 1" in again[1]
     ledgers = [(p.folder / "mlruns/ledger.jsonl").read_text() for p in (trained, again[0])]
     assert ledgers[0] == ledgers[1]
 

@@ -100,7 +100,7 @@ def test_its_model_answers_where_the_package_is_not_installed(
     *_, answer, place = done.stdout.splitlines()
     assert "library.zip" in place
     told = made.run("predict", str(one_picture(made)), "--target", "small", "--json").stdout
-    (expected,) = json.loads(told)
+    expected = json.loads(told)
     (found,) = json.loads(answer)
     assert found["label"] == expected["label"]
     np.testing.assert_allclose(found["probability"], expected["probability"], atol=1e-6)

@@ -39,7 +39,7 @@ def project(tmp_path, monkeypatch, blank_project):
 
 @pytest.fixture(scope="session")
 def make_model(tmp_path_factory):
-    """Write a model folder of two members with random weights, told apart by its seed."""
+    """Write a model folder of two members with random weights, which differ by seed."""
 
     def make(seed: int) -> Path:
         from transfer.modalities.backbone import Body
@@ -50,17 +50,20 @@ def make_model(tmp_path_factory):
         from transfer.models.predictor import Card, Member, tensor_name
 
         body = Body(name="resnet", options={"width": 4, "pool": True})
+        spec = ImageSpec(size=SIDE, channels=3)
         state = {
             tensor_name(member, 0, key): tensor
             for member in (0, 1)
-            for key, tensor in build(body, channels=3, classes=3, seed=seed + member)
+            for key, tensor in build(
+                body, spec=ImageSpec(size=SIDE, channels=3), classes=3, seed=seed + member
+            )
             .state_dict()
             .items()
         }
         card = Card(
             target="plants",
             class_names=CLASSES,
-            spec=ImageSpec(size=SIDE, channels=3),
+            spec=spec,
             limits=ImageLimits(),
             members=tuple(
                 Member(
@@ -90,7 +93,7 @@ def model(make_model):
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     """Five image files, and the same pixels as an array (N, H, W, C)."""
     from PIL import Image
 
@@ -128,7 +131,7 @@ def three_versions(tmp_path, monkeypatch, three_registered):
 
 @pytest.fixture(scope="session")
 def at_once(blank_project):
-    """Do jobs in processes of their own, at the same time; see `mortal`. Returns exit codes."""
+    """Run jobs in separate processes at the same time; see `mortal`. Returns their exit codes."""
     script = Path(__file__).with_name("mortal.py")
     with subprocess.Popen(
         [sys.executable, str(script), str(blank_project)],
@@ -149,9 +152,9 @@ def at_once(blank_project):
 
 @pytest.fixture
 def deaths(at_once, tmp_path):
-    """Do something in copies of a project, killed before its 1st, 2nd... step, until it is done.
+    """Run an action in copies of a project, killed before its 1st, 2nd... step, until it finishes.
 
-    Yields each copy in which it was killed.
+    Yields each copy in which the action was killed.
     """
 
     def run(project, action, *arguments):

@@ -1,9 +1,9 @@
-"""A process that forks others, which do something in a project and may be killed on the way.
+"""A process that forks others, which run an action in a project and may be killed on the way.
 
-Reads a line of JSON at a time: a list of jobs to do at the same time, each {folder, action,
-arguments, die_at, environment}. A job with ``die_at`` n is killed before its nth step. Writes
-their exit codes. The one argument is a project that is asked a question first, so that every
-import is done before a fork.
+Each line of standard input is a JSON list of jobs to run at the same time, each {folder, action,
+arguments, die_at, environment}. A job with ``die_at`` n is killed before its nth step. The exit
+codes are written to standard output. The only argument is a project whose registry is queried
+first, so that every import is done before a fork.
 """
 
 import json

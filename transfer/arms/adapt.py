@@ -182,7 +182,7 @@ def adapt(
         )
         trained = trainer.train()
         rows = np.flatnonzero(fold_of == fold) if target.folds else np.arange(len(judged))
-        images = taken(judged.images, rows)
+        images = taken(judged.records, rows)
         scores[torch.from_numpy(rows)] = logits(trained.network, images, trainer.seen_by(trained))
         trained.network.cpu()
         trainers.append(trainer)
@@ -206,7 +206,7 @@ def _seen(network: Network, recipe: Recipe, target: Target) -> Arrays | None:
     if len(target.labelled) or not (target.pool and target.source and target.source_held):
         return None
     network.to(recipe.machine.device)
-    found = label_free.observe(
+    found = label_free.collect_outputs(
         network, recipe, target.pool, target.source, target.source_held, target.class_names
     )
     network.cpu()

@@ -1,4 +1,4 @@
-"""The honest comparison: the test split, read once, and what is concluded from it.
+"""The unbiased comparison: metrics on the test split, read once per model, and the verdict.
 
-`report_schema` is the schema of what a run writes for machines.
+`report_schema` is the schema of the reports that a run writes for programs.
 """

@@ -1,4 +1,4 @@
-"""Is one model better than another, beyond the luck of the test items and of the seeds?
+"""Compares two models with confidence intervals over test items and seeds.
 
 Shapes: A arms (method x seed), N items, K classes.
 """
@@ -25,8 +25,8 @@ METRICS = {
 def proportion_interval(right: float, items: float, *, level: float) -> tuple[float, float]:
     """Wilson score interval (1927) of a share, such as a model's accuracy.
 
-    Unlike a bootstrap it does not shrink to a point when every item is right or every one wrong.
-    Items may be as many as would tell as much, where the share is an estimate.
+    A bootstrap interval has width 0 when all items are right or all are wrong; this one does not.
+    ``items`` may be an effective number of items, where the share is an estimate.
 
     Raises:
         CrosstrainError: there are no items, or ``right`` is not in 0..items.
@@ -55,28 +55,30 @@ def paired_gain(
 ) -> Gain:
     """Measure how much better one mix of arms is than another on the same items.
 
-    The interval is that of `transfer.metrics.bootstrap`. Mixes of equal weights are one model:
-    exactly 0.
+    The interval is that of `transfer.metrics.bootstrap`. Mixes of equal weights are the same model:
+    the gain and its interval are exactly 0.
 
     Args:
         probabilities: (A, N, K), calibrated.
         labels: (N,).
-        chosen: (A,) weights of the one mix.
-        scratch: (A,) weights of the other.
+        chosen: (A,) weights of the mix that is measured.
+        scratch: (A,) weights of the mix that is subtracted.
         methods: (A,) name of each arm's method.
         seeds: (A,) seed of each arm.
         metric: a key of `METRICS`.
-        level: of confidence.
-        replicates: of the bootstrap.
-        seed: of the bootstrap.
+        level: confidence level.
+        replicates: number of bootstrap replicates.
+        seed: random seed of the bootstrap.
 
     Raises:
-        SettingsError: there is no such metric.
+        SettingsError: the metric does not exist.
         CrosstrainError: the arguments do not fit together (`transfer.metrics.classification.check`,
             `transfer.selection.ensemble.combine`), or an arm is listed twice.
     """
     arms = _arms(methods, seeds, len(probabilities))
-    ours, theirs = (_score(metric, probabilities, labels, mix) for mix in (chosen, scratch))
+    chosen_score, baseline_score = (
+        _score(metric, probabilities, labels, mix) for mix in (chosen, scratch)
+    )
     if np.allclose(chosen, scratch):
         return Gain(metric=metric, point=0.0, low=0.0, high=0.0)
     low, high = bootstrap.paired_interval(
@@ -89,7 +91,7 @@ def paired_gain(
         replicates=replicates,
         seed=seed,
     )
-    return Gain(metric=metric, point=ours - theirs, low=low, high=high)
+    return Gain(metric=metric, point=chosen_score - baseline_score, low=low, high=high)
 
 
 def _arms(methods: Sequence[str], seeds: Sequence[int], count: int) -> list[tuple[str, int]]:
@@ -139,20 +141,20 @@ def sentence(
     *,
     baseline: str = "scratch",
 ) -> str:
-    """Say what transfer from a source is worth, with the figures.
+    """State the effect of transfer from a source in one sentence, with the figures.
 
     Args:
-        source: its name.
-        gain: of the model that uses it, over the baseline.
-        verdict: of that gain.
-        items: of the test split.
-        seeds: how many were trained.
+        source: name of the source.
+        gain: gain of the model that uses the source, over the baseline.
+        verdict: verdict on that gain.
+        items: number of items of the test split.
+        seeds: number of seeds that were trained.
         baseline: a key of `BASELINES`.
     """
-    claim, against = _CLAIMS[verdict]
-    what = "Transfer" if baseline == "scratch" else "Adaptation"
+    claim, preposition = _CLAIMS[verdict]
+    subject = "Transfer" if baseline == "scratch" else "Adaptation"
     return (
-        f"{what} from {source} {claim}: {points(gain)} {against} {BASELINES[baseline]} "
+        f"{subject} from {source} {claim}: {points(gain)} {preposition} {BASELINES[baseline]} "
         f"({items} test item{'s' * (items != 1)}, {seeds} seed{'s' * (seeds != 1)}), "
         f"verdict {verdict}."
     )

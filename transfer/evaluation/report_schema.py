@@ -7,7 +7,7 @@ from typing import Literal
 
 from transfer.core.config import Section
 from transfer.metrics.classification import ReliabilityBin
-from transfer.transferability.advisor import Advice, Agreement
+from transfer.transferability.advisor import Advice, RankCorrelation
 
 Verdict = Literal["positive", "none", "negative"]
 
@@ -22,30 +22,30 @@ class Gain(Section):
 
 
 class SourceGain(Section):
-    """What one source is worth: its best model, chosen on validation, minus scratch."""
+    """Gain of one source: its best model, chosen on validation, minus the baseline."""
 
     name: str
     gain: Gain
     verdict: Verdict
     members: list[str]
-    """Arms of that model, by name."""
+    """Names of the arms of that model."""
     adds: Gain | None
-    """What validation chose among all arms, minus what it chose among those that do without this
-    source: leave one source out. None where no arm does without it."""
+    """The best model on validation among all arms, minus the best among the arms without this
+    source (leave one source out). None where every arm uses it."""
 
 
 class Oracle(Section):
-    """What choosing on the test split would have claimed; nobody may use it."""
+    """The result of choosing on the test split itself; for comparison only, never used."""
 
     group: str
-    """The method that is best there, all its seeds averaged."""
+    """The method that is best on the test split, with all its seeds averaged."""
     accuracy: float
     gap: float
-    """Its accuracy minus that of the model that was chosen honestly."""
+    """Its accuracy minus that of the model chosen on validation."""
 
 
 class Scratch(Section):
-    """What gains are measured against: the uniform ensemble of its seeds, on the test split."""
+    """The baseline of all gains: the uniform ensemble of its seeds, on the test split."""
 
     method: str
     """scratch; or source_only, the source's network as it is, where the target has no label."""
@@ -61,7 +61,7 @@ class Chosen(Section):
 
     scheme: str
     members: list[str]
-    """Arms, by name."""
+    """Names of its arms."""
     weights: list[float]
     accuracy: float
     low: float
@@ -77,14 +77,14 @@ class Chosen(Section):
 
 
 class ArmResult(Section):
-    """One method and seed. ``validation`` is out of fold; ``test`` was read once, at the end."""
+    """One method and seed. ``validation`` is out-of-fold; ``test`` is read once, at the end."""
 
     method: str
     group: str
-    """The method, and its source in a run of several: what its seeds share."""
+    """The method, with its source in a run of several sources; all seeds share it."""
     seed: int
     sources: list[str]
-    """Knowledge sources that it takes anything from."""
+    """Knowledge sources that it uses."""
     uses_source: bool
     finalist: bool
     """False where it was stopped after its first seed."""
@@ -96,14 +96,14 @@ class ArmResult(Section):
     test_low: float
     test_high: float
     steps: int
-    """Optimiser steps of the final model, the same for every arm that trains a body."""
+    """Optimiser steps of the final model, the same for every arm that trains a backbone."""
     seconds: float
-    """Wall time of its training; 0 in an evaluation, which knows no clock."""
+    """Wall time of its training, seconds; 0 in an evaluation, which has no times."""
     temperature: float
     parameters: int
-    """Numbers in one of its networks, statistics of normalisation among them."""
+    """Number of values in one of its networks, including statistics of normalisation."""
     notes: list[dict[str, float | str]]
-    """What its method has to say of each network it made."""
+    """Figures that its method recorded for each network."""
     weight: float
     """Its weight in the chosen model; 0 when it is not a member."""
 
@@ -119,21 +119,21 @@ class ClassFigures(Section):
 
 
 class RuleOutcome(Section):
-    """One promotion rule, what it found and what it expected."""
+    """The outcome of one promotion rule: the measured value and the expected one."""
 
     rule: str
-    held: bool
+    passed: bool
     found: str
     expected: str
 
 
 class DatasetRecord(Section):
-    """What a dataset was when it was used."""
+    """State of a dataset when the run used it."""
 
     name: str
     path: str
     md5: str
-    """DVC's fingerprint of the file or folder."""
+    """MD5 of the file or folder, as DVC computes it."""
     items: int
     rejects: int
     classes: list[str]
@@ -143,7 +143,7 @@ class DatasetRecord(Section):
     test: int
     excluded: int
     revision: str = ""
-    """The older version of the data that was asked for; empty for data as it was at the time."""
+    """The requested older version of the data; empty for the current data of the run."""
 
 
 class Data(Section):
@@ -154,39 +154,39 @@ class Data(Section):
 
 
 class Foresight(Section):
-    """What was predicted before the arms were trained, and how well it ranks what came of them."""
+    """Predictions made before the arms were trained, and how they correlate with the results."""
 
     advice: list[Advice]
-    """Measures of each source on its features of the labelled items, best first."""
-    sources: Agreement
-    """Of the advisor's rank of a source with its transfer gain on the test split."""
-    methods: Agreement
-    """Of a method's validation log loss with its first seed, and its test accuracy."""
+    """Measures of each source by its features of the labelled items, best first."""
+    sources: RankCorrelation
+    """Correlation of the advisor's rank of a source with its transfer gain on the test split."""
+    methods: RankCorrelation
+    """Correlation of a method's validation log loss and test accuracy, both of its first seed."""
 
 
 class Seconds(Section):
-    """Wall time of this run; a step that was reused costs milliseconds."""
+    """Wall time of this run, seconds; a reused step costs milliseconds."""
 
     total: float
     between: float
-    """In which no step was at work: orchestration."""
+    """Time in which no step was running: orchestration."""
     steps: dict[str, float]
-    """Each step's; steps may overlap."""
+    """Time of each step; steps may overlap."""
     reused: list[str]
     """Steps whose stored result was used."""
 
 
 class TimeBudget(Section):
-    """The time that the run was given, and what there was no time for."""
+    """The time budget of the run, and what was left out because of it."""
 
     seconds: float
-    """What was asked for."""
+    """The requested time budget, seconds."""
     spent: float
-    """What it took, until this was written."""
+    """Time used until this was written, seconds."""
     share: float
-    """Of the steps in params.yaml that every training had; 1 where there was time for all."""
+    """Share of the optimiser steps in the settings that every training ran; 1: all of them."""
     left_out: dict[str, str]
-    """Why, by name of each arm, source or search that was left out."""
+    """Reason by name of each arm, source or search that was left out."""
 
     @property
     def ran_out(self) -> bool:
@@ -195,7 +195,7 @@ class TimeBudget(Section):
 
 
 class Evaluation(Section):
-    """Everything decided by data: no clock, no registry. The same inputs give the same bytes."""
+    """Results that depend on data only, not on times or a registry; same inputs, same bytes."""
 
     target: str
     metric: str
@@ -207,11 +207,11 @@ class Evaluation(Section):
     sentence: str
     """The verdict in one sentence."""
     gain: Gain
-    """Chosen model minus training from scratch."""
+    """Gain of the chosen model over the baseline."""
     sources: list[SourceGain]
     foresight: Foresight
     left_out: list[str]
-    """Sources that validation would have used and the test showed to hurt."""
+    """Sources that validation would have used, with a negative verdict on the test split."""
     scratch: Scratch
     chosen: Chosen
     oracle: Oracle
@@ -221,10 +221,11 @@ class Evaluation(Section):
     """Rows are true classes, columns predicted ones, in the order of ``classes``."""
     reliability: list[ReliabilityBin]
     schemes: dict[str, float]
-    """Cross-fitted validation log loss of each ensemble scheme that was tried; or, where the target
-    has no label, the validator's score of each method, higher is better."""
+    """Cross-fitted validation log loss of each compared ensemble scheme; where the target has no
+    label, the validator's score of each method, higher is better."""
     collapsed: dict[str, str]
-    """Why, by name of the arms that were barred for putting nearly all items in few classes."""
+    """Reason by name of each arm that was excluded because it predicts few classes for nearly all
+    items."""
 
 
 class Result(Evaluation):
@@ -232,17 +233,17 @@ class Result(Evaluation):
 
     schema_version: Literal[2] = 2
     promoted: bool
-    """True when this run's model is the champion after it."""
+    """True when this run's model is the champion after the run."""
     reasons: list[str]
     rules: list[RuleOutcome]
     model: str
     """Registered name, ``crosstrain-<target>``."""
     version: int | None
-    """Version registered for this model, if it was registered."""
+    """Registered version of this model, if it was registered."""
     mlflow_run: str
     data: Data
     seconds: Seconds
     budget: TimeBudget | None = None
-    """None where there was none."""
+    """None for a run without a time budget."""
     settings_digest: str
     code_revision: str

@@ -1,4 +1,4 @@
-"""The case for a model: every arm's predictions on the test split, and what was concluded.
+"""A stored evaluation: every arm's predictions on the test split, and the figures from them.
 
 Shapes: A arms, N test items, K classes.
 """
@@ -21,8 +21,8 @@ FILES = ("evaluation.json", "predictions.npz")
 
 
 @dataclass(frozen=True)
-class Case:
-    """An evaluation as it is stored."""
+class StoredEvaluation:
+    """An evaluation and the predictions it was computed from."""
 
     evaluation: Evaluation
     ids: list[str]
@@ -31,31 +31,31 @@ class Case:
     probabilities: NDArray[np.float64]
     """(A, N, K)"""
     digest: str
-    """SHA-256 of the files."""
+    """SHA-256 of the content of both files."""
 
     @classmethod
-    def load(cls, folder: Path) -> "Case":
+    def load(cls, folder: Path) -> "StoredEvaluation":
         """Read ``evaluation.json`` and ``predictions.npz``.
 
         Raises:
-            ModelFileError: one is missing or is none of this version.
+            ModelFileError: a file is missing, or is not of this version.
         """
         try:
-            content = [(folder / name).read_bytes() for name in FILES]
+            contents = [(folder / name).read_bytes() for name in FILES]
             with np.load(folder / FILES[1], allow_pickle=False) as stored:
                 arrays = stored["ids"].tolist(), stored["labels"], stored["probabilities"]
-            evaluation = Evaluation.model_validate_json(content[0])
+            evaluation = Evaluation.model_validate_json(contents[0])
         except (OSError, ValueError, KeyError) as error:
             raise ModelFileError(
                 f"{folder} holds no evaluation of this version ({type(error).__name__}: {error}); "
                 "expected evaluation.json and predictions.npz; train again to make them"
             ) from error
-        return cls(evaluation, *arrays, hashlib.sha256(b"".join(content)).hexdigest())
+        return cls(evaluation, *arrays, hashlib.sha256(b"".join(contents)).hexdigest())
 
     @property
     def class_names(self) -> list[str]:
         """K names."""
-        return [one.name for one in self.evaluation.classes]
+        return [row.name for row in self.evaluation.classes]
 
     @cached_property
     def mixed(self) -> NDArray[np.float64]:
@@ -67,7 +67,7 @@ class Case:
         return np.array([arm.weight for arm in self.evaluation.arms])
 
     def gain(self, settings: EvaluateSettings) -> Gain:
-        """The chosen model minus the baseline, computed from the predictions anew."""
+        """Gain of the chosen model over the baseline, recomputed from the predictions."""
         arms, method = self.evaluation.arms, self.evaluation.scratch.method
         baseline = np.array([arm.method == method for arm in arms], float)
         return comparison.paired_gain(

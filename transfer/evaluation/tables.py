@@ -1,4 +1,4 @@
-"""What is told of arms, and of mixes of them, on the test split.
+"""Rows and figures of the report: arms, mixes of arms and classes on the test split.
 
 Shapes: A arms, N items, K classes.
 """
@@ -26,29 +26,29 @@ from transfer.evaluation.report_schema import (
 from transfer.metrics import classification
 from transfer.models import checkpoint, predictor
 from transfer.selection import ensemble, model_selection
-from transfer.selection.model_selection import ArmFiles, Choice, Mix
+from transfer.selection.model_selection import ArmFiles, Mix, ModelChoice
 
 Floats = NDArray[np.float64]
 
 
 class EvaluateSettings(Section):
-    """What is measured on the test split, and how sure a claim must be."""
+    """Metrics on the test split, and the confidence level of claims."""
 
     metric: Literal["accuracy", "balanced_accuracy"] = "accuracy"
     """The metric of the transfer gain."""
     level: float = Field(0.95, gt=0.5, lt=1)
     """Confidence level of every interval."""
     replicates: int = Field(2000, ge=200)
-    """Bootstrap replicates."""
+    """Number of bootstrap replicates."""
     bins: int = Field(15, ge=2)
     """Equal-mass bins of the expected calibration error."""
     seed: int = Field(0, ge=0)
-    """Of the bootstrap."""
+    """Random seed of the bootstrap."""
 
 
 @dataclass(frozen=True)
-class Tested:
-    """Every arm's answers on the test split."""
+class TestPredictions:
+    """Predictions of every arm on the test split."""
 
     arms: Sequence[ArmFiles]
     probabilities: Floats
@@ -56,7 +56,7 @@ class Tested:
     settings: EvaluateSettings
 
     def gain(self, weights: Floats, baseline: Floats) -> Gain:
-        """One mix of arms minus another."""
+        """Gain of a mix of arms over another mix."""
         return comparison.paired_gain(
             self.probabilities,
             self.labels,
@@ -70,19 +70,20 @@ class Tested:
             seed=self.settings.seed,
         )
 
-    def worth(self, weights: Floats, baseline: Floats) -> tuple[Gain, Verdict]:
-        """Gain of a mix, and its verdict; of arms that were stopped early, on their seeds alone
-        and without a verdict: one seed says nothing of the others."""
+    def gain_and_verdict(self, weights: Floats, baseline: Floats) -> tuple[Gain, Verdict]:
+        """Gain of a mix, and its verdict. For arms that were stopped early, the gain is computed on
+        their seeds only and the verdict is none: other seeds are unknown."""
         members = [arm for arm, weight in zip(self.arms, weights, strict=True) if weight > 0]
         if all(arm.finalist for arm in members):
             gain = self.gain(weights, baseline)
             return gain, comparison.verdict(gain)
         seeds = {arm.seed for arm in members}
         rows = np.array([arm.seed in seeds for arm in self.arms])
-        some = [arm for arm in self.arms if arm.seed in seeds]
-        alone = Tested(some, self.probabilities[rows], self.labels, self.settings)
-        part = baseline[rows]
-        return alone.gain(weights[rows], part / part.sum()), "none"
+        kept = [arm for arm in self.arms if arm.seed in seeds]
+        same_seeds = TestPredictions(kept, self.probabilities[rows], self.labels, self.settings)
+        kept_baseline = baseline[rows]
+        gain = same_seeds.gain(weights[rows], kept_baseline / kept_baseline.sum())
+        return gain, "none"
 
     def interval(self, probabilities: Floats) -> tuple[float, float]:
         """Wilson interval of the accuracy of probabilities (N, K)."""
@@ -100,34 +101,34 @@ def _interval(
     return comparison.proportion_interval(right, len(labels), level=settings.level)
 
 
-def _accuracy(tested: Tested, group: str) -> float:
+def _accuracy(tested: TestPredictions, group: str) -> float:
     """Test accuracy of the uniform mix of a group's arms."""
     rows = np.array([arm.group == group for arm in tested.arms])
     return classification.accuracy(tested.probabilities[rows].mean(0), tested.labels)
 
 
-def of_oracle(tested: Tested, mixed: Floats) -> Oracle:
-    """The method that is best on the test split itself: all its seeds, uniformly."""
+def oracle_figures(tested: TestPredictions, mixed: Floats) -> Oracle:
+    """The method that is best on the test split itself, with all its seeds averaged."""
     groups = dict.fromkeys(arm.group for arm in tested.arms if arm.finalist)
-    found = {group: _accuracy(tested, group) for group in groups}
-    best = max(found, key=found.__getitem__)
-    gap = found[best] - classification.accuracy(mixed, tested.labels)
-    return Oracle(group=best, accuracy=found[best], gap=gap)
+    accuracies = {group: _accuracy(tested, group) for group in groups}
+    best = max(accuracies, key=accuracies.__getitem__)
+    gap = accuracies[best] - classification.accuracy(mixed, tested.labels)
+    return Oracle(group=best, accuracy=accuracies[best], gap=gap)
 
 
-def baseline(tested: Tested, chosen: Choice) -> str:
-    """Name of the method that gains are measured against."""
+def baseline_method(tested: TestPredictions, chosen: ModelChoice) -> str:
+    """Name of the method of the baseline, against which gains are measured."""
     return tested.arms[int(chosen.baseline.weights.argmax())].method
 
 
-def of_scratch(tested: Tested, chosen: Choice) -> Scratch:
-    """What gains are measured against: its uniform ensemble and its single arms."""
+def baseline_figures(tested: TestPredictions, chosen: ModelChoice) -> Scratch:
+    """Figures of the baseline: its uniform ensemble, and the mean of its single arms."""
     weights = chosen.baseline.weights
     mixed = ensemble.combine(tested.probabilities, weights)
     low, high = tested.interval(mixed)
     singles = [classification.accuracy(p, tested.labels) for p in tested.probabilities[weights > 0]]
     return Scratch(
-        method=baseline(tested, chosen),
+        method=baseline_method(tested, chosen),
         accuracy=classification.accuracy(mixed, tested.labels),
         low=low,
         high=high,
@@ -135,8 +136,8 @@ def of_scratch(tested: Tested, chosen: Choice) -> Scratch:
     )
 
 
-def of_chosen(tested: Tested, mix: Mix, mixed: Floats) -> Chosen:
-    """Every figure of a mix, whose probabilities (N, K) are ``mixed``."""
+def model_figures(tested: TestPredictions, mix: Mix, mixed: Floats) -> Chosen:
+    """All figures of a mix; ``mixed`` are its probabilities (N, K)."""
     labels = tested.labels
     low, high = tested.interval(mixed)
     macro = classification.macro(mixed, labels)
@@ -157,12 +158,12 @@ def of_chosen(tested: Tested, mix: Mix, mixed: Floats) -> Chosen:
     )
 
 
-def of_arms(tested: Tested, mix: Mix) -> list[ArmResult]:
+def arm_rows(tested: TestPredictions, mix: Mix) -> list[ArmResult]:
     """A row for each arm, with its weight in a mix."""
-    validation = _validation(tested)
+    validation_rows = _validation(tested)
     rows = []
-    for arm, weight, test, judged in zip(
-        tested.arms, mix.weights, tested.probabilities, validation, strict=True
+    for arm, weight, test, accuracy in zip(
+        tested.arms, mix.weights, tested.probabilities, validation_rows, strict=True
     ):
         low, high = tested.interval(test)
         rows.append(
@@ -173,9 +174,9 @@ def of_arms(tested: Tested, mix: Mix) -> list[ArmResult]:
                 sources=list(arm.sources),
                 uses_source=bool(arm.sources),
                 finalist=arm.finalist,
-                validation=judged[0],
-                validation_low=judged[1],
-                validation_high=judged[2],
+                validation=accuracy[0],
+                validation_low=accuracy[1],
+                validation_high=accuracy[2],
                 test=classification.accuracy(test, tested.labels),
                 test_low=low,
                 test_high=high,
@@ -196,20 +197,21 @@ def _parameters(arm: ArmFiles) -> int:
     return sum(tensor.numel() for name, tensor in state.items() if name.startswith(own))
 
 
-def _validation(tested: Tested) -> list[tuple[float | None, float | None, float | None]]:
-    """Accuracy of each arm on the labelled items it was judged on, with its interval."""
+def _validation(tested: TestPredictions) -> list[tuple[float | None, float | None, float | None]]:
+    """Accuracy of each arm on its validation items, with its interval."""
     if model_selection.is_label_free(tested.arms):
         return [(None, None, None)] * len(tested.arms)
-    judged, labels = model_selection.validation_probabilities(tested.arms)
+    probabilities, labels = model_selection.validation_probabilities(tested.arms)
     return [
-        (classification.accuracy(p, labels), *_interval(p, labels, tested.settings)) for p in judged
+        (classification.accuracy(p, labels), *_interval(p, labels, tested.settings))
+        for p in probabilities
     ]
 
 
-def of_classes(
+def class_rows(
     mixed: Floats, labels: NDArray[np.int64], class_names: Sequence[str]
 ) -> list[ClassFigures]:
-    """A row for each of the K classes, of the probabilities (N, K) of a mix."""
+    """A row for each of the K classes, from the probabilities (N, K) of a mix."""
     figures = classification.per_class(mixed, labels)
     return [
         ClassFigures(

@@ -1,4 +1,4 @@
-"""Choosing among trained arms without the test split: on validation, or without any label.
+"""Choice among trained arms without the test split: on validation data, or without any label.
 
-Ensembles are chosen here as well.
+The members and weights of ensembles are chosen here too.
 """

@@ -1,7 +1,8 @@
-"""Which arms to combine and with which weights, chosen on out-of-fold predictions.
+"""Chooses which arms to combine, and their weights, on out-of-fold predictions.
 
-Shapes: A arms, N items, K classes. The log loss of a mix only depends on what each arm gives the
-true class, its likelihoods (A, N), which are raised to `metrics.SMALLEST` where smaller.
+Shapes: A arms, M methods, N items, K classes. The log loss of a mix depends only on the
+probabilities of the true classes by each arm: the likelihoods (A, N), raised to
+`transfer.metrics.classification.SMALLEST` where they are smaller.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from transfer.metrics import classification
 Floats = NDArray[np.float64]
 
 LEAST_WEIGHT = 1e-3
-GREEDY_ROUNDS = 50
+GREEDY_STEPS = 50
 EM_STEPS = 5000
 EM_GAP = 1e-6  # nats
 ROUNDING = 1e-9  # nats
@@ -53,12 +54,12 @@ def _loss(mixed: Floats) -> Floats:
     return -np.log(mixed)
 
 
-def _one(row: int, rows: int) -> Floats:
+def _one_hot(row: int, rows: int) -> Floats:
     return (np.arange(rows) == row).astype(np.float64)
 
 
 def _uniform_method(likelihoods: Floats) -> Floats:
-    return _one(int(_loss(likelihoods).mean(1).argmin()), len(likelihoods))
+    return _one_hot(int(_loss(likelihoods).mean(1).argmin()), len(likelihoods))
 
 
 def _uniform(likelihoods: Floats) -> Floats:
@@ -66,25 +67,25 @@ def _uniform(likelihoods: Floats) -> Floats:
 
 
 def _greedy(likelihoods: Floats) -> Floats:
-    picks = np.zeros(len(likelihoods))
-    total, lowest, weights = np.zeros(likelihoods.shape[1]), np.inf, picks
-    for size in range(1, GREEDY_ROUNDS + 1):
+    counts = np.zeros(len(likelihoods))
+    total, lowest, weights = np.zeros(likelihoods.shape[1]), np.inf, counts
+    for size in range(1, GREEDY_STEPS + 1):
         losses = _loss((total + likelihoods) / size).mean(1)
         row = int(losses.argmin())
         total = total + likelihoods[row]
-        picks[row] += 1
+        counts[row] += 1
         if losses[row] < lowest:
-            lowest, weights = losses[row], picks / size
+            lowest, weights = losses[row], counts / size
     return weights
 
 
 def _weighted(likelihoods: Floats) -> Floats:
     weights = _uniform(likelihoods)
     for _ in range(EM_STEPS):
-        pull = likelihoods @ (1 / (weights @ likelihoods)) / likelihoods.shape[1]
-        if pull.max() - 1 <= EM_GAP:  # the loss is within this of its minimum, being convex
+        factors = likelihoods @ (1 / (weights @ likelihoods)) / likelihoods.shape[1]
+        if factors.max() - 1 <= EM_GAP:  # the loss is convex, so it is within EM_GAP of its minimum
             break
-        weights = weights * pull
+        weights = weights * factors
     return weights / weights.sum()
 
 
@@ -95,33 +96,38 @@ MIXES: dict[str, Callable[[Floats], Floats]] = {
     "weighted": _weighted,
 }
 SCHEMES = ("uniform_method", "best", "uniform", "greedy", "weighted")
-"""In the order of preference among schemes that are not worse: all seeds of the method whose
-average has the lowest mean log loss; one arm of the method whose arms have the lowest; all methods;
-greedy selection of methods with replacement from 50 rounds, kept at its best (Caruana et al. 2004);
-the weights of methods that minimise the log loss of the weighted sum of probabilities, by
-expectation maximisation of a mixture (Dempster et al. 1977).
+"""The schemes; of schemes that are not worse than the best, an earlier one is preferred:
+
+- uniform_method: all seeds of the method whose average has the lowest mean log loss;
+- best: a single arm, of the method whose arms have the lowest mean log loss;
+- uniform: all methods;
+- greedy: greedy selection of methods with replacement in 50 steps, cut off at the lowest log loss
+  (Caruana et al. 2004);
+- weighted: the weights of methods that minimise the log loss of the weighted sum of probabilities,
+  by expectation maximisation of a mixture (Dempster et al. 1977).
 
 The seeds of a method are exchangeable, so they share its weight, and no scheme may prefer a seed:
-among a dozen arms judged on a hundred items, the best is the luckiest. All seeds come before one
-arm because -log is convex: their average never has a higher log loss than they have on average."""
+of a dozen arms evaluated on a hundred items, the best is mainly lucky. uniform_method comes before
+best because -log is convex: the log loss of the average of all seeds is never above their mean log
+loss."""
 
 
-def _seats(methods: Sequence[str]) -> Floats:
-    """Spread each method over its arms: (M, A), rows sum to 1."""
+def _arm_shares(methods: Sequence[str]) -> Floats:
+    """Share of each arm in its method: (M, A), rows sum to 1."""
     rows = np.array([[m == method for m in methods] for method in dict.fromkeys(methods)], float)
-    seats: Floats = rows / rows.sum(1, keepdims=True)
-    return seats
+    shares: Floats = rows / rows.sum(1, keepdims=True)
+    return shares
 
 
 def _fit(scheme: str, likelihoods: Floats, methods: Sequence[str]) -> Floats:
-    seats = _seats(methods)
+    shares = _arm_shares(methods)
     if scheme == "best":
         losses = _loss(likelihoods).mean(1)
-        rows = seats[int((seats @ losses).argmin())] > 0
-        return _one(int(np.where(rows, losses, np.inf).argmin()), len(likelihoods))
-    weights = MIXES[scheme](seats @ likelihoods)
+        rows = shares[int((shares @ losses).argmin())] > 0
+        return _one_hot(int(np.where(rows, losses, np.inf).argmin()), len(likelihoods))
+    weights = MIXES[scheme](shares @ likelihoods)
     kept = np.where(weights >= min(LEAST_WEIGHT, weights.max()), weights, 0)
-    return kept / kept.sum() @ seats
+    return kept / kept.sum() @ shares
 
 
 def _likelihoods(
@@ -134,8 +140,8 @@ def _likelihoods(
         )
     for arm in probabilities:
         classification.check(arm, labels)
-    true = probabilities[:, np.arange(len(labels)), labels]
-    return true.astype(np.float64).clip(classification.SMALLEST)
+    likelihoods = probabilities[:, np.arange(len(labels)), labels]
+    return likelihoods.astype(np.float64).clip(classification.SMALLEST)
 
 
 def fit(
@@ -153,21 +159,23 @@ def fit(
         methods: (A,) name of each arm's method.
 
     Returns:
-        (A,) not negative, sum 1; methods of a weight below 0.001 are dropped.
+        Weights (A,), not negative, with sum 1; methods with a weight below 0.001 are dropped.
 
     Raises:
-        SettingsError: there is no such scheme.
+        SettingsError: the scheme does not exist.
         CrosstrainError: the arguments do not fit together
         (`transfer.metrics.classification.check`).
     """
-    _known([scheme])
+    _check_schemes([scheme])
     return _fit(scheme, _likelihoods(probabilities, labels, methods), methods)
 
 
-def _known(schemes: Sequence[str]) -> None:
+def _check_schemes(schemes: Sequence[str]) -> None:
     unknown = [scheme for scheme in schemes if scheme not in SCHEMES]
     if unknown or not schemes:
-        raise SettingsError(f"found ensemble schemes {list(schemes)}; expected of {list(SCHEMES)}")
+        raise SettingsError(
+            f"found ensemble schemes {list(schemes)}; expected at least one of {list(SCHEMES)}"
+        )
 
 
 def choose(
@@ -182,27 +190,27 @@ def choose(
     """Choose the simplest scheme that is not worse than the best one, and fit it on all items.
 
     Each scheme is scored by stratified cross-fitting: its weights come from the other folds, so
-    that a scheme pays for its freedom. Then the one-standard-error rule (Breiman et al. 1984) on
-    paired losses: the first scheme in the order of `SCHEMES` whose mean difference to the lowest
-    log loss is at most one standard error of that difference.
+    that overfitting of flexible schemes is counted. Then the one-standard-error rule (Breiman et
+    al. 1984) is applied to paired losses: the first scheme in the order of `SCHEMES` is chosen
+    whose mean difference to the lowest log loss is at most one standard error of that difference.
 
     Args:
         probabilities: (A, N, K), calibrated, of items that the arms did not train on.
         labels: (N,) of those items.
         methods: (A,) name of each arm's method.
-        folds: at most how many.
-        seed: of the folds.
-        schemes: those to consider, in any order.
+        folds: largest number of folds.
+        seed: random seed of the folds.
+        schemes: the schemes to compare, in any order.
 
     Raises:
-        SettingsError: a scheme is unknown or none is given.
+        SettingsError: a scheme is unknown, or no scheme is given.
         CrosstrainError: there are fewer than 2 items, or the arguments do not fit together
             (`transfer.metrics.classification.check`).
     """
-    _known(schemes)
+    _check_schemes(schemes)
     likelihoods = _likelihoods(probabilities, labels, methods)
     if len(labels) < 2:
-        raise CrosstrainError(f"found {len(labels)} item to choose on; expected 2 or more")
+        raise CrosstrainError(f"found {len(labels)} item to choose on; expected at least 2")
     names = [str(i) for i in range(len(labels))]
     fold = fold_files.assign(labels, names, min(folds, len(labels)), seed)
     losses = {s: _crossfit(s, likelihoods, methods, fold) for s in SCHEMES if s in schemes}
@@ -214,17 +222,19 @@ def choose(
 def _crossfit(
     scheme: str, likelihoods: Floats, methods: Sequence[str], fold: NDArray[np.int64]
 ) -> Floats:
-    """Loss (N,) of each item by weights of the other folds. A single arm counts for what its
-    method's arms lose on average: which seed is the lucky one will not be known in use."""
+    """Loss (N,) of each item with weights fitted on the other folds. For the scheme best, the mean
+    loss of all arms of the chosen method is used: the best seed on new items is unknown."""
     losses = np.empty(likelihoods.shape[1])
-    for held in np.unique(fold):
-        weights = _fit(scheme, likelihoods[:, fold != held], methods)
-        judged = likelihoods[:, fold == held]
+    for test_fold in np.unique(fold):
+        weights = _fit(scheme, likelihoods[:, fold != test_fold], methods)
+        test_likelihoods = likelihoods[:, fold == test_fold]
         if scheme == "best":
             method = methods[int(weights.argmax())]
-            losses[fold == held] = _loss(judged[[m == method for m in methods]]).mean(0)
+            losses[fold == test_fold] = _loss(
+                test_likelihoods[[m == method for m in methods]]
+            ).mean(0)
         else:
-            losses[fold == held] = _loss(weights @ judged)
+            losses[fold == test_fold] = _loss(weights @ test_likelihoods)
     return losses
 
 
@@ -234,4 +244,4 @@ def _simplest(losses: dict[str, Floats]) -> str:
         excess = loss - lowest
         if excess.mean() <= excess.std(ddof=1) / np.sqrt(len(excess)) + ROUNDING:
             return scheme
-    raise AssertionError("the scheme of lowest loss is within any error of itself")
+    raise AssertionError("the scheme of lowest loss has no excess over itself")

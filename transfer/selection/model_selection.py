@@ -17,30 +17,30 @@ from transfer.models import checkpoint
 from transfer.models.predictor import Card
 from transfer.selection import ensemble, label_free
 from transfer.selection import validator as validators
-from transfer.selection.validator import Seen
+from transfer.selection.validator import CandidateOutputs
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class ArmFiles:
-    """One arm as it is stored."""
+    """The stored files and properties of an arm."""
 
     method: str
     seed: int
     folder: Path
     steps: int
     sources: tuple[str, ...] = ()
-    """Names of the knowledge sources it takes anything from."""
+    """Names of the knowledge sources that it uses."""
     label: str = ""
-    """What the arms that differ by their seed alone share; empty takes the method."""
+    """Name shared by the arms that differ only in their seed; empty means the method's name."""
     finalist: bool = True
     """False for an arm that was stopped early, and so cannot be chosen."""
     parts: tuple[str, ...] = ()
-    """Names of the datasets within its sources, where a body was trained on several."""
+    """Names of the datasets in its sources, where a backbone was trained on several."""
 
     def uses(self, source: str) -> bool:
-        """Whether anything in it was learned from a source, be it through a joint body."""
+        """Whether the arm learned from a source, directly or through a joint backbone."""
         return source in self.sources or source in self.parts
 
     @property
@@ -63,40 +63,42 @@ class Mix:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What validation says."""
+class ModelChoice:
+    """The mixes of arms that validation chose."""
 
     best: Mix
-    """Among all arms."""
+    """The best among all arms."""
     baseline: Mix
-    """What every gain is measured against: all arms from scratch, or where the target has no
-    label all that use the source's network as it is."""
+    """The mix against which every gain is measured: all arms from scratch, or where the target has
+    no label all that use the source's network unchanged."""
     scores: dict[str, float]
     """Cross-fitted mean log loss of each scheme, among all arms; or where the target has no label
     the validator's score of each method, higher is better."""
     source: Mix
-    """Among the arms that use any source."""
+    """The best among the arms that use any source."""
     by_source: dict[str, Mix]
-    """Among the arms that use this source alone, or with others where none uses it alone."""
+    """The best among the arms that use only this source, or this and others where no arm uses only
+    this source."""
     without: dict[str, Mix | None]
-    """Among the arms that learned nothing from this source, be it through a joint body; None where
-    there is none."""
+    """The best among the arms that learned nothing from this source, neither directly nor through a
+    joint backbone; None where there is no such arm."""
     collapsed: dict[str, str] = field(default_factory=dict)
-    """Why, by name of the arms that were barred for putting nearly all items in few classes."""
+    """Explanation by name of each arm that was excluded because it has collapsed: it predicts few
+    classes for nearly all items."""
 
 
 def validation_probabilities(arms: Sequence[ArmFiles]) -> tuple[Floats, NDArray[np.int64]]:
     """Calibrated validation probabilities (A, N, K) of arms, and the labels (N,).
 
     Raises:
-        CrosstrainError: the arms were not judged on the same items.
+        CrosstrainError: the arms were not validated on the same items.
     """
     probabilities, items = [], None
     for arm in arms:
         with np.load(arm.folder / "oof.npz", allow_pickle=False) as stored:
             logits, labels, ids = stored["logits"], stored["labels"], stored["ids"]
         if items is not None and not np.array_equal(ids, items[0]):
-            raise CrosstrainError(f"arm {arm.name} was judged on other items than the first arm")
+            raise CrosstrainError(f"arm {arm.name} was validated on other items than the first arm")
         items = (ids, labels)
         probabilities.append(calibration.softmax(logits / temperature(arm.folder)))
     assert items is not None
@@ -104,53 +106,56 @@ def validation_probabilities(arms: Sequence[ArmFiles]) -> tuple[Floats, NDArray[
 
 
 def temperature(folder: Path) -> float:
-    """The calibration of a stored arm."""
+    """The calibration temperature of a stored arm."""
     return checkpoint.load_card(folder, Card).members[0].temperature
 
 
-def choose(arms: Sequence[ArmFiles], validator: str) -> Choice:
-    """Choose the best model, and what stands for each source and for the lack of it.
+def choose(arms: Sequence[ArmFiles], validator: str) -> ModelChoice:
+    """Choose the best model overall, the best model of each source, and the best without it.
 
-    On validation or out-of-fold predictions; by a label-free validator where the arms had no
-    label of the target.
+    The choice uses validation or out-of-fold predictions, or a label-free validator where the arms
+    had no label of the target.
 
     Raises:
-        CrosstrainError: no arm uses a source, or none is a baseline.
+        CrosstrainError: no arm uses a source, or no arm is a baseline.
     """
-    judge = judge_of(arms, validator)
+    chooser = chooser_for(arms, validator)
     names = list(dict.fromkeys(name for arm in arms for name in arm.sources))
     method = "source_only" if is_label_free(arms) else "scratch"
     baseline = np.array([arm.method == method for arm in arms], float)
     if not names or not baseline.any():
-        raise CrosstrainError(f"expected arms that use a source, and {method} to compare them with")
-    everything = [True] * len(arms)
-    best, scores = judge(everything)
-    return Choice(
+        raise CrosstrainError(
+            f"found arms of the sources {names} and {int(baseline.sum())} of {method}; expected "
+            f"arms that use a source, and {method} to compare them with"
+        )
+    all_arms = [True] * len(arms)
+    best, scores = chooser(all_arms)
+    return ModelChoice(
         best,
         Mix("baseline", baseline / baseline.sum()),
         scores,
-        judge([bool(arm.sources) for arm in arms])[0],
-        {name: judge(_users(arms, name))[0] for name in names},
-        {name: among([not arm.uses(name) for arm in arms], judge) for name in names},
-        {arms[i].name: why for i, why in _collapsed(arms).items()},
+        chooser([bool(arm.sources) for arm in arms])[0],
+        {name: chooser(_arms_using(arms, name))[0] for name in names},
+        {name: choose_among([not arm.uses(name) for arm in arms], chooser) for name in names},
+        {arms[i].name: explanation for i, explanation in _collapsed(arms).items()},
     )
 
 
-Judge = Callable[[Sequence[bool]], tuple[Mix, dict[str, float]]]
-"""Chooses among the arms that are allowed, and gives the scores of what it chose from."""
+Chooser = Callable[[Sequence[bool]], tuple[Mix, dict[str, float]]]
+"""Chooses among the allowed arms; also returns the scores of the schemes or groups it compared."""
 
 
-def judge_of(arms: Sequence[ArmFiles], validator: str) -> Judge:
-    """What chooses among these arms: predictions on labelled items, or a label-free validator."""
+def chooser_for(arms: Sequence[ArmFiles], validator: str) -> Chooser:
+    """Function that chooses among these arms, by labelled items or a label-free validator."""
     if is_label_free(arms):
         candidates = label_free.load([arm.folder for arm in arms])
-        return partial(_blind, arms, candidates, validator)
-    return partial(_by_labels, arms, *validation_probabilities(arms))
+        return partial(_choose_label_free, arms, candidates, validator)
+    return partial(_choose_by_labels, arms, *validation_probabilities(arms))
 
 
-def among(allowed: Sequence[bool], judge: Judge) -> Mix | None:
-    """Choose among the arms that are allowed; None where there is none."""
-    return judge(allowed)[0] if any(allowed) else None
+def choose_among(allowed: Sequence[bool], chooser: Chooser) -> Mix | None:
+    """Choose among the allowed arms; None where no arm is allowed."""
+    return chooser(allowed)[0] if any(allowed) else None
 
 
 def is_label_free(arms: Sequence[ArmFiles]) -> bool:
@@ -164,45 +169,49 @@ def _collapsed(arms: Sequence[ArmFiles]) -> dict[int, str]:
     return validators.find_collapsed(label_free.load([arm.folder for arm in arms]))
 
 
-def _users(arms: Sequence[ArmFiles], name: str) -> list[bool]:
+def _arms_using(arms: Sequence[ArmFiles], name: str) -> list[bool]:
     alone = [arm.sources == (name,) for arm in arms]
     return alone if any(alone) else [name in arm.sources for arm in arms]
 
 
 def _finalists(arms: Sequence[ArmFiles], allowed: Sequence[bool]) -> NDArray[np.int64]:
-    """Numbers of the allowed arms that were not stopped early, or of all where all were."""
+    """Indices of the allowed arms that were not stopped early, or of all where all were stopped."""
     rows = np.flatnonzero(allowed)
     kept = [i for i in rows.tolist() if arms[i].finalist]
     return np.array(kept or rows, np.int64)
 
 
-def _by_labels(
+def _choose_by_labels(
     arms: Sequence[ArmFiles],
     probabilities: Floats,
     labels: NDArray[np.int64],
     allowed: Sequence[bool],
 ) -> tuple[Mix, dict[str, float]]:
     rows = _finalists(arms, allowed)
-    found = ensemble.choose(probabilities[rows], labels, [arms[i].group for i in rows])
-    return Mix(found.scheme, _spread(found.weights, rows, len(arms))), found.scores
+    ensemble_choice = ensemble.choose(probabilities[rows], labels, [arms[i].group for i in rows])
+    return Mix(
+        ensemble_choice.scheme, _place_weights(ensemble_choice.weights, rows, len(arms))
+    ), ensemble_choice.scores
 
 
-def _blind(
+def _choose_label_free(
     arms: Sequence[ArmFiles],
-    candidates: Sequence[Seen],
+    candidates: Sequence[CandidateOutputs],
     validator: str,
     allowed: Sequence[bool],
 ) -> tuple[Mix, dict[str, float]]:
     rows = _finalists(arms, allowed)
-    found = label_free.rank([candidates[i] for i in rows], [arms[i].group for i in rows], validator)
-    return Mix(validator, _spread(found.weights, rows, len(arms))), found.scores
+    ranking = label_free.rank(
+        [candidates[i] for i in rows], [arms[i].group for i in rows], validator
+    )
+    return Mix(validator, _place_weights(ranking.weights, rows, len(arms))), ranking.scores
 
 
-def _spread(weights: Floats, rows: NDArray[np.int64], count: int) -> Floats:
-    """Weights of some rows among ``count``."""
-    spread = np.zeros(count)
-    spread[rows] = weights
-    return spread
+def _place_weights(weights: Floats, rows: NDArray[np.int64], count: int) -> Floats:
+    """Weights (``count``,) that are 0 except in the given rows."""
+    placed = np.zeros(count)
+    placed[rows] = weights
+    return placed
 
 
 def validation_losses(arms: Sequence[ArmFiles]) -> Floats:

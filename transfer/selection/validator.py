@@ -1,12 +1,12 @@
-"""The seam of the label-free validators: a validator is one file in transfer/selection/validators/.
+"""Interface of the label-free validators; each is one file in transfer/selection/validators/.
 
 A module there sets ``VALIDATOR`` to a `Validator`: a score of one candidate model that reads no
-label of the target, to choose among models where the target has none, or too few to hold any out.
-No such score is safe alone: several of them are highest for a model that gives every item the same
-class. `choose` therefore looks for that collapse first.
+label of the target. It chooses among models where the target has no labels, or too few to hold any
+out. No such score is safe alone: several of them are highest for a model that predicts the same
+class for every item. `choose` therefore looks for such collapsed models first.
 
-Shapes: A candidates, N unlabelled target items, M held-out source items, T source items trained
-on, K classes of the target, D features.
+Shapes: A candidates, N unlabelled target items, M held-out source items, T source items of the
+training split, K classes of the target, D features.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,22 +24,22 @@ Reals = NDArray[np.floating]
 
 VALIDATORS = plugins.Kind("transfer.selection.validators", "crosstrain.validators")
 LEAST_SPREAD = 0.25
-"""A model has collapsed where its effective number of predicted classes, less 1, is below this
-share of the number expected, less 1."""
+"""A model has collapsed where its effective number of predicted classes minus 1 is below this
+share of the expected number minus 1."""
 FEWEST_ITEMS = 10
-"""Fewer predictions than this can fall into one class by chance."""
+"""With fewer items than this, all predictions can be of one class by chance."""
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """What a validator may read of one candidate; nothing here is a target label.
+class CandidateOutputs:
+    """The outputs of one candidate that a validator may read; none of them is a target label.
 
-    Where there is no source at hand, the four arrays of source items have no rows.
+    Where no source is available, the four arrays of source items have no rows.
 
     Raises:
         CrosstrainError: the arrays do not fit together, there is no target item, some source
             arrays are empty and others are not, a number is not finite, a source label is
-            outside 0..K-1, or peers are no probabilities.
+            outside 0..K-1, or peers are not probabilities.
     """
 
     logits: Reals
@@ -53,9 +53,9 @@ class Seen:
     source_features: Reals
     """M x D, of the same source items."""
     train_features: Reals
-    """T x D, of source items trained on, for density ratios."""
+    """T x D, of source items of the training split, for density ratios."""
     peers: Reals
-    """A x N x K probabilities of all candidates, this one among them."""
+    """A x N x K probabilities of all candidates, including this one."""
 
     def __post_init__(self) -> None:
         _check_shapes(self)
@@ -63,12 +63,12 @@ class Seen:
 
     @property
     def has_source(self) -> bool:
-        """Whether there are source items to read."""
+        """Whether there are source items."""
         return len(self.source_labels) > 0
 
     @cached_property
     def log_probabilities(self) -> Floats:
-        """Log-softmax of the target's logits, (N, K): finite however saturated they are."""
+        """Log-softmax of the target's logits, (N, K): finite for saturated logits too."""
         return log_probabilities(self.logits)
 
     @cached_property
@@ -79,37 +79,41 @@ class Seen:
 
 @dataclass(frozen=True)
 class Validator:
-    """A score of a candidate."""
+    """A label-free score of a candidate."""
 
     name: str
-    """That of its file."""
+    """Name of its file."""
     reads_source: bool
     """Whether it reads the arrays of source items."""
-    score: Callable[[Seen], float]
-    """Higher is better; always finite; in no common unit with other validators."""
+    score: Callable[[CandidateOutputs], float]
+    """Higher is better; always finite; units differ between validators."""
 
 
 @dataclass(frozen=True, eq=False)
-class Choice:
-    """Which candidate a validator chooses, and what it was not let choose."""
+class ValidatorChoice:
+    """The candidate that a validator chose, and the candidates that have collapsed."""
 
     validator: str
     index: int
-    """Of the chosen candidate."""
+    """Index of the chosen candidate."""
     scores: Floats
     """(A,), higher is better."""
     collapsed: dict[int, str]
-    """Why, in words, by index of the candidates that have collapsed. The chosen one is among them
-    only where they all have."""
+    """Explanation by index of each candidate that has collapsed. The chosen candidate is among them
+    only where all candidates have collapsed."""
 
     @property
     def left_out(self) -> dict[int, str]:
-        """The collapsed candidates that were not chosen, and why."""
-        return {index: why for index, why in self.collapsed.items() if index != self.index}
+        """The collapsed candidates that were not chosen, with the explanation."""
+        return {
+            index: explanation
+            for index, explanation in self.collapsed.items()
+            if index != self.index
+        }
 
     def __str__(self) -> str:
-        told = f"{self.validator} chose candidate {self.index} of {len(self.scores)}"
-        lines = [f"{told} (score {self.scores[self.index]:.4g})"]
+        chosen = f"{self.validator} chose candidate {self.index} of {len(self.scores)}"
+        lines = [f"{chosen} (score {self.scores[self.index]:.4g})"]
         if self.index in self.collapsed:
             lines.append(
                 "every candidate has collapsed, so do not use the chosen one either: "
@@ -140,131 +144,140 @@ def effective_classes(counts: NDArray[np.integer]) -> float:
     return float(np.exp(entr(counts / counts.sum()).sum()))
 
 
-def known() -> dict[str, Validator]:
-    """Every validator in the folder, by name."""
+def all_validators() -> dict[str, Validator]:
+    """Every validator, by name."""
     return {name: plugins.load(VALIDATORS, name).VALIDATOR for name in plugins.names(VALIDATORS)}
 
 
-def collapsed(logits: Reals, expected: float | None = None) -> str | None:
-    """Say in words that a model puts nearly all items in few classes; None where it does not.
+def explain_collapse(logits: Reals, expected: float | None = None) -> str | None:
+    """Explain that a model predicts few classes for nearly all items; None where it does not.
 
     A model has collapsed where (e - 1) < 0.25 (E - 1): e is the effective number of classes that
-    it predicts (`effective_classes` of its most probable ones) and E the number expected, at most
-    N. Fewer than 10 items are never called collapsed. On fewer than about 30, a model that is
-    right on a target of one very common class can be.
+    it predicts (`effective_classes` of its predicted classes) and E the expected number, at most
+    N. With fewer than 10 items no model counts as collapsed. With fewer than about 30 items, a
+    model that is right on a target with one very common class can count as collapsed.
 
     Args:
         logits: (N, K).
-        expected: effective number of classes to expect, 1 to K; K where not given.
+        expected: expected effective number of classes, 1 to K; None means K.
     """
     items, classes = logits.shape
     counts = np.bincount(logits.argmax(1), minlength=classes)
-    found, wanted = effective_classes(counts), min(expected or classes, items)
-    if items < FEWEST_ITEMS or found - 1 >= LEAST_SPREAD * (wanted - 1):
+    effective, wanted = effective_classes(counts), min(expected or classes, items)
+    if items < FEWEST_ITEMS or effective - 1 >= LEAST_SPREAD * (wanted - 1):
         return None
     top = int(counts.argmax())
     return (
         f"collapsed: {counts[top] / items:.1%} of {items} items are predicted as class {top}; "
-        f"found {found:.2f} effective classes of {classes}, expected about {wanted:.2f}"
+        f"found {effective:.2f} effective classes of {classes}, expected about {wanted:.2f}"
     )
 
 
-def find_collapsed(candidates: Sequence[Seen]) -> dict[int, str]:
-    """Why, in words, by index of the candidates that have collapsed.
+def find_collapsed(candidates: Sequence[CandidateOutputs]) -> dict[int, str]:
+    """Explanation by index of each candidate that has collapsed.
 
-    The effective number of classes to expect is that of the source's labels (K without a source),
-    or the median over candidates where that is larger.
-
-    Raises:
-        CrosstrainError: there is no candidate, or they are not of the same items and classes.
-    """
-    _check_pool(candidates)
-    expected = _expected(candidates)
-    told = {index: collapsed(seen.logits, expected) for index, seen in enumerate(candidates)}
-    return {index: why for index, why in told.items() if why is not None}
-
-
-def score_all(candidates: Sequence[Seen]) -> dict[str, Floats]:
-    """Scores (A,) of every validator, by its name; without a source, of those that need none.
+    The expected effective number of classes is that of the source's labels (K without a source),
+    or the median over the candidates where that is larger.
 
     Raises:
         CrosstrainError: there is no candidate, or they are not of the same items and classes.
     """
-    _check_pool(candidates)
-    has_source = all(seen.has_source for seen in candidates)
+    _check_candidates(candidates)
+    expected = _expected_classes(candidates)
+    explanations = {
+        index: explain_collapse(candidate.logits, expected)
+        for index, candidate in enumerate(candidates)
+    }
+    return {
+        index: explanation for index, explanation in explanations.items() if explanation is not None
+    }
+
+
+def score_all(candidates: Sequence[CandidateOutputs]) -> dict[str, Floats]:
+    """Scores (A,) of every validator, by its name; without a source, of those that read none.
+
+    Raises:
+        CrosstrainError: there is no candidate, or they are not of the same items and classes.
+    """
+    _check_candidates(candidates)
+    has_source = all(candidate.has_source for candidate in candidates)
     return {
         name: _scores(validator, candidates)
-        for name, validator in known().items()
+        for name, validator in all_validators().items()
         if has_source or not validator.reads_source
     }
 
 
-def rank(candidates: Sequence[Seen], name: str) -> list[int]:
-    """Indices of the candidates, the best first: collapsed ones come after all others.
+def rank(candidates: Sequence[CandidateOutputs], name: str) -> list[int]:
+    """Indices of the candidates, best first: collapsed candidates come after all others.
 
-    The first of equals comes first.
+    Candidates of equal score keep their order.
 
     Raises:
         SettingsError: there is no such validator.
         CrosstrainError: there is no candidate, they are not of the same items and classes, or the
             validator reads source items and there are none.
     """
-    return _order(score(candidates, name), find_collapsed(candidates))
+    return _best_first(score(candidates, name), find_collapsed(candidates))
 
 
-def choose(candidates: Sequence[Seen], name: str) -> Choice:
-    """The candidate of the highest score among those that have not collapsed.
+def choose(candidates: Sequence[CandidateOutputs], name: str) -> ValidatorChoice:
+    """Choose the candidate with the highest score among those that have not collapsed.
 
-    The first of equals is chosen. A collapsed candidate is chosen only where all have collapsed,
-    and then ``str`` of the choice says so. Raises what `rank` does.
+    Of equal scores, the first is chosen. A collapsed candidate is chosen only where all have
+    collapsed; ``str`` of the choice then states this. Raises the same errors as `rank`.
     """
-    scores, fallen = score(candidates, name), find_collapsed(candidates)
-    return Choice(name, _order(scores, fallen)[0], scores, fallen)
+    scores, collapsed = score(candidates, name), find_collapsed(candidates)
+    return ValidatorChoice(name, _best_first(scores, collapsed)[0], scores, collapsed)
 
 
-def score(candidates: Sequence[Seen], name: str) -> Floats:
-    """Scores (A,) of one validator. Raises what `rank` does."""
+def score(candidates: Sequence[CandidateOutputs], name: str) -> Floats:
+    """Scores (A,) of one validator. Raises the same errors as `rank`."""
     validator: Validator = plugins.load(VALIDATORS, name).VALIDATOR
-    _check_pool(candidates)
-    if validator.reads_source and not all(seen.has_source for seen in candidates):
-        free = [other.name for other in known().values() if not other.reads_source]
+    _check_candidates(candidates)
+    if validator.reads_source and not all(candidate.has_source for candidate in candidates):
+        free = [other.name for other in all_validators().values() if not other.reads_source]
         raise CrosstrainError(
-            f"{name} reads source items and found a candidate with none; give it held-out source "
-            f"items, or choose by one of {', '.join(free)}"
+            f"{name} reads source items, but found a candidate without them; provide held-out "
+            f"source items, or choose by one of {', '.join(free)}"
         )
     return _scores(validator, candidates)
 
 
-def _scores(validator: Validator, candidates: Sequence[Seen]) -> Floats:
-    return np.array([validator.score(seen) + 0.0 for seen in candidates])  # no minus zero
+def _scores(validator: Validator, candidates: Sequence[CandidateOutputs]) -> Floats:
+    return np.array(
+        [validator.score(candidate) + 0.0 for candidate in candidates]
+    )  # turns -0.0 into 0.0
 
 
-def _order(scores: Floats, fallen: dict[int, str]) -> list[int]:
-    return sorted(range(len(scores)), key=lambda index: (index in fallen, -scores[index]))
+def _best_first(scores: Floats, collapsed: dict[int, str]) -> list[int]:
+    return sorted(range(len(scores)), key=lambda index: (index in collapsed, -scores[index]))
 
 
-def _expected(candidates: Sequence[Seen]) -> float:
+def _expected_classes(candidates: Sequence[CandidateOutputs]) -> float:
     classes = candidates[0].logits.shape[1]
     labels = candidates[0].source_labels
     prior = effective_classes(np.bincount(labels)) if len(labels) else classes
-    spreads = [effective_classes(np.bincount(seen.logits.argmax(1))) for seen in candidates]
+    spreads = [
+        effective_classes(np.bincount(candidate.logits.argmax(1))) for candidate in candidates
+    ]
     return max(prior, float(np.median(spreads)))
 
 
-def _check_pool(candidates: Sequence[Seen]) -> None:
-    shapes = sorted({seen.logits.shape for seen in candidates})
+def _check_candidates(candidates: Sequence[CandidateOutputs]) -> None:
+    shapes = sorted({candidate.logits.shape for candidate in candidates})
     if len(shapes) != 1:
         raise CrosstrainError(
-            f"found {len(candidates)} candidates with logits of shapes {shapes}; expected one "
-            "candidate or more, all of the same items and classes"
+            f"found {len(candidates)} candidates with logits of shapes {shapes}; expected at "
+            "least one candidate, all of the same items and classes"
         )
 
 
-def _check_shapes(seen: Seen) -> None:
-    wanted: dict[str, tuple[int | None, ...]] = {"logits": (None, None), "features": (None, None)}
-    _compare(seen, wanted)
-    (n, k), d, m = seen.logits.shape, seen.features.shape[1], len(seen.source_labels)
-    wanted = {
+def _check_shapes(candidate: CandidateOutputs) -> None:
+    expected: dict[str, tuple[int | None, ...]] = {"logits": (None, None), "features": (None, None)}
+    _check_array_shapes(candidate, expected)
+    (n, k), d, m = candidate.logits.shape, candidate.features.shape[1], len(candidate.source_labels)
+    expected = {
         "features": (n, d),
         "source_logits": (m, k),
         "source_labels": (m,),
@@ -272,37 +285,40 @@ def _check_shapes(seen: Seen) -> None:
         "train_features": (None, d),
         "peers": (None, n, k),
     }
-    _compare(seen, wanted)
+    _check_array_shapes(candidate, expected)
 
 
-def _compare(seen: Seen, wanted: dict[str, tuple[int | None, ...]]) -> None:
-    for name, shape in wanted.items():
-        found = getattr(seen, name).shape
-        if len(found) != len(shape) or any(
-            b not in (None, a) for a, b in zip(found, shape, strict=True)
+def _check_array_shapes(
+    candidate: CandidateOutputs, expected: dict[str, tuple[int | None, ...]]
+) -> None:
+    for name, shape in expected.items():
+        actual = getattr(candidate, name).shape
+        if len(actual) != len(shape) or any(
+            expected_size not in (None, actual_size)
+            for actual_size, expected_size in zip(actual, shape, strict=True)
         ):
             raise CrosstrainError(
-                f"found {name} of shape {found}; expected {shape}, where None is any number: "
+                f"found {name} of shape {actual}; expected {shape}, where None is any number: "
                 "arrays of the same items, classes and features"
             )
 
 
-def _check_numbers(seen: Seen) -> None:
-    if not (seen.logits.size and seen.features.size and len(seen.peers)):
+def _check_numbers(candidate: CandidateOutputs) -> None:
+    if not (candidate.logits.size and candidate.features.size and len(candidate.peers)):
         raise CrosstrainError(
-            f"found logits of shape {seen.logits.shape}, features of shape {seen.features.shape} "
-            f"and {len(seen.peers)} peers; expected a target item, a class, a feature and a peer "
-            "or more"
+            f"found logits of shape {candidate.logits.shape}, features of shape "
+            f"{candidate.features.shape} and {len(candidate.peers)} peers; expected at least one "
+            "target item, class, feature and peer"
         )
-    if seen.has_source != (len(seen.train_features) > 0):
+    if candidate.has_source != (len(candidate.train_features) > 0):
         raise CrosstrainError(
-            f"found {len(seen.source_labels)} held-out source items and "
-            f"{len(seen.train_features)} trained on; expected some of both, or none of either"
+            f"found {len(candidate.source_labels)} held-out source items and "
+            f"{len(candidate.train_features)} trained on; expected some of both, or none of either"
         )
-    _check_labels(seen.source_labels, seen.logits.shape[1])
+    _check_labels(candidate.source_labels, candidate.logits.shape[1])
     for name in ("logits", "features", "source_logits", "source_features", "train_features"):
-        _check_finite(name, getattr(seen, name))
-    _check_peers(seen.peers)
+        _check_finite(name, getattr(candidate, name))
+    _check_peers(candidate.peers)
 
 
 def _check_labels(labels: NDArray[np.int64], classes: int) -> None:

@@ -1,7 +1,7 @@
-"""How far apart the features of two domains lie, without a look at any label.
+"""Distances between the features of two domains; labels are not used.
 
 Shapes: M source items, N target items, D features. A small distance does not make a source useful:
-constant features have none.
+the distance of constant features is 0.
 """
 
 import numpy as np
@@ -14,41 +14,45 @@ Floats = NDArray[np.float64]
 Features = NDArray[np.floating]
 
 FOLDS = 5
-ROUNDS = 3
-SIDE = 500
-"""Items of each domain that a domain classifier is trained and judged on at most."""
+REPEATS = 3
+MAX_CLASSIFIER_ITEMS = 500
+"""Largest number of items of each domain that a domain classifier is trained and tested on."""
 LEAST_SHRINKAGE = 1e-6
 LARGEST_MMD2 = 10.0
-"""What `mmd2` is for two points far apart: the five kernels are 1 within and 0 across."""
-LARGEST = 2000
-"""Items of each domain that are compared pair by pair at most."""
+"""`mmd2` of two points far apart: the five kernels are 1 within a domain and 0 across domains."""
+MAX_PAIRED_ITEMS = 2000
+"""Largest number of items of each domain that are compared pair by pair."""
 
 
 def proxy_a_distance(
     source_features: Features, target_features: Features, *, seed: int = 0
 ) -> float:
-    """Proxy A-distance 2 (1 - 2 err), 0 to 2: how well a linear classifier tells domains apart.
+    """Proxy A-distance 2 (1 - 2 err), 0 to 2: how well a linear classifier separates the domains.
 
     Ben-David et al., "Analysis of representations for domain adaptation", NeurIPS 2006, and "A
     theory of learning from different domains", Machine Learning 2010. err is the 5-fold
     cross-validated error of a linear discriminant with a shrunk covariance on standardised
-    features. Both domains give as many items, min(M, N, 500) drawn at random, so 5,000 against 100
-    is fair; the error is a mean over 3 draws. With few items the classifier learns little and the
-    distance is underestimated: compare distances to the same target only.
+    features. min(M, N, 500) items of each domain are drawn at random, so that 5,000 source items
+    against 100 target items give a fair result; the error is a mean over 3 draws. With few items
+    the classifier learns little and the distance is underestimated: compare distances to the same
+    target only.
 
     Args:
         source_features: (M, D).
         target_features: (N, D).
-        seed: of the draws.
+        seed: random seed of the draws.
 
     Raises:
-        CrosstrainError: a domain has fewer than 2 items, the widths differ, or a feature is not
-            finite.
+        CrosstrainError: a domain has fewer than 2 items, the numbers of features differ, or a
+            feature is not finite.
     """
     source, target = _checked(source_features, target_features)
     rng = np.random.default_rng(seed)
-    side = min(len(source), len(target), SIDE)
-    errors = [_error(_draw(source, side, rng), _draw(target, side, rng)) for _ in range(ROUNDS)]
+    items = min(len(source), len(target), MAX_CLASSIFIER_ITEMS)
+    errors = [
+        _classifier_error(_draw(source, items, rng), _draw(target, items, rng))
+        for _ in range(REPEATS)
+    ]
     return float(np.clip(2 * (1 - 2 * np.mean(errors)), 0, 2))
 
 
@@ -58,12 +62,12 @@ def mmd2(source: Features, target: Features, *, seed: int = 0) -> float:
     Gretton et al., "A kernel two-sample test", JMLR 2012, eq. 3: mean k(x, x') + mean k(y, y') -
     2 mean k(x, y) over pairs of different items. k(a, b) is the sum of exp(-|a - b|^2 / (c h)) over
     c = 1/4, 1/2, 1, 2, 4, where h is the median of |a - b|^2 over all pairs of both samples. It can
-    be a little below 0. Domains of more than 2,000 items are represented by a draw.
+    be slightly below 0. From a domain of more than 2,000 items, 2,000 are drawn at random.
 
     Args:
         source: (M, D).
         target: (N, D).
-        seed: of the draw.
+        seed: random seed of the draw.
 
     Raises:
         CrosstrainError: see `proxy_a_distance`.
@@ -81,12 +85,12 @@ def mmd_test(
     Args:
         source: (M, D).
         target: (N, D).
-        permutations: how often the items are dealt to the two samples anew.
-        seed: of the deals, and of the draw as in `mmd2`.
+        permutations: number of random assignments of the items to the two samples.
+        seed: random seed of the assignments, and of the draw as in `mmd2`.
 
     Returns:
         `mmd2`, and the share p = (1 + #{permuted >= observed}) / (1 + permutations) (Phipson &
-        Smyth 2010): where the distribution is one, p <= a has a probability of at most a.
+        Smyth 2010): if both samples have one distribution, P(p <= a) is at most a.
 
     Raises:
         CrosstrainError: see `proxy_a_distance`.
@@ -94,29 +98,29 @@ def mmd_test(
     rng = np.random.default_rng(seed)
     kernel, size = _pooled_kernel(source, target, rng)
     member = np.arange(len(kernel)) < size
-    dealt = rng.permuted(np.repeat(member[:, None], permutations, 1), axis=0)
-    found = _discrepancy(kernel, np.concatenate([member[:, None], dealt], 1))
-    as_large = (found[1:] >= found[0] - 1e-12).sum()  # equal but for rounding counts as equal
-    return float(found[0]), float((1 + as_large) / (1 + permutations))
+    permuted = rng.permuted(np.repeat(member[:, None], permutations, 1), axis=0)
+    values = _discrepancy(kernel, np.concatenate([member[:, None], permuted], 1))
+    as_large = (values[1:] >= values[0] - 1e-12).sum()  # a difference by rounding counts as equal
+    return float(values[0]), float((1 + as_large) / (1 + permutations))
 
 
 def _checked(source: Features, target: Features) -> tuple[Features, Features]:
     if source.ndim != 2 or target.ndim != 2 or source.shape[1] != target.shape[1]:
         raise CrosstrainError(
             f"found source features of shape {source.shape} and target features of shape "
-            f"{target.shape}; expected (items, features) of one body for both"
+            f"{target.shape}; expected (items, features) of the same backbone for both"
         )
     if min(len(source), len(target)) < 2 or not source.shape[1]:
         raise CrosstrainError(
             f"found source features of shape {source.shape} and target features of shape "
-            f"{target.shape}; expected 2 items or more of each and a feature or more"
+            f"{target.shape}; expected at least 2 items of each domain and at least 1 feature"
         )
-    for whose, features in (("source", source), ("target", target)):
+    for domain, features in (("source", source), ("target", target)):
         if not np.isfinite(features).all():
             rows = int((~np.isfinite(features)).any(1).sum())
             raise CrosstrainError(
-                f"{whose} features of {rows} of {len(features)} items are NaN or infinite; "
-                "expected finite numbers: look for a damaged body or inputs not normalised"
+                f"{domain} features of {rows} of {len(features)} items are NaN or infinite; "
+                "expected finite numbers: look for a damaged backbone or inputs not normalised"
             )
     return source, target
 
@@ -125,22 +129,22 @@ def _draw(features: Features, items: int, rng: np.random.Generator) -> Floats:
     return features[rng.permutation(len(features))[:items]].astype(np.float64)
 
 
-def _error(source: Floats, target: Floats) -> float:
+def _classifier_error(source: Floats, target: Floats) -> float:
     """Cross-validated error of a domain classifier on two shuffled samples of equal size."""
     items = len(source)
-    both = standardised(np.concatenate([source, target]))
-    products = both @ both.T
+    features = standardised(np.concatenate([source, target]))
+    products = features @ features.T
     side = np.repeat([1.0, -1.0], items)
     fold = np.tile(np.arange(items) % min(FOLDS, items), 2)
     scores = np.zeros(2 * items)
-    for held in range(min(FOLDS, items)):
-        test = fold == held
-        scores[test] = _discriminant(products, both.shape[1], side, ~test)[test]
+    for test_fold in range(min(FOLDS, items)):
+        test = fold == test_fold
+        scores[test] = _discriminant(products, features.shape[1], side, ~test)[test]
     return float(((side * scores < 0) + 0.5 * (scores == 0)).mean())
 
 
 def standardised(features: Floats) -> Floats:
-    """Features (N, D) of mean 0 and variance 1; constant ones are left out."""
+    """Features (N, D) scaled to mean 0 and variance 1; constant features are left out."""
     spread = features.std(0)
     kept = spread > 1e-9 * np.abs(features).max(0)
     return (features[:, kept] - features[:, kept].mean(0)) / spread[kept]
@@ -149,14 +153,14 @@ def standardised(features: Floats) -> Floats:
 def _discriminant(products: Floats, width: int, side: Floats, train: NDArray[np.bool_]) -> Floats:
     """Score all n items by a linear discriminant: above 0 means source, below 0 target.
 
-    Solves in the space of items, whose centred inner products share their eigenvalues with the
-    covariance.
+    The linear system is solved in the space of items: the matrix of their centred inner products
+    has the same eigenvalues as the covariance.
 
     Args:
         products: (n, n) inner products.
         width: D.
         side: (n,) 1 for the source, -1 for the target.
-        train: (n,) which items to learn from, as many of each side.
+        train: (n,) which items to train on, equally many of each side.
     """
     kernel = products[np.ix_(train, train)] / train.sum()
     kernel += kernel.mean() - kernel.mean(0) - kernel.mean(1)[:, None]
@@ -173,11 +177,11 @@ def _discriminant(products: Floats, width: int, side: Floats, train: NDArray[np.
 def _pooled_kernel(
     source: Features, target: Features, rng: np.random.Generator
 ) -> tuple[Floats, int]:
-    """Kernel of all pairs, source before target, 0 on the diagonal; and how many are source."""
+    """Kernel of all pairs, source items first, 0 on the diagonal; and how many are source items."""
     from scipy.spatial.distance import squareform
 
-    sides = [_draw(side, LARGEST, rng) for side in _checked(source, target)]
-    pooled = np.concatenate(sides)
+    samples = [_draw(features, MAX_PAIRED_ITEMS, rng) for features in _checked(source, target)]
+    pooled = np.concatenate(samples)
     pooled -= pooled.mean(0)
     lengths = (pooled**2).sum(1)
     squared = pooled @ pooled.T
@@ -187,11 +191,11 @@ def _pooled_kernel(
     np.maximum(squared, 0, out=squared)
     np.fill_diagonal(squared, 0)
     pairs = squareform(squared, checks=False)
-    scale = np.median(pairs) or pairs.mean() or 1.0  # half the pairs or all of them may be copies
+    scale = np.median(pairs) or pairs.mean() or 1.0  # the median or all distances may be 0
     squared /= scale
     kernel = _multiscale(squared)
     np.fill_diagonal(kernel, 0)
-    return kernel, len(sides[0])
+    return kernel, len(samples[0])
 
 
 def _multiscale(squared: Floats) -> Floats:
@@ -205,7 +209,7 @@ def _multiscale(squared: Floats) -> Floats:
 
 
 def _discrepancy(kernel: Floats, member: NDArray[np.bool_]) -> Floats:
-    """Unbiased squared MMD (P,) of P ways to deal n items to two samples.
+    """Unbiased squared MMD (P,) of P assignments of n items to two samples.
 
     Args:
         kernel: (n, n), 0 on the diagonal.
@@ -216,5 +220,5 @@ def _discrepancy(kernel: Floats, member: NDArray[np.bool_]) -> Floats:
     within = (first * (kernel @ first)).sum(0)
     across = kernel.sum(1) @ first - within
     other = kernel.sum() - 2 * across - within
-    found: Floats = within / (m * (m - 1)) + other / (n * (n - 1)) - 2 * across / (m * n)
-    return found
+    discrepancy: Floats = within / (m * (m - 1)) + other / (n * (n - 1)) - 2 * across / (m * n)
+    return discrepancy

@@ -1,4 +1,4 @@
-"""H-score: how far the class means of the features lie apart, in units of their spread."""
+"""H-score: distance between the class means of the features, relative to their spread."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,17 +13,17 @@ def h_score(features: NDArray[np.floating], labels: Labels, *, shrink: bool = Tr
     ICIP 2019. The covariance is shrunk as by Ibrahim et al., "Newer is not always better:
     rethinking transferability metrics, their peculiarities, stability and performance", ECML PKDD
     2022: (1 - a) tr(((1 - a) cov(f) + a tr(cov(f)) / D I)^-1 cov(E[f | y])), a from
-    `transfer.transferability.ledoit_wolf`. That takes the score to 0 where the variance is equal in
-    all directions, as of whitened features.
+    `transfer.transferability.ledoit_wolf`. Shrinkage brings the score to 0 where the variance is
+    equal in all directions, as for whitened features.
 
-    It grows with D whatever the features mean: without shrinkage it is K - 1 for all features of
-    full rank with D >= N - 1, and shrinkage only softens that. So it compares sources of one D; for
-    others there is `adjusted_h_score`.
+    The score grows with D even for uninformative features: without shrinkage it is K - 1 for all
+    features of full rank with D >= N - 1, and shrinkage only weakens this effect. So it can only
+    compare sources of the same D; use `adjusted_h_score` for others.
 
     Args:
         features: (N, D) of the target's items.
-        labels: (N,) of them.
-        shrink: False gives the plain score, on the pseudo-inverse where the covariance has none.
+        labels: (N,) of these items.
+        shrink: False gives the plain score, by the pseudo-inverse of a singular covariance.
 
     Raises:
         CrosstrainError: see `transfer.transferability.check_features`.
@@ -34,16 +34,16 @@ def h_score(features: NDArray[np.floating], labels: Labels, *, shrink: bool = Tr
 
 def adjusted_h_score(features: NDArray[np.floating], labels: Labels) -> float:
     """Shrunk H-score corrected for chance, (H - E) / (K - 1 - E): at most 1, and 0 on average
-    where the features say nothing, whatever D is.
+    for uninformative features, for every D.
 
-    E is the mean of H over all permutations of the labels. A direction of the features with a
-    variance of 1 has (K - 1) / (N - 1) of it between classes by chance, so E is that times the
-    trace of the covariance over the shrunk covariance. Where E is K - 1, as with D >= N - 1 and no
-    shrinkage, nothing can be told and the score is 0.
+    E is the mean of H over all permutations of the labels. By chance, the share
+    (K - 1) / (N - 1) of the variance of a direction lies between the classes, so E is this share
+    times the trace of the covariance over the shrunk covariance. Where E is K - 1, as with
+    D >= N - 1 and no shrinkage, the score is undefined and 0 is returned.
 
     Args:
         features: (N, D) of the target's items.
-        labels: (N,) of them.
+        labels: (N,) of these items.
 
     Raises:
         CrosstrainError: see `transfer.transferability.check_features`.
@@ -58,12 +58,13 @@ def adjusted_h_score(features: NDArray[np.floating], labels: Labels) -> float:
 def _directions(
     features: NDArray[np.floating], labels: Labels, shrink: bool
 ) -> tuple[Floats, Floats]:
-    """Principal directions (R,): what shrinkage keeps of each, and its share between classes."""
+    """For each principal direction (R,): the share that shrinkage keeps, and the share between
+    classes."""
     check_features(features, labels)
-    left, singular = decompose(features, centre=True)
+    vectors, singular = decompose(features, centre=True)
     variances, width = singular**2 / len(labels), features.shape[1]
-    share = ledoit_wolf(left**2 @ singular**2, (variances**2).sum(), width) if shrink else 0.0
+    share = ledoit_wolf(vectors**2 @ singular**2, (variances**2).sum(), width) if shrink else 0.0
     ridge = share * variances.sum() / width
     kept = (1 - share) * variances / ((1 - share) * variances + ridge)
-    told = np.equal.outer(np.unique(labels), labels).astype(np.float64)  # K x N
-    return kept, ((told @ left) ** 2 / told.sum(1)[:, None]).sum(0)
+    one_hot = np.equal.outer(np.unique(labels), labels).astype(np.float64)  # K x N
+    return kept, ((one_hot @ vectors) ** 2 / one_hot.sum(1)[:, None]).sum(0)

@@ -9,21 +9,21 @@ from numpy.typing import NDArray
 from transfer.transferability import Floats, Labels, check_features, decompose
 
 LEAST_NOISE = 1e-6
-"""Variance of the noise that is kept at least: labels that the features give exactly, in fewer
-directions than there are items, would have infinite evidence."""
+"""Smallest variance of the noise: without it, labels that the features predict exactly, in fewer
+directions than items, would have infinite evidence."""
 RATIOS = np.geomspace(1e-12, 1e6, 37)
-"""Where the search starts: alpha / beta in units of the largest squared singular value. At the
-upper end the features are as good as unused, at the lower end the prior is."""
-STEPS, ENOUGH = 500, 1e-6
+"""Grid on which the search starts: alpha / beta in units of the largest squared singular value. At
+the upper end the features have nearly no effect, at the lower end the prior has nearly none."""
+STEPS, TOLERANCE = 500, 1e-6
 
 
 @dataclass(frozen=True)
 class _Classes:
-    """What the evidence of K classes depends on."""
+    """The quantities on which the evidence of K classes depends."""
 
     squares: Floats  # R x 1, squared singular values
     along: Floats  # R x K, squared projections of y on the left singular vectors
-    beyond: Floats  # K, what of the squared length of y lies outside of them
+    beyond: Floats  # K, squared length of y outside their span
     items: int
 
 
@@ -38,43 +38,43 @@ def logme(features: NDArray[np.floating], labels: Labels) -> float:
     one singular value decomposition that all classes share. The evidence can have several maxima:
     each class starts from the best point of a grid.
 
-    Turning, scaling or padding the features with zeros does not change it, and the prior on w
-    makes needless dimensions cost evidence, so sources of different D compare. There is no
-    intercept: subtracting the mean of the features does change it.
+    Rotating the features, scaling them or padding them with zeros does not change the score, and
+    the prior on w makes useless dimensions cost evidence, so sources of different D can be
+    compared. There is no intercept: subtracting the mean of the features changes the score.
 
     Args:
         features: (N, D) of the target's items.
-        labels: (N,) of them; only classes that occur count.
+        labels: (N,) of these items; only classes that occur count.
 
     Raises:
         CrosstrainError: see `transfer.transferability.check_features`.
     """
     check_features(features, labels)
     left, singular = decompose(features)
-    told = np.equal.outer(labels, np.unique(labels)).astype(np.float64)  # N x K
-    along = (left.T @ told) ** 2
-    beyond = np.maximum(told.sum(0) - along.sum(0), 0)
+    one_hot = np.equal.outer(labels, np.unique(labels)).astype(np.float64)  # N x K
+    along = (left.T @ one_hot) ** 2
+    beyond = np.maximum(one_hot.sum(0) - along.sum(0), 0)
     classes = _Classes(singular[:, None] ** 2, along, beyond, len(labels))
-    return float(_highest(classes).mean() / len(labels))
+    return float(_max_log_evidence(classes).mean() / len(labels))
 
 
-def _highest(classes: _Classes) -> Floats:
+def _max_log_evidence(classes: _Classes) -> Floats:
     """Log maximum evidence of each class (K,)."""
     largest = classes.squares.max(initial=1e-300)
     starts = np.repeat(RATIOS[:, None] * largest, len(classes.beyond), 1)
-    heights = np.array([_evidence(ratio, classes) for ratio in starts])
-    ratio = starts[heights.argmax(0), np.arange(len(classes.beyond))]
+    evidence = np.array([_log_evidence(ratio, classes) for ratio in starts])
+    ratio = starts[evidence.argmax(0), np.arange(len(classes.beyond))]
     for _ in range(STEPS):
-        found = _step(ratio, classes).clip(starts[0], starts[-1])
-        moved = np.abs(np.log(found / ratio)).max()
-        ratio = found
-        if moved < ENOUGH:
+        updated = _update(ratio, classes).clip(starts[0], starts[-1])
+        change = np.abs(np.log(updated / ratio)).max()
+        ratio = updated
+        if change < TOLERANCE:
             break
-    return np.maximum(_evidence(ratio, classes), heights.max(0))
+    return np.maximum(_log_evidence(ratio, classes), evidence.max(0))
 
 
-def _evidence(ratio: Floats, classes: _Classes) -> Floats:
-    """Log evidence (K,) where alpha / beta is ratio (K,) and beta the best for it."""
+def _log_evidence(ratio: Floats, classes: _Classes) -> Floats:
+    """Log evidence (K,) where alpha / beta is ratio (K,) and beta is the best for that ratio."""
     squares, items = classes.squares, classes.items
     unexplained = (ratio / (ratio + squares) * classes.along).sum(0) + classes.beyond
     beta = items / np.maximum(unexplained, items * LEAST_NOISE)
@@ -82,8 +82,8 @@ def _evidence(ratio: Floats, classes: _Classes) -> Floats:
     return (items * np.log(beta / (2 * math.pi)) - volume - beta * unexplained) / 2
 
 
-def _step(ratio: Floats, classes: _Classes) -> Floats:
-    """Give alpha / beta (K,) for alpha = gamma / |m|^2 and beta = (N - gamma) / |F m - y|^2.
+def _update(ratio: Floats, classes: _Classes) -> Floats:
+    """Next alpha / beta (K,), for alpha = gamma / |m|^2 and beta = (N - gamma) / |F m - y|^2.
 
     m is the posterior mean of w at ratio and gamma the effective number of its dimensions.
     """

@@ -1,4 +1,4 @@
-"""What a pretrained body makes of the target before any training, for
+"""Outputs of a pretrained network for the target's items, before any training: the input of
 `transfer.transferability.advisor`.
 
 Shapes: N labelled target items, M source items, D features, Ks source classes.
@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from transfer.data.items import SourceItems, TrainItems, spread
-from transfer.data.storage.tensor_store import Images
+from transfer.data.storage.tensor_store import Records
 from transfer.models.network import Network, build
 from transfer.models.parameter_transfer import Knowledge, transplant
 from transfer.training.batches import embed
 from transfer.training.recipe import Recipe
 from transfer.transferability.advisor import Candidate
 
-MOST = 2000  # source items that are looked at
+MAX_SOURCE_ITEMS = 2000
 
 
 def candidate(
@@ -28,29 +28,27 @@ def candidate(
     Args:
         knowledge: the source's network.
         items: N labelled items of the target.
-        source: items it learned from; None where they are not at hand.
-        recipe: of the target: machine and normalisation.
+        source: items that the network was trained on; None where they are not available.
+        recipe: machine and normalisation of the target.
     """
     names = knowledge.class_names
-    network = build(
-        knowledge.body, channels=items.images.shape[1], classes=max(1, len(names)), seed=0
-    )
+    network = build(knowledge.body, spec=recipe.spec, classes=max(1, len(names)), seed=0)
     transplant(network, knowledge, names or ("none",))
     network.to(recipe.machine.device)
     if knowledge.fixed_normal:
         recipe = replace(recipe, normal=knowledge.normal)
-    features = _features(network, items.images, recipe)
+    features = _features(network, items.records, recipe)
     with torch.inference_mode():
         head = network.head(features.to(recipe.machine.device)).softmax(1).cpu()
-    told = None
+    source_features = None
     if source is not None:
-        rows = torch.from_numpy(spread(source.items.labels.numpy(), MOST))
+        rows = torch.from_numpy(spread(source.items.labels.numpy(), MAX_SOURCE_ITEMS))
         own = knowledge.normal if knowledge.fixed_normal else source.normal
         at_source = replace(recipe, normal=own)
-        told = _features(network, source.items.images[rows], at_source).numpy()
+        source_features = _features(network, source.items.records[rows], at_source).numpy()
     probabilities = head.numpy() if names else None
-    return Candidate(knowledge.source, features.numpy(), told, probabilities, names)
+    return Candidate(knowledge.source, features.numpy(), source_features, probabilities, names)
 
 
-def _features(network: Network, images: Images, recipe: Recipe) -> Tensor:
-    return embed(network, images, 0, recipe, seed=0)[0].cpu()
+def _features(network: Network, records: Records, recipe: Recipe) -> Tensor:
+    return embed(network, records, 0, recipe, seed=0)[0].cpu()

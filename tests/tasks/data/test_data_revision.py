@@ -1,4 +1,4 @@
-"""Data of an older revision, under the real DVC and Git, from the cache and from a remote."""
+"""Data of an older revision, with the real DVC and Git, from the cache and from a remote."""
 
 import contextlib
 import os
@@ -46,8 +46,8 @@ def surroundings(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def versions(tmp_path_factory):
-    """A project with two versions of its data, both pushed; and what they were."""
-    project, known = tmp_path_factory.mktemp("versions"), {}
+    """A project with two versions of its data, both pushed, and the md5s of each version."""
+    project, recorded = tmp_path_factory.mktemp("versions"), {}
     with contextlib.chdir(project):
         git("init", "--quiet")
         data_dvc.dvc(Path(), "init", "--quiet")
@@ -61,12 +61,12 @@ def versions(tmp_path_factory):
                 write("plants/rose/2")
                 write("points.npz", "changed")
                 shutil.rmtree("data/animals")
-            known[tag] = dataset_versions.accept(DVC), data_dvc.read(DVC).md5
+            recorded[tag] = dataset_versions.accept(DVC), data_dvc.read(DVC).md5
             data_dvc.dvc(Path(), "push")
             git("add", "--all")
             git("commit", "--quiet", "--message", tag)
             git("tag", tag)
-    return project, known
+    return project, recorded
 
 
 @pytest.fixture
@@ -77,25 +77,25 @@ def project(versions, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("named", ["v1", "HEAD~1", "md5", "md5.dir"])
-def test_a_revision_is_laid_out_beside_the_workspace(project, named):
+def test_a_revision_is_restored_beside_the_workspace(project, named):
     datasets, md5 = project["v1"]
     before = dataset_versions.fingerprint(Path("data")), DVC.read_bytes()
     revision = {"md5": md5.removesuffix(".dir"), "md5.dir": md5}.get(named, named)
-    found = fetch("data/plants", revision)
-    assert (found.name, found.md5) == ("plants", datasets["plants"])
-    assert found.path == PLACE / found.md5.removesuffix(".dir") / "plants"
-    assert dataset_versions.fingerprint(found.path) == found.md5
-    assert found.revision.startswith(
+    dataset = fetch("data/plants", revision)
+    assert (dataset.name, dataset.md5) == ("plants", datasets["plants"])
+    assert dataset.path == PLACE / dataset.md5.removesuffix(".dir") / "plants"
+    assert dataset_versions.fingerprint(dataset.path) == dataset.md5
+    assert dataset.revision.startswith(
         named.removesuffix(".dir") if named in ("v1", "HEAD~1") else md5[:32]
     )
     assert (dataset_versions.fingerprint(Path("data")), DVC.read_bytes()) == before
-    assert not (found.path / "rose/2").exists()
+    assert not (dataset.path / "rose/2").exists()
 
 
-def test_every_kind_of_dataset_has_its_own_place(project):
-    now = fetch("data/points.npz", "v2")
+def test_every_format_of_dataset_has_its_own_path(project):
+    current = fetch("data/points.npz", "v2")
     old = fetch("data/points.npz", "v1")
-    assert (now.path.read_text(), old.path.read_text()) == ("changed", "points.npz")
+    assert (current.path.read_text(), old.path.read_text()) == ("changed", "points.npz")
     assert old.md5 == project["v1"][0]["points.npz"]
     assert old.path.name == "points.npz"
     table = fetch("data/list/items.csv", "v1")
@@ -107,28 +107,28 @@ def test_every_kind_of_dataset_has_its_own_place(project):
     )
 
 
-def test_a_manifest_in_the_data_folder_brings_the_whole_folder(project):
+def test_a_manifest_in_the_data_folder_restores_the_whole_folder(project):
     write("all.csv", "path,label\nlist/img/1.png,a\n")
     dataset_versions.accept(DVC)
     git("commit", "--quiet", "--all", "--message", "v3")
-    found = fetch("data/all.csv", "HEAD")
-    assert found.md5 == data_dvc.read(DVC).md5
-    assert (found.path.parent / "plants/rose/2").exists()
+    dataset = fetch("data/all.csv", "HEAD")
+    assert dataset.md5 == data_dvc.read(DVC).md5
+    assert (dataset.path.parent / "plants/rose/2").exists()
 
 
-def test_what_the_cache_lacks_comes_from_the_remote(project):
+def test_files_missing_in_the_cache_come_from_the_remote(project):
     shutil.rmtree(".dvc/cache")
-    found = fetch("data/plants", "v1")
-    assert found.md5 == project["v1"][0]["plants"]
+    dataset = fetch("data/plants", "v1")
+    assert dataset.md5 == project["v1"][0]["plants"]
     shutil.rmtree(".dvc/cache")
-    assert fetch("data/plants", "v1") == found  # the list comes again, the files need not
-    damaged = found.path / "rose/1"
+    assert fetch("data/plants", "v1") == dataset  # the list is fetched again, the files are not
+    damaged = dataset.path / "rose/1"
     damaged.chmod(0o644)
     damaged.write_text("damaged")
-    assert dataset_versions.fingerprint(fetch("data/plants", "v1").path) == found.md5
+    assert dataset_versions.fingerprint(fetch("data/plants", "v1").path) == dataset.md5
 
 
-def test_what_neither_has_is_named(project):
+def test_files_missing_everywhere_are_named(project):
     shutil.rmtree(".dvc/cache")
     data_dvc.dvc(Path(), "remote", "modify", "store", "url", str(Path("nowhere").absolute()))
     with pytest.raises(DataRefusedError, match=r"1 of 1 files are not in DVC's cache.*push"):
@@ -155,7 +155,7 @@ def test_unknown_revisions_and_datasets_are_named(project, monkeypatch, tmp_path
         resolve("v9")
     with pytest.raises(DataRefusedError, match="is no revision that Git knows"):
         resolve("--help")
-    with pytest.raises(DataRefusedError, match="it holds animals, list, plants, points"):
+    with pytest.raises(DataRefusedError, match="it contains animals, list, plants, points"):
         fetch("data/stones", "v1")
     with pytest.raises(DataRefusedError, match=r"data/animals is not in the data of v2"):
         fetch("data/animals", "v2")
@@ -168,8 +168,8 @@ def test_unknown_revisions_and_datasets_are_named(project, monkeypatch, tmp_path
         resolve("v1")
 
 
-def test_data_elsewhere_is_taken_as_it_is(project, tmp_path):
+def test_data_outside_the_data_folder_is_used_unchanged(project, tmp_path):
     (tmp_path / "far/rose").mkdir(parents=True)
     (tmp_path / "far/rose/1").write_text("1")
-    found = fetch(tmp_path / "far", "v1")
-    assert (found.path, found.revision) == (tmp_path / "far", "")
+    dataset = fetch(tmp_path / "far", "v1")
+    assert (dataset.path, dataset.revision) == (tmp_path / "far", "")

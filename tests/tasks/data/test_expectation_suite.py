@@ -8,10 +8,14 @@ import pytest
 
 from tasks.data.expectation_suite import ValidationReport, refuse, validate
 from transfer.core.errors import DataRefusedError
-from transfer.data.manifest import COLUMNS, Manifest
-from transfer.data.quality.checks import Scanned
-from transfer.data.quality.thresholds import QualitySettings
+from transfer.data.manifest import Manifest, columns
+from transfer.data.quality.checks import ScannedDataset
+from transfer.data.quality.thresholds import of_modality
 from transfer.data.splits.split import NAMES
+
+QualitySettings = of_modality("image")
+
+COLUMNS = columns("image")
 
 PLAIN = {"group": "", "given_split": "", "mode": "L", "format": "PNG"}
 PLAIN |= {"width": 8, "height": 8, "mean": 100.0, "std": 10.0}
@@ -23,7 +27,7 @@ NEAR = {
 
 
 def dataset(name, *, per_class=6, classes=("cat", "dog"), changes=None, drop=(), **other):
-    """A sound dataset, but for ``changes``: {row: {column: value}}."""
+    """A valid dataset, except for ``changes``: {row: {column: value}}."""
     rows = [
         PLAIN
         | {
@@ -41,7 +45,7 @@ def dataset(name, *, per_class=6, classes=("cat", "dog"), changes=None, drop=(),
     sides = other.pop("sides", ["train", "test", "train", "val"] * len(items))
     frame = pd.DataFrame({"split": pd.Categorical(sides[: len(items)], NAMES)})
     manifest = Manifest(name, "image", tuple(classes), items)
-    return Scanned(manifest, other.pop("rejects", []), other.pop("split", frame))
+    return ScannedDataset(manifest, other.pop("rejects", []), other.pop("split", frame))
 
 
 def checked(out, *, source=None, target=None, near=NEAR, **thresholds):
@@ -58,7 +62,7 @@ def rejects(n):
     return [{"path": f"bad{i}.png", "reason": "truncated", "detail": ""} for i in range(n)]
 
 
-def test_sound_datasets_pass_every_expectation(tmp_path):
+def test_valid_datasets_pass_every_expectation(tmp_path):
     report = checked(tmp_path)
     assert report.passed
     assert all(row.passed and not row.examples for row in report.rows)
@@ -68,7 +72,7 @@ def test_sound_datasets_pass_every_expectation(tmp_path):
     refuse(report)
 
 
-def one(column, value, row=3):
+def changed(column, value, row=3):
     return {"target": dataset("t", changes={row: {column: value}})}
 
 
@@ -104,23 +108,27 @@ FAILING = {
         ["dog (1.2)"],
     ),
     "unique ids": (
-        one("id", "t0.png"),
+        changed("id", "t0.png"),
         ("target t", "same_id", "", "1 of 12 fail (8.33%)"),
         ["t0.png (t0.png)"],
     ),
-    "labels": (one("label", 2), ("target t", "label", "", "1 of 12 fail (8.33%)"), ["t3.png (2)"]),
+    "labels": (
+        changed("label", 2),
+        ("target t", "label", "", "1 of 12 fail (8.33%)"),
+        ["t3.png (2)"],
+    ),
     "given splits": (
-        one("given_split", "holdout"),
+        changed("given_split", "holdout"),
         ("target t", "given_split", "", "1 of 12 fail (8.33%)"),
         ["t3.png (holdout)"],
     ),
     "narrow": (
-        one("width", 3),
+        changed("width", 3),
         ("target t", "width", "min_side, max_side", "1 of 12 fail (8.33%)"),
         ["t3.png (3)"],
     ),
     "high": (
-        one("height", 10_001),
+        changed("height", 10_001),
         ("target t", "height", "min_side, max_side", "1 of 12 fail (8.33%)"),
         ["t3.png (10001)"],
     ),
@@ -130,22 +138,22 @@ FAILING = {
         [f"s{i}.png (L)" for i in range(5)],
     ),
     "formats": (
-        one("format", "PSD"),
+        changed("format", "PSD"),
         ("target t", "format", "formats", "1 of 12 fail (8.33%)"),
         ["t3.png (PSD)"],
     ),
-    "empty pictures": (
-        one("std", 0.5),
+    "empty images": (
+        changed("std", 0.5),
         ("target t", "std", "max_empty_share", "1 of 12 fail (8.33%)"),
         ["t3.png (0.5)"],
     ),
     "duplicates": (
-        one("pixels", "t 1") | {"max_duplicate_share": 0.08, "max_cross_split_duplicates": 2},
+        changed("pixels", "t 1") | {"max_duplicate_share": 0.08, "max_cross_split_duplicates": 2},
         ("target t", "copy_of", "max_duplicate_share", "1 of 12 fail (8.33%)"),
         ["t3.png (t1.png)"],
     ),
     "conflicts": (
-        one("pixels", "t 4") | {"max_cross_split_duplicates": 2},
+        changed("pixels", "t 4") | {"max_cross_split_duplicates": 2},
         ("target t", "other_label", "max_conflict_share", "2 of 12 fail (16.67%)"),
         ["t3.png (cat)", "t4.png (dog)"],
     ),
@@ -173,19 +181,19 @@ FAILING = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", FAILING)
-def test_each_threshold_refuses_what_is_beyond_it(tmp_path, case):
-    given, told, examples = FAILING[case]
-    report = checked(tmp_path, **given)
-    found = {(r.dataset, r.column, r.setting, r.found): r.examples for r in report.failures}
-    assert found.get(told) == examples
-    if case not in {"class names", "unique ids", "modes"}:  # these break more than one
-        assert len(found) == 1
+@pytest.mark.parametrize("failure", FAILING)
+def test_each_threshold_refuses_values_beyond_it(tmp_path, failure):
+    arguments, expected, examples = FAILING[failure]
+    report = checked(tmp_path, **arguments)
+    failures = {(r.dataset, r.column, r.setting, r.found): r.examples for r in report.failures}
+    assert failures.get(expected) == examples
+    if failure not in {"class names", "unique ids", "modes"}:  # these break more than one
+        assert len(failures) == 1
     with pytest.raises(DataRefusedError, match=r"params\.yaml under validate:"):
         refuse(report)
 
 
-def test_what_is_exactly_at_a_limit_passes(tmp_path):
+def test_values_exactly_at_a_limit_pass(tmp_path):
     changes = {i: {"pixels": f"t {i - 4}", "std": 0.0} for i in (4, 5, 6)}
     target = dataset("t", changes=changes, rejects=rejects(3))
     shares = {"max_empty_share": 0.25, "max_duplicate_share": 0.25, "max_reject_share": 0.2}
@@ -215,7 +223,7 @@ def test_a_target_that_the_source_repeats_in_training_is_noted(tmp_path):
     ]
 
 
-def test_gross_faults_are_reported_before_there_is_a_split(tmp_path):
+def test_faults_are_reported_before_there_is_a_split(tmp_path):
     target = dataset("t", drop=[1, 3, 5, 7, 9, 11], classes=("cat", "dog"), split=None)
     report = checked(tmp_path, source=dataset("s", split=None), target=target, near=None)
     assert {r.column for r in report.failures} == {"items"}
@@ -228,7 +236,7 @@ def test_gross_faults_are_reported_before_there_is_a_split(tmp_path):
     ]
 
 
-def test_a_dataset_without_items_is_refused_and_not_crashed_on(tmp_path):
+def test_a_dataset_without_items_is_refused_without_a_crash(tmp_path):
     report = checked(tmp_path, target=dataset("t", drop=range(12)), near=None)
     assert {(r.column, r.setting) for r in report.failures} == {
         ("items", "min_items"),
@@ -249,7 +257,7 @@ def test_data_docs_are_one_offline_page_that_runs_nothing_from_the_dataset(tmp_p
     assert "default-src 'none'" in page
 
 
-def test_only_out_is_written_nothing_is_said_and_a_repeat_is_byte_equal(
+def test_only_out_is_written_nothing_is_printed_and_a_repeat_is_byte_equal(
     tmp_path, monkeypatch, capfd
 ):
     elsewhere, first, second = (tmp_path / name for name in ("elsewhere", "first", "second"))
@@ -282,5 +290,5 @@ def test_validations_in_two_threads_do_not_mix(tmp_path):
         return [example for row in report.failures for example in row.examples]
 
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(job, (1, 2)))
-    assert found == [["t0.png (mode 1)"], ["t0.png (mode 2)", "t1.png (mode 2)"]]
+        examples_by_thread = list(pool.map(job, (1, 2)))
+    assert examples_by_thread == [["t0.png (mode 1)"], ["t0.png (mode 2)", "t1.png (mode 2)"]]

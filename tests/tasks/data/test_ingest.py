@@ -1,4 +1,4 @@
-"""New data under the real DVC and Git: taken whole or not at all, whoever is killed when."""
+"""New data with the real DVC and Git: added completely or not at all, also after a kill."""
 
 import contextlib
 import hashlib
@@ -18,6 +18,7 @@ from tasks.data import ingest
 from tasks.versioning import data_dvc, dataset_versions, ingest_journal
 from tasks.versioning import git as commits
 from tests.death import die_at
+from tests.transfer import tiny
 from transfer.core.errors import CrosstrainError, DataRefusedError, SettingsError
 from transfer.data.manifest import Manifest
 from transfer.data.scan import survey
@@ -34,20 +35,20 @@ def SLOW(value):  # noqa: N802
 SETTINGS = Settings.model_validate({"validate": {"min_items_per_class": 1}})
 
 
-def picture(seed):
+def image(seed):
     return np.random.default_rng(seed).integers(0, 256, (8, 8), np.uint8)
 
 
-def paint(folder, pictures):
-    for name, seed in pictures.items():
+def write_images(folder, seeds):
+    for name, seed in seeds.items():
         path = Path(folder) / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture(seed)).save(path)
+        Image.fromarray(image(seed)).save(path)
 
 
 def digest(seed):
     content = io.BytesIO()
-    Image.fromarray(picture(seed)).save(content, "PNG")
+    Image.fromarray(image(seed)).save(content, "PNG")
     return f"{hashlib.sha256(content.getvalue()).hexdigest()[:8]}.png"
 
 
@@ -75,9 +76,9 @@ def recorded(tmp_path_factory):
     with contextlib.chdir(project):
         git("init", "--quiet")
         data_dvc.dvc(Path(), "init", "--quiet")
-        paint("data/plants", {f"rose/{n}.png": n for n in range(6)})
-        paint("data/plants", {f"oak/{n}.png": 10 + n for n in range(6)})
-        paint("data/animals", {"cat/1.png": 30, "dog/1.png": 31})
+        write_images("data/plants", {f"rose/{n}.png": n for n in range(6)})
+        write_images("data/plants", {f"oak/{n}.png": 10 + n for n in range(6)})
+        write_images("data/animals", {"cat/1.png": 30, "dog/1.png": 31})
         Path(".gitignore").write_text("/build\n/reports\n/quarantine\n")
         dataset_versions.accept(DVC)
         git("add", "--all")
@@ -94,23 +95,23 @@ def project(recorded, tmp_path, monkeypatch):
 
 @pytest.fixture
 def new(tmp_path):
-    """Two new pictures, of which one has a taken name; one known; one known under another label;
-    one that is no picture."""
+    """Two new images, one of them with an existing name; a known image; a known image with another
+    label; a file that is not an image."""
     folder = tmp_path / "new"
-    paint(folder, {"rose/1.png": 50, "oak/x.png": 51, "rose/y.png": 2, "oak/z.png": 3})
+    write_images(folder, {"rose/1.png": 50, "oak/x.png": 51, "rose/y.png": 2, "oak/z.png": 3})
     (folder / "oak/bad.png").write_bytes(b"\x89PNG")
     return folder
 
 
-def begin(source, dataset="plants", settings=SETTINGS, **wishes):
-    """Up to the journal."""
-    asked = ingest.Wishes(**wishes)
-    place = ingest.prepare.fn(dataset, asked)
-    return ingest.plan.fn(ingest.receive.fn(source, settings), place, asked, settings)
+def begin(source, dataset="plants", settings=SETTINGS, **more):
+    """Run an ingest up to the journal."""
+    options = ingest.IngestOptions(**more)
+    place = ingest.prepare.fn(dataset, options)
+    return ingest.plan.fn(ingest.receive.fn(source, settings), place, options, settings)
 
 
 def complete():
-    """From the journal on."""
+    """Complete an ingest from its journal."""
     ingest.carry_out.fn()
     ingest.accept.fn()
     changes, failed = ingest.share.fn()
@@ -118,22 +119,22 @@ def complete():
     return changes, failed
 
 
-def take(source, dataset="plants", settings=SETTINGS, **wishes):
-    with ingest.alone():
-        changes = begin(source, dataset, settings, **wishes)
+def take(source, dataset="plants", settings=SETTINGS, **options):
+    with ingest.exclusive():
+        changes = begin(source, dataset, settings, **options)
         return complete()[0] if changes.taken else changes
 
 
 def labels(dataset="data/plants"):
-    table, _ = survey(Path(dataset), SETTINGS.image.limits)
+    table, _ = survey(Path(dataset), SETTINGS.input.limits, tiny.MODALITY)
     return dict(zip(table["pixels"], table["label"], strict=True))
 
 
 def ids(changes):
-    return [one.id for one in changes.added]
+    return [item.id for item in changes.added]
 
 
-def test_what_is_new_is_added_and_recorded_as_a_version(project, new):
+def test_new_items_are_added_and_recorded_as_a_version(project, new):
     before = dataset_versions.verify_all(DVC)
     changes = take(new)
     after = dataset_versions.verify_all(DVC)
@@ -141,13 +142,19 @@ def test_what_is_new_is_added_and_recorded_as_a_version(project, new):
     assert changes.before != changes.after
     assert after["data/animals"] == before["data/animals"]
     assert (ids(changes)[0], ids(changes)[1][:7]) == ("oak/x.png", "rose/1-")
-    assert [(one.path, one.of) for one in changes.duplicates] == [("rose/y.png", "rose/2.png")]
-    assert [(one.path, one.stands_under) for one in changes.conflicts] == [("oak/z.png", "rose")]
-    assert [(one.path, one.reason) for one in changes.rejects] == [("oak/bad.png", "unreadable")]
-    assert np.array_equal(np.asarray(Image.open("data/plants/rose/1.png")), picture(1))
+    assert [(entry.path, entry.of) for entry in changes.duplicates] == [
+        ("rose/y.png", "rose/2.png")
+    ]
+    assert [(entry.path, entry.stands_under) for entry in changes.conflicts] == [
+        ("oak/z.png", "rose")
+    ]
+    assert [(entry.path, entry.reason) for entry in changes.rejects] == [
+        ("oak/bad.png", "unreadable")
+    ]
+    assert np.array_equal(np.asarray(Image.open("data/plants/rose/1.png")), image(1))
     assert changes.classes["rose"].after == 7
-    told = json.loads(ingest.REPORT.read_text())
-    assert told == changes.model_dump(mode="json")
+    report = json.loads(ingest.REPORT.read_text())
+    assert report == changes.model_dump(mode="json")
     assert not ingest_journal.work(Path("data")).exists()
     assert sorted(p.name for p in new.rglob("*.png")) == [
         "1.png",
@@ -165,7 +172,7 @@ def test_what_is_new_is_added_and_recorded_as_a_version(project, new):
     ]
 
 
-def test_no_rejected_name_leads_the_quarantine_astray(project, tmp_path):
+def test_no_rejected_name_escapes_the_quarantine(project, tmp_path):
     (tmp_path / "project/secret.png").write_bytes(b"secret")
     with zipfile.ZipFile(tmp_path / "new.zip", "w") as made:
         made.writestr("../../../secret.png", b"evil")
@@ -173,21 +180,21 @@ def test_no_rejected_name_leads_the_quarantine_astray(project, tmp_path):
     lenient = SETTINGS.model_copy(
         update={"ingest": SETTINGS.ingest.model_copy(update={"max_reject_share": 1.0})}
     )
-    paint(tmp_path / "more", {"rose/9.png": 60})
+    write_images(tmp_path / "more", {"rose/9.png": 60})
     with zipfile.ZipFile(tmp_path / "new.zip", "a") as made:
         made.write(tmp_path / "more/rose/9.png", "rose/9.png")
     changes = take(tmp_path / "new.zip", settings=lenient)
-    assert [one.reason for one in changes.rejects] == ["path_escape", "path_escape"]
+    assert [entry.reason for entry in changes.rejects] == ["path_escape", "path_escape"]
     assert [p.name for p in Path("quarantine").rglob("*") if p.is_file()] == ["rejects.csv"]
     assert Path("secret.png").read_bytes() == b"secret"
 
 
-def test_labels_are_corrected_when_asked_and_the_same_again_holds_nothing_new(
-    project, new, tmp_path
-):
+def test_labels_are_corrected_on_request_and_the_same_delivery_is_not_new(project, new, tmp_path):
     known = labels()
     first = take(new, relabel=True)
-    assert [(one.was, one.id) for one in first.relabelled] == [("rose/3.png", f"oak/3-{digest(3)}")]
+    assert [(entry.was, entry.id) for entry in first.relabelled] == [
+        ("rose/3.png", f"oak/3-{digest(3)}")
+    ]
     assert first.conflicts == []
     assert [labels()[p] for p in known if labels()[p] != known[p]] == ["oak"]
     assert dataset_versions.verify(Path("data/plants"), DVC) == first.after
@@ -201,8 +208,8 @@ def test_labels_are_corrected_when_asked_and_the_same_again_holds_nothing_new(
 
 
 @pytest.mark.slow
-def test_a_whole_delivery_removes_what_it_lacks(project, tmp_path):
-    paint(tmp_path / "whole", {"rose/a.png": 0, "rose/b.png": 70, "oak/c.png": 10})
+def test_a_replacing_delivery_removes_missing_items(project, tmp_path):
+    write_images(tmp_path / "whole", {"rose/a.png": 0, "rose/b.png": 70, "oak/c.png": 10})
     changes = take(tmp_path / "whole", replace=True)
     assert len(changes.removed) == 10
     files = sorted(
@@ -212,38 +219,38 @@ def test_a_whole_delivery_removes_what_it_lacks(project, tmp_path):
     assert dataset_versions.verify(Path("data/plants"), DVC) == changes.after
 
 
-def test_a_class_that_is_not_there_is_taken_only_when_asked(project, tmp_path):
-    paint(tmp_path / "new", {"rose/a.png": 70, "tulip/b.png": 71})
+def test_a_new_class_is_added_only_on_request(project, tmp_path):
+    write_images(tmp_path / "new", {"rose/a.png": 70, "tulip/b.png": 71})
     with pytest.raises(DataRefusedError, match=r"1 of 2 .* --new-classes takes new classes"):
         take(tmp_path / "new")
     changes = take(tmp_path / "new", new_classes=True)
     assert ids(changes) == ["rose/a.png", "tulip/b.png"]
 
 
-def test_a_delivery_with_too_many_rejects_is_refused_whole(project, new):
+def test_a_delivery_with_too_many_rejects_is_refused_completely(project, new):
     for n in range(4):
         (new / f"rose/bad{n}.png").write_bytes(b"GIF89a")
     before = dataset_versions.fingerprint(Path("data"))
     with pytest.raises(DataRefusedError, match=r"5 of 9 files in new cannot be used"):
         take(new)
     assert dataset_versions.fingerprint(Path("data")) == before
-    told = json.loads(ingest.REPORT.read_text())
-    assert told["refused"].startswith("5 of 9 files")
-    assert not told["taken"]
-    assert len(list(Path(told["quarantine"]).rglob("*.png"))) == 5
+    report = json.loads(ingest.REPORT.read_text())
+    assert report["refused"].startswith("5 of 9 files")
+    assert not report["taken"]
+    assert len(list(Path(report["quarantine"]).rglob("*.png"))) == 5
     assert dataset_versions.verify_all(DVC)
 
 
 @pytest.mark.parametrize("make", [SLOW("folder"), "manifest", "arrays"])
-def test_a_new_dataset_is_what_the_delivery_is(project, tmp_path, make):
+def test_a_new_dataset_has_the_format_of_the_delivery(project, tmp_path, make):
     source = tmp_path / "new"
-    paint(source, {"rose/a.png": 70, "oak/b.png": 71})
+    write_images(source, {"rose/a.png": 70, "oak/b.png": 71})
     place = Path("data/stones")
     if make == "manifest":
         (source / "list.csv").write_text("path,label,group\nrose/a.png,x,g\noak/b.png,y,g\n")
     if make == "arrays":
         source, place = tmp_path / "new.npz", Path("data/stones.npz")
-        images = np.stack([picture(70), picture(71)])
+        images = np.stack([image(70), image(71)])
         np.savez(source, images=images, labels=[0, 1], class_names=["x", "y"])
     changes = take(source, "stones")
     assert (changes.dataset, changes.before, len(changes.added)) == ("stones", "", 2)
@@ -254,15 +261,15 @@ def test_a_new_dataset_is_what_the_delivery_is(project, tmp_path, make):
     assert not take(source, "stones").taken
 
 
-def test_kinds_that_do_not_fit_are_refused(project, tmp_path):
-    np.savez(tmp_path / "new.npz", images=picture(99)[None], labels=[0], class_names=["rose"])
-    with pytest.raises(DataRefusedError, match="expected the same kind"):
+def test_another_format_is_refused(project, tmp_path):
+    np.savez(tmp_path / "new.npz", images=image(99)[None], labels=[0], class_names=["rose"])
+    with pytest.raises(DataRefusedError, match="expected the same format"):
         take(tmp_path / "new.npz")
     assert dataset_versions.verify_all(DVC)
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "data/plants"])
-def test_a_name_that_is_no_datasets_is_refused(project, new, name):
+def test_an_invalid_dataset_name_is_refused(project, new, name):
     with pytest.raises(SettingsError, match="--dataset is"):
         take(new, name)
 
@@ -275,11 +282,11 @@ def test_data_that_differs_is_refused_before_anything_is_read(project, new):
 
 def test_without_dvc_a_delivery_is_refused(tmp_path, monkeypatch, new):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SettingsError, match="no DVC repository"):
+    with pytest.raises(SettingsError, match="not a DVC repository"):
         take(new)
 
 
-def test_a_commit_holds_data_dvc_alone_and_says_what_changed(project, new):
+def test_a_commit_contains_only_data_dvc_and_names_the_changes(project, new):
     Path("other.txt").write_text("staged by hand")
     git("add", "other.txt")
     changes = take(new, commit=True)
@@ -303,7 +310,7 @@ def test_a_first_commit_takes_dvcs_own_line_of_gitignore_along(tmp_path, monkeyp
     assert git("show", "--name-only", "--format=").splitlines() == [".gitignore", "data.dvc"]
 
 
-def test_what_git_would_refuse_is_said_first(project, new, monkeypatch, tmp_path):
+def test_an_impossible_commit_or_push_is_reported_first(project, new, monkeypatch, tmp_path):
     Path(".gitignore").write_text("data.dvc\n")
     git("rm", "--quiet", "--cached", "data.dvc")
     with pytest.raises(SettingsError, match=r"Git ignores data\.dvc"):
@@ -334,7 +341,7 @@ def test_pushed_data_comes_back_from_the_remote(project, new, tmp_path):
 
 
 def divide(dataset):
-    table, _ = survey(Path(dataset), SETTINGS.image.limits)
+    table, _ = survey(Path(dataset), SETTINGS.input.limits, tiny.MODALITY)
     names = tuple(sorted(set(table["label"])))
     numbered = table.assign(label=[names.index(label) for label in table["label"]])
     manifest = Manifest("plants", "image", names, numbered)
@@ -342,18 +349,18 @@ def divide(dataset):
     return dict(zip(table["pixels"], frame["split"], strict=True))
 
 
-def test_no_item_changes_its_side(project, tmp_path):
+def test_no_item_changes_its_split(project, tmp_path):
     before = divide("data/plants")
     assert len(set(before.values())) > 1
-    paint(tmp_path / "new", {f"rose/{n}.png": 100 + n for n in range(30)})
-    paint(tmp_path / "new", {"oak/a.png": 1, "oak/b.png": 4})
+    write_images(tmp_path / "new", {f"rose/{n}.png": 100 + n for n in range(30)})
+    write_images(tmp_path / "new", {"oak/a.png": 1, "oak/b.png": 4})
     changes = take(tmp_path / "new", relabel=True)
     assert len(changes.added) == 30 and len(changes.relabelled) == 2
     after = divide("data/plants")
     assert {pixels: after[pixels] for pixels in before} == before
 
 
-def test_retrain_says_that_an_ingest_was_interrupted(project, new):
+def test_retrain_reports_an_interrupted_ingest(project, new):
     begin(new)
     for used in ("data/plants", "data/plants/rose", "data"):
         with pytest.raises(DataRefusedError, match="crosstrain ingest --resume"):
@@ -366,8 +373,8 @@ def test_retrain_says_that_an_ingest_was_interrupted(project, new):
 
 
 @pytest.mark.parametrize("every", [4, SLOW(1)])
-def test_killed_before_or_after_the_journal_nothing_is_half_done(recorded, new, tmp_path, every):
-    """At changes of the disk up to the recording: the old version, or carried through."""
+def test_an_ingest_killed_at_any_step_is_undone_or_completed(recorded, new, tmp_path, every):
+    """Killed at each change of the disk up to the recording: the old version, or completed."""
     outcomes, expected = set(), None
     for count in range(0, 400, every):
         copy = shutil.copytree(recorded, tmp_path / "copy")
@@ -375,23 +382,23 @@ def test_killed_before_or_after_the_journal_nothing_is_half_done(recorded, new, 
             old = dataset_versions.fingerprint(Path("data/plants"))
 
             def attempt():
-                with ingest.alone():
-                    asked = ingest.Wishes(relabel=True)
+                with ingest.exclusive():
+                    options = ingest.IngestOptions(relabel=True)
                     delivery = ingest.receive.fn(new, SETTINGS)
-                    ingest.plan.fn(delivery, Path("data/plants"), asked, SETTINGS)
+                    ingest.plan.fn(delivery, Path("data/plants"), options, SETTINGS)
                     ingest.carry_out.fn()
 
             status = die_at(count, attempt)
-            begun = ingest_journal.interrupted(Path("data"))
-            if begun is None:
+            journal = ingest_journal.interrupted(Path("data"))
+            if journal is None:
                 assert dataset_versions.fingerprint(Path("data/plants")) == old
             else:
                 ingest.carry_out.fn()
-                found = dataset_versions.fingerprint(Path("data/plants"))
-                assert found == begun["changes"]["after"] == (expected or found)
-                expected = found
+                md5 = dataset_versions.fingerprint(Path("data/plants"))
+                assert md5 == journal["changes"]["after"] == (expected or md5)
+                expected = md5
                 assert len(list(Path("data/plants").rglob("*.png"))) == 14
-            outcomes.add(begun is None)
+            outcomes.add(journal is None)
         shutil.rmtree(copy)
         if status == 0:
             break
@@ -401,8 +408,8 @@ def test_killed_before_or_after_the_journal_nothing_is_half_done(recorded, new, 
 
 
 @pytest.mark.parametrize("count", [SLOW(0), SLOW(3), 6, SLOW(9), SLOW(12)])
-def test_killed_while_it_is_recorded_it_is_carried_through(project, new, count):
-    begun = begin(new, commit=True)
+def test_an_ingest_killed_during_recording_is_completed(project, new, count):
+    changes = begin(new, commit=True)
     ingest.carry_out.fn()
 
     def attempt():
@@ -412,14 +419,14 @@ def test_killed_while_it_is_recorded_it_is_carried_through(project, new, count):
     assert die_at(count, attempt) in (-9, 0)
     if ingest.interrupted():
         complete()
-    assert dataset_versions.verify(Path("data/plants"), DVC) == begun.after
+    assert dataset_versions.verify(Path("data/plants"), DVC) == changes.after
     assert git("show", "--name-only", "--format=") == "data.dvc"
     assert commits.commit_of("HEAD~1")
     assert not ingest.interrupted()
 
 
 @pytest.mark.parametrize("moved", [SLOW(False), True])
-def test_an_interrupted_ingest_can_be_taken_back(project, new, moved):
+def test_an_interrupted_ingest_can_be_undone(project, new, moved):
     before = dataset_versions.verify_all(DVC), DVC.read_bytes()
     begin(new, relabel=True)
     if moved:
@@ -431,7 +438,7 @@ def test_an_interrupted_ingest_can_be_taken_back(project, new, moved):
 
 
 @pytest.mark.slow
-def test_a_new_dataset_is_taken_back_whole(project, new):
+def test_a_new_dataset_is_undone_completely(project, new):
     before = DVC.read_bytes()
     begin(new, "stones", relabel=True)
     ingest.carry_out.fn()
@@ -443,19 +450,21 @@ def test_a_new_dataset_is_taken_back_whole(project, new):
 
 
 @pytest.mark.slow
-def test_a_hand_that_changes_the_data_meanwhile_is_noticed(project, new):
+def test_a_change_by_another_program_is_detected(project, new):
     begin(new)
-    paint("data/plants", {"oak/x.png": 99})
-    with pytest.raises(CrosstrainError, match="changed by another hand"):
+    write_images("data/plants", {"oak/x.png": 99})
+    with pytest.raises(CrosstrainError, match="changed by another program"):
         ingest.carry_out.fn()
     Path("data/plants/oak/x.png").unlink()
     complete()
     assert dataset_versions.verify_all(DVC)
 
 
-def test_ingests_at_the_same_time_follow_one_another(project, tmp_path):
+def test_ingests_at_the_same_time_run_one_after_another(project, tmp_path):
     for n in range(3):
-        paint(tmp_path / f"new{n}", {"rose/a.png": 200 + n, "oak/b.png": 210, "oak/c.png": 220 + n})
+        write_images(
+            tmp_path / f"new{n}", {"rose/a.png": 200 + n, "oak/b.png": 210, "oak/c.png": 220 + n}
+        )
     children = []
     for n in range(3):
         if not (child := os.fork()):

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from tasks.data.validation_report import Row, ValidationReport, printable, refuse, table
+from tasks.data.validation_report import ExpectationRow, ValidationReport, printable, refuse, table
 from transfer.core.errors import DataRefusedError
 
-GOOD = Row(
+GOOD = ExpectationRow(
     dataset="source mnist",
     what="ids are distinct",
     column="id",
@@ -20,7 +20,7 @@ GOOD = Row(
 
 
 def row(**other):
-    return Row(**(vars(GOOD) | other))
+    return ExpectationRow(**(vars(GOOD) | other))
 
 
 FAILED = row(
@@ -58,11 +58,11 @@ def test_a_refusal_shows_the_failures_and_where_the_thresholds_are():
         "    examples: é/a.png (CMYK), b.png (P)",
         "    threshold: modes",
         "",
-        "Mend the data, or move a threshold: they are in params.yaml under validate:",
+        "Repair the data, or change a threshold: they are in params.yaml under validate:",
     ]
 
 
-def test_a_table_says_where_an_expectation_is_about_the_number_of_rows():
+def test_a_table_marks_expectations_about_the_number_of_rows():
     assert "| (rows) |" in table([row(column="")])
 
 
@@ -80,7 +80,7 @@ def test_a_damaged_report_is_refused(tmp_path, content):
         ValidationReport.load(tmp_path)
 
 
-def test_names_out_of_a_dataset_are_made_printable():
+def test_names_from_a_dataset_are_made_printable():
     assert printable("a\x1b[2J\n\udcff.png") == "a\ufffd[2J\ufffd\ufffd.png"
     long = printable("x" * 90 + "y" * 90)
     assert (len(long), long[:50], long[-50:]) == (101, "x" * 50, "y" * 50)

@@ -16,7 +16,7 @@ BLESSING = {"verdict": "positive", "rules": ["scratch é" * 2000]}
 
 @pytest.fixture(scope="session")
 def files(blank_project, make_model, at_once, tmp_path_factory):
-    """Put three versions into an empty store, in a process of its own."""
+    """Put three versions into an empty store, in a separate process."""
 
     def fill(uri):
         folder = tmp_path_factory.mktemp("files")
@@ -58,7 +58,7 @@ def postgres_stores(files, postgres):
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def store(request):
-    """Make the environment of one more store with three versions of `plants`."""
+    """Make the environment of another store with three versions of `plants`."""
     make = request.getfixturevalue(f"{request.param}_stores")
     return lambda: make(next(NUMBERS))
 
@@ -70,7 +70,7 @@ DEATHS = (3, 9, 13, 15, 19, 99)
 
 @pytest.fixture
 def machines(tmp_path, monkeypatch, store):
-    """Be at one of two machines that share a store."""
+    """Switch between two machines that share a store."""
     environment = store()
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -104,10 +104,10 @@ def test_every_machine_sees_one_history(machines):
     promote(2)
     machines("here")
     assert versions.rollback("plants", "slow").version == 1
-    told = [("promoted", 1, None), ("refused", 3, 1), ("promoted", 2, 1), ("rolled back", 1, 2)]
-    assert events() == told
+    expected = [("promoted", 1, None), ("refused", 3, 1), ("promoted", 2, 1), ("rolled back", 1, 2)]
+    assert events() == expected
     machines("there")
-    assert events() == told
+    assert events() == expected
     assert [event["number"] for event in versions.history("plants")] == [1, 2, 3, 4]
     champion = versions.champion("plants")
     assert champion.aliases == {"champion": 1, "previous": 2, "challenger": 2}
@@ -117,7 +117,7 @@ def test_every_machine_sees_one_history(machines):
 
 
 @pytest.mark.slow
-def test_killed_on_one_machine_a_promotion_is_carried_through_by_another(
+def test_a_promotion_killed_on_one_machine_is_completed_by_another(
     store, machines, at_once, monkeypatch
 ):
     outcomes = set()
@@ -130,10 +130,10 @@ def test_killed_on_one_machine_a_promotion_is_carried_through_by_another(
         machines("there")
         before = int(connection.client().get_registered_model("plants").aliases["champion"])
         champion = versions.champion("plants")
-        assert alias_moves.book().interrupted() is None
+        assert alias_moves.ledger().interrupted() is None
         happened = champion.version == 2
-        told = [("promoted", 1, None), ("promoted", 2, 1)]
-        assert events() == told[: 1 + happened]
+        expected = [("promoted", 1, None), ("promoted", 2, 1)]
+        assert events() == expected[: 1 + happened]
         assert champion.aliases.get("previous") == (1 if happened else None)
         outcomes.add((before, champion.version))
         assert code == (0 if step == DEATHS[-1] else -signal.SIGKILL)
@@ -148,14 +148,14 @@ def test_machines_promote_one_after_another(machines, at_once):
         for version in (2, 3)
     ]
     assert at_once(*jobs) == [0, 0, 0, 0]
-    told = events()
-    assert len(told) in (3, 4, 5)  # promoting the champion again adds nothing
-    assert [before for _, _, before in told[1:]] == [version for _, version, _ in told[:-1]]
+    history = events()
+    assert len(history) in (3, 4, 5)  # promoting the champion again adds nothing
+    assert [before for _, _, before in history[1:]] == [version for _, version, _ in history[:-1]]
     aliases = versions.champion("plants").aliases
-    assert (aliases["champion"], aliases["previous"]) == (told[-1][1], told[-2][1])
+    assert (aliases["champion"], aliases["previous"]) == (history[-1][1], history[-2][1])
 
 
-def test_what_a_killed_process_left_of_a_longer_journal_does_not_count(machines):
+def test_parts_of_a_longer_journal_of_a_killed_process_are_ignored(machines):
     tags, plan = Tags(connection.client()), {"event": {"name": "plants"}, "text": "x" * 3 * LONGEST}
     tags.begin(plan)
     assert tags.interrupted() == plan
@@ -177,10 +177,10 @@ def test_a_server_is_given_time_to_finish_the_move_of_another_machine(machines, 
         "tags": {},
         "blessing": None,
     }
-    alias_moves.book().begin(plan)
+    alias_moves.ledger().begin(plan)
     monkeypatch.setattr(locks, "is_everywhere", lambda: False)
     monkeypatch.setattr(alias_moves, "PATIENCE", 1.0)
-    assert versions.champion("plants").version == 1  # a reader leaves it to them
+    assert versions.champion("plants").version == 1  # a reader does not complete the move
     versions.refuse("plants", 3, ["worse"], {})
     assert versions.champion("plants").version == 2
     assert [event["id"] for event in versions.history("plants")][1] == "e"
@@ -188,7 +188,7 @@ def test_a_server_is_given_time_to_finish_the_move_of_another_machine(machines, 
 
 def test_the_journal_names_no_password(machines, monkeypatch):
     promote(1)
-    told = json.dumps(versions.history("plants"))
+    text = json.dumps(versions.history("plants"))
     tags = connection.client().get_model_version("plants", "1").tags
-    told += json.dumps(dict(tags)) + "".join(p.read_text() for p in Path().rglob("*.json"))
-    assert "s3cret" not in told
+    text += json.dumps(dict(tags)) + "".join(p.read_text() for p in Path().rglob("*.json"))
+    assert "s3cret" not in text

@@ -7,7 +7,7 @@ from tasks.registry import file_ledger, versions
 from tasks.tracking import connection
 from transfer.core.errors import CrosstrainError, ModelFileError, NothingToDoError, SettingsError
 
-BLESSING = {"verdict": "positive", "rules": [{"rule": "scratch", "held": True}]}
+BLESSING = {"verdict": "positive", "rules": [{"rule": "scratch", "passed": True}]}
 
 
 def promote(version, **more):
@@ -27,7 +27,7 @@ def test_an_empty_folder_has_no_champion_and_stays_empty(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert versions.champion("plants") is None
     assert versions.history("plants") == []
-    with pytest.raises(NothingToDoError, match="nothing was ever tracked"):
+    with pytest.raises(NothingToDoError, match="nothing was tracked in this project yet"):
         versions.rollback("plants", "why not")
     assert not list(tmp_path.iterdir())
 
@@ -64,17 +64,17 @@ def test_the_old_champion_becomes_the_previous_one(three_versions):
     assert events() == [("promoted", 1, None), ("promoted", 2, 1), ("promoted", 3, 2)]
 
 
-def test_promoting_the_champion_does_nothing_and_says_so(three_versions):
+def test_promoting_the_champion_does_nothing_and_reports_it(three_versions):
     promote(1)
     promote(2)
     before = file_ledger.LEDGER.read_bytes(), aliases()
     done = promote(2)
     assert not done.moved
-    assert "already is champion" in done.message
+    assert "is already the champion" in done.message
     assert (file_ledger.LEDGER.read_bytes(), aliases()) == before
 
 
-def test_a_forced_promotion_shows(three_versions):
+def test_a_forced_promotion_is_recorded(three_versions):
     promote(1, forced_reason="the demo is tomorrow")
     assert versions.champion("plants").tags["forced"] == "the demo is tomorrow"
     assert versions.history("plants")[0]["forced_reason"] == "the demo is tomorrow"
@@ -91,7 +91,7 @@ def test_a_blank_reason_is_refused(three_versions):
     assert versions.champion("plants") is None
 
 
-def test_a_champion_that_came_meanwhile_is_not_replaced_unjudged(three_versions):
+def test_a_champion_that_changed_since_judging_is_not_replaced(three_versions):
     promote(1, judged_against=None)
     with pytest.raises(CrosstrainError, match=r"judged against champion None, .* version 1 became"):
         promote(2, judged_against=None)
@@ -140,7 +140,7 @@ def test_rollback_swaps_and_swaps_back(three_versions):
     assert events()[2:] == [("rolled back", 1, 2), ("rolled back", 2, 1)]
 
 
-def test_rollback_needs_a_previous_champion_that_is_whole(three_versions):
+def test_rollback_needs_a_previous_champion_with_complete_files(three_versions):
     promote(1)
     with pytest.raises(NothingToDoError, match="needs a champion and a previous one"):
         versions.rollback("plants", "try")
@@ -151,15 +151,15 @@ def test_rollback_needs_a_previous_champion_that_is_whole(three_versions):
     assert aliases()["champion"] == 2
 
 
-def test_killed_at_any_step_a_promotion_happens_whole_or_not_at_all(
+def test_a_promotion_killed_at_any_step_happens_completely_or_not_at_all(
     three_versions, deaths, monkeypatch
 ):
     promote(1)
     outcomes = []
     for copy in deaths(three_versions, "promote", 2, "better"):
         monkeypatch.chdir(copy)
-        now = int(connection.client().get_registered_model("plants").aliases["champion"])
-        assert now in (1, 2)
+        champion = int(connection.client().get_registered_model("plants").aliases["champion"])
+        assert champion in (1, 2)
         outcome = versions.champion("plants").aliases
         if outcome["champion"] == 1:
             assert (outcome, events()) == (
@@ -171,11 +171,11 @@ def test_killed_at_any_step_a_promotion_happens_whole_or_not_at_all(
         assert events() == [("promoted", 1, None), ("promoted", 2, 1)]
         assert file_ledger.interrupted() is None
         assert not promote(2).moved
-        outcomes.append((now, outcome["champion"]))
+        outcomes.append((champion, outcome["champion"]))
     assert set(outcomes) == {(1, 1), (1, 2), (2, 2)}
 
 
-def test_a_rollback_killed_between_two_aliases_is_carried_through(three_versions, at_once):
+def test_a_rollback_killed_between_two_aliases_is_completed(three_versions, at_once):
     promote(1)
     promote(2)
     job = {"folder": str(three_versions), "action": "rollback", "arguments": ["slow"]}
@@ -190,14 +190,14 @@ def test_promotions_at_the_same_time_follow_one_another(three_versions, at_once)
     job = {"folder": str(three_versions), "action": "promote"}
     codes = at_once(*({**job, "arguments": [v, f"{n}"]} for n in range(2) for v in (2, 3)))
     assert codes == [0, 0, 0, 0]
-    told = events()
-    assert len(told) in (3, 4, 5)  # promoting the champion again adds nothing
-    assert [before for _, _, before in told[1:]] == [version for _, version, _ in told[:-1]]
-    assert aliases()["champion"] == told[-1][1]
-    assert aliases()["previous"] == told[-2][1]
+    history = events()
+    assert len(history) in (3, 4, 5)  # promoting the champion again adds nothing
+    assert [before for _, _, before in history[1:]] == [version for _, version, _ in history[:-1]]
+    assert aliases()["champion"] == history[-1][1]
+    assert aliases()["previous"] == history[-2][1]
 
 
-def test_what_a_person_rolled_back_is_known_until_it_is_promoted_again(three_versions):
+def test_a_rollback_is_remembered_until_the_version_is_promoted_again(three_versions):
     promote(1)
     promote(2)
     assert versions.rolled_back("plants", 2) is None
@@ -211,9 +211,9 @@ def test_what_a_person_rolled_back_is_known_until_it_is_promoted_again(three_ver
     assert versions.rolled_back("plants", 1) is None
 
 
-def test_history_says_who(three_versions):
+def test_history_names_the_user(three_versions):
     promote(1, who="ada@host")
     versions.refuse("plants", 2, ["worse"], {"verdict": "negative", "who": "ada"}, who="ada@host")
-    told = {"verdict": "negative", "who": "bob", "evidence": {"milliseconds": 3}}
-    versions.refuse("plants", 2, ["worse"], told, who="bob@host")
+    record = {"verdict": "negative", "who": "bob", "evidence": {"milliseconds": 3}}
+    versions.refuse("plants", 2, ["worse"], record, who="bob@host")
     assert [event["who"] for event in versions.history("plants")] == ["ada@host", "ada@host"]

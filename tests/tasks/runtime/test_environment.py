@@ -1,4 +1,4 @@
-"""Quiet and fast unless the user says otherwise."""
+"""Telemetry is off and start-up is fast, unless the user sets another value."""
 
 import os
 
@@ -13,7 +13,7 @@ NAMES = [
 
 
 @pytest.fixture(autouse=True)
-def bare(monkeypatch):
+def unset(monkeypatch):
     for name in NAMES:
         monkeypatch.setenv(name, "")  # so that the test's end restores it
         monkeypatch.delenv(name)
@@ -36,7 +36,7 @@ def test_what_the_user_has_set_stays(tmp_path, monkeypatch):
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
-def test_our_own_servers_are_not_asked_for_through_a_proxy(tmp_path, monkeypatch):
+def test_local_servers_are_not_reached_through_a_proxy(tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "intern.example,localhost")
     environment.prepare(tmp_path)
     environment.prepare(tmp_path)

@@ -1,4 +1,4 @@
-"""Steps say what they did; overlapping calls count once."""
+"""Steps log what they did; overlapping calls count once."""
 
 import logging
 import re
@@ -15,7 +15,7 @@ from transfer.core.errors import DataRefusedError
 
 SPANS = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)), min_size=1, max_size=12)
 STORED = Ref(Path("build/x"), "d" * 64, 3.0, reused=True)
-FRESH = Ref(Path("build/y"), "e" * 64, 3.0, reused=False)
+COMPUTED = Ref(Path("build/y"), "e" * 64, 3.0, reused=False)
 PLAN = Plan("l2_sp", ("oaks",), "l2_sp/oaks")
 
 
@@ -28,7 +28,7 @@ def test_the_time_of_a_step_is_the_union_of_its_calls(spans):
     assert watch.seconds() == {"train": len(covered)}
 
 
-def test_times_of_different_steps_are_apart():
+def test_times_of_different_steps_are_separate():
     watch = Stopwatch()
     watch.add("a", 0.0, 2.0, False)
     watch.add("b", 1.0, 2.5, False)
@@ -44,7 +44,7 @@ def test_a_step_is_reused_when_every_call_was():
     assert watch.reused() == ["a"]
 
 
-def test_the_total_runs_on():
+def test_the_total_time_keeps_growing():
     watch = Stopwatch()
     first = watch.total()
     assert 0 <= first <= watch.total()
@@ -61,9 +61,9 @@ def called(result, *args, name="adapt"):
 WRAPS = [lambda r: r, lambda r: ArmRef(PLAN, 0, 9, r), lambda r: Source("oaks", r, None)]
 
 
-@pytest.mark.parametrize(("ref", "reused"), [(STORED, ["adapt"]), (FRESH, [])])
+@pytest.mark.parametrize(("ref", "reused"), [(STORED, ["adapt"]), (COMPUTED, [])])
 @pytest.mark.parametrize("wrap", WRAPS)
-def test_calls_are_timed_and_results_handed_on(ref, reused, wrap):
+def test_calls_are_timed_and_results_returned(ref, reused, wrap):
     with timed() as watch:
         assert called(wrap(ref)) == wrap(ref)
     assert list(watch.seconds()) == ["adapt"]
@@ -73,16 +73,16 @@ def test_calls_are_timed_and_results_handed_on(ref, reused, wrap):
 def test_a_call_outside_of_a_run_is_not_timed():
     with timed() as watch:
         pass
-    assert called(FRESH) == FRESH
+    assert called(COMPUTED) == COMPUTED
     assert watch.seconds() == {}
 
 
-def test_runs_within_runs_are_timed_apart():
+def test_nested_runs_are_timed_separately():
     with timed() as outer:
-        called(FRESH, name="one")
+        called(COMPUTED, name="one")
         with timed() as inner:
-            called(FRESH, name="two")
-        called(FRESH, name="three")
+            called(COMPUTED, name="two")
+        called(COMPUTED, name="three")
     assert (list(outer.seconds()), list(inner.seconds())) == (["one", "three"], ["two"])
 
 
@@ -90,26 +90,26 @@ def test_a_run_that_fails_ends_its_timing():
     with pytest.raises(ValueError, match="no"), timed():
         raise ValueError("no")
     with timed() as watch:
-        called(FRESH)
+        called(COMPUTED)
     assert list(watch.seconds()) == ["adapt"]
 
 
 @pytest.mark.parametrize(
     ("result", "argument", "line"),
     [
-        (FRESH, None, "adapt"),
+        (COMPUTED, None, "adapt"),
         (STORED, None, "adapt (stored)"),
         (ArmRef(PLAN, 2, 9, STORED), None, "adapt l2_sp/oaks/2 (stored)"),
         (Source("oaks", STORED, None), None, "adapt oaks (stored)"),
-        (FRESH, Dataset("plants", Path("p"), "m"), "adapt plants"),
+        (COMPUTED, Dataset("plants", Path("p"), "m"), "adapt plants"),
     ],
 )
-def test_each_call_says_what_it_did(caplog, result, argument, line):
+def test_each_call_logs_what_it_did(caplog, result, argument, line):
     with caplog.at_level(logging.INFO, logger="crosstrain"):
         called(result, argument)
     (record,) = caplog.records
-    told = re.sub(r"\d+\.\d s", "", record.getMessage())
-    assert " ".join(told.split()) == line
+    message = re.sub(r"\d+\.\d s", "", record.getMessage())
+    assert " ".join(message.split()) == line
 
 
 def test_an_error_passes_through():

@@ -1,4 +1,4 @@
-"""Same key: the stored result. Anything else: computed anew, and whole or not at all."""
+"""The same key gives the stored result; any other key is computed, and stored completely."""
 
 import importlib
 import json
@@ -17,7 +17,7 @@ from tasks.store import content_store
 from tests.death import die_at
 
 CODE = ["transfer.core.errors"]
-TOLD = {"inputs": {"scan": "a" * 64}, "settings": {"width": 4, "shape": [1, 2]}, "code": CODE}
+KEY_PARTS = {"inputs": {"scan": "a" * 64}, "settings": {"width": 4, "shape": [1, 2]}, "code": CODE}
 
 
 @pytest.fixture(autouse=True)
@@ -46,10 +46,10 @@ class Work:
 
 
 def run(work=None, step="scan", **changes):
-    return content_store.result(step, work or Work(), **{**TOLD, **changes})
+    return content_store.result(step, work or Work(), **{**KEY_PARTS, **changes})
 
 
-def whole(ref):
+def is_complete(ref):
     return (
         (ref.path / "deep" / "table.txt").read_text() == "rows"
         and (ref.path / "big.bin").read_bytes() == bytes(100_000)
@@ -57,13 +57,13 @@ def whole(ref):
     )
 
 
-def test_a_result_is_computed_once_and_then_found():
+def test_a_result_is_computed_once_and_then_reused():
     first, again = run(), run()
     assert Work().times == 1
     assert (first.reused, again.reused) == (False, True)
     assert (first.path, first.digest, first.seconds) == (again.path, again.digest, again.seconds)
     assert first.path.parent == paths.BUILD / "scan"
-    assert whole(first)
+    assert is_complete(first)
 
 
 def test_an_edit_of_the_step_itself_is_computed_anew(project, monkeypatch):
@@ -71,9 +71,12 @@ def test_an_edit_of_the_step_itself_is_computed_anew(project, monkeypatch):
     text = "def compute(out):\n    (out / 'x').write_text('1')\n"
     (project / "some_step.py").write_text(text)
     compute = importlib.import_module("some_step").compute
-    assert [content_store.result("scan", compute, **TOLD).reused for _ in range(2)] == [False, True]
+    assert [content_store.result("scan", compute, **KEY_PARTS).reused for _ in range(2)] == [
+        False,
+        True,
+    ]
     (project / "some_step.py").write_text(f"{text}# another word\n")
-    assert not content_store.result("scan", compute, **TOLD).reused
+    assert not content_store.result("scan", compute, **KEY_PARTS).reused
 
 
 def test_the_order_of_names_makes_no_difference():
@@ -140,7 +143,7 @@ def test_a_damaged_result_is_computed_anew(damage):
     DAMAGE[damage](ref.path)
     again = run()
     assert not again.reused and Work().times == 2
-    assert again.digest == ref.digest and whole(again)
+    assert again.digest == ref.digest and is_complete(again)
     assert run().reused
 
 
@@ -177,19 +180,19 @@ def test_a_computation_that_fails_leaves_nothing_to_be_found():
     assert run().reused
 
 
-def test_a_process_killed_at_work_leaves_nothing_to_be_found():
+def test_a_killed_computation_leaves_no_stored_result():
     def dies(out):
         Work()(out)
         os.kill(os.getpid(), signal.SIGKILL)
 
     assert die_at(10**6, lambda: run(dies)) == -signal.SIGKILL
     assert Work().times == 1
-    found = run()
-    assert not found.reused and whole(found)
+    ref = run()
+    assert not ref.reused and is_complete(ref)
 
 
 @pytest.mark.parametrize("damaged", [False, True])
-def test_a_process_killed_at_any_step_of_storing_is_made_good(damaged, tmp_path):
+def test_a_process_killed_at_any_step_of_storing_leaves_no_damage(damaged, tmp_path):
     for step in range(60):
         folder = tmp_path / f"life{step}"
         folder.mkdir()
@@ -199,7 +202,7 @@ def test_a_process_killed_at_any_step_of_storing_is_made_good(damaged, tmp_path)
         before = Work().times
         status = die_at(step, run)
         after = run()
-        assert whole(after)
+        assert is_complete(after)
         assert run().reused
         assert Work().times - before <= 2
         if status == 0:
@@ -218,7 +221,7 @@ def test_two_processes_that_want_one_result_compute_it_once():
         if not (child := os.fork()):
             status = 1
             try:
-                status = 0 if whole(run(slow)) else 2
+                status = 0 if is_complete(run(slow)) else 2
             finally:
                 os._exit(status)
         children.append(child)
@@ -232,10 +235,10 @@ def test_threads_that_want_one_result_compute_it_once():
         Work()(out)
 
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: run(slow), range(4)))
+        refs = list(pool.map(lambda _: run(slow), range(4)))
     assert Work().times == 1
-    assert sorted(ref.reused for ref in found) == [False, True, True, True]
-    assert len({ref.digest for ref in found}) == 1
+    assert sorted(ref.reused for ref in refs) == [False, True, True, True]
+    assert len({ref.digest for ref in refs}) == 1
 
 
 def test_different_results_are_computed_at_once():

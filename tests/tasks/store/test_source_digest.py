@@ -1,4 +1,4 @@
-"""The digest follows what a step imports, and nothing else."""
+"""The digest depends on what a step imports, and on nothing else."""
 
 import itertools
 import subprocess
@@ -50,7 +50,7 @@ def package(tmp_path, monkeypatch):
 
 
 def digest(package, *modules):
-    """As a new process would find it."""
+    """The digest as a new process computes it, without cached imports."""
     code._closure.cache_clear()
     code._version.cache_clear()
     return source_digest([f"{package.name}.{module}" for module in modules])
@@ -70,7 +70,7 @@ def test_an_edit_in_what_is_imported_changes_the_digest(package, module):
 
 
 @pytest.mark.parametrize("module", ["stranger", "attic/moth"])
-def test_an_edit_elsewhere_does_not(package, module):
+def test_an_edit_elsewhere_keeps_the_digest(package, module):
     before = digest(package, "main")
     path = package / f"{module}.py"
     path.write_text(path.read_text() + "\n# a comment\n")
@@ -86,7 +86,7 @@ def test_a_new_import_is_followed(package):
     assert digest(package, "part") != before
 
 
-def test_the_digest_does_not_depend_on_the_order_of_modules_or_on_where_they_lie(package):
+def test_the_digest_does_not_depend_on_the_order_of_modules_or_on_their_folder(package):
     assert digest(package, "part", "named") == digest(package, "named", "part")
     assert digest(package, "part") != digest(package, "part", "named")
 
@@ -105,14 +105,14 @@ def test_the_digest_does_not_depend_on_the_order_of_modules_or_on_where_they_lie
         "x = lambda: 1; {0}",
     ],
 )
-def test_an_import_is_followed_wherever_it_stands(package, text):
+def test_an_import_is_followed_in_any_statement(package, text):
     (package / "part.py").write_text(text.format(f"from {package.name}.attic import moth"))
     before = digest(package, "part")
     (package / "attic" / "moth.py").write_text("HOLES = 9")
     assert digest(package, "part") != before
 
 
-def test_nothing_is_imported_to_find_what_is_imported(package):
+def test_nothing_is_imported_to_find_the_imports(package):
     digest(package, "main", "stranger")
     assert not [name for name in sys.modules if name.startswith(package.name)]
 
@@ -149,3 +149,63 @@ def test_steps_do_not_depend_on_what_comes_after_them():
     ):
         assert later not in code._closure("transfer.arms.adapt")
     assert "transfer.training.loop" not in code._closure("transfer.data.scan")
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """A package outside the project, which imports its own parts and the library."""
+    name = f"guest{next(NUMBER)}"
+    root = tmp_path / name
+    (root / "shared").mkdir(parents=True)
+    sources = {
+        "__init__": "",
+        "method": "from . import near\nfrom .shared.deep import VALUE\nimport json",
+        "near": "from transfer.training.method import Method",
+        "other": "",
+        "shared/__init__": "",
+        "shared/deep": "from .. import far\nfrom ..beside import *\nVALUE = 1",
+        "far": "",
+        "beside": "",
+    }
+    for module, text in sources.items():
+        (root / f"{module}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    return root
+
+
+@pytest.mark.parametrize(
+    "module", ["__init__", "method", "near", "shared/__init__", "shared/deep", "far", "beside"]
+)
+def test_an_edit_of_what_a_plugin_uses_changes_its_digest(plugin, module):
+    before = digest(plugin, "method")
+    file = plugin / f"{module}.py"
+    file.write_text(file.read_text() + "\n# a comment\n")
+    assert digest(plugin, "method") != before
+
+
+def test_an_edit_elsewhere_in_a_plugin_keeps_the_digest(plugin):
+    before = digest(plugin, "method")
+    (plugin / "other.py").write_text("HOLES = 9")
+    assert digest(plugin, "method") == before
+
+
+def test_library_modules_of_a_plugin_are_included(plugin):
+    code._closure.cache_clear()
+    closure = code._closure(f"{plugin.name}.method")
+    assert {"transfer.training.method", "transfer.models.network", f"{plugin.name}.far"} <= closure
+    assert f"{plugin.name}.other" not in closure
+
+
+def test_a_plugin_may_be_one_file_or_in_a_namespace_package(tmp_path, monkeypatch):
+    alone, shared = f"alone{next(NUMBER)}", f"shared{next(NUMBER)}"
+    (tmp_path / f"{alone}.py").write_text("import transfer.core.errors")
+    (tmp_path / shared / "leaf").mkdir(parents=True)
+    (tmp_path / shared / "leaf" / "__init__.py").write_text("")
+    (tmp_path / shared / "leaf" / "method.py").write_text("from . import __doc__")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert {alone, "transfer.core.errors"} <= code._closure(alone)
+    inner = f"{shared}.leaf"
+    assert code._closure(f"{inner}.method") == {inner, f"{inner}.method"}
+    with pytest.raises(ModuleNotFoundError, match=f"no module named '{alone}.inner'"):
+        source_digest([f"{alone}.inner"])

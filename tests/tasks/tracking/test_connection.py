@@ -16,7 +16,7 @@ def ask(database, query):
         return asked.execute(query).fetchall()
 
 
-def test_an_empty_folder_has_no_store_and_asking_makes_none(tmp_path, monkeypatch):
+def test_an_empty_folder_has_no_store_and_a_query_creates_none(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert not address.exists()
@@ -48,7 +48,7 @@ def test_a_deleted_experiment_is_restored(project):
     assert store.get_experiment(known).lifecycle_stage == "active"
 
 
-def test_another_store_wins_and_is_left_as_it_is(project, tmp_path, monkeypatch):
+def test_another_store_is_used_and_not_changed(project, tmp_path, monkeypatch):
     other = tmp_path / "other.db"
     ask("mlruns/mlflow.db", f"VACUUM INTO '{other}'")
     with closing(sqlite3.connect(other)) as database, database:
@@ -81,14 +81,14 @@ def test_a_store_that_cannot_be_opened_is_named(tmp_path, monkeypatch):
 def test_a_database_without_a_place_for_files_is_refused(project, postgres, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", postgres.database("homeless"))
     monkeypatch.delenv("MLFLOW_DEFAULT_ARTIFACT_ROOT", raising=False)
-    told = r"keeper:\*\*\*@127.* holds no files; say where they go, .*=s3://bucket/folder"
-    with pytest.raises(SettingsError, match=told):
+    message = r"keeper:\*\*\*@127.* holds no files; set a place for them, .*=s3://bucket/folder"
+    with pytest.raises(SettingsError, match=message):
         connection.experiment_id(connection.client())
 
 
 @pytest.mark.postgres
 @pytest.mark.parametrize(
-    ("uri", "told"),
+    ("uri", "message"),
     [
         ("postgresql://keeper:wrong-word@127.0.0.1:{port}/postgres", "password authentication"),
         ("postgresql://keeper:wrong-word@127.0.0.1:9/mlflow", "refused"),
@@ -96,20 +96,20 @@ def test_a_database_without_a_place_for_files_is_refused(project, postgres, monk
         ("nonsense://keeper:wrong-word@127.0.0.1:9", "keeper"),
     ],
 )
-def test_what_does_not_answer_is_told_at_once_and_without_its_password(
-    project, postgres, monkeypatch, uri, told
+def test_an_unreachable_store_is_reported_at_once_without_its_password(
+    project, postgres, monkeypatch, uri, message
 ):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.format(port=postgres.port))
     began = time.monotonic()
-    with pytest.raises(CrosstrainError, match=told) as caught:
+    with pytest.raises(CrosstrainError, match=message) as caught:
         connection.client()
     assert time.monotonic() - began < 20
-    told = "".join(traceback.format_exception(caught.value))
+    message = "".join(traceback.format_exception(caught.value))
     assert "keeper:***@127.0.0.1" in str(caught.value)
-    assert "wrong-word" not in told
+    assert "wrong-word" not in message
 
 
-def test_a_missing_driver_is_told_with_its_extra(project, monkeypatch):
+def test_a_missing_driver_is_reported_with_its_extra(project, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://keeper:word@127.0.0.1:9/mlflow")
     monkeypatch.setitem(sys.modules, "psycopg2", None)
     with pytest.raises(SettingsError, match=r"psycopg2 .* pip install 'crosstrain\[postgres\]'"):

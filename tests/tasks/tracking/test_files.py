@@ -38,14 +38,14 @@ def registered(bucket, model):
 def delete(bucket, suffix):
     import boto3
 
-    found = boto3.resource("s3", endpoint_url=os.environ["MLFLOW_S3_ENDPOINT_URL"])
-    for item in found.Bucket(bucket.removeprefix("s3://")).objects.all():
+    resource = boto3.resource("s3", endpoint_url=os.environ["MLFLOW_S3_ENDPOINT_URL"])
+    for item in resource.Bucket(bucket.removeprefix("s3://")).objects.all():
         if item.key.endswith(suffix):
             item.delete()
 
 
 @pytest.mark.slow
-def test_a_version_in_s3_is_fetched_once_and_answers(registered, model, pictures, monkeypatch):
+def test_a_version_in_s3_is_fetched_once_and_predicts(registered, model, images, monkeypatch):
     store = connection.client()
     experiment = store.get_experiment_by_name("crosstrain")
     assert experiment.artifact_location == f"{registered}/team/crosstrain"
@@ -53,18 +53,18 @@ def test_a_version_in_s3_is_fetched_once_and_answers(registered, model, pictures
     assert folder.is_relative_to("build/model")
     for name in ("card.json", "weights.safetensors"):
         assert (folder / name).read_bytes() == (model / name).read_bytes()
-    expected = predictor.load(model).predict_arrays(pictures[1])
-    answers = load_back_check.load_back("plants", 1, arrays=pictures[1])
+    expected = predictor.load(model).predict_arrays(images[1])
+    answers = load_back_check.load_back("plants", 1, arrays=images[1])
     np.testing.assert_allclose(answers.arrays, expected, atol=1e-6)
     delete(registered, ".safetensors")
     assert files.model_folder("plants", 1) == folder
     with pytest.raises(ModelFileError):
-        load_back_check.load_back("plants", 1, arrays=pictures[1])
+        load_back_check.load_back("plants", 1, arrays=images[1])
     assert list(Path(tempfile.gettempdir()).iterdir()) == []
 
 
 @pytest.mark.slow
-def test_a_copy_that_was_changed_is_fetched_anew(registered, model):
+def test_a_changed_copy_is_fetched_again(registered, model):
     folder = files.model_folder("plants", 1)
     (folder / "card.json").write_text("{}")
     assert (files.model_folder("plants", 1) / "card.json").read_bytes() == (
@@ -73,7 +73,7 @@ def test_a_copy_that_was_changed_is_fetched_anew(registered, model):
 
 
 @pytest.mark.slow
-def test_files_that_the_bucket_lost_are_told_and_registered_anew(registered, model):
+def test_missing_files_in_the_bucket_are_reported_and_registered_again(registered, model):
     delete(registered, "card.json")
     with pytest.raises(ModelFileError, match="restore its files in the store from a copy"):
         files.model_folder("plants", 1)
@@ -89,7 +89,7 @@ def notes(project):
     return runs.RunRecord("key", "run", {}, {}, {}, [], [], {"": file})
 
 
-def test_a_missing_driver_is_told_with_its_extra(bucket, notes, monkeypatch):
+def test_a_missing_driver_is_reported_with_its_extra(bucket, notes, monkeypatch):
     s3_artifact_repo._cached_get_s3_client.cache_clear()
     monkeypatch.setitem(sys.modules, "boto3", None)
     with pytest.raises(SettingsError, match=r"boto3 .* pip install 'crosstrain\[s3\]'"):
@@ -98,7 +98,7 @@ def test_a_missing_driver_is_told_with_its_extra(bucket, notes, monkeypatch):
         connection.check()
 
 
-def test_a_bucket_that_is_not_there_is_told(bucket, notes, monkeypatch):
+def test_a_missing_bucket_is_reported(bucket, notes, monkeypatch):
     monkeypatch.setenv("MLFLOW_DEFAULT_ARTIFACT_ROOT", "s3://nowhere/x")
     with pytest.raises(CrosstrainError, match=r"could not log run run: .*NoSuchBucket"):
         runs.log_run(notes)
@@ -106,5 +106,5 @@ def test_a_bucket_that_is_not_there_is_told(bucket, notes, monkeypatch):
         connection.check()
 
 
-def test_a_bucket_that_is_there_passes_the_check(bucket):
+def test_an_existing_bucket_passes_the_check(bucket):
     connection.check()

@@ -1,4 +1,4 @@
-"""The fresh process that a version is asked in: started ahead or not, one answer each."""
+"""The separate process that a version predicts in: started ahead or not, one prediction each."""
 
 import os
 import subprocess
@@ -14,20 +14,20 @@ from transfer.core.errors import ModelFileError
 
 SMALL = """
 import json, os, sys, time
-told = sys.stdin.read()
-if told:
-    question = json.loads(told)
-    open(question["answer"], "w").write(str(os.getpid()))
-    time.sleep(question.get("sleep", 0))
-    sys.exit(question.get("fault"))
+text = sys.stdin.read()
+if text:
+    job = json.loads(text)
+    open(job["answer"], "w").write(str(os.getpid()))
+    time.sleep(job.get("sleep", 0))
+    sys.exit(job.get("fault"))
 """
 START = """
 import sys
 from pathlib import Path
-from tasks.tracking import load_back_check as fresh
-fresh.SCRIPT = Path(sys.argv[1])
-fresh.expect()
-print(fresh._waiting[0].pid)
+from tasks.tracking import load_back_check
+load_back_check.SCRIPT = Path(sys.argv[1])
+load_back_check.start_ahead()
+print(load_back_check._waiting[0].pid)
 """
 
 
@@ -41,28 +41,28 @@ def script(tmp_path, monkeypatch):
 
 
 def ask(folder, timeout=30.0, **more):
-    """Number of the process that answered."""
+    """Id of the process that predicted."""
     file = folder / "answer"
-    load_back_check._ask("version 1 of plants", {"answer": str(file), **more}, timeout)
+    load_back_check._predict("version 1 of plants", {"answer": str(file), **more}, timeout)
     return int(file.read_text())
 
 
-def test_a_process_that_was_started_ahead_answers_once(tmp_path):
-    load_back_check.expect()
-    load_back_check.expect()
+def test_a_process_that_was_started_ahead_predicts_once(tmp_path):
+    load_back_check.start_ahead()
+    load_back_check.start_ahead()
     (process,) = load_back_check._waiting
     assert ask(tmp_path) == process.pid
     assert ask(tmp_path) not in (process.pid, os.getpid())
 
 
-def test_what_goes_wrong_is_told_with_its_last_line(tmp_path):
-    told = "version 1 of plants does not load and answer in a fresh process: no such"
-    with pytest.raises(ModelFileError, match=told):
+def test_an_error_is_reported_with_its_last_line(tmp_path):
+    message = "version 1 of plants does not load and predict in a separate process: no such"
+    with pytest.raises(ModelFileError, match=message):
         ask(tmp_path, fault="first\nno such")
 
 
-def test_another_process_answers_for_one_that_died_while_it_waited(tmp_path):
-    load_back_check.expect()
+def test_a_waiting_process_that_died_is_replaced(tmp_path):
+    load_back_check.start_ahead()
     (process,) = load_back_check._waiting
     process.kill()
     process.wait()
@@ -70,14 +70,14 @@ def test_another_process_answers_for_one_that_died_while_it_waited(tmp_path):
 
 
 def test_a_process_that_takes_too_long_is_ended(tmp_path):
-    load_back_check.expect()
+    load_back_check.start_ahead()
     (process,) = load_back_check._waiting
-    with pytest.raises(ModelFileError, match="gave no answer in 1 s"):
+    with pytest.raises(ModelFileError, match="gave no predictions in 1 s"):
         ask(tmp_path, timeout=1.0, sleep=60)
     assert process.returncode == -9
 
 
-def test_a_process_that_is_never_asked_ends_with_the_one_that_started_it(script):
+def test_an_unused_process_ends_with_the_one_that_started_it(script):
     command = [sys.executable, "-c", START, str(script)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     waited, pid = time.monotonic() + 20, int(done.stdout)
@@ -86,7 +86,7 @@ def test_a_process_that_is_never_asked_ends_with_the_one_that_started_it(script)
         time.sleep(0.05)
 
 
-def test_the_real_process_ends_quietly_when_nothing_is_asked():
+def test_the_real_process_ends_quietly_without_input():
     answer = Path(load_back_check.__file__).with_name("predict_worker.py")
     command = [sys.executable, "-P", str(answer)]
     done = subprocess.run(command, input="", capture_output=True, text=True, check=False)

@@ -36,8 +36,8 @@ def numbers():
 
 
 def logged():
-    found = connection.client().search_logged_models(["1"])
-    return [str(model.status) for model in found]
+    models = connection.client().search_logged_models(["1"])
+    return [str(model.status) for model in models]
 
 
 def test_a_version_has_its_run_tags_and_files(run, model):
@@ -86,8 +86,8 @@ def test_a_version_knows_its_number(run, model, make_model):
     assert identity(1) == {"model": "plants", "version": 1}
     assert identity(2) == {"model": "plants", "version": 2}
     tags = [
-        found.tags["mlflow.modelVersions"]
-        for found in connection.client().search_logged_models(["1"])
+        logged_model.tags["mlflow.modelVersions"]
+        for logged_model in connection.client().search_logged_models(["1"])
     ]
     assert sorted(json.loads(tag)[0]["version"] for tag in tags) == [1, 2]
 
@@ -117,7 +117,7 @@ def test_a_version_that_lost_its_files_is_not_used_again(run, model, harm):
     assert models.register("plants", model, "m", run, {}) == 2
 
 
-def test_names_that_are_not_there(run, tmp_path):
+def test_unknown_names_are_refused(run, tmp_path):
     with pytest.raises(ModelFileError, match="version 3 of plants has no readable files"):
         model_files.model_folder("plants", 3)
     with pytest.raises(ModelFileError, match="is no folder"):
@@ -125,7 +125,7 @@ def test_names_that_are_not_there(run, tmp_path):
     assert numbers() == []
 
 
-def test_killed_at_any_step_a_model_is_one_version_of_one_logged_model(
+def test_a_model_killed_at_any_step_becomes_one_version_of_one_logged_model(
     run, project, model, deaths, monkeypatch
 ):
     for copy in deaths(project, "register", str(model), "m", run):
@@ -149,15 +149,15 @@ def moved(three_versions, tmp_path, monkeypatch):
     return place
 
 
-def test_a_moved_champion_answers_with_only_what_it_carries(
-    moved, model, pictures, tmp_path, monkeypatch
+def test_a_moved_champion_predicts_with_only_its_own_files(
+    moved, model, images, tmp_path, monkeypatch
 ):
     (tmp_path / "sitecustomize.py").write_text(BARE.format(absent=ABSENT))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     without = [sys.executable, "-P", "-c", "import transfer"]
     assert subprocess.run(without, capture_output=True, check=False).returncode == 1
     champion = versions.champion("plants")
-    files, pixels = pictures
+    files, pixels = images
     answers = load_back_check.load_back("plants", champion.version, files, pixels)
     expected = predictor.load(model).predict_arrays(pixels)
     assert answers.files.shape == (5, 3)
@@ -165,25 +165,27 @@ def test_a_moved_champion_answers_with_only_what_it_carries(
     np.testing.assert_array_equal(answers.files, answers.arrays)
 
 
-def test_a_moved_champion_loads_by_its_alias(moved, model, pictures, monkeypatch):
+def test_a_moved_champion_loads_by_its_alias(moved, model, images, monkeypatch):
     from mlflow import pyfunc
 
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlruns/mlflow.db")
     loaded = pyfunc.load_model("models:/plants@champion")
-    expected = predictor.load(model).predict_arrays(pictures[1])
-    answers = loaded.predict(pictures[1])
-    found = [list(answer["probabilities"].values()) for answer in answers]
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    expected = predictor.load(model).predict_arrays(images[1])
+    answers = loaded.predict(images[1])
+    probabilities = [list(answer["probabilities"].values()) for answer in answers]
+    np.testing.assert_allclose(probabilities, expected, atol=1e-6)
     assert {(answer["model"], answer["version"]) for answer in answers} == {("plants", 1)}
 
 
-def test_a_version_that_does_not_load_is_named(three_versions, pictures):
+def test_a_version_that_does_not_load_is_named(three_versions, images):
     weights = model_files.model_folder("plants", 1) / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
-    told = "version 1 of plants does not load and answer in a fresh process: .*ModelFileError"
-    with pytest.raises(ModelFileError, match=told):
-        load_back_check.load_back("plants", 1, arrays=pictures[1])
+    message = (
+        "version 1 of plants does not load and predict in a separate process: .*ModelFileError"
+    )
+    with pytest.raises(ModelFileError, match=message):
+        load_back_check.load_back("plants", 1, arrays=images[1])
 
 
 def test_nothing_is_printed(project, model, capfd, recwarn):

@@ -15,12 +15,12 @@ TARGET = runs.DatasetUse("plants", "data/plants", "1" * 32, 700, "target")
 
 def arm(seed, **more):
     history = {"loss": [2.0, 1.5, 1.25], "step": [10, 20, 30]}
-    told = {"params": {"rate": 0.1}, "metrics": {"accuracy": 0.5}, "history": history}
-    return runs.ArmRecord(f"scratch/{seed}", **{**told, **more})
+    fields = {"params": {"rate": 0.1}, "metrics": {"accuracy": 0.5}, "history": history}
+    return runs.ArmRecord(f"scratch/{seed}", **{**fields, **more})
 
 
 def record(key="k", **more):
-    told = {
+    fields = {
         "settings": {"target": {"path": "data/plants", "sizes": [1, 2]}, "seed": 7},
         "metrics": {"gain": 0.1},
         "tags": {"verdict": "positive"},
@@ -28,7 +28,7 @@ def record(key="k", **more):
         "arms": [arm(0), arm(1)],
         "artifacts": {},
     }
-    return runs.RunRecord(key, "retrain plants", **{**told, **more})
+    return runs.RunRecord(key, "retrain plants", **{**fields, **more})
 
 
 @pytest.fixture
@@ -58,8 +58,8 @@ def test_a_run_keeps_settings_metrics_datasets_and_tags(everything):
         "target": ("plants", TARGET.md5),
     }
     assert json.loads(used["source"].profile) == {"num_rows": 5000}
-    found = everything(f"dataset.digest = '{SOURCE.md5}'")
-    assert [r.info.run_id for r in found] == [run.info.run_id]
+    matching_runs = everything(f"dataset.digest = '{SOURCE.md5}'")
+    assert [r.info.run_id for r in matching_runs] == [run.info.run_id]
 
 
 def test_each_arm_is_a_child_with_its_curves(everything):
@@ -74,7 +74,7 @@ def test_each_arm_is_a_child_with_its_curves(everything):
     assert sorted((m.step, m.value) for m in curve) == [(10, 2.0), (20, 1.5), (30, 1.25)]
 
 
-def test_a_long_curve_and_many_settings_are_logged_whole(everything):
+def test_a_long_curve_and_many_settings_are_logged_completely(everything):
     many = {f"p{i}": i for i in range(150)}
     curve = {"loss": [i / 7 for i in range(2345)]}
     parent = runs.log_run(record(settings=many, arms=[arm(0, history=curve)]))
@@ -85,10 +85,10 @@ def test_a_long_curve_and_many_settings_are_logged_whole(everything):
 
 
 def test_files_and_folders_become_artifacts(project, tmp_path):
-    (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures" / "a.png").write_bytes(b"a")
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "plots" / "a.png").write_bytes(b"a")
     (tmp_path / "table.csv").write_text("x")
-    files = {"": tmp_path / "table.csv", "preview": tmp_path / "pictures"}
+    files = {"": tmp_path / "table.csv", "preview": tmp_path / "plots"}
     run = runs.log_run(record(artifacts=files))
     folder = project / "mlruns" / "artifacts" / run / "artifacts"
     kept = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
@@ -115,7 +115,7 @@ def test_numbers_that_are_not_finite_are_named_and_left_out(project):
     assert data.tags["crosstrain.not_finite"] == "f1/x, loss"
 
 
-def test_what_cannot_be_logged_leaves_no_run(everything):
+def test_an_invalid_record_leaves_no_run(everything):
     endless = runs.DatasetUse("x" * 999, "data/x", "2" * 32, 1, "target")
     with pytest.raises(CrosstrainError, match="could not log run retrain plants"):
         runs.log_run(record(datasets=[endless]))
@@ -142,7 +142,7 @@ def test_plain_names_stay():
     assert runs._allowed(["c#", "c+"]) == {"c#": "c_", "c+": "c__"}
 
 
-def test_killed_at_any_step_a_run_is_logged_anew_and_none_stays_running(
+def test_a_run_killed_at_any_step_is_logged_again_and_none_stays_running(
     project, deaths, monkeypatch, everything
 ):
     (project / "notes.txt").write_text("n")

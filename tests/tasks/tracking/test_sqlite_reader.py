@@ -1,4 +1,4 @@
-"""What is read without MLflow is what MLflow says; whatever is odd is left to MLflow."""
+"""Values read without MLflow equal those of MLflow; unknown stores are left to MLflow."""
 
 import sqlite3
 import subprocess
@@ -35,14 +35,18 @@ def test_versions_and_aliases_are_those_of_mlflow(three_versions):
         alias: int(number) for alias, number in store.get_registered_model("plants").aliases.items()
     }
     for number in (1, 2, 3):
-        told, found = (
+        expected, version = (
             store.get_model_version("plants", str(number)),
             sqlite_reader.version("plants", number),
         )
-        assert found is not None
-        assert (found.number, found.run_id, found.source) == (number, told.run_id, told.source)
-        assert found.tags == told.tags
-        assert found.location == store.get_model_version_download_uri("plants", str(number))
+        assert version is not None
+        assert (version.number, version.run_id, version.source) == (
+            number,
+            expected.run_id,
+            expected.source,
+        )
+        assert version.tags == expected.tags
+        assert version.location == store.get_model_version_download_uri("plants", str(number))
     assert sqlite_reader.version("plants", 4) is None
     assert sqlite_reader.aliases("animals") == {}
 
@@ -57,26 +61,28 @@ def test_a_finished_run_is_found_by_its_key_as_by_mlflow(project):
     assert runs.log_run(RECORD) != run
 
 
-def test_a_run_that_is_not_finished_is_none(project):
+def test_an_unfinished_run_is_not_returned(project):
     run = runs.log_run(RECORD)
     connection.client().set_terminated(run, "KILLED")
     assert sqlite_reader.finished_run("key") is None
 
 
-def test_a_registered_model_is_known_by_its_key_once_its_files_bear_its_name(project, make_model):
+def test_a_registered_model_is_looked_up_by_its_key_after_its_files_have_its_name(
+    project, make_model
+):
     model, run = make_model(0), runs.log_run(RECORD)
     assert models.register("plants", model, "m", run, {}) == 1
-    assert [one.number for one in sqlite_reader.versions_of("plants", "m")] == [1]
+    assert [version.number for version in sqlite_reader.versions_of("plants", "m")] == [1]
     assert sqlite_reader.versions_of("plants", "n") == []
     assert sqlite_reader.versions_of("animals", "m") == []
     assert models.register("plants", model, "m", run, {}) == 1
     edit("UPDATE logged_model_tags SET tag_value = '[]' WHERE tag_key = ?", "mlflow.modelVersions")
     assert sqlite_reader.versions_of("plants", "m") == []
     assert models.register("plants", model, "m", run, {}) == 1
-    assert [one.number for one in sqlite_reader.versions_of("plants", "m")] == [1]
+    assert [version.number for version in sqlite_reader.versions_of("plants", "m")] == [1]
 
 
-def test_a_deleted_version_is_not_there(three_versions):
+def test_a_deleted_version_is_not_returned(three_versions):
     connection.client().delete_model_version("plants", "2")
     assert sqlite_reader.version("plants", 2) is None
 
@@ -91,7 +97,7 @@ def test_a_deleted_version_is_not_there(three_versions):
     ],
     ids=["another schema", "no schema", "damaged", "gone"],
 )
-def test_nothing_is_said_of_a_store_that_is_not_known(project, harm):
+def test_nothing_is_read_from_an_unknown_schema(project, harm):
     harm()
     assert sqlite_reader.aliases("plants") is None
     assert sqlite_reader.version("plants", 1) is None
@@ -99,7 +105,7 @@ def test_nothing_is_said_of_a_store_that_is_not_known(project, harm):
     assert sqlite_reader.versions_of("plants", "m") == []
 
 
-def test_nothing_is_said_of_another_store(three_versions, monkeypatch, tmp_path):
+def test_nothing_is_read_from_another_store(three_versions, monkeypatch, tmp_path):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
     assert sqlite_reader.aliases("plants") is None
     assert sqlite_reader.version("plants", 1) is None
@@ -110,9 +116,9 @@ def test_an_unchanged_project_is_answered_without_mlflow(three_versions):
     run = runs.log_run(runs.RunRecord("k2", "run", {}, {}, {}, [], [], {}))
     command = [sys.executable, "-c", ASK]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found, told, imported = done.stdout.splitlines()
-    assert "version=2" in found and found.endswith("artifacts/artifacts/model")
-    assert (told, imported) == (run, "")
+    version_text, run_id, imported = done.stdout.splitlines()
+    assert "version=2" in version_text and version_text.endswith("artifacts/artifacts/model")
+    assert (run_id, imported) == (run, "")
 
 
 def test_the_schema_is_that_of_the_installed_mlflow(project):

@@ -20,7 +20,7 @@ def test_a_clean_commit_a_change_and_a_tag(tmp_path, monkeypatch):
     assert code_revision(tmp_path) == INSTALLED  # no commit yet
     (tmp_path / "a.txt").write_text("1")
     git("add", ".")
-    git("commit", "-q", "-m", "one")
+    git("commit", "-q", "-m", "first")
     head = git("rev-parse", "HEAD")
     assert code_revision(tmp_path) == head and len(head) == 40
     git("tag", "v1")

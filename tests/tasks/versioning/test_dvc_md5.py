@@ -79,7 +79,7 @@ def test_a_list_of_files_has_the_md5_that_dvc_gives_it(files):
     assert of_files(files) == tree.hash_info.value
 
 
-def test_the_project_ignores_what_a_fingerprint_leaves_out(pytestconfig, tmp_path):
+def test_dvc_ignores_the_files_that_a_fingerprint_leaves_out(pytestconfig, tmp_path):
     from dvc.ignore import DvcIgnorePatterns
     from dvc.repo import Repo
 
@@ -92,7 +92,7 @@ def test_the_project_ignores_what_a_fingerprint_leaves_out(pytestconfig, tmp_pat
         assert kept == (name in fingerprint_files(tmp_path / "data"))
 
 
-def test_what_cannot_be_read_counts_and_never_blocks(tmp_path):
+def test_unreadable_files_are_listed_and_never_block(tmp_path):
     (tmp_path / "broken").symlink_to("nowhere")
     (tmp_path / "loop").symlink_to("loop")
     os.mkfifo(tmp_path / "pipe")
@@ -103,13 +103,13 @@ def test_what_cannot_be_read_counts_and_never_blocks(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["missing", "pipe"])
-def test_no_dataset_is_refused(tmp_path, name):
+def test_a_missing_dataset_is_refused(tmp_path, name):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(DataRefusedError, match=name):
         fingerprint(tmp_path / name)
 
 
-def test_thousands_of_small_files_take_a_moment(tmp_path):
+def test_thousands_of_small_files_take_less_than_half_a_second(tmp_path):
     for number in range(2000):
         write(tmp_path, f"{number % 10}/{number}.png", bytes(900))
     started = time.process_time()

@@ -1,4 +1,4 @@
-"""A project is made whole, in any folder, and nothing that was there is lost."""
+"""A project is created completely, in any folder, and no existing file is lost."""
 
 import itertools
 import os
@@ -30,8 +30,8 @@ FILES = {
 
 
 def files(folder: Path) -> set[str]:
-    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return {path.as_posix() for path in found if path.parts[0] != ".git"}
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {path.as_posix() for path in paths if path.parts[0] != ".git"}
 
 
 def git(folder: Path, *words: str) -> str:
@@ -62,7 +62,7 @@ def test_a_new_folder_becomes_a_project_in_a_repository_of_its_own(tmp_path: Pat
     assert git(folder, "status", "--porcelain", "--untracked-files=all", "data").strip() == ""
 
 
-def test_data_that_lies_in_the_folder_stays(tmp_path: Path) -> None:
+def test_existing_data_in_the_folder_stays(tmp_path: Path) -> None:
     (tmp_path / "data/target/oak").mkdir(parents=True)
     (tmp_path / "data/target/oak/1.png").write_bytes(b"oak")
     new_project.create(tmp_path)
@@ -70,7 +70,7 @@ def test_data_that_lies_in_the_folder_stays(tmp_path: Path) -> None:
     assert (tmp_path / "data/target/oak/1.png").read_bytes() == b"oak"
 
 
-def test_inside_a_repository_no_other_one_is_made(tmp_path: Path) -> None:
+def test_inside_a_repository_no_second_repository_is_created(tmp_path: Path) -> None:
     git(tmp_path, "init", "--quiet")
     folder = tmp_path / "models/plants"
     new_project.create(folder)
@@ -99,7 +99,7 @@ def test_without_git_dvc_works_too(
 
 
 @pytest.mark.parametrize("name", [".gitignore", "README.md", ".dvc/config", "mlruns"])
-def test_a_file_in_the_way_is_named_and_nothing_is_written(tmp_path: Path, name: str) -> None:
+def test_a_conflicting_file_is_named_and_nothing_is_written(tmp_path: Path, name: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("mine\n")
     with pytest.raises(SettingsError, match=f"overwrite: {name};"):
@@ -115,9 +115,9 @@ def test_a_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:
         new_project.create(tmp_path)
 
 
-def test_a_project_is_not_made_twice(tmp_path: Path) -> None:
+def test_a_project_is_not_created_twice(tmp_path: Path) -> None:
     new_project.create(tmp_path, git=False)
-    with pytest.raises(SettingsError, match="is a project already"):
+    with pytest.raises(SettingsError, match="is already a project"):
         new_project.create(tmp_path, git=False)
 
 
@@ -129,7 +129,7 @@ def test_a_file_in_place_of_the_folder_is_a_named_error(tmp_path: Path) -> None:
         new_project.create(tmp_path / "plants/inner")
 
 
-def test_a_kill_in_the_middle_leaves_no_project_and_the_next_one_ends_it(tmp_path: Path) -> None:
+def test_a_killed_creation_leaves_no_project_and_the_next_one_completes_it(tmp_path: Path) -> None:
     for count in itertools.count():
         folder = tmp_path / str(count)
         status = die_at(count, lambda folder=folder: new_project.create(folder, git=False))

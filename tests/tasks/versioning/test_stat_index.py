@@ -1,4 +1,4 @@
-"""An index never changes what a folder hashes to; it only saves reading."""
+"""An index never changes the md5 of a folder; it only saves reading files."""
 
 import os
 import random
@@ -27,10 +27,10 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def reads(monkeypatch):
     """Names of the files that are read."""
-    seen, read = [], stat_index.StatIndex._read
-    told = lambda index, name, path: seen.append(name) or read(index, name, path)  # noqa: E731
-    monkeypatch.setattr(stat_index.StatIndex, "_read", told)
-    return seen
+    names, read = [], stat_index.StatIndex._read
+    recording_read = lambda index, name, path: names.append(name) or read(index, name, path)  # noqa: E731
+    monkeypatch.setattr(stat_index.StatIndex, "_read", recording_read)
+    return names
 
 
 def index_of():
@@ -46,20 +46,20 @@ def test_an_unchanged_file_is_read_once(folder, reads):
     assert reads == []
 
 
-def test_what_changed_is_read_and_what_went_is_forgotten(folder, reads):
+def test_a_changed_file_is_read_and_a_removed_one_is_dropped(folder, reads):
     fingerprint(folder)
     reads.clear()
     (folder / "b").write_bytes(b"c")
     (folder / "a" / "0").write_bytes(b"new")
     (folder / "a" / "2").unlink()
     time.sleep(0.02)
-    found = fingerprint_files(folder)
+    md5s = fingerprint_files(folder)
     assert sorted(reads) == ["a/0", "b"]
-    assert set(found) == {"a-b/1", "a/0", "a/1", "b", "é\n"}
+    assert set(md5s) == {"a-b/1", "a/0", "a/1", "b", "é\n"}
     assert '"a/2"' not in index_of().read_text()
 
 
-def test_a_change_that_keeps_size_and_time_is_seen(folder, reads):
+def test_a_change_that_keeps_size_and_time_is_detected(folder, reads):
     before, status = fingerprint(folder), (folder / "b").stat()
     (folder / "b").write_bytes(b"x")
     os.utime(folder / "b", ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -75,7 +75,7 @@ def test_a_file_written_just_now_is_read_again(folder, reads, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", [b"", b"[", b'["b", [1, 2, 3, 4, 5], "0"]\n', None])
-def test_a_damaged_index_is_made_anew(folder, reads, damage):
+def test_a_damaged_index_is_written_again(folder, reads, damage):
     before = fingerprint(folder)
     content = index_of().read_bytes()
     wrong = content.replace(b'"b"', b'"c"') if damage is None else damage
@@ -86,19 +86,19 @@ def test_a_damaged_index_is_made_anew(folder, reads, damage):
     assert index_of().read_bytes() == content
 
 
-def test_an_index_is_whole_or_not_there_and_no_file_is_left_over(folder):
+def test_an_index_is_complete_or_absent_and_no_file_is_left(folder):
     walk = iter(fingerprint_files(folder))
     next(walk)
     fingerprint(folder)
     assert [f.name.endswith(".jsonl") for f in os.scandir("build/stat")] == [True]
 
 
-def test_a_random_history_is_followed(folder):
-    dice = random.Random(0)
+def test_random_changes_are_detected(folder):
+    rng = random.Random(0)
     for turn in range(30):
-        path = folder / dice.choice("ab") / dice.choice(["1", "2", "x", "y/z"])
+        path = folder / rng.choice("ab") / rng.choice(["1", "2", "x", "y/z"])
         try:
-            if dice.random() < 0.3:
+            if rng.random() < 0.3:
                 path.unlink()
             else:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ def test_a_random_history_is_followed(folder):
         assert fingerprint(folder) == expected
 
 
-def test_nothing_is_kept_outside_a_project(folder, monkeypatch):
+def test_no_index_is_written_outside_a_project(folder, monkeypatch):
     monkeypatch.chdir(folder)
     fingerprint(folder)
     assert not (folder / "build").exists()

@@ -9,7 +9,7 @@ import pytest
 from transfer.core import plugins
 from transfer.core.errors import SettingsError
 from transfer.methods import lookup
-from transfer.models.network import BACKBONES
+from transfer.modalities.image.settings import BACKBONES
 from transfer.selection.validator import VALIDATORS
 
 SHELF = plugins.Kind("shelf_of_methods", "crosstrain.shelf", helpers=("shared",))
@@ -75,3 +75,60 @@ def test_the_library_lists_its_own():
     for name, kind in lookup.known().items():
         assert kind.__module__ == lookup.module_name(name)
         assert kind.__module__.rpartition(".")[2] == name
+
+
+def offer(tmp_path, text):
+    """A package ``elsewhere`` whose module for the key ``yak`` has this text."""
+    name = f"offered_{abs(hash(text))}"
+    (tmp_path / f"{name}.py").write_text(text)
+    about = tmp_path / "elsewhere-1.0.dist-info"
+    about.mkdir(exist_ok=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: elsewhere\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(f"[crosstrain.shelf]\nyak = {name}\n")
+    importlib.invalidate_caches()
+    plugins._outside.cache_clear()
+    return name
+
+
+def test_an_entry_point_is_known_from_a_file_of_the_project(shelf, tmp_path):
+    module = offer(tmp_path, "")
+    assert plugins.entry_point(SHELF, "yak").module == module
+    assert plugins.entry_point(SHELF, "ant") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("import no_such_module_anywhere", "ModuleNotFoundError: No module named"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("def", "SyntaxError: "),
+    ],
+)
+def test_a_plugin_that_cannot_be_imported_is_named_with_its_package(shelf, tmp_path, text, told):
+    offer(tmp_path, text)
+    with pytest.raises(SettingsError, match=told) as error:
+        plugins.load(SHELF, "yak")
+    assert "the plug-in 'yak' of the package elsewhere (crosstrain.shelf: " in str(error.value)
+    assert "mend the package, or uninstall it" in str(error.value)
+
+
+def test_a_plugin_that_lacks_what_its_kind_offers_is_named(shelf, tmp_path):
+    offer(tmp_path, "NAME = 'yak'")
+    assert plugins.attribute(SHELF, "yak", "NAME") == "yak"
+    with pytest.raises(SettingsError, match=r"'yak' of the package elsewhere .* has no METHOD"):
+        plugins.attribute(SHELF, "yak", "METHOD")
+    with pytest.raises(SettingsError, match=r"shelf_of_methods\.ant has no METHOD"):
+        plugins.attribute(SHELF, "ant", "METHOD")
+
+
+def test_a_method_that_is_none_is_refused(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    name = offer(tmp_path, "METHOD = 'train'")
+    about = tmp_path / "elsewhere-1.0.dist-info"
+    (about / "entry_points.txt").write_text(f"[crosstrain.methods]\nyak = {name}\n")
+    plugins._outside.cache_clear()
+    try:
+        with pytest.raises(SettingsError, match="is 'train'; expected a subclass of"):
+            lookup.load("yak")
+    finally:
+        plugins._outside.cache_clear()

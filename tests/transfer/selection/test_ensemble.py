@@ -18,10 +18,10 @@ def draw(seed, items=200, skill=(0.5, 0.6, 1.0, 1.1, 1.2, 1.4), classes=4, share
     labels = rng.integers(0, classes, items)
     common = rng.normal(size=(items, classes))
     scores = []
-    for one in skill:
-        own = shared * common + (1 - shared**2) ** 0.5 * rng.normal(size=(items, classes))
-        own[np.arange(items), labels] += one
-        scores.append(own * one)
+    for level in skill:
+        arm_scores = shared * common + (1 - shared**2) ** 0.5 * rng.normal(size=(items, classes))
+        arm_scores[np.arange(items), labels] += level
+        scores.append(arm_scores * level)
     return calibration.softmax(np.stack(scores)), labels
 
 
@@ -29,7 +29,7 @@ def loss(weights, probabilities, labels):
     return classification.log_loss(ensemble.combine(probabilities, weights), labels)
 
 
-def test_simple_schemes_are_what_they_say():
+def test_simple_schemes_follow_their_definition():
     probabilities, labels = draw(0)
     singles = [classification.log_loss(p, labels) for p in probabilities]
     best = ensemble.fit("best", probabilities, labels, METHODS)
@@ -42,14 +42,14 @@ def test_simple_schemes_are_what_they_say():
 
 def test_greedy_follows_a_plain_calculation():
     probabilities, labels = draw(1)
-    bag, trail = [], []
+    picked, losses = [], []
     for _ in range(50):
         options = [
-            classification.log_loss(probabilities[[*bag, a]].mean(0), labels) for a in range(6)
+            classification.log_loss(probabilities[[*picked, a]].mean(0), labels) for a in range(6)
         ]
-        bag.append(int(np.argmin(options)))
-        trail.append(min(options))
-    kept = bag[: int(np.argmin(trail)) + 1]
+        picked.append(int(np.argmin(options)))
+        losses.append(min(options))
+    kept = picked[: int(np.argmin(losses)) + 1]
     expected = np.bincount(kept, minlength=6) / len(kept)
     assert ensemble.fit("greedy", probabilities, labels, APART) == pytest.approx(expected)
 
@@ -58,7 +58,7 @@ def test_greedy_follows_a_plain_calculation():
 def test_weights_reach_the_minimum_that_scipy_finds(seed):
     probabilities, labels = draw(seed, items=150)
     weights = ensemble.fit("weighted", probabilities, labels, APART)
-    found = minimize(
+    minimum = minimize(
         lambda w: loss(np.abs(w) / np.abs(w).sum(), probabilities, labels),
         np.full(6, 1 / 6),
         bounds=[(0, 1)] * 6,
@@ -66,8 +66,8 @@ def test_weights_reach_the_minimum_that_scipy_finds(seed):
         method="SLSQP",
         options={"ftol": 1e-10},
     )
-    assert loss(weights, probabilities, labels) == pytest.approx(found.fun, abs=3e-5)
-    assert weights == pytest.approx(found.x, abs=0.02)
+    assert loss(weights, probabilities, labels) == pytest.approx(minimum.fun, abs=3e-5)
+    assert weights == pytest.approx(minimum.x, abs=0.02)
 
 
 @settings(deadline=None, max_examples=40)
@@ -96,7 +96,7 @@ def test_a_useless_arm_does_not_worsen_the_fit(seed, scheme):
 
 
 @pytest.mark.parametrize("items", [2, 7, 200])
-def test_of_equal_arms_one_method_is_enough(items):
+def test_of_equal_arms_a_single_method_is_chosen(items):
     probabilities, labels = draw(3, items=items)
     equal = np.repeat(probabilities[:1], 6, axis=0)
     choice = ensemble.choose(equal, labels, METHODS)
@@ -112,7 +112,7 @@ def test_independent_arms_of_equal_skill_are_averaged():
     assert choice.scores["uniform"] < choice.scores["best"]
 
 
-def test_weights_are_fitted_where_they_pay():
+def test_fitted_weights_are_chosen_where_they_lower_the_loss():
     probabilities, labels = draw(5, items=3000, skill=(0.1, 0.1, 2.0, 0.1, 1.5, 0.1), shared=0.0)
     choice = ensemble.choose(probabilities, labels, APART)
     assert choice.scheme in ("greedy", "weighted")
@@ -127,7 +127,7 @@ def test_seeds_of_a_method_share_its_weight(scheme):
 
 
 def test_a_lucky_seed_of_a_worse_method_is_not_preferred():
-    skill = (1.0, 1.0, 1.75, 1.6, 1.6, 1.6)  # the third seed of the first method got lucky
+    skill = (1.0, 1.0, 1.75, 1.6, 1.6, 1.6)  # the third seed of the first method is lucky
     methods = ["scratch"] * 3 + ["tune"] * 3
     probabilities, labels = draw(7, items=100, skill=skill)
     singles = [classification.log_loss(p, labels) for p in probabilities]
@@ -146,7 +146,7 @@ def test_scores_are_cross_fitted():
     assert choice.scores["uniform"] == pytest.approx(loss(np.full(6, 1 / 6), probabilities, labels))
 
 
-def test_only_the_schemes_asked_for_are_tried():
+def test_only_the_requested_schemes_are_tried():
     probabilities, labels = draw(7)
     choice = ensemble.choose(probabilities, labels, METHODS, schemes=["weighted", "uniform"])
     assert list(choice.scores) == ["uniform", "weighted"]
@@ -156,11 +156,11 @@ def test_only_the_schemes_asked_for_are_tried():
         ensemble.fit("stacking", probabilities, labels, METHODS)
 
 
-def test_what_does_not_fit_is_refused():
+def test_arguments_that_do_not_fit_are_refused():
     probabilities, labels = draw(8)
     with pytest.raises(CrosstrainError, match="1 method names"):
         ensemble.choose(probabilities, labels, ["scratch"])
-    with pytest.raises(CrosstrainError, match="2 or more"):
+    with pytest.raises(CrosstrainError, match="at least 2"):
         ensemble.choose(probabilities[:, :1], labels[:1], METHODS)
     with pytest.raises(CrosstrainError, match="expected probabilities"):
         ensemble.choose(probabilities * 2, labels, METHODS)

@@ -1,4 +1,4 @@
-"""Without a label: what is stored of an arm is what its network says, and collapse never counts."""
+"""Without labels: the stored outputs of an arm are those of its network; collapse has no weight."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ from transfer.modalities.normalisation import Normalisation
 from transfer.models import predictor
 from transfer.selection import label_free, model_selection
 from transfer.selection.model_selection import ArmFiles
-from transfer.selection.validator import Seen
+from transfer.selection.validator import CandidateOutputs
 
 FILES = {
     "logits",
@@ -54,7 +54,7 @@ def network():
 def observed(network):
     recipe = replace(tiny.recipe(tiny.items()), normal=tiny.NORMAL)
     pool, learned, held = tiny.pool(), source(), source(12, seed=8)
-    return label_free.observe(network, recipe, pool, learned, held, tiny.CLASSES)
+    return label_free.collect_outputs(network, recipe, pool, learned, held, tiny.CLASSES)
 
 
 def of_shared(given):
@@ -64,11 +64,11 @@ def of_shared(given):
     return rows, [tiny.CLASSES.index(names[i]) for i in rows]
 
 
-# what is observed
+# outputs
 
 
-def test_the_targets_answers_are_the_networks_own(network, observed):
-    features, logits = answers(network, tiny.pool().images, tiny.NORMAL)
+def test_the_targets_outputs_are_those_of_the_network(network, observed):
+    features, logits = answers(network, tiny.pool().records, tiny.NORMAL)
     np.testing.assert_allclose(observed["features"], features, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(observed["logits"], logits, rtol=1e-4, atol=1e-5)
     assert observed["logits"].shape == (20, 3)
@@ -78,15 +78,15 @@ def test_the_targets_answers_are_the_networks_own(network, observed):
 def test_source_items_are_standardised_by_their_own_statistics(network, observed, normal):
     held = source(12, seed=8)
     rows, _ = of_shared(held)
-    features, logits = answers(network, held.items.images[rows], normal)
-    for name, found in (("source_features", features), ("source_logits", logits)):
-        assert np.allclose(observed[name], found, rtol=1e-4, atol=1e-5) == (normal == OWN)
+    features, logits = answers(network, held.items.records[rows], normal)
+    for name, expected in (("source_features", features), ("source_logits", logits)):
+        assert np.allclose(observed[name], expected, rtol=1e-4, atol=1e-5) == (normal == OWN)
 
 
-def test_items_of_the_training_split_are_those_that_density_ratios_read(network, observed):
+def test_train_features_are_of_items_of_the_training_split(network, observed):
     learned = source()
     rows, _ = of_shared(learned)
-    features, _ = answers(network, learned.items.images[rows], OWN)
+    features, _ = answers(network, learned.items.records[rows], OWN)
     np.testing.assert_allclose(observed["train_features"], features, rtol=1e-4, atol=1e-5)
 
 
@@ -99,36 +99,38 @@ def test_only_shared_classes_count_and_labels_are_the_targets(observed):
 
 
 def test_a_source_with_no_class_of_the_target_gives_no_item(network):
-    recipe, strange = tiny.recipe(tiny.items()), source(class_names=("fagus", "quercus"))
-    found = label_free.observe(network, recipe, tiny.pool(), strange, strange, tiny.CLASSES)
-    assert not Seen(**found, peers=softmax(found["logits"], 1)[None]).has_source
+    recipe, other_source = tiny.recipe(tiny.items()), source(class_names=("fagus", "quercus"))
+    outputs = label_free.collect_outputs(
+        network, recipe, tiny.pool(), other_source, other_source, tiny.CLASSES
+    )
+    assert not CandidateOutputs(**outputs, peers=softmax(outputs["logits"], 1)[None]).has_source
 
 
 @pytest.mark.parametrize("items", [8, 9, 13, 15, 16, 17, 31])
-def test_at_most_so_many_source_items_are_looked_at(network, monkeypatch, items):
-    monkeypatch.setattr(label_free, "MOST", 8)
+def test_the_number_of_source_items_is_limited(network, monkeypatch, items):
+    monkeypatch.setattr(label_free, "MAX_SOURCE_ITEMS", 8)
     recipe, given = tiny.recipe(tiny.items()), source(items, tiny.CLASSES)
-    found = label_free.observe(network, recipe, tiny.pool(), given, given, tiny.CLASSES)
+    outputs = label_free.collect_outputs(network, recipe, tiny.pool(), given, given, tiny.CLASSES)
     for name in ("source_labels", "source_logits", "source_features", "train_features"):
-        assert 4 <= len(found[name]) <= 8, name
+        assert 4 <= len(outputs[name]) <= 8, name
 
 
 @pytest.mark.parametrize("order", ["cyclic", "sorted"])
-def test_what_is_looked_at_has_every_class_in_its_share(network, monkeypatch, order):
+def test_the_sampled_source_items_have_every_class_in_its_share(network, monkeypatch, order):
     """Of items in the order a, b, c, a... every third would be of one class."""
-    monkeypatch.setattr(label_free, "MOST", 12)
+    monkeypatch.setattr(label_free, "MAX_SOURCE_ITEMS", 12)
     given, recipe = source(36, tiny.CLASSES), tiny.recipe(tiny.items())
     if order == "sorted":
         rows = torch.argsort(given.items.labels, stable=True)
         sorted_items = replace(
-            given.items, images=given.items.images[rows], labels=given.items.labels[rows]
+            given.items, images=given.items.records[rows], labels=given.items.labels[rows]
         )
         given = replace(given, items=sorted_items)
-    found = label_free.observe(network, recipe, tiny.pool(), given, given, tiny.CLASSES)
-    assert np.bincount(found["source_labels"], minlength=3).tolist() == [4, 4, 4]
+    outputs = label_free.collect_outputs(network, recipe, tiny.pool(), given, given, tiny.CLASSES)
+    assert np.bincount(outputs["source_labels"], minlength=3).tolist() == [4, 4, 4]
 
 
-# storing it
+# storage
 
 
 def test_what_is_stored_comes_back_bit_for_bit_among_its_peers(tmp_path, observed):
@@ -138,12 +140,12 @@ def test_what_is_stored_comes_back_bit_for_bit_among_its_peers(tmp_path, observe
         folder.mkdir()
         label_free.save(arrays, folder)
     loaded = label_free.load(folders)
-    for seen, arrays in zip(loaded, (observed, other), strict=True):
+    for candidate, arrays in zip(loaded, (observed, other), strict=True):
         for name in FILES:
-            found = getattr(seen, name)
-            assert found.dtype == arrays[name].dtype and np.array_equal(found, arrays[name])
+            array = getattr(candidate, name)
+            assert array.dtype == arrays[name].dtype and np.array_equal(array, arrays[name])
         peers = softmax(np.stack([observed["logits"], other["logits"]]).astype(float), axis=2)
-        np.testing.assert_allclose(seen.peers, peers, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(candidate.peers, peers, rtol=1e-5, atol=1e-7)
 
 
 # which groups are chosen
@@ -152,22 +154,27 @@ FEW, MANY = 40, 60  # source and target items of a candidate
 
 
 def candidates(shares, collapsed=()):
-    """Candidates that are right on these shares of the source; some say one class of the target."""
-    true, wide = np.arange(FEW) % 4, np.arange(MANY) % 4
+    """Candidates right on these shares of the source; some predict one class for the target."""
+    source_labels, target_labels = np.arange(FEW) % 4, np.arange(MANY) % 4
     rng = np.random.default_rng(0)
-    told = [np.eye(4)[np.zeros_like(wide) if i in collapsed else wide] for i in range(len(shares))]
-    peers = np.stack([softmax(logits, 1) for logits in told])
+    logits_by_arm = [
+        np.eye(4)[np.zeros_like(target_labels) if i in collapsed else target_labels]
+        for i in range(len(shares))
+    ]
+    peers = np.stack([softmax(logits, 1) for logits in logits_by_arm])
     return [
-        Seen(
+        CandidateOutputs(
             logits=logits,
             features=rng.normal(size=(MANY, 3)),
-            source_logits=np.eye(4)[np.where(np.arange(FEW) < share * FEW, true, (true + 1) % 4)],
-            source_labels=true,
+            source_logits=np.eye(4)[
+                np.where(np.arange(FEW) < share * FEW, source_labels, (source_labels + 1) % 4)
+            ],
+            source_labels=source_labels,
             source_features=rng.normal(size=(FEW, 3)),
             train_features=rng.normal(size=(FEW, 3)),
             peers=peers,
         )
-        for logits, share in zip(told, shares, strict=True)
+        for logits, share in zip(logits_by_arm, shares, strict=True)
     ]
 
 
@@ -176,9 +183,9 @@ def rank(shares, groups, collapsed=()):
 
 
 def test_a_groups_score_is_the_mean_of_its_arms():
-    found = rank([0.5, 0.9, 0.8, 0.7], "a b a b")
-    assert found.scores == pytest.approx({"a": 0.65, "b": 0.8})
-    assert found.collapsed == {}
+    ranking = rank([0.5, 0.9, 0.8, 0.7], "a b a b")
+    assert ranking.scores == pytest.approx({"a": 0.65, "b": 0.8})
+    assert ranking.collapsed == {}
 
 
 @pytest.mark.parametrize(
@@ -194,30 +201,30 @@ def test_a_groups_score_is_the_mean_of_its_arms():
     ],
 )
 def test_the_better_half_of_the_groups_share_the_weight_alike(shares, groups, weights):
-    """Best is who is best in the mean, not who has the best arm; of equals, who comes first."""
+    """The best group has the best mean, not the best arm; of equal groups the first is better."""
     assert rank(shares, groups).weights == pytest.approx(weights)
 
 
-def test_collapsed_arms_count_for_nothing():
-    """Group b is best by its collapsed arm alone; of a, one sound arm is left."""
-    found = rank([0.6, 0.2, 0.5, 1.0], "a a b b", collapsed=(1, 3))
-    assert set(found.collapsed) == {1, 3}
-    assert "effective classes" in found.collapsed[1]
-    assert found.scores == pytest.approx({"a": 0.6, "b": 0.5})
-    assert found.weights.tolist() == [1, 0, 0, 0]
+def test_collapsed_arms_have_no_weight():
+    """Group b is best only by its collapsed arm; group a has one arm that has not collapsed."""
+    ranking = rank([0.6, 0.2, 0.5, 1.0], "a a b b", collapsed=(1, 3))
+    assert set(ranking.collapsed) == {1, 3}
+    assert "effective classes" in ranking.collapsed[1]
+    assert ranking.scores == pytest.approx({"a": 0.6, "b": 0.5})
+    assert ranking.weights.tolist() == [1, 0, 0, 0]
 
 
-def test_a_group_of_collapsed_arms_is_out_of_the_contest():
-    found = rank([1.0, 1.0, 0.5, 0.4], "a a b c", collapsed=(0, 1))
-    assert found.scores == pytest.approx({"b": 0.5, "c": 0.4})
-    assert found.weights.tolist() == [0, 0, 1, 0]
+def test_a_group_of_collapsed_arms_is_not_chosen():
+    ranking = rank([1.0, 1.0, 0.5, 0.4], "a a b c", collapsed=(0, 1))
+    assert ranking.scores == pytest.approx({"b": 0.5, "c": 0.4})
+    assert ranking.weights.tolist() == [0, 0, 1, 0]
 
 
-def test_where_all_have_collapsed_there_is_still_an_answer():
-    found = rank([0.9, 0.8, 0.3, 0.2], "a a b b", collapsed=range(4))
-    assert set(found.collapsed) == {0, 1, 2, 3}
-    assert found.weights == pytest.approx([0.5, 0.5, 0, 0])
-    assert found.scores == pytest.approx({"a": 0.85, "b": 0.25})
+def test_where_all_have_collapsed_there_is_still_a_ranking():
+    ranking = rank([0.9, 0.8, 0.3, 0.2], "a a b b", collapsed=range(4))
+    assert set(ranking.collapsed) == {0, 1, 2, 3}
+    assert ranking.weights == pytest.approx([0.5, 0.5, 0, 0])
+    assert ranking.scores == pytest.approx({"a": 0.85, "b": 0.25})
 
 
 # from an arm to the choice
@@ -261,17 +268,17 @@ def test_an_arm_without_labels_is_stored_with_what_validators_read(arms):
             assert len(stored["logits"]) == 40 and len(stored["source_logits"]) == 12
 
 
-def test_what_is_stored_is_what_the_stored_model_says(arms):
-    """The pool is standardised by the source's statistics: nothing but the source told them."""
+def test_the_stored_outputs_are_those_of_the_stored_model(arms):
+    """The pool is standardised by the source's statistics, the only ones in this test."""
     for arm in arms:
         model = predictor.load(arm.folder)
         assert model.card.members[0].normal == tiny.NORMAL
-        logits = model.member_logits(unlabelled().pool.images)[0].numpy()
+        logits = model.member_logits(unlabelled().pool.records)[0].numpy()
         with np.load(arm.folder / label_free.FILE) as stored:
             np.testing.assert_allclose(stored["logits"], logits, rtol=1e-4, atol=1e-4)
 
 
-def test_the_source_as_it_is_knows_the_sources_items(arms):
+def test_the_unchanged_source_network_is_right_on_the_sources_items(arms):
     with np.load(arms[0].folder / label_free.FILE) as stored:
         right = stored["source_logits"].argmax(1) == stored["source_labels"]
     assert right.mean() > 0.6  # a third by chance, or for labels in the source's order
@@ -280,22 +287,22 @@ def test_the_source_as_it_is_knows_the_sources_items(arms):
 def test_an_arm_is_calibrated_on_the_source(arms):
     for arm in arms:
         with np.load(arm.folder / label_free.FILE) as stored:
-            wanted = calibration.fit_temperature(stored["source_logits"], stored["source_labels"])
-        assert model_selection.temperature(arm.folder) == pytest.approx(wanted)
+            expected = calibration.fit_temperature(stored["source_logits"], stored["source_labels"])
+        assert model_selection.temperature(arm.folder) == pytest.approx(expected)
 
 
-def test_the_choice_is_the_validators_and_gains_are_over_the_source_as_it_is(arms):
-    found = model_selection.choose(arms, "agreement")
-    assert found.baseline.weights.tolist() == [0.5, 0.5, 0, 0, 0, 0]
-    assert found.best.scheme == found.source.scheme == "agreement"
-    assert set(found.by_source) == set(found.without) == {"trees"}
-    assert found.by_source["trees"].weights.tolist() == found.source.weights.tolist()
-    assert found.without == {"trees": None}  # nothing does without the source
-    assert set(found.scores) == set(METHODS)
-    wanted = label_free.rank(
+def test_the_choice_is_the_validators_and_gains_are_over_the_unchanged_source(arms):
+    choice = model_selection.choose(arms, "agreement")
+    assert choice.baseline.weights.tolist() == [0.5, 0.5, 0, 0, 0, 0]
+    assert choice.best.scheme == choice.source.scheme == "agreement"
+    assert set(choice.by_source) == set(choice.without) == {"trees"}
+    assert choice.by_source["trees"].weights.tolist() == choice.source.weights.tolist()
+    assert choice.without == {"trees": None}  # no arm works without the source
+    assert set(choice.scores) == set(METHODS)
+    expected = label_free.rank(
         label_free.load([arm.folder for arm in arms]), [arm.group for arm in arms], "agreement"
     )
-    assert found.best.weights.tolist() == wanted.weights.tolist()
+    assert choice.best.weights.tolist() == expected.weights.tolist()
     assert model_selection.is_label_free(arms)
 
 
@@ -308,7 +315,7 @@ def test_a_collapsed_arm_is_named_and_has_no_weight(arms, tmp_path):
     (broken / "card.json").write_bytes((arms[3].folder / "card.json").read_bytes())
     label_free.save(arrays, broken)
     given = [*arms[:3], replace(arms[3], folder=broken), *arms[4:]]
-    found = model_selection.choose(given, "agreement")
-    assert "adabn/1" in found.collapsed and "class 1" in found.collapsed["adabn/1"]
-    assert found.best.weights[3] == 0
-    assert found.best.weights.sum() == pytest.approx(1)
+    choice = model_selection.choose(given, "agreement")
+    assert "adabn/1" in choice.collapsed and "class 1" in choice.collapsed["adabn/1"]
+    assert choice.best.weights[3] == 0
+    assert choice.best.weights.sum() == pytest.approx(1)

@@ -1,4 +1,4 @@
-"""What a validator may see, whom it may choose, and what it is told of collapse."""
+"""The inputs of validators, their choice among candidates, and the check for collapse."""
 
 import dataclasses
 
@@ -11,11 +11,11 @@ from tests.transfer.selection.validators import toy
 from transfer.core.errors import CrosstrainError, SettingsError
 from transfer.selection import validator
 from transfer.selection.validator import (
-    Seen,
+    CandidateOutputs,
+    all_validators,
     choose,
-    collapsed,
+    explain_collapse,
     find_collapsed,
-    known,
     rank,
     score_all,
 )
@@ -24,12 +24,12 @@ ALL = ("agreement", "corr_c", "dev", "entropy", "infomax", "snd", "source_accura
 
 
 def one_hot(counts):
-    """Certain logits of (sum of counts) items, so many of each class."""
+    """Confident logits of (sum of counts) items, so many predicted as each class."""
     return 9 * np.eye(len(counts))[np.repeat(np.arange(len(counts)), counts)]
 
 
-def of_source(counts):
-    """What a candidate sees of a source with so many items of each class."""
+def source_arrays(counts):
+    """Arrays of a source with so many items of each class."""
     labels = np.repeat(np.arange(len(counts)), counts)
     rng = np.random.default_rng(0)
     return {
@@ -40,26 +40,26 @@ def of_source(counts):
 
 
 def test_the_validators_are_the_files_of_the_folder():
-    assert tuple(known()) == ALL
+    assert tuple(all_validators()) == ALL
 
 
-def test_nothing_that_is_seen_is_a_target_label():
-    whole_numbers = [f.name for f in dataclasses.fields(Seen) if "int64" in str(f.type)]
+def test_no_target_label_is_among_the_inputs():
+    whole_numbers = [f.name for f in dataclasses.fields(CandidateOutputs) if "int64" in str(f.type)]
     assert whole_numbers == ["source_labels"]
 
 
 def test_log_probabilities_are_those_of_scipy_and_finite_where_probabilities_vanish():
     logits = np.array([[0.0, 1e6], [3.0, 1.0]])
-    found = validator.log_probabilities(logits)
-    assert found == pytest.approx(log_softmax(logits, 1))
-    assert found[0, 0] == -1e6
+    actual = validator.log_probabilities(logits)
+    assert actual == pytest.approx(log_softmax(logits, 1))
+    assert actual[0, 0] == -1e6
 
 
 @pytest.mark.parametrize("counts", [[5, 5, 5], [9, 1, 0], [3, 0, 0], [1, 2, 3, 4]])
 def test_the_effective_number_of_classes_is_the_exponential_of_scipys_entropy(counts):
-    found = validator.effective_classes(np.array(counts))
-    assert found == pytest.approx(np.exp(stats.entropy(counts)))
-    assert 1 <= found <= len(counts) + 1e-9
+    actual = validator.effective_classes(np.array(counts))
+    assert actual == pytest.approx(np.exp(stats.entropy(counts)))
+    assert 1 <= actual <= len(counts) + 1e-9
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_the_effective_number_of_classes_is_the_exponential_of_scipys_entropy(co
         ({"source_features": np.zeros((200, 2))}, r"expected \(200, 3\)"),
         ({"train_features": np.zeros((9, 2))}, r"expected \(None, 3\)"),
         ({"peers": np.zeros((2, 240, 5))}, r"expected \(None, 240, 4\)"),
-        ({"peers": np.zeros((0, 240, 4))}, "0 peers; expected a target item, a class"),
+        ({"peers": np.zeros((0, 240, 4))}, "0 peers; expected at least one target item, class"),
         ({"peers": np.zeros((1, 240, 4))}, "peers that are not probabilities"),
         ({"peers": np.full((1, 240, 4), [2.0, -1.0, 0, 0])}, "peers that are not probabilities"),
         ({"train_features": np.zeros((0, 3))}, "200 held-out source items and 0 trained on"),
@@ -82,20 +82,20 @@ def test_the_effective_number_of_classes_is_the_exponential_of_scipys_entropy(co
         ({"train_features": np.full((9, 3), np.inf)}, "train_features that are not finite"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(change, message):
+def test_arrays_that_do_not_fit_together_are_refused(change, message):
     with pytest.raises(CrosstrainError, match=message):
-        dataclasses.replace(toy.pool()[0], **change)
+        dataclasses.replace(toy.make_candidates()[0], **change)
 
 
 def test_no_target_item_is_refused():
     with pytest.raises(CrosstrainError, match=r"logits of shape \(0, 4\)"):
-        toy.pool(items=0)
+        toy.make_candidates(items=0)
 
 
 def test_no_features_are_refused():
     with pytest.raises(CrosstrainError, match=r"features of shape \(240, 0\)"):
         dataclasses.replace(
-            toy.without_source(toy.pool()[0]),
+            toy.without_source(toy.make_candidates()[0]),
             features=np.zeros((240, 0)),
             source_features=np.zeros((0, 0)),
             train_features=np.zeros((0, 0)),
@@ -103,33 +103,37 @@ def test_no_features_are_refused():
 
 
 def test_every_validator_scores_every_candidate():
-    candidates = toy.pool()
-    found = score_all(candidates)
-    assert tuple(found) == ALL
-    for name, scores in found.items():
-        expected = [known()[name].score(seen) for seen in candidates]
+    candidates = toy.make_candidates()
+    scores_by_name = score_all(candidates)
+    assert tuple(scores_by_name) == ALL
+    for name, scores in scores_by_name.items():
+        expected = [all_validators()[name].score(candidate) for candidate in candidates]
         assert scores.tolist() == expected
 
 
 def test_without_a_source_the_validators_that_need_none_score():
-    found = score_all([toy.without_source(seen) for seen in toy.pool()])
-    assert tuple(found) == ("agreement", "corr_c", "entropy", "infomax", "snd")
+    scores_by_name = score_all(
+        [toy.without_source(candidate) for candidate in toy.make_candidates()]
+    )
+    assert tuple(scores_by_name) == ("agreement", "corr_c", "entropy", "infomax", "snd")
 
 
 @pytest.mark.parametrize("act", [rank, choose])
-def test_a_validator_that_reads_the_source_says_so_where_there_is_none(act):
-    candidates = [toy.without_source(seen) for seen in toy.pool()]
+def test_a_validator_that_reads_the_source_refuses_candidates_without_one(act):
+    candidates = [toy.without_source(candidate) for candidate in toy.make_candidates()]
     with pytest.raises(CrosstrainError, match=r"dev reads source items.*or choose by one of.*snd"):
         act(candidates, "dev")
 
 
 def test_an_unknown_validator_is_refused_with_those_there_are():
     with pytest.raises(SettingsError, match=r"validators has no 'oracle'.*agreement, corr_c"):
-        choose(toy.pool(), "oracle")
+        choose(toy.make_candidates(), "oracle")
 
 
 @pytest.mark.parametrize("act", [score_all, find_collapsed])
-@pytest.mark.parametrize("candidates", [[], [toy.pool()[0], toy.pool(items=30)[0]]])
+@pytest.mark.parametrize(
+    "candidates", [[], [toy.make_candidates()[0], toy.make_candidates(items=30)[0]]]
+)
 def test_candidates_of_other_items_or_none_are_refused(act, candidates):
     with pytest.raises(CrosstrainError, match="all of the same items and classes"):
         act(candidates)
@@ -137,45 +141,45 @@ def test_candidates_of_other_items_or_none_are_refused(act, candidates):
 
 @pytest.mark.parametrize("name", ALL)
 def test_every_validator_chooses_the_good_model_once_the_collapsed_is_left_out(name):
-    kinds = ("collapsed", "good", "good", "random", "good")
-    made = choose(toy.pool(kinds), name)
-    assert kinds[made.index] == "good"
-    assert list(made.left_out) == [0]
+    qualities = ("collapsed", "good", "good", "random", "good")
+    choice = choose(toy.make_candidates(qualities), name)
+    assert qualities[choice.index] == "good"
+    assert list(choice.left_out) == [0]
 
 
 @pytest.mark.parametrize("name", ["entropy", "snd"])
-def test_a_collapsed_model_that_scores_highest_is_left_out_and_the_choice_says_why(name):
-    made = choose(toy.pool(("collapsed", "good")), name)
-    assert made.scores.argmax() == 0
-    assert made.index == 1
-    assert str(made).startswith(f"{name} chose candidate 1 of 2 (score ")
-    assert "left out candidate 0 (score " in str(made)
-    assert "collapsed: 100.0% of 240 items are predicted as class 1" in str(made)
+def test_a_collapsed_model_that_scores_highest_is_left_out_and_the_choice_explains_why(name):
+    choice = choose(toy.make_candidates(("collapsed", "good")), name)
+    assert choice.scores.argmax() == 0
+    assert choice.index == 1
+    assert str(choice).startswith(f"{name} chose candidate 1 of 2 (score ")
+    assert "left out candidate 0 (score " in str(choice)
+    assert "collapsed: 100.0% of 240 items are predicted as class 1" in str(choice)
 
 
-def test_where_all_have_collapsed_the_choice_says_so():
-    made = choose(toy.pool(("collapsed", "collapsed")), "entropy")
-    assert made.index == made.scores.argmax()
-    assert set(made.collapsed) == {0, 1}
-    assert list(made.left_out) == [1 - made.index]
-    assert "every candidate has collapsed, so do not use the chosen one" in str(made)
+def test_where_all_have_collapsed_the_choice_states_it():
+    choice = choose(toy.make_candidates(("collapsed", "collapsed")), "entropy")
+    assert choice.index == choice.scores.argmax()
+    assert set(choice.collapsed) == {0, 1}
+    assert list(choice.left_out) == [1 - choice.index]
+    assert "every candidate has collapsed, so do not use the chosen one" in str(choice)
 
 
 def test_nothing_is_left_out_where_none_has_collapsed():
-    made = choose(toy.pool(("random", "good")), "infomax")
-    assert made.index == 1
-    assert made.collapsed == made.left_out == {}
-    assert str(made) == f"infomax chose candidate 1 of 2 (score {made.scores[1]:.4g})"
+    choice = choose(toy.make_candidates(("random", "good")), "infomax")
+    assert choice.index == 1
+    assert choice.collapsed == choice.left_out == {}
+    assert str(choice) == f"infomax chose candidate 1 of 2 (score {choice.scores[1]:.4g})"
 
 
 def test_the_rank_is_by_score_with_the_collapsed_last_and_the_first_of_equals_first():
-    candidates = toy.pool(("collapsed", "random", "good"))
+    candidates = toy.make_candidates(("collapsed", "random", "good"))
     assert rank(candidates, "entropy") == [2, 1, 0]
     assert rank([candidates[i] for i in (0, 2, 1, 2, 0)], "entropy") == [1, 3, 2, 0, 4]
 
 
 @pytest.mark.parametrize(
-    ("counts", "fallen"),
+    ("counts", "is_collapsed"),
     [
         ([100, 0], True),
         ([97, 3], True),
@@ -192,46 +196,49 @@ def test_the_rank_is_by_score_with_the_collapsed_last_and_the_first_of_equals_fi
         ([0, 10], True),
     ],
 )
-def test_nearly_all_items_in_few_classes_is_collapse(counts, fallen):
-    assert (collapsed(one_hot(counts)) is not None) == fallen
+def test_nearly_all_items_in_few_classes_is_collapse(counts, is_collapsed):
+    assert (explain_collapse(one_hot(counts)) is not None) == is_collapsed
 
 
-def test_collapse_is_told_in_words():
-    assert collapsed(one_hot([2, 198, 0, 0])) == (
+def test_collapse_is_explained_in_words():
+    assert explain_collapse(one_hot([2, 198, 0, 0])) == (
         "collapsed: 99.0% of 200 items are predicted as class 1; found 1.06 effective classes of "
         "4, expected about 4.00"
     )
 
 
-def test_a_model_that_is_certain_of_nothing_has_collapsed_too():
-    assert "are predicted as class 0" in collapsed(np.zeros((50, 4)))
+def test_a_model_with_uniform_predictions_has_collapsed_too():
+    assert "are predicted as class 0" in explain_collapse(np.zeros((50, 4)))
 
 
 def test_more_classes_than_items_are_not_expected():
-    assert collapsed(one_hot([1] * 12 + [0] * 988)) is None
-    assert "expected about 12.00" in collapsed(one_hot([12] + [0] * 999))
+    assert explain_collapse(one_hot([1] * 12 + [0] * 988)) is None
+    assert "expected about 12.00" in explain_collapse(one_hot([12] + [0] * 999))
 
 
 def test_a_source_of_one_common_class_expects_such_a_target():
     logits = one_hot([96, 4])
-    assert collapsed(logits) is not None
-    uneven = of_source([90, 10])
-    assert find_collapsed([toy.alone(logits, **uneven)]) == {}
-    assert find_collapsed([toy.alone(one_hot([100, 0]), **uneven)]).keys() == {0}
+    assert explain_collapse(logits) is not None
+    uneven = source_arrays([90, 10])
+    assert find_collapsed([toy.single_candidate(logits, **uneven)]) == {}
+    assert find_collapsed([toy.single_candidate(one_hot([100, 0]), **uneven)]).keys() == {0}
 
 
-def test_candidates_that_spread_wider_than_the_source_show_who_has_collapsed():
-    uneven = of_source([90, 10])
-    near = toy.alone(one_hot([96, 4]), **uneven)
-    wide = toy.alone(one_hot([50, 50]), **uneven)
-    assert find_collapsed([near]) == {}
-    assert find_collapsed([wide, near, wide]).keys() == {1}
-    assert find_collapsed([near, wide, near]) == {}
+def test_candidates_that_predict_more_classes_than_the_source_reveal_a_collapse():
+    uneven = source_arrays([90, 10])
+    narrow = toy.single_candidate(one_hot([96, 4]), **uneven)
+    wide = toy.single_candidate(one_hot([50, 50]), **uneven)
+    assert find_collapsed([narrow]) == {}
+    assert find_collapsed([wide, narrow, wide]).keys() == {1}
+    assert find_collapsed([narrow, wide, narrow]) == {}
 
 
 def test_a_majority_of_collapsed_candidates_does_not_make_collapse_normal():
-    fallen, good = toy.alone(one_hot([100, 0, 0, 0])), toy.alone(one_hot([25, 25, 25, 25]))
-    for strip in (lambda seen: seen, toy.without_source):
-        candidates = [strip(seen) for seen in (fallen, good, fallen, fallen)]
+    collapsed, good = (
+        toy.single_candidate(one_hot([100, 0, 0, 0])),
+        toy.single_candidate(one_hot([25, 25, 25, 25])),
+    )
+    for prepare in (lambda candidate: candidate, toy.without_source):
+        candidates = [prepare(candidate) for candidate in (collapsed, good, collapsed, collapsed)]
         assert find_collapsed(candidates).keys() == {0, 2, 3}
         assert choose(candidates, "entropy").index == 1

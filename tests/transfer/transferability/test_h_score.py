@@ -9,7 +9,7 @@ from transfer.transferability.h_score import adjusted_h_score, h_score
 
 
 def draw(seed=0, items=60, width=8, classes=3, signal=1.0):
-    """Features of falling variance, turned and off the origin, with class means apart."""
+    """Features of decreasing variance, rotated and off the origin, with separate class means."""
     rng = np.random.default_rng(seed)
     labels = np.arange(items) % classes
     features = rng.normal(size=(items, width)) / np.sqrt(np.arange(1, width + 1))
@@ -68,15 +68,15 @@ def test_without_correction_wide_noise_beats_narrow_signal_and_with_it_it_does_n
     assert adjusted_h_score(noise, labels) < adjusted_h_score(signal, labels)
 
 
-def test_a_plain_score_of_more_features_than_items_is_full_whatever_they_mean():
+def test_a_plain_score_of_more_features_than_items_is_the_highest_even_for_noise():
     features, labels = draw(items=30, width=50, signal=0)
     assert h_score(features, labels, shrink=False) == pytest.approx(2)
 
 
-def test_turning_and_scaling_change_nothing():
+def test_rotating_and_scaling_change_nothing():
     features, labels = draw(items=30, width=40)
-    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(40, 40)))[0]
-    for other in (features @ turn, features * 1e6, features * 1e-6):
+    rotation = np.linalg.qr(np.random.default_rng(1).normal(size=(40, 40)))[0]
+    for other in (features @ rotation, features * 1e6, features * 1e-6):
         assert h_score(other, labels) == pytest.approx(h_score(features, labels))
         assert adjusted_h_score(other, labels) == pytest.approx(adjusted_h_score(features, labels))
 
@@ -97,7 +97,7 @@ def test_constant_features_and_single_features_have_a_score(score):
 
 
 @pytest.mark.parametrize("score", [h_score, adjusted_h_score])
-def test_a_class_of_one_item_and_single_precision_are_borne(score):
+def test_a_class_of_one_item_and_single_precision_are_accepted(score):
     features, labels = draw(items=31, width=40)
     labels[labels == 2] = 1
     labels[5] = 2

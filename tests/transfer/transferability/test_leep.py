@@ -1,4 +1,4 @@
-"""LEEP against loops, its limits and what it refuses."""
+"""LEEP against loops, its limits and the inputs it refuses."""
 
 import math
 
@@ -29,12 +29,12 @@ def by_loops(probabilities, labels):
 
 
 @pytest.mark.parametrize(("heads", "classes"), [(5, 3), (2, 6), (1, 2), (30, 20)])
-def test_it_is_what_loops_over_the_definition_give(heads, classes):
+def test_leep_equals_loops_over_the_definition(heads, classes):
     probabilities, labels = draw(heads=heads, classes=classes)
     assert leep(probabilities, labels) == pytest.approx(by_loops(probabilities, labels))
 
 
-def test_a_head_that_knows_the_labels_scores_0_and_one_that_knows_nothing_their_entropy():
+def test_a_perfect_head_scores_0_and_an_uninformative_one_minus_the_entropy_of_the_labels():
     labels = np.array([0, 0, 0, 1, 2, 2])
     assert leep(np.eye(4)[labels + 1], labels) == 0
     shares = np.array([3, 1, 2]) / 6
@@ -55,13 +55,13 @@ def test_a_source_class_that_never_gets_any_probability_changes_nothing():
     assert leep(wider, labels) == pytest.approx(leep(probabilities, labels))
 
 
-def test_probabilities_far_below_single_precision_are_borne():
+def test_probabilities_far_below_single_precision_are_accepted():
     labels = np.array([0, 1, 1])
-    found = leep(np.array([[1.0, 1e-320], [1.0, 0.0], [0.0, 1.0]]), labels)
-    assert found == pytest.approx(2 * math.log(0.5) / 3)
+    score = leep(np.array([[1.0, 1e-320], [1.0, 0.0], [0.0, 1.0]]), labels)
+    assert score == pytest.approx(2 * math.log(0.5) / 3)
 
 
-def test_what_are_no_probabilities_is_refused():
+def test_arrays_that_are_not_probabilities_are_refused():
     probabilities, labels = draw()
     with pytest.raises(CrosstrainError, match="expected probabilities"):
         leep(probabilities * 2, labels)

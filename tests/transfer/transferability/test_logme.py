@@ -20,9 +20,9 @@ def draw(seed=0, items=40, width=6, classes=3, signal=1.0):
 def density(features, y, ratio, beta):
     """Log p(y) written out: normal, with the covariance (F F' / ratio + I) / beta."""
     covariance = features @ features.T / ratio + np.eye(len(y))
-    far = beta * y @ np.linalg.solve(covariance, y)
+    distance = beta * y @ np.linalg.solve(covariance, y)
     spread = np.linalg.slogdet(covariance)[1] - len(y) * np.log(beta)
-    return -(far + spread + len(y) * np.log(2 * np.pi)) / 2
+    return -(distance + spread + len(y) * np.log(2 * np.pi)) / 2
 
 
 def by_optimiser(features, labels, label):
@@ -36,8 +36,8 @@ def by_optimiser(features, labels, label):
 
     grid = [(a, b) for a in range(-24, 14, 2) for b in range(-2, 15)]
     starts = sorted(grid, key=cost)[:6]
-    found = [minimize(cost, start, method="Nelder-Mead").fun for start in starts]
-    return -min(found)
+    minima = [minimize(cost, start, method="Nelder-Mead").fun for start in starts]
+    return -min(minima)
 
 
 def test_the_density_here_is_scipys():
@@ -49,25 +49,25 @@ def test_the_density_here_is_scipys():
 
 @pytest.mark.parametrize(("items", "width"), [(40, 6), (25, 40), (24, 24), (30, 1)])
 @pytest.mark.parametrize("signal", [0.0, 2.0])
-def test_it_is_the_maximum_of_the_normal_density(items, width, signal):
+def test_logme_is_the_maximum_of_the_normal_density(items, width, signal):
     features, labels = draw(items=items, width=width, signal=signal)
     expected = np.mean([by_optimiser(features, labels, label) for label in range(3)])
     assert logme(features, labels) == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_it_is_the_highest_of_several_maxima(seed):
+def test_logme_is_the_highest_of_several_maxima(seed):
     features, labels = draw(seed, items=30, width=4, classes=2, signal=3)
     features = np.maximum(features, 0) * np.geomspace(1, 1e-4, 4)  # one class needs the small ones
     expected = np.mean([by_optimiser(features, labels, label) for label in range(2)])
     assert logme(features, labels) == pytest.approx(expected, abs=1e-5)
 
 
-def test_turning_scaling_and_padding_change_nothing():
+def test_rotating_scaling_and_padding_change_nothing():
     features, labels = draw(items=30, width=8)
-    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(8, 8)))[0]
+    rotation = np.linalg.qr(np.random.default_rng(1).normal(size=(8, 8)))[0]
     padded = np.hstack([features, np.zeros((30, 50))])
-    for other in (features @ turn, features * 1e6, features * 1e-6, padded):
+    for other in (features @ rotation, features * 1e6, features * 1e-6, padded):
         assert logme(other, labels) == pytest.approx(logme(features, labels), abs=1e-8)
 
 
@@ -113,7 +113,7 @@ def test_a_hundred_classes_one_with_a_single_item():
 
 def test_what_cannot_be_scored_is_refused():
     features, labels = draw()
-    with pytest.raises(CrosstrainError, match="of 1 class; expected integers of 2"):
+    with pytest.raises(CrosstrainError, match="of 1 class; expected integers of at least 2"):
         logme(features, labels * 0)
     with pytest.raises(CrosstrainError, match=r"shape \(0, 6\)"):
         logme(features[:0], labels[:0])

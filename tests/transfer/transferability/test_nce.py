@@ -16,19 +16,21 @@ def draw(seed=0, items=60, heads=5, classes=4):
 
 
 @pytest.mark.parametrize(("heads", "classes"), [(5, 4), (2, 9), (40, 2)])
-def test_it_is_the_mutual_information_less_the_entropy_of_the_labels(heads, classes):
+def test_nce_is_the_mutual_information_less_the_entropy_of_the_labels(heads, classes):
     probabilities, labels = draw(heads=heads, classes=classes)
-    told = mutual_info_score(labels, probabilities.argmax(1))
-    assert nce(probabilities, labels) == pytest.approx(told - entropy(np.bincount(labels)))
+    mutual_information = mutual_info_score(labels, probabilities.argmax(1))
+    assert nce(probabilities, labels) == pytest.approx(
+        mutual_information - entropy(np.bincount(labels))
+    )
 
 
-def test_it_is_leep_of_a_head_that_is_certain():
+def test_nce_is_leep_of_a_head_that_is_certain():
     probabilities, labels = draw(1)
     certain = np.eye(5)[probabilities.argmax(1)]
     assert nce(probabilities, labels) == pytest.approx(leep(certain, labels))
 
 
-def test_a_head_that_knows_the_labels_scores_0_and_one_that_knows_nothing_minus_log_k():
+def test_a_perfect_head_scores_0_and_an_uninformative_one_minus_log_k():
     labels = np.arange(12) % 4
     assert nce(np.eye(7)[6 - labels], labels) == 0
     assert nce(np.full((12, 3), 1 / 3), labels) == pytest.approx(-np.log(4))
@@ -40,7 +42,7 @@ def test_only_the_most_probable_class_matters():
     assert nce(sharper.astype(np.float32), labels) == pytest.approx(nce(probabilities, labels))
 
 
-def test_what_are_no_probabilities_is_refused():
+def test_arrays_that_are_not_probabilities_are_refused():
     probabilities, labels = draw()
     with pytest.raises(CrosstrainError, match="expected probabilities"):
         nce(probabilities - 0.5, labels)

@@ -1,4 +1,4 @@
-"""May a challenger become the champion? Rules as data, and the evidence they judge.
+"""Promotion gate: rules, given as data, decide whether a challenger may become the champion.
 
 Nothing here changes a registry.
 """

@@ -1,4 +1,4 @@
-"""What a challenger is judged by: predictions on the current test split and what came of them."""
+"""The evidence on a challenger: predictions on the current test split, and measurements."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ ChampionState = Literal["none", "same", "loaded", "unloadable"]
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the rules are judged on. N test items, K classes.
+    """The data that promotion rules read. N test items, K classes.
 
     Raises:
-        CrosstrainError: the predictions do not fit the labels or one another, or there are
-            predictions of a champion that is not ``loaded``, or none of one that is.
+        CrosstrainError: the predictions do not fit the labels or one another, there are predictions
+            of a champion that is not ``loaded``, or no predictions of a ``loaded`` one.
     """
 
     labels: NDArray[np.int64]
@@ -29,42 +29,43 @@ class Evidence:
     chosen: NDArray[np.floating]
     """(N, K) probabilities of the challenger."""
     scratch_gain: Gain
-    """Challenger minus the baseline."""
+    """Gain of the challenger over the baseline."""
     champion: NDArray[np.floating] | None
     """(N, K) probabilities of the champion, on the same items and in the same order of classes."""
     champion_state: ChampionState
-    """none: there is none; same: it is the challenger itself; loaded: it predicted; unloadable."""
-    loaded_back: float | None
-    """Largest absolute difference of a probability between the challenger and the copy that was
-    loaded back from the registry; None when that was not done."""
-    served: str | None = None
-    """What went wrong when it was asked as a server is asked, in a process of its own; '' nothing,
-    None when it was not asked."""
+    """none: there is no champion; same: the champion is the challenger; loaded: its predictions are
+    in this evidence; unloadable: it could not be loaded."""
+    load_back_difference: float | None
+    """Largest absolute difference of a probability between the challenger and its copy loaded back
+    from the registry; None when it was not loaded back."""
+    serving_error: str | None = None
+    """Error of a prediction request to the model served in a process of its own; '' when it
+    succeeded, None when no request was made."""
     milliseconds: float | None = None
-    """Median time of a request for one item in that process; None when it was not asked."""
+    """Median time of a request for one item in that process; None when no request was made."""
     megabytes: float | None = None
     """Size of the model's files, 10^6 bytes; None when unknown."""
     baseline: str = "scratch"
-    """What the gain is over: a key of `transfer.evaluation.comparison.BASELINES`."""
+    """Baseline of the gain: a key of `transfer.evaluation.comparison.BASELINES`."""
     class_names: Sequence[str] = ()
-    """K names; empty: classes are called by number."""
+    """K names; empty: messages use class numbers."""
     level: float = 0.95
-    """Of the intervals."""
+    """Confidence level of the intervals."""
     replicates: int = 2000
-    """Of the bootstrap."""
+    """Number of bootstrap replicates."""
     seed: int = 0
-    """Of the bootstrap."""
+    """Random seed of the bootstrap."""
     bins: int = 15
-    """Of the expected calibration error."""
+    """Number of bins of the expected calibration error."""
 
     def __post_init__(self) -> None:
         """Refuse evidence that contradicts itself."""
         classification.check(self.chosen, self.labels)
         if (self.champion is not None) != (self.champion_state == "loaded"):
-            found = "no predictions" if self.champion is None else "predictions"
+            given = "no predictions" if self.champion is None else "predictions"
             raise CrosstrainError(
-                f"found {found} of a champion that is {self.champion_state!r}; expected "
-                "predictions exactly when it is 'loaded'"
+                f"found {given} of a champion that is {self.champion_state!r}; expected "
+                "predictions if and only if it is 'loaded'"
             )
         if self.champion is not None and self.champion.shape != self.chosen.shape:
             raise CrosstrainError(
@@ -73,13 +74,13 @@ class Evidence:
             )
 
     def against_champion(self, items: NDArray[np.bool_] | slice = slice(None)) -> Gain:
-        """Accuracy, or the metric of the scratch gain where all items count, minus the champion's.
+        """Gain over the champion, by accuracy; on all items by the metric of the scratch gain.
 
         Args:
-            items: which of the N.
+            items: mask (N,) or slice of the items to use.
         """
         assert self.champion is not None
-        whole = isinstance(items, slice)
+        all_items = isinstance(items, slice)
         return comparison.paired_gain(
             np.stack([self.chosen[items], self.champion[items]]),
             self.labels[items],
@@ -87,7 +88,7 @@ class Evidence:
             np.array([0.0, 1.0]),
             methods=["challenger", "champion"],
             seeds=[0, 0],
-            metric=self.scratch_gain.metric if whole else "accuracy",
+            metric=self.scratch_gain.metric if all_items else "accuracy",
             level=self.level,
             replicates=self.replicates,
             seed=self.seed,

@@ -1,6 +1,6 @@
-"""May a challenger become the champion? Rules as data, each judged on the same evidence.
+"""Promotion rules, given as data; each is checked on the same evidence.
 
-Rules speak of the current test split: a champion is measured on it anew, never by old figures.
+Rules use the current test split: a champion is measured on it again, never by stored figures.
 Margins and limits are fractions, so 0.01 is one percentage point.
 """
 
@@ -16,10 +16,10 @@ from transfer.evaluation import comparison
 from transfer.evaluation.report_schema import Gain, RuleOutcome
 from transfer.metrics import classification
 
-_NO_CONTEST = {
+_NO_COMPARISON = {
     "none": "there is no champion yet",
-    "same": "the champion is this very model",
-    "unloadable": "the champion cannot be loaded, so there is nothing to hold it to",
+    "same": "the champion is this model itself",
+    "unloadable": "the champion cannot be loaded, so it cannot be compared",
 }
 
 
@@ -28,24 +28,24 @@ def _points(share: float) -> str:
 
 
 class NotWorseThanScratch(Section):
-    """Training from scratch is not shown to be better, nor measured better by more than a margin.
+    """Training from scratch is not significantly better, nor measured better by more than a margin.
 
-    Where the target has no label, the source's network as it is stands for training from scratch.
-    Milder than non-inferiority, which no small test split could show: a target's first champion
-    has nothing else to be compared with.
+    Where the target has no label, the baseline is the source's network as it is. This rule is
+    weaker than non-inferiority, which a small test split cannot show: there is nothing else to
+    compare a target's first champion with.
     """
 
     rule: Literal["not_worse_than_scratch"] = "not_worse_than_scratch"
     """Name of the rule."""
     margin: float = Field(0.01, ge=0, le=1)
-    """Measured loss of the metric that would not matter."""
+    """Largest tolerated measured loss of the metric."""
 
     def judge(self, evidence: Evidence) -> RuleOutcome:
-        """Hold when the interval reaches 0 and the point estimate is at least -margin."""
+        """Passes when the interval reaches 0 and the point estimate is at least -margin."""
         gain = evidence.scratch_gain
         return RuleOutcome(
             rule=self.rule,
-            held=gain.high >= 0 and gain.point >= -self.margin,
+            passed=gain.high >= 0 and gain.point >= -self.margin,
             found=f"{comparison.points(gain)} over {comparison.BASELINES[evidence.baseline]}",
             expected=f"at least {_points(-self.margin)}, interval reaching 0",
         )
@@ -57,16 +57,19 @@ class NotWorseThanChampion(Section):
     rule: Literal["not_worse_than_champion"] = "not_worse_than_champion"
     """Name of the rule."""
     margin: float = Field(0.02, ge=0, le=1)
-    """Loss of the metric that would not matter in one promotion; such losses can add up."""
+    """Largest tolerated loss of the metric in one promotion; such losses can add up."""
 
     def judge(self, evidence: Evidence) -> RuleOutcome:
-        """Hold when low >= -margin, and where there is no other champion to compare with."""
-        held, found = True, _NO_CONTEST.get(evidence.champion_state)
-        if found is None:
+        """Passes when low >= -margin, and where there is no other champion to compare with."""
+        passed, measured = True, _NO_COMPARISON.get(evidence.champion_state)
+        if measured is None:
             gain = evidence.against_champion()
-            held, found = gain.low >= -self.margin, f"{comparison.points(gain)} over the champion"
+            passed, measured = (
+                gain.low >= -self.margin,
+                f"{comparison.points(gain)} over the champion",
+            )
         expected = f"interval from {_points(-self.margin)} up"
-        return RuleOutcome(rule=self.rule, held=held, found=found, expected=expected)
+        return RuleOutcome(rule=self.rule, passed=passed, found=measured, expected=expected)
 
 
 class BetterThanChampion(Section):
@@ -76,36 +79,41 @@ class BetterThanChampion(Section):
     """Name of the rule."""
 
     def judge(self, evidence: Evidence) -> RuleOutcome:
-        """Hold when low > 0, and where no champion can be compared with; not against itself."""
-        held, found = evidence.champion_state != "same", _NO_CONTEST.get(evidence.champion_state)
-        if found is None:
+        """Passes when low > 0 or nothing can be compared; fails when the champion is itself."""
+        passed, measured = (
+            evidence.champion_state != "same",
+            _NO_COMPARISON.get(evidence.champion_state),
+        )
+        if measured is None:
             gain = evidence.against_champion()
-            held, found = gain.low > 0, f"{comparison.points(gain)} over the champion"
-        return RuleOutcome(rule=self.rule, held=held, found=found, expected="interval above 0")
+            passed, measured = gain.low > 0, f"{comparison.points(gain)} over the champion"
+        return RuleOutcome(
+            rule=self.rule, passed=passed, found=measured, expected="interval above 0"
+        )
 
 
 class ClassRecall(Section):
-    """No class is recognised worse than by the champion, by more than a margin beyond noise."""
+    """No class has a recall significantly lower than the champion's, by more than a margin."""
 
     rule: Literal["class_recall"] = "class_recall"
     """Name of the rule."""
     margin: float = Field(0.05, ge=0, le=1)
-    """Loss of a class's recall that would not matter."""
+    """Largest tolerated loss of a class's recall."""
 
     def judge(self, evidence: Evidence) -> RuleOutcome:
-        """Fail when the paired interval of a class's recall lies below -margin.
+        """Fails when the paired interval of a class's recall lies below -margin.
 
         Each class has an interval of its own at the level of the evidence, so of many classes
-        that are exactly at the margin some fail by chance. Where there is no other champion to
-        compare with, it holds.
+        that are exactly at the margin some fail by chance. Passes where there is no other champion
+        to compare with.
         """
-        held, found = True, _NO_CONTEST.get(evidence.champion_state)
-        if found is None:
+        passed, measured = True, _NO_COMPARISON.get(evidence.champion_state)
+        if measured is None:
             name, items, change = _worst_recall(evidence)
-            held = change.high >= -self.margin
-            found = f"lowest for class {name}: {comparison.points(change)} on {items} items"
+            passed = change.high >= -self.margin
+            measured = f"lowest for class {name}: {comparison.points(change)} on {items} items"
         expected = f"no class with its interval below {_points(-self.margin)}"
-        return RuleOutcome(rule=self.rule, held=held, found=found, expected=expected)
+        return RuleOutcome(rule=self.rule, passed=passed, found=measured, expected=expected)
 
 
 def _worst_recall(evidence: Evidence) -> tuple[str, int, Gain]:
@@ -119,7 +127,7 @@ def _worst_recall(evidence: Evidence) -> tuple[str, int, Gain]:
 
 
 class Calibrated(Section):
-    """The challenger's confidence can be believed."""
+    """The challenger's probabilities are calibrated."""
 
     rule: Literal["calibrated"] = "calibrated"
     """Name of the rule."""
@@ -127,7 +135,7 @@ class Calibrated(Section):
     """Largest expected calibration error."""
 
     def judge(self, evidence: Evidence) -> RuleOutcome:
-        """Hold when the error is at most ``max_ece``, or what chance alone gives on so few items.
+        """Passes when the error is at most ``max_ece``, or at most the error expected by chance.
 
         Chance: the error of a perfectly calibrated model at the level of the evidence
         (`transfer.metrics.classification.ece_by_chance`).
@@ -138,9 +146,9 @@ class Calibrated(Section):
         )
         return RuleOutcome(
             rule=self.rule,
-            held=error <= max(self.max_ece, chance),
+            passed=error <= max(self.max_ece, chance),
             found=f"expected calibration error {error:.3f} on {len(evidence.labels)} items",
-            expected=f"at most {self.max_ece:.3f}, or {chance:.3f} that chance alone can give",
+            expected=f"at most {self.max_ece:.3f}, or {chance:.3f}, which chance alone can give",
         )
 
 
@@ -153,34 +161,38 @@ class LoadsBack(Section):
     """Largest absolute difference of a probability."""
 
     def judge(self, evidence: Evidence) -> RuleOutcome:
-        """Hold when it was loaded back and differs by at most the tolerance."""
-        off = evidence.loaded_back
+        """Passes when it was loaded back and differs by at most the tolerance."""
+        difference = evidence.load_back_difference
         return RuleOutcome(
             rule=self.rule,
-            held=off is not None and off <= self.tolerance,
-            found="not loaded back" if off is None else f"probabilities differ by up to {off:.1e}",
+            passed=difference is not None and difference <= self.tolerance,
+            found="not loaded back"
+            if difference is None
+            else f"probabilities differ by up to {difference:.1e}",
             expected=f"at most {self.tolerance:.1e}",
         )
 
 
 class Servable(Section):
-    """The registered model answers a real request in a fresh process."""
+    """The registered model answers a real request in a new process."""
 
     rule: Literal["servable"] = "servable"
     """Name of the rule."""
 
     def judge(self, evidence: Evidence) -> RuleOutcome:
-        """Hold when it was asked and answered."""
+        """Passes when a request was made and answered."""
         return RuleOutcome(
             rule=self.rule,
-            held=evidence.served == "",
-            found={None: "not asked", "": "answered"}.get(evidence.served, evidence.served or ""),
-            expected="an answer to a request in a fresh process",
+            passed=evidence.serving_error == "",
+            found={None: "no request made", "": "answered"}.get(
+                evidence.serving_error, evidence.serving_error or ""
+            ),
+            expected="an answer to a request in a new process",
         )
 
 
 class Latency(Section):
-    """The registered model answers fast enough, on the machine that judges it."""
+    """The registered model answers fast enough, on the machine that checks the rule."""
 
     rule: Literal["latency"] = "latency"
     """Name of the rule."""
@@ -188,8 +200,8 @@ class Latency(Section):
     """Longest median time of a request for one item."""
 
     def judge(self, evidence: Evidence) -> RuleOutcome:
-        """Hold when the median was measured and is at most the limit."""
-        return _budget(self.rule, evidence.milliseconds, self.max_milliseconds, "ms")
+        """Passes when the median was measured and is at most the limit."""
+        return _at_most(self.rule, evidence.milliseconds, self.max_milliseconds, "ms")
 
 
 class Size(Section):
@@ -201,15 +213,15 @@ class Size(Section):
     """Largest size, 10^6 bytes."""
 
     def judge(self, evidence: Evidence) -> RuleOutcome:
-        """Hold when the size is known and at most the limit."""
-        return _budget(self.rule, evidence.megabytes, self.max_megabytes, "MB")
+        """Passes when the size is known and at most the limit."""
+        return _at_most(self.rule, evidence.megabytes, self.max_megabytes, "MB")
 
 
-def _budget(rule: str, found: float | None, limit: float, unit: str) -> RuleOutcome:
+def _at_most(rule: str, measured: float | None, limit: float, unit: str) -> RuleOutcome:
     return RuleOutcome(
         rule=rule,
-        held=found is not None and found <= limit,
-        found="not measured" if found is None else f"{found:.1f} {unit}",
+        passed=measured is not None and measured <= limit,
+        found="not measured" if measured is None else f"{measured:.1f} {unit}",
         expected=f"at most {limit:g} {unit}",
     )
 
@@ -223,12 +235,12 @@ class MinAccuracy(Section):
     """Lowest accuracy on the test split."""
 
     def judge(self, evidence: Evidence) -> RuleOutcome:
-        """Hold when the measured accuracy, not the low end of its interval, reaches the value."""
-        found = classification.accuracy(evidence.chosen, evidence.labels)
+        """Passes when the measured accuracy, not the low end of its interval, reaches the value."""
+        accuracy = classification.accuracy(evidence.chosen, evidence.labels)
         return RuleOutcome(
             rule=self.rule,
-            held=found >= self.value,
-            found=f"accuracy {found:.3f} on {len(evidence.labels)} items",
+            passed=accuracy >= self.value,
+            found=f"accuracy {accuracy:.3f} on {len(evidence.labels)} items",
             expected=f"at least {self.value:.3f}",
         )
 
@@ -249,7 +261,7 @@ Rule = Annotated[
 
 
 class PromoteSettings(Section):
-    """When a newly trained model becomes the champion."""
+    """Conditions under which a newly trained model becomes the champion."""
 
     rules: tuple[Rule, ...] = (
         NotWorseThanScratch(),
@@ -259,29 +271,32 @@ class PromoteSettings(Section):
         LoadsBack(),
         Servable(),
     )
-    """All must hold. With no rule nothing is ever promoted."""
+    """All rules must pass. Without any rule, no model is ever promoted."""
     approval: bool = False
-    """When every rule holds, wait for a person to agree in Prefect's UI."""
+    """When every rule passes, wait for a person to approve in Prefect's UI."""
     approval_hours: float = Field(24.0, gt=0, le=24 * 30)
-    """How long to wait; after that the champion stays."""
+    """Hours to wait for approval; after that the champion stays."""
 
 
 class Decision(NamedTuple):
-    """Whether to promote, and why or why not, a line a reason."""
+    """Whether to promote, and the reasons, one per line."""
 
     promote: bool
     reasons: list[str]
 
 
 def judge(rules: Sequence[Rule], evidence: Evidence) -> list[RuleOutcome]:
-    """Judge every rule, also after one has failed."""
+    """Check every rule, also after one has failed."""
     return [rule.judge(evidence) for rule in rules]
 
 
 def promotable(outcomes: Sequence[RuleOutcome]) -> Decision:
-    """Promote when there is a rule and every rule held."""
+    """Promote when there is at least one rule and every rule passed."""
     if not outcomes:
         return Decision(False, ["no rule is set; promotion needs at least one"])
-    failed = [o for o in outcomes if not o.held]
-    reasons = [f"{o.rule}: found {o.found}; expected {o.expected}" for o in failed or outcomes]
+    failed = [outcome for outcome in outcomes if not outcome.passed]
+    reasons = [
+        f"{outcome.rule}: found {outcome.found}; expected {outcome.expected}"
+        for outcome in failed or outcomes
+    ]
     return Decision(not failed, reasons)

@@ -1,1 +1,1 @@
-"""One validator a file: a score that chooses among trained models without a target label."""
+"""One validator per file: a score that chooses among trained models without a target label."""

@@ -10,17 +10,17 @@ from transfer.selection.validators.source_accuracy import score
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_it_is_the_accuracy_of_scikit_learn(seed):
-    for seen in toy.pool(seed=seed):
-        expected = accuracy_score(seen.source_labels, seen.source_logits.argmax(1))
-        assert score(seen) == pytest.approx(expected)
+def test_the_score_is_the_accuracy_of_scikit_learn(seed):
+    for candidate in toy.make_candidates(seed=seed):
+        expected = accuracy_score(candidate.source_labels, candidate.source_logits.argmax(1))
+        assert score(candidate) == pytest.approx(expected)
 
 
 def test_a_good_model_scores_above_a_random_and_a_collapsed_one():
-    scores = [score(seen) for seen in toy.pool()]
+    scores = [score(candidate) for candidate in toy.make_candidates()]
     assert scores[toy.GOOD] > max(scores[toy.RANDOM], scores[toy.COLLAPSED])
 
 
-def test_it_does_not_see_a_collapse_on_the_target_as_its_docstring_says():
-    good, _, fallen = toy.pool()
-    assert score(dataclasses.replace(good, logits=fallen.logits)) == score(good)
+def test_a_collapse_on_the_target_is_not_detected_as_the_docstring_states():
+    good, _, collapsed = toy.make_candidates()
+    assert score(dataclasses.replace(good, logits=collapsed.logits)) == score(good)
