@@ -32,7 +32,7 @@ def ingest(
     their split. What cannot be used goes to quarantine/, with reasons.
 
     Args:
-        settings: the settings; `image.limits`, `validate` and `ingest` count here.
+        settings: the settings; `input.limits`, `validate` and `ingest` count here.
         incoming: a folder, an archive or an .npz file.
         dataset: name of a dataset in data/; one that is not there is made.
         relabel: where a known item comes with another label, the delivery is right.

@@ -30,7 +30,7 @@ from transfer.training.recipe import Machine
 ADVICE = 40
 """What the advisor takes, in steps of pretraining."""
 READING = 0.25
-"""What reading a picture takes, as a share of a step's time for one."""
+"""What reading an item takes, as a share of a step's time for one."""
 PAST = 0.0
 """A time at which nothing may be trained any more, and only what is stored is had."""
 QUICK = 15.0
@@ -59,7 +59,7 @@ class Bench:
 
     @property
     def test_items(self) -> int:
-        """Pictures of the test split."""
+        """Items of the test split."""
         manifest = Manifest.load(self.target.scan.path)
         return int((split.load(self.target.split.path, manifest)["split"] == "test").sum())
 

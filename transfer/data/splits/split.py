@@ -1,8 +1,8 @@
 """Train, validation and test: no leaks, and no item changes side because data was added.
 
-An item's side is a hash of its own picture (or its group) and the seed, or the split that it was
-given. Where that puts copies of one picture or members of one group on different sides (files
-that came with splits, one picture filed under two groups), the items on the lower side are
+An item's side is a hash of its own content (or its group) and the seed, or the split that it was
+given. Where that puts copies of one item or members of one group on different sides (files
+that came with splits, one content filed under two groups), the items on the lower side are
 excluded: test outranks val, val outranks train. Moving them instead would be simpler and wrong:
 a copy that arrives tomorrow would drag an item across that a model has been trained on.
 """
@@ -145,7 +145,7 @@ def _capped(
 ) -> NDArray[np.bool_]:
     """Keep ``cap`` items of each class: one of each linked set, then a second one, and so on.
 
-    Those with the smallest hash of their picture come first, and a copy is not taken again. So
+    Those with the smallest hash of their content come first, and a copy is not taken again. So
     the items with small hashes decide, and no others are looked at, unless a class lacks sets.
     """
     if cap is None:
@@ -192,7 +192,7 @@ def leave_out(
     *,
     labelled: bool,
 ) -> pd.DataFrame:
-    """Exclude the source items whose file or picture equals a held-out item of the target.
+    """Exclude the source items whose file or content equals a held-out item of the target.
 
     Args:
         frame: the split of the source.
