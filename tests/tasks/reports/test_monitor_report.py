@@ -28,7 +28,7 @@ def looked(tmp_path_factory):
         (folder / f"cut{i}.jpg").write_bytes(b"\xff\xd8")
     asked = model()
     known = reference.make(asked, items(60), usable=98, rejected=2, right=50)
-    source = new_data.pictures(folder, asked.card)
+    source = new_data.new_items(folder, asked.card)
     seen = new_data.observe(asked, source, most=1000, seed=0)
     told = judge(
         known,
@@ -81,7 +81,7 @@ def test_without_a_readable_picture_there_is_a_page_all_the_same(looked):
     )
     assert monitor_plots.draw(told, *looked[1:]) == {}
     page = monitor_report.render(told, {})
-    assert "There is no readable picture" in page and "<svg" not in page
+    assert "There is no readable item" in page and "<svg" not in page
 
 
 def test_the_terminal_and_the_artifact_tell_the_same(looked):
@@ -116,7 +116,7 @@ def test_names_of_several_scripts_and_many_classes_are_drawn(looked):
 
 def test_a_picture_that_is_gone_leaves_its_place_to_the_next(looked, tmp_path):
     write(tmp_path, ["a.png", "b.png"])
-    source = new_data.pictures(tmp_path, model().card)
+    source = new_data.new_items(tmp_path, model().card)
     (tmp_path / "a.png").unlink()
     figure = monitor_plots.sheet(["a.png", "b.png"], source, "Some")
     assert figure.axes[0].images[0].get_array().shape[:2] == (12, 12 * 6 + 2 * 5)
