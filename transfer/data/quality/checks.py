@@ -65,11 +65,11 @@ def items_tables(
         item equals although it is in use). Each is '' where there is nothing to say.
     """
     items = data.manifest.items
-    pictures = repeated(hashes(items, "content"))
+    copies = repeated(hashes(items, "content"))
     told = [
         ("same_id", _first(items, *repeated(hashes(items, "id")))),
-        ("copy_of", _first(items, *pictures)),
-        ("other_label", _other_labels(data.manifest, *pictures)),
+        ("copy_of", _first(items, *copies)),
+        ("other_label", _other_labels(data.manifest, *copies)),
         ("elsewhere", _elsewhere(data)),
     ]
     nothing = _Problem(np.empty(0, np.int64), [])
