@@ -35,7 +35,7 @@ def environment(project: Path) -> dict[str, str]:
 
 def run(project: Path, budget: str | None) -> dict[str, Any]:
     """One run, and what it left."""
-    words = ["retrain", *(["--budget", budget] if budget else [])]
+    words = ["demo", *(["--budget", budget] if budget else [])]
     load, began = os.getloadavg()[0], time.monotonic()
     done = subprocess.run(
         [CROSSTRAIN, *words],

@@ -126,10 +126,12 @@ def alike(work: Path) -> None:
 def validate(work: Path) -> None:
     """Put every expectation to both."""
     from tasks.data.expectation_suite import validate as run
-    from transfer.data.quality.checks import Scanned
+    from transfer.data.quality.checks import ScannedDataset
     from transfer.data.quality.thresholds import of_modality
 
-    source, target = (Scanned.load(work / n, work / f"{n}_split") for n in ("source", "target"))
+    source, target = (
+        ScannedDataset.load(work / n, work / f"{n}_split") for n in ("source", "target")
+    )
     out = work / "validated"
     out.mkdir(exist_ok=True)
     run(source, target, settings=of_modality("image")(), out=out)

@@ -118,9 +118,10 @@ def arms(settings: Any, repeats: int) -> dict[str, Any]:
 def _engine(
     engine: str, settings: Any, target: Any, seeds: "count[int]", repeats: int
 ) -> dict[str, Any]:
+    from tasks.runtime.run_context import RunContext, TimeLimit
     from tasks.training import runners
-    from tasks.training.adapt import adapt
-    from transfer.arms.plan import Plan
+    from tasks.training.adapt import ArmJob, adapt
+    from transfer.arms.plan import ArmPlan
     from transfer.training.feature_cache import Features
     from transfer.training.recipe import Machine
 
@@ -128,20 +129,20 @@ def _engine(
     began = time.perf_counter()
     with runners.start(chosen, 2) as runner:
         started = time.perf_counter() - began
-        shared = {
-            "plan": Plan("scratch", (), "scratch"),
-            "target": target,
-            "spec": SPEC,
-            "settings": settings,
-            "machine": Machine(),
-            "folds": FOLDS,
-            "at_once": 2,
-            "stop": runner.stop,
-            "features": Features(),
-        }
+        plan, features = ArmPlan("scratch", (), "scratch"), Features()
+        context = RunContext(
+            {},
+            target,
+            SPEC,
+            FOLDS,
+            settings,
+            Machine(),
+            arms_at_once=2,
+            time_limit=TimeLimit(time.time()),
+        )
 
         def submit() -> Any:
-            return runner.submit(adapt, {"seed": next(seeds), **shared})
+            return runner.submit(adapt, ArmJob(plan, next(seeds)), context, runner.stop, features)
 
         def together() -> None:
             for future in [submit(), submit()]:

@@ -6,7 +6,7 @@ from prefect.artifacts import create_markdown_artifact
 from flows.decide import decide
 from flows.runtime.form import FormSettings
 from flows.runtime.hooks import HOOKS
-from flows.train import fitted, train
+from flows.train import plan_training, train
 from tasks.data.augmentation_preview import preview
 from tasks.data.data_revision import fetch, resolve
 from tasks.data.scan import fingerprint, scan, specify
@@ -19,8 +19,9 @@ from tasks.reports import publish as reports
 from tasks.reports.report_figures import draw
 from tasks.reports.summary import markdown
 from tasks.runtime.artifacts import Dataset, Divided, Ref
+from tasks.runtime.run_context import RunContext
 from tasks.runtime.step import timed
-from tasks.schedule.time_budget import Allowance
+from tasks.schedule import time_budget
 from tasks.tracking import connection, load_back_check
 from tasks.training import machine as machines
 from tasks.training import runners
@@ -43,46 +44,46 @@ def retrain(settings: FormSettings, promote: bool = True, data_rev: str | None =
         data_rev: take the datasets in data/ as of this Git revision, or md5 of data.dvc.
     """
     with timed() as watch:
-        allowance = Allowance(settings, promote)
+        time_limit = time_budget.begin(settings, promote)
         runners.check(settings.run)
         machine = machines.resolve(settings.run)
         if promote:
             connection.check()
         datasets = _datasets(settings, data_rev)
         spec = specify(settings.input, datasets)
-        *scans, scanned = [scan(one, spec, settings.input) for one in datasets]
+        *scans, scanned = [scan(dataset, spec, settings.input) for dataset in datasets]
         folds = folds_for(scanned, settings)
         sources, target = _split(scans, scanned, folds, settings)
         validated = [
-            validate((one.scan, target.scan), (one.split, target.split), settings)
-            for one in sources
+            validate((source.scan, target.scan), (source.split, target.split), settings)
+            for source in sources
         ]
         previewed = preview(target, settings.augment)
-        named = {one.label: part for one, part in zip(settings.sources, sources, strict=True)}
-        settings = fitted(named, target, spec, folds, settings, machine, allowance)
-        known, advised, arms = train(named, target, spec, folds, settings, machine, allowance)
-        allowance.trained()
-        choice = choose(arms, settings)
-        evaluated = evaluate(arms, choice, advised, target, settings)
-        model = compose(arms, evaluated, target, datasets, settings)
+        by_name = {s.label: source for s, source in zip(settings.sources, sources, strict=True)}
+        at_once = machines.workers(settings.run, machine)
+        context = RunContext(by_name, target, spec, folds, settings, machine, at_once, time_limit)
+        plan = plan_training(context, promote)
+        trained = train(plan)
+        choice = choose(trained.arms, settings)
+        evaluated = evaluate(trained.arms, choice, trained.advice, target, settings)
+        model = compose(trained.arms, evaluated, target, datasets, plan.settings)
         if promote and not model.reused:
             load_back_check.start_ahead()
-        drawn = draw(evaluated, sources, target, previewed, known, arms)
+        drawn = draw(evaluated, sources, target, previewed, trained.sources, trained.arms)
         data = reports.describe(datasets, [*sources, target])
+        made = reports.RunResults(trained, evaluated, drawn, validated, data, plan.settings)
         run_id, outcome = "", gate.Outcome(None, False, ["promotion was not asked for"], [])
         if promote:
-            run_id = reports.log_run(evaluated, drawn, validated, known, arms, data, settings)
-            tags = gate.version_tags(arms, datasets, evaluated)
-            version = gate.register(model, run_id, tags, settings)
-            record = reports.blessing_record(data, settings, evaluated, allowance.told())
+            run_id = reports.log_run(made)
+            tags = gate.version_tags(trained.arms, datasets, evaluated)
+            version = gate.register(model, run_id, tags, plan.settings)
+            record = reports.blessing_record(made, time_budget.report(plan, trained))
             name = gate.model_name(settings)
-            outcome = decide(name, version, evaluated.path, datasets[-1], record, settings)
-        told = allowance.told()
-        result: Result = reports.publish(
-            evaluated, drawn, validated, known, arms, data, outcome, run_id, watch, settings, told
-        )
+            outcome = decide(name, version, evaluated.path, datasets[-1], record, plan.settings)
+        budget = time_budget.report(plan, trained)
+        result: Result = reports.publish(made, outcome, run_id, watch, budget)
         create_markdown_artifact(markdown(result), key="verdict")
-        allowance.close(watch, len(arms))
+        time_budget.remember(trained, watch, settings, promote)
         return result
 
 

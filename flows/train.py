@@ -1,88 +1,74 @@
 """Training: pretrain on every source, plan the arms and train them, several at once."""
 
-from tasks.runtime.artifacts import ArmRef, Divided, Ref, Source
-from tasks.schedule.budgeted_training import within
-from tasks.schedule.cost_probe import Bench, suit
-from tasks.schedule.plan import check, finalists, plans
-from tasks.schedule.submitter import Crew
-from tasks.schedule.time_budget import Allowance
-from tasks.training import machine as machines
+from tasks.runtime.artifacts import ArmRef, TrainedArms
+from tasks.runtime.run_context import RunContext
+from tasks.schedule import plan as planning
+from tasks.schedule.budgeted_training import train_within
+from tasks.schedule.submitter import ArmSubmitter
+from tasks.schedule.time_budget import fit_steps
+from tasks.schedule.training_plan import TrainingPlan
 from tasks.training import runners
 from tasks.training.advise import advise, promising
-from transfer.modalities.interface import InputSpec
-from transfer.settings.project import Settings
-from transfer.training.recipe import Machine
 
 
-def fitted(
-    sources: dict[str, Divided],
-    target: Divided,
-    spec: InputSpec,
-    folds: int,
-    settings: Settings,
-    machine: Machine,
-    allowance: Allowance,
-) -> Settings:
-    """Refuse what could not be trained, and fit the number of steps to the budget, if there is
-    one."""
-    check(settings, sources, target)
-    if not allowance.limited:
-        return settings
-    at_once = machines.workers(settings.run, machine)
-    bench = Bench(_bodies(sources, settings), target, spec, folds, machine, at_once)
-    found: Settings = suit(allowance, bench, settings)
-    return found
+def plan_training(context: RunContext, promote: bool) -> TrainingPlan:
+    """Refuse what could not be trained, and plan the rest: with all steps of the settings, or, in
+    a run with a time budget, with as many as fit.
+
+    Args:
+        context: what the run works with.
+        promote: whether it ends with a decision about the registry, which takes time.
+
+    Raises:
+        DataRefusedError: no item of the target is labelled, and no source knows all its classes.
+        SettingsError: a package that is asked for is not installed, or the time budget is too
+            short for any decision.
+    """
+    planning.check(context.settings, context.sources, context.target)
+    alone = tuple(planning.plans(context.settings, context.target, []))
+    if context.time_limit.seconds is None:
+        return TrainingPlan(context, alone)
+    plan: TrainingPlan = fit_steps(context, alone, promote)
+    return plan
 
 
-def train(
-    sources: dict[str, Divided],
-    target: Divided,
-    spec: InputSpec,
-    folds: int,
-    settings: Settings,
-    machine: Machine,
-    allowance: Allowance,
-) -> tuple[list[Source], Ref, list[ArmRef]]:
-    """Pretrain on every source, ask the advisor, and train the arms: those from nothing beside the
-    pretraining, then the first seed of all others, then the other seeds of the promising ones.
-
-    With a budget, `tasks.schedule.budgeted_training` says what is trained.
+def train(plan: TrainingPlan) -> TrainedArms:
+    """Pretrain on every source, ask the advisor, and train the arms: all that the settings ask
+    for, or, in a run with a time budget, as many as there is time for.
 
     When one training fails or the run is interrupted, the others stop at their next step.
     """
-    at_once = machines.workers(settings.run, machine)
-    with runners.start(settings.run, at_once) as runner:
-        crew = Crew(runner, target, spec, folds, settings, machine, at_once)
-        parts = _bodies(sources, settings)
+    context = plan.context
+    with runners.start(context.settings.run, context.arms_at_once) as runner:
+        submitter = ArmSubmitter(runner, context)
         try:
-            if allowance.limited:
-                return within(allowance, crew, parts, target, settings)
-            known = [*crew.pretrain(parts), *crew.unpack(settings.pretrained)]
-            advised = advise(known, target, settings, machine)
-            known = promising(known, advised, settings.adapt.best_sources)
-            return known, advised, _arms(crew, known, target, settings)
+            if plan.costs is not None:
+                return train_within(plan, plan.costs, submitter)
+            return _train_all(plan, submitter)
         except BaseException:
-            crew.stop.set()
+            runner.stop.set()
             raise
 
 
-def _arms(crew: Crew, known: list[Source], target: Divided, settings: Settings) -> list[ArmRef]:
-    helped, stopped = plans(settings, target, known), list[ArmRef]()
-    first, *more = settings.adapt.seeds
+def _train_all(plan: TrainingPlan, submitter: ArmSubmitter) -> TrainedArms:
+    """Arms that use no source are trained beside the pretraining, unless they wait for a search;
+    then the first seed of the others, and the further seeds of those that go on."""
+    context, settings = plan.context, plan.settings
+    seeds, alone = settings.adapt.seeds, [] if submitter.searches else plan.alone
+    beside = min(len(alone) * len(seeds), context.arms_at_once - 1)
+    pretrainings = [submitter.pretrain(name, beside) for name in context.pretrainings]
+    arms = submitter.arms(alone, seeds)
+    sources = [*submitter.done(pretrainings), *submitter.unpack()]
+    advice = advise(sources, context.target, settings, context.machine)
+    sources = promising(sources, advice, settings.adapt.best_sources)
+    helped = planning.plans(settings, context.target, sources)
+    stopped: list[ArmRef] = []
     if settings.adapt.finalists is not None:
-        tried = crew.done(crew.adapt(helped, [first], known))
-        helped, stopped = finalists(tried, settings)
-    if crew.searches:
-        searched = crew.search(plans(settings, target, []), []), crew.search(helped, known)
-        own, helped = (crew.done(futures) for futures in searched)
-        crew.alone = crew.adapt(own, [first, *more], [])
-    arms = [*crew.alone, *crew.adapt(helped, [first, *more], known)]
-    return [*crew.done(arms), *stopped]
-
-
-def _bodies(sources: dict[str, Divided], settings: Settings) -> dict[str, dict[str, Divided]]:
-    """What each body is trained on."""
-    parts = {name: {name: divided} for name, divided in sources.items()}
-    if settings.pretrain.jointly and len(sources) > 1:
-        parts[" and ".join(sources)] = sources
-    return parts
+        tried = submitter.done(submitter.arms(helped, seeds[:1], sources))
+        helped, stopped = planning.finalists(tried, settings)
+    if submitter.searches:
+        searches = submitter.search(plan.alone), submitter.search(helped, sources)
+        tuned, helped = (submitter.done(futures) for futures in searches)
+        arms = submitter.arms(tuned, seeds)
+    arms += submitter.arms(helped, seeds, sources)
+    return TrainedArms(sources, advice, [*submitter.done(arms), *stopped])

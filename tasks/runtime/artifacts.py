@@ -1,11 +1,13 @@
 """What tasks pass to each other: references to stored results, never the results themselves."""
 
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from transfer.arms.plan import Plan
+    from transfer.arms.plan import ArmPlan
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Dataset:
 class ArmRef:
     """A reference to a trained arm."""
 
-    plan: "Plan"
+    plan: "ArmPlan"
     seed: int
     steps: int
     ref: Ref
@@ -71,3 +73,19 @@ class ArmRef:
     def name(self) -> str:
         """The plan's label and the seed."""
         return f"{self.plan.label}/{self.seed}"
+
+
+@dataclass(frozen=True)
+class TrainedArms:
+    """What the trainings of a run made."""
+
+    sources: Sequence[Source]
+    """What arms were trained on."""
+    advice: Ref
+    """The advisor's measures of every source."""
+    arms: list[ArmRef]
+    """Those that a decision is made of; finalists first."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Why, by name of each arm, source or search that a time budget left out."""
+    ended: float = field(default_factory=time.time)
+    """When the last training ended, in seconds since the epoch."""

@@ -1,205 +1,205 @@
-"""Training within a budget: the most promising arms first, until the time is gone."""
+"""Training within a time budget: the most promising arms first, as long as there is time."""
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Collection, Sequence
+from statistics import median
 from typing import Any
 
-from tasks.runtime.artifacts import ArmRef, Divided, Ref, Source
+from tasks.runtime.artifacts import ArmRef, Source, TrainedArms
+from tasks.runtime.formatting import duration
+from tasks.runtime.step import log
 from tasks.schedule import plan as planning
-from tasks.schedule.cost_probe import rest, stored
-from tasks.schedule.submitter import Crew
-from tasks.schedule.time_budget import LEAST, Allowance
-from tasks.training import advise as advisor
+from tasks.schedule.submitter import ArmSubmitter
+from tasks.schedule.time_budget import NEEDED_ARMS, deadline, is_stored
+from tasks.schedule.training_plan import Costs, TrainingPlan
+from tasks.training.adapt import ArmJob
+from tasks.training.advise import advise, load, promising
 from transfer.arms import budget_policy
-from transfer.arms.budget_policy import Job, Standing
-from transfer.arms.plan import Plan
-from transfer.settings.project import Settings
+from transfer.arms.budget_policy import ArmKey, Standing
+from transfer.arms.plan import ArmPlan
+from transfer.core.errors import CrosstrainError
 
 
-def within(
-    allowance: Allowance,
-    crew: Crew,
-    parts: dict[str, dict[str, Divided]],
-    target: Divided,
-    settings: Settings,
-) -> tuple[list[Source], Ref, list[ArmRef]]:
+def train_within(plan: TrainingPlan, costs: Costs, submitter: ArmSubmitter) -> TrainedArms:
     """Pretrain, ask the advisor, and train as many arms as there is time for.
 
-    The first body comes first, and the baseline beside it; then, until there are two seeds of
-    each, the most promising method and the baseline, the first seed of all others, and at last
-    the other seeds of the best, one method after the other. An arm that is still at work when the
-    time is up keeps its checkpoint and is left out, as is one whose seed the baseline lacks.
+    The first pretraining comes first, and the baseline beside it; then the most promising method,
+    and a second seed of both; then the first seed of all others, and at last the other seeds of
+    the best, one method after the other. An arm that is still being trained when the time is up
+    keeps its checkpoint and is left out, as is one whose seed the baseline lacks.
+
+    Args:
+        plan: what is trained, and with how many steps.
+        costs: what trainings are expected to take.
+        submitter: starts them.
 
     Raises:
         CrosstrainError: not even one seed of the baseline and of one method was there in time.
     """
-    rounds = _Rounds(allowance, crew, settings)
-    own = planning.plans(settings, target, [])
-    known = rounds.pretrain(parts, [one for one in own if planning.is_baseline(one, settings)])
-    known += crew.unpack(settings.pretrained)
-    advised = advisor.advise(known, target, settings, crew.machine)
-    known = advisor.promising(known, advised, settings.adapt.best_sources)
-    rounds.known, ranked = known, [one.name for one in advisor.load(advised)]
-    rounds.planned = [*own, *planning.plans(settings, target, known)]
-    if crew.searches:
-        allowance.leave_out(["search of settings"], "arms come first")
-    return known, advised, rounds.train(ranked)
+    training = _BudgetedTraining(plan, costs, submitter)
+    context, settings = plan.context, plan.settings
+    sources = [*training.pretrain(), *submitter.unpack()]
+    advice = advise(sources, context.target, settings, context.machine)
+    sources = promising(sources, advice, settings.adapt.best_sources)
+    helped = planning.plans(settings, context.target, sources)
+    arms = training.train(helped, sources, [one.name for one in load(advice)])
+    if submitter.searches:
+        training.leave_out(["search of settings"], "arms come first")
+    return TrainedArms(sources, advice, arms, training.left_out)
 
 
-@dataclass(frozen=True)
-class _UnderWay:
-    """An arm that is being trained."""
+class _BudgetedTraining:
+    """Starts trainings while they are expected to end in time, and knows what is done."""
 
-    future: Any
-    ends: float
-    """When it is expected to, in seconds since the epoch."""
+    def __init__(self, plan: TrainingPlan, costs: Costs, submitter: ArmSubmitter) -> None:
+        self.context, self.costs, self.submitter = plan.context, costs, submitter
+        self.settings, self.seeds = plan.settings, plan.settings.adapt.seeds
+        self.plans = {group.label: group for group in plan.alone}
+        self.baselines = [p.label for p in plan.alone if planning.is_baseline(p, self.settings)]
+        self.sources: Sequence[Source] = ()
+        self.done: dict[ArmKey, ArmRef] = {}
+        self.left_out: dict[str, str] = {}
+        self._running: dict[Any, ArmKey] = {}
+        self._slowness: list[float] = []
 
+    def pretrain(self) -> list[Source]:
+        """The first pretraining beside the baseline's arms; others may use half of the time that is
+        left, and leave enough for an arm that transfers."""
+        submitter, (first, *others) = self.submitter, self.context.pretrainings
+        beside = min(len(self.baselines), self.context.arms_at_once - 1)
+        futures = [submitter.pretrain(first, beside, self._deadline(NEEDED_ARMS, needed=True))]
+        for label in self.baselines:
+            self._start((label, self.seeds[0]), needed=True)
+        end, now = self._deadline(NEEDED_ARMS), time.time()
+        transfer = self.costs.arm(planning.likely(self.settings), self.settings)
+        early = min(end - (end - now) / 2, end - transfer)
+        futures += [submitter.pretrain(name, beside, early) for name in others]
+        self._train([(label, self.seeds[1]) for label in self.baselines if self.seeds[1:]], futures)
+        results = dict(zip((first, *others), submitter.done(futures), strict=True))
+        if results[first] is None:
+            raise self._too_late()
+        late = [name for name, source in results.items() if source is None]
+        self.leave_out(late, "no time to pretrain on it")
+        return [source for source in results.values() if source is not None]
 
-class _Rounds:
-    """Trains bundles of arms, each as far as there is time, and knows what is done."""
-
-    def __init__(self, allowance: Allowance, crew: Crew, settings: Settings) -> None:
-        self.allowance, self.crew, self.settings = allowance, crew, settings
-        self.seeds = settings.adapt.seeds
-        self.planned: list[Plan] = []
-        self.known: list[Source] = []
-        self.done: dict[Job, ArmRef] = {}
-        self._under_way: dict[Job, _UnderWay] = {}
-
-    def pretrain(
-        self, parts: dict[str, dict[str, Divided]], baselines: Sequence[Plan]
-    ) -> list[Source]:
-        """The first body beside the baseline's arms; others have half of the time that is left.
-
-        The baseline's second seed begins only while a body is still at work: until there is a
-        decision at all, an arm that uses the body comes before it.
-        """
-        self.planned = list(baselines)
-        crew, late = self.crew, self.allowance.until(LEAST, needed=True)
-        half = self.allowance.until(LEAST) - self.allowance.left(LEAST) / 2
-        early = min(half, self.allowance.until(LEAST) - rest(self.allowance, self.settings))
-        beside = min(len(baselines), crew.at_once - 1)
-        (name, part), *others = parts.items()
-        started, labels = [crew.body(name, part, beside, late)], [one.label for one in baselines]
-        first, *second = [
-            [(one, s) for one in labels] for s in budget_policy.least_seeds(self.seeds)
-        ]
-        self._start(self._costs(first), first)
-        started += [crew.body(name, part, beside, early) for name, part in others]
-        self._attend(started, [job for jobs in second for job in jobs])
-        bodies = crew.done(started)
-        late_ones = [name for name, body in zip(parts, bodies, strict=True) if body is None]
-        if bodies[0] is None:
-            raise self.allowance.too_late()
-        self.allowance.leave_out(late_ones, "no time to pretrain on it")
-        return [body for body in bodies if body is not None]
-
-    def _attend(self, bodies: Sequence[Any], then: Sequence[Job]) -> None:
-        """Wait for bodies; when the arms beside them end before, start other ones."""
-        beside = {one.future for one in self._under_way.values()}
-        missing = set(bodies)
-        for future in self.crew.as_done([*bodies, *beside]):
-            missing.discard(future)
-            beside.discard(future)
-            if not missing:
-                return
-            if not beside and then:
-                self._start(self._costs(then))
-                then = ()
-
-    def train(self, ranked: Sequence[str]) -> list[ArmRef]:
-        """All rounds; the arms that a decision can be made of.
+    def train(
+        self, helped: Sequence[ArmPlan], sources: Sequence[Source], ranked: Sequence[str]
+    ) -> list[ArmRef]:
+        """Both rounds; the arms that a decision can be made of.
 
         Args:
+            helped: the groups of arms that use a source.
+            sources: what they use.
             ranked: names of the sources, the best first.
         """
-        promising = planning.ordered(self.planned, self.settings, ranked)
-        first = next(one for one in promising if one.sources)
-        promising = [first, *(one for one in promising if one is not first)]
-        labels = [one.label for one in promising]
-        known = {*self.done, *self._under_way}
-        self._make(budget_policy.opening(self._baselines(), labels, self.seeds, known), needed=1)
-        firsts = [self.done.get((one.label, self.seeds[0])) for one in promising]
+        self.sources = sources
+        self.plans |= {group.label: group for group in helped}
+        order = planning.ordered(list(self.plans.values()), self.settings, ranked)
+        groups = sorted((p.label for p in order), key=lambda label: label != _transfer(order).label)
+        known = {*self.done, *self._running.values()}
+        arms = budget_policy.first_round(self.baselines, groups, self.seeds, known)
+        needed = [arm for arm in arms if arm in self._needed(groups[0])]
+        for arm in needed:
+            self._start(arm, needed=True)
+        self._train([arm for arm in arms if arm not in needed])
+        firsts = [self.done.get((label, self.seeds[0])) for label in groups]
         best = planning.by_validation([arm for arm in firsts if arm], self.settings)
-        while bundles := budget_policy.sequel(self._baselines(), best, self.seeds, self.done):
-            if not self._make(bundles):
-                break
+        self._train(budget_policy.second_round(self.baselines, best, self.seeds, self.done))
         return self._decided(best)
 
-    def _baselines(self) -> list[str]:
-        return [p.label for p in self.planned if planning.is_baseline(p, self.settings)]
+    def leave_out(self, names: Collection[str], why: str) -> None:
+        """Note what there was no time for."""
+        if names:
+            log.info("left out, %s: %s", why, ", ".join(names))
+            self.left_out |= dict.fromkeys(names, why)
 
-    def _make(self, bundles: Sequence[Sequence[Job]], needed: int = 0) -> int:
-        """Train the bundles from the front that end in time, and those that are needed."""
-        now = time.time()
-        ahead = [max(0.0, one.ends - now) for one in self._under_way.values()]
-        costs = self._costs([job for bundle in bundles for job in bundle])
-        asked = [ahead, *([costs[job] for job in bundle] for bundle in bundles)]
-        left = self.allowance.left(len(self.done))
-        fit = budget_policy.fitting(asked, left, self.crew.at_once, self.allowance.each)
-        count = max(fit - 1, needed)
-        late = [job for bundle in bundles[:needed] for job in bundle]
-        self._start({job: costs[job] for bundle in bundles[:count] for job in bundle}, late)
-        self._finish()
-        return count
+    def _needed(self, group: str) -> list[ArmKey]:
+        return [(label, self.seeds[0]) for label in (group, *self.baselines)]
 
-    def _costs(self, jobs: Sequence[Job]) -> dict[Job, float]:
-        """Seconds that each arm takes; none where it is stored. Not of one that is under way: its
-        place in the store is locked until it ends."""
-        plans, steps = self._plans(), self.settings.adapt.training.steps
+    def _deadline(self, arms: int, *, needed: bool = False) -> float:
+        """When the last of so many arms has to end. Where arms took longer than expected, so much
+        longer is the end of the run expected to take; what is needed is started all the same."""
+        slowness = 1.0 if needed else max(1.0, median(self._slowness or [1.0]))
+        overhead = self.costs.overhead.times(slowness)
+        return deadline(self.context.time_limit, overhead, arms, needed=needed)
 
-        def cost(plan: Plan, seed: int) -> float:
-            there = stored(plan, seed, self.known, self.crew.shared)
-            return 0.0 if there else self.allowance.cost(plan, steps)
+    def _train(self, arms: Sequence[ArmKey], pretrainings: Sequence[Any] = ()) -> None:
+        """Start arms in their order, one whenever there is room for it, until one is not expected
+        to end in time; returns when the pretrainings are done, or, without any, all arms."""
+        waiting, pending = deque(arms), set(pretrainings)
+        while True:
+            while waiting and len(pending) + len(self._running) < self.context.arms_at_once:
+                if self._fits(waiting[0]):
+                    self._start(waiting.popleft())
+                else:
+                    waiting.clear()
+            if not (pending if pretrainings else self._running):
+                return
+            future = self.submitter.first_done([*pending, *self._running])
+            if future in pending:
+                pending.remove(future)
+            else:
+                self._finish(future)
 
-        return {(label, seed): cost(plans[label], seed) for label, seed in jobs}
+    def _fits(self, arm: ArmKey) -> bool:
+        """Whether an arm is expected to end in time; one that is stored takes none."""
+        plan, seed = self.plans[arm[0]], arm[1]
+        if is_stored(ArmJob.of(plan, seed, self.sources), self.context):
+            return True
+        end = time.time() + self.costs.arm(plan, self.settings)
+        return end <= self._deadline(len(self.done) + len(self._running) + 1)
 
-    def _plans(self) -> dict[str, Plan]:
-        return {one.label: one for one in self.planned}
+    def _start(self, arm: ArmKey, *, needed: bool = False) -> None:
+        until = self._deadline(len(self.done) + len(self._running) + 1, needed=needed)
+        label, seed = arm
+        future = self.submitter.arm(self.plans[label], seed, self.sources, until)
+        self._running[future] = arm
 
-    def _start(self, jobs: Mapping[Job, float], late: Sequence[Job] = ()) -> None:
-        """Start jobs of so many seconds; those without which there is no decision may be late."""
-        plans, arms = self._plans(), len(self.done) + len(self._under_way) + len(jobs)
-        for (label, seed), cost in jobs.items():
-            until = self.allowance.until(arms, needed=(label, seed) in late)
-            arm = self.crew.arm(plans[label], seed, self.known, until)
-            self._under_way[label, seed] = _UnderWay(arm, time.time() + cost)
-
-    def _finish(self) -> None:
-        """Wait for all that was started."""
-        arms = self.crew.done([one.future for one in self._under_way.values()])
-        for job, arm in zip(self._under_way, arms, strict=True):
-            if arm is not None:
-                self.done[job] = arm
-                self.allowance.observe(arm, self.settings.adapt.training.steps)
-        self._under_way = {}
+    def _finish(self, future: Any) -> None:
+        arm, key = self.submitter.runner.result(future), self._running.pop(future)
+        if arm is not None:
+            self.done[key] = arm
+            if not arm.ref.reused:
+                expected = self.costs.arm(arm.plan, self.settings)
+                self._slowness.append(arm.ref.seconds / max(expected, 1e-9))
+            self.costs = self.costs.observed(arm, self.settings)
 
     def _decided(self, best: Sequence[str]) -> list[ArmRef]:
-        """The arms that count, finalists first, and what is told of the others."""
-        baselines, others = self._baselines(), [p for p in self.planned if not p.sources]
-        transfers = [p.label for p in self.planned if p.sources and p.label not in baselines]
-        alone = [one.label for one in others if one.label not in baselines]
-        found = budget_policy.standing(self.done, baselines, transfers, alone, self.seeds)
+        """The arms that count, finalists first; the others are left out."""
+        groups = [p for p in self.plans.values() if p.label not in self.baselines]
+        transfers = [p.label for p in groups if p.sources]
+        alone = [p.label for p in groups if not p.sources]
+        found = budget_policy.standing(self.done, self.baselines, transfers, alone, self.seeds)
         if found is None:
-            raise self.allowance.too_late()
-        self._tell(found, best)
-        return planning.decided(self.planned, self.done, found)
+            raise self._too_late()
+        self._leave_out_all_but(found, best)
+        return planning.decided(list(self.plans.values()), self.done, found)
 
-    def _tell(self, found: Standing, best: Sequence[str]) -> None:
-        """Say what a run without a budget would have: all, but what its first seed stopped."""
-        first, names = self.seeds[0], [one.label for one in self.planned]
-        stopped = [
-            name
-            for name in names
-            if (name, first) in self.done and name not in (*best, *self._baselines())
-        ]
+    def _leave_out_all_but(self, found: Standing, best: Sequence[str]) -> None:
+        """A run without a budget would have all arms, but those that their first seed stopped."""
+        first = self.seeds[0]
+        stopped = {label for label, seed in self.done if seed == first}
+        stopped -= {*best, *self.baselines}
         gone = [
-            (name, seed)
-            for name in names
+            (label, seed)
+            for label in self.plans
             for seed in self.seeds
-            if not found.keeps((name, seed)) and not (name in stopped and seed != first)
+            if not found.keeps((label, seed)) and not (label in stopped and seed != first)
         ]
         for why, done in (("no time", False), ("no time for this seed of the others", True)):
-            told = [f"{name}/{seed}" for name, seed in gone if ((name, seed) in self.done) == done]
-            self.allowance.leave_out(told, why)
+            names = [f"{label}/{s}" for label, s in gone if ((label, s) in self.done) == done]
+            self.leave_out(names, why)
+
+    def _too_late(self) -> CrosstrainError:
+        return CrosstrainError(
+            f"the time of {duration(self.context.time_limit.seconds or 0)} was up before there was "
+            "one arm from scratch and one that uses a source; nothing was registered, and the "
+            "champion stays. What was trained is kept: run it again to go on from here, or raise "
+            "run.budget"
+        )
+
+
+def _transfer(plans: Sequence[ArmPlan]) -> ArmPlan:
+    """The most promising group that uses a source."""
+    return next(group for group in plans if group.sources)

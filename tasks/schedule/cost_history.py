@@ -1,4 +1,4 @@
-"""What steps cost on this machine: what stored results took, and how the last runs ended."""
+"""What trainings cost on this machine, from stored results, and how the last runs ended."""
 
 import json
 from collections.abc import Iterator
@@ -9,41 +9,41 @@ from typing import Any
 
 from tasks.runtime import paths
 from tasks.store import content_store
-from transfer.arms.budget_policy import Cost
 from transfer.core.atomic_files import write_atomic
 from transfer.modalities.interface import InputSpec
 from transfer.settings.project import Settings
 
-TRIAL = (4, 16)
-"""Steps of the two short trainings that tell what one step costs."""
-LATEST = 9
-"""Stored results that are asked, the latest ones."""
+LATEST = 3
+"""Results of a kind, and runs, that are asked: the latest ones, for a machine's load changes; more
+than one, so that a single slow training does not set the expectation."""
 
 Kind = tuple[str, str]
 """A method, and the backbone it works on."""
 
 
-def of_arms(settings: Settings, spec: InputSpec) -> dict[Kind, Cost]:
-    """By method and backbone, what a step of an arm of this target took: of all its folds."""
+def arm_steps(settings: Settings, spec: InputSpec) -> dict[Kind, float]:
+    """Seconds of one step, in all folds together, of each kind of arm of this target."""
     own = settings.backbone.body.model_dump(mode="json")
-    found: dict[Kind, list[float]] = {}
-    for card, seconds in _stored("adapt"):
+    seconds: dict[Kind, list[float]] = {}
+    for card, taken in _stored("adapt"):
         (member,) = card["members"]
-        body, steps = member["body"], member["steps"]
+        body = member["body"]
         alike = card["target"] == settings.target.label and card["spec"] == spec.model_dump()
-        if alike and steps > TRIAL[-1] and (body["name"] != own["name"] or body == own):
+        if alike and (body["name"] != own["name"] or body == own):
             kind = (member["arm"].partition("/")[0], body["name"])
-            found.setdefault(kind, []).append(seconds / steps)
-    return {kind: Cost(0.0, median(steps[:LATEST])) for kind, steps in found.items()}
+            seconds.setdefault(kind, []).append(taken / member["steps"])
+    return {kind: median(steps[:LATEST]) for kind, steps in seconds.items()}
 
 
-def of_bodies(settings: Settings) -> dict[str, Cost]:
-    """By source, what a step of its pretraining took."""
-    own, found = settings.backbone.body.model_dump(mode="json"), dict[str, list[float]]()
-    for card, seconds in _stored("pretrain"):
-        if card["body"] == own and card["steps"] > TRIAL[-1]:
-            found.setdefault(card["source"], []).append(seconds / card["steps"])
-    return {name: Cost(0.0, median(steps[:LATEST])) for name, steps in found.items()}
+def pretraining_step(name: str, settings: Settings) -> float | None:
+    """Seconds of one step of a pretraining; None where none of this name and backbone is stored."""
+    own = settings.backbone.body.model_dump(mode="json")
+    steps = [
+        taken / card["steps"]
+        for card, taken in _stored("pretrain")
+        if card["body"] == own and card["source"] == name
+    ]
+    return median(steps[:LATEST]) if steps else None
 
 
 def _stored(step: str) -> Iterator[tuple[dict[str, Any], float]]:
@@ -53,48 +53,65 @@ def _stored(step: str) -> Iterator[tuple[dict[str, Any], float]]:
         try:
             card = json.loads((record.parent / "card.json").read_text())
             yield card, float(json.loads(record.read_text())["seconds"])
-        except (OSError, ValueError, LookupError):  # a damaged result is made anew when needed
+        except (OSError, ValueError, LookupError):  # a damaged result is computed again when needed
             continue
 
 
 @dataclass(frozen=True)
-class Ending:
-    """What a run does once its arms are trained: choose, evaluate, draw, track, judge, report."""
+class Overhead:
+    """Seconds of a run after its trainings: choose, evaluate, draw, track, judge, report."""
 
     base: float
-    """Seconds, however many arms there are."""
-    each: float
-    """More seconds for each arm."""
+    """However many arms there are."""
+    per_arm: float
+    """More for each arm."""
 
-    def at(self, arms: int) -> float:
-        """Seconds with so many arms."""
-        return self.base + self.each * arms
+    def seconds(self, arms: int) -> float:
+        """With so many arms."""
+        return self.base + self.per_arm * arms
+
+    def times(self, factor: float) -> "Overhead":
+        """So many times as long."""
+        return Overhead(factor * self.base, factor * self.per_arm)
 
 
-def endings(promote: bool) -> list[Ending]:
-    """How the last runs that computed something ended."""
-    return [Ending(*told) for told in _told().get(_name(promote), [])]
+def overheads(promote: bool) -> list[Overhead]:
+    """Of the last runs that computed something."""
+    return [Overhead(*row) for row in _rows().get(_name(promote), [])]
 
 
-def note(ending: Ending, promote: bool) -> None:
-    """Remember how a run ended; the last three are kept."""
-    told = _told()
-    rows = [*told.get(_name(promote), []), [round(ending.base, 2), round(ending.each, 3)]]
-    text = json.dumps({**told, _name(promote): rows[-3:]}, indent=1)
-    write_atomic(_file(), text.encode())
+def note(overhead: Overhead, promote: bool) -> None:
+    """Remember the overhead of a run; the latest are kept."""
+    _note(_name(promote), overhead.base, overhead.per_arm)
+
+
+def starts() -> list[float]:
+    """Seconds until the last runs with a budget could train, also of those that were refused."""
+    return [seconds for seconds, _ in _rows().get("started", [])]
+
+
+def note_start(seconds: float) -> None:
+    """Remember how long a run took until it could train; the latest are kept."""
+    _note("started", seconds, 0.0)
+
+
+def _note(name: str, seconds: float, per_arm: float) -> None:
+    rows = _rows()
+    latest = [*rows.get(name, []), [round(seconds, 2), round(per_arm, 3)]][-LATEST:]
+    write_atomic(_file(), json.dumps({**rows, name: latest}, indent=1).encode())
 
 
 def _file() -> Path:
-    return paths.BUILD / "pace.json"
+    return paths.BUILD / "run_overheads.json"
 
 
 def _name(promote: bool) -> str:
     return "promoted" if promote else "reported"
 
 
-def _told() -> dict[str, list[list[float]]]:
+def _rows() -> dict[str, list[list[float]]]:
     try:
-        told: dict[str, list[list[float]]] = json.loads(_file().read_text())
-        return {name: [[float(b), float(e)] for b, e in rows] for name, rows in told.items()}
+        rows: dict[str, list[list[float]]] = json.loads(_file().read_text())
+        return {name: [[float(b), float(e)] for b, e in pairs] for name, pairs in rows.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

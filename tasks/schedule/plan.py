@@ -11,8 +11,8 @@ from tasks.runtime.step import log
 from tasks.training.arm_files import files
 from transfer.arms import plan as portfolio
 from transfer.arms import pretrain
-from transfer.arms.budget_policy import Job, Standing
-from transfer.arms.plan import Offer, Plan
+from transfer.arms.budget_policy import ArmKey, Standing
+from transfer.arms.plan import ArmPlan, Offer
 from transfer.core.errors import DataRefusedError, SettingsError
 from transfer.data.manifest import Manifest
 from transfer.evaluation.report_schema import Result
@@ -54,7 +54,7 @@ def _check_covered(
         )
 
 
-def plans(settings: Settings, target: Divided, sources: Sequence[Source]) -> list[Plan]:
+def plans(settings: Settings, target: Divided, sources: Sequence[Source]) -> list[ArmPlan]:
     """The groups of arms of these sources; those that use none where there is no source.
 
     Raises:
@@ -74,7 +74,7 @@ def plans(settings: Settings, target: Divided, sources: Sequence[Source]) -> lis
     return [one for one in found if bool(one.sources) == bool(sources)]
 
 
-def _tell(asked: Sequence[str], found: Sequence[Plan], sources: Sequence[Source]) -> None:
+def _tell(asked: Sequence[str], found: Sequence[ArmPlan], sources: Sequence[Source]) -> None:
     """Say which methods got no arm, and refuse when no arm uses a source."""
     names, planned = ", ".join(one.name for one in sources), {one.method for one in found}
     if gone := [name for name in asked if name not in planned]:
@@ -92,21 +92,23 @@ def _offer(source: Source, classes: Sequence[str]) -> Offer:
     return Offer(source.name, source.items is not None, source.trained_here, covers, source.parts)
 
 
-def is_baseline(plan: Plan, settings: Settings) -> bool:
+def is_baseline(plan: ArmPlan, settings: Settings) -> bool:
     """Whether gains are measured against it."""
     return plan.method == ("source_only" if settings.target.labels_per_class == 0 else "scratch")
 
 
-def likely(settings: Settings) -> Plan:
+def likely(settings: Settings) -> ArmPlan:
     """What is probably trained first of what uses a source, before any source is known."""
     labelled, kinds = settings.target.labels_per_class != 0, known()
     asked = settings.adapt.methods if labelled else settings.adapt.unlabelled_methods
     helped = [name for name in asked if kinds[name].uses_source]
     best = next((name for name in helped if kinds[name].trains_body), helped[0])
-    return Plan(best, (), best)
+    return ArmPlan(best, (), best)
 
 
-def ordered(planned: Sequence[Plan], settings: Settings, ranked: Sequence[str] = ()) -> list[Plan]:
+def ordered(
+    planned: Sequence[ArmPlan], settings: Settings, ranked: Sequence[str] = ()
+) -> list[ArmPlan]:
     """All plans but the baseline's, the most promising first: by their validation in the last run;
     then, of the best source first, a method that trains the body, those that do not, which cost
     little, and the others.
@@ -119,7 +121,7 @@ def ordered(planned: Sequence[Plan], settings: Settings, ranked: Sequence[str] =
     before, place = _last_validation(settings), {name: i for i, name in enumerate(ranked)}
     kinds, first = known(), likely(settings).method
 
-    def promise(plan: Plan) -> tuple[float, ...]:
+    def promise(plan: ArmPlan) -> tuple[float, ...]:
         source = max((place.get(name, len(place)) for name in plan.sources), default=len(place))
         tier = 0 if plan.method == first else 2 if kinds[plan.method].trains_body else 1
         return -before.get(plan.label, -1.0), source, tier
@@ -139,7 +141,9 @@ def by_validation(firsts: Sequence[ArmRef], settings: Settings) -> list[str]:
     return sorted(labels, key=lambda label: (mean[label], label))
 
 
-def decided(planned: Sequence[Plan], done: Mapping[Job, ArmRef], found: Standing) -> list[ArmRef]:
+def decided(
+    planned: Sequence[ArmPlan], done: Mapping[ArmKey, ArmRef], found: Standing
+) -> list[ArmRef]:
     """The arms of which a decision is made, in the order of a run without a budget."""
     labels = [one.label for one in planned]
     whole = [done[one, seed] for one in labels if one in found.finalists for seed in found.seeds]
@@ -162,7 +166,7 @@ def _last_validation(settings: Settings) -> dict[str, float]:
     return {group: fmean(scores) for group, scores in found.items()}
 
 
-def finalists(arms: Sequence[ArmRef], settings: Settings) -> tuple[list[Plan], list[ArmRef]]:
+def finalists(arms: Sequence[ArmRef], settings: Settings) -> tuple[list[ArmPlan], list[ArmRef]]:
     """The plans that go on to all seeds, and the arms that were stopped after their first one.
 
     Without a label of the target nothing is known of an arm yet, and all go on.

@@ -1,181 +1,166 @@
-"""The time that a run may take: what is left of it, and what was left out for want of it."""
+"""A run with a time budget: when its trainings have to end, and how many steps they get."""
 
 import math
 import time
-from collections.abc import Iterable, Mapping
-from statistics import median
+from dataclasses import replace
+from typing import Any
 
 from tasks.runtime import command_start
-from tasks.runtime.artifacts import ArmRef
+from tasks.runtime.artifacts import TrainedArms
 from tasks.runtime.formatting import duration
-from tasks.runtime.step import Stopwatch, log
-from tasks.schedule import cost_history
-from tasks.schedule.cost_history import Ending, Kind
-from transfer.arms.budget_policy import Cost
-from transfer.arms.plan import Plan
-from transfer.core.errors import CrosstrainError, SettingsError
+from tasks.runtime.run_context import RunContext, TimeLimit
+from tasks.runtime.step import Stopwatch, log, step
+from tasks.schedule import cost_history, cost_probe
+from tasks.schedule.cost_history import Overhead
+from tasks.schedule.plan import is_baseline, likely
+from tasks.schedule.training_plan import Costs, TrainingPlan
+from tasks.store import content_store
+from tasks.training import adapt, pretrain
+from tasks.training.adapt import ArmJob
+from transfer.arms.budget_policy import SHARES
+from transfer.arms.plan import ArmPlan
+from transfer.core.errors import SettingsError
 from transfer.evaluation.report_schema import TimeBudget
-from transfer.methods.lookup import known as kinds
 from transfer.settings.project import Settings
 
-LEAST = 4
-"""Arms without which there is no decision: two seeds of the baseline and of one method."""
+NEEDED_ARMS = 2
+"""Arms without which there is no decision: one from scratch and one that uses a source."""
+SAFETY = 1.5
+"""How many times its expected time what a decision needs must have: other programs share the
+machine, and a training also reads its data and writes its result."""
 GRACE = 0.05
-"""Share of the budget by which what no decision can do without may be late."""
-USUAL = Ending(12.0, 0.3)
-"""How a run ends where none has ended yet."""
-AS_BEFORE = 0.8
-"""What that end takes at least, as a multiple of the time from the run's start to its trainings:
-both mostly wait for imports, for servers and for the disk."""
-AS_STARTED = 1.5
-"""The same, of the time from the command to the run's own beginning."""
-SLOWEST = 3.0
-"""How many times as long as it should a run's end is expected to take at most."""
-UNKNOWN = 1.5
-"""What an arm of a kind that was never trained here takes, as a multiple of one from scratch."""
-FROZEN = 0.5
-"""The same, of one that leaves a body of ours as it is."""
+"""Share of the budget by which a training without which there is no decision may be late."""
 
 
-class Allowance:
-    """The budget of one run, from its beginning on. A run without a budget has for ever."""
+def begin(settings: Settings, promote: bool) -> TimeLimit:
+    """The time limit of a run that begins now, or began with the command that started it.
 
-    def __init__(self, settings: Settings, promote: bool) -> None:
-        self.began, self.promote = command_start.began(), promote
-        self.seconds = settings.run.budget_seconds
-        self._waits = promote and settings.promote.approval
-        self.share = 1.0
-        self.left_out: dict[str, str] = {}
-        self._own = settings.backbone.name
-        self._packages = set(settings.pretrained)
-        self._costs: dict[Kind, Cost] = {}
-        self._first: dict[Kind, Cost | None] = {}
-        self._late: list[float] = []
-        self._started = self.spent()
-        self._ended = cost_history.endings(promote)
-        self._ending = max(self._ended, key=lambda one: one.base, default=USUAL)
-        self._trained = 0.0
-        if self.limited and self.left(0) <= 0:
-            raise SettingsError(
-                f"run.budget is {self._given()}, and to evaluate, register and judge takes about "
-                f"{duration(self._ending.at(0))} here; give more, nothing was done"
-            )
+    Raises:
+        SettingsError: the budget is shorter than what comes after the trainings.
+    """
+    limit = TimeLimit(command_start.began(), settings.run.budget_seconds)
+    known = cost_history.overheads(promote)
+    least = max((overhead.base for overhead in known), default=cost_probe.UNKNOWN_OVERHEAD)
+    if limit.left() <= least:
+        raise SettingsError(
+            f"run.budget is {duration(limit.seconds or 0)}, and to evaluate, register and judge "
+            f"takes about {duration(least)} here; give more, nothing was done"
+        )
+    return limit
 
-    @property
-    def limited(self) -> bool:
-        """Whether there is a budget."""
-        return self.seconds is not None
 
-    def spent(self) -> float:
-        """Seconds since the run began."""
-        return time.time() - self.began
+def deadline(limit: TimeLimit, overhead: Overhead, arms: int, *, needed: bool = False) -> float:
+    """When the last of so many arms has to end, in seconds since the epoch.
 
-    def until(self, arms: int, *, needed: bool = False) -> float:
-        """When the last of so many arms has to end, in seconds since the epoch.
+    Args:
+        limit: of the run.
+        overhead: of what comes after the arms.
+        arms: in all; what comes after them takes longer with each.
+        needed: there is no decision without it; it may be a little late.
+    """
+    seconds = math.inf if limit.seconds is None else limit.seconds * (1 + GRACE * needed)
+    return limit.began + seconds - overhead.seconds(arms)
 
-        Args:
-            arms: in all; the end of the run takes longer with each.
-            needed: no decision can do without it; it may be a little late.
-        """
-        seconds = math.inf if self.seconds is None else self.seconds
-        return self.began + seconds * (1 + GRACE * needed) - self._slow() * self._ending.at(arms)
 
-    @property
-    def each(self) -> float:
-        """Seconds by which every arm makes the run's end longer."""
-        return self._slow() * self._ending.each
+@step("fit steps", tags=["train"])
+def fit_steps(context: RunContext, alone: tuple[ArmPlan, ...], promote: bool) -> TrainingPlan:
+    """Plan the trainings with as many steps as there is time for, the same share for all.
 
-    def _slow(self) -> float:
-        """How many times as long as expected arms took so far, 1 to 3: the end will, too."""
-        return min(SLOWEST, max(1.0, median(self._late))) if self._late else 1.0
+    Args:
+        context: what the run works with; its settings have the steps that are asked for.
+        alone: the groups of arms that use no source.
+        promote: whether the run ends with a decision about the registry.
 
-    def left(self, arms: int) -> float:
-        """Seconds in which so many arms have to be trained."""
-        return self.until(arms) - time.time()
+    Raises:
+        SettingsError: the budget is too short for any decision.
+    """
+    costs = cost_probe.measure(context, promote)
+    left = deadline(context.time_limit, costs.overhead, NEEDED_ARMS) - time.time()
+    log.info(
+        "expected here: %s for a pretraining, %s for an arm from scratch, %s after the trainings",
+        duration(costs.pretraining(context.settings)),
+        duration(costs.arm(ArmPlan("scratch", (), "scratch"), context.settings)),
+        duration(costs.overhead.seconds(NEEDED_ARMS)),
+    )
+    plans = [
+        TrainingPlan(
+            replace(context, settings=scaled(context.settings, share)), alone, share, costs
+        )
+        for share in SHARES
+    ]
+    needed = [_needed_seconds(plan, costs) for plan in plans]
+    fits = (plan for plan, seconds in zip(plans, needed, strict=True) if SAFETY * seconds <= left)
+    plan = next(fits, plans[-1])
+    if plan is plans[-1] and needed[-1] > left:
+        raise _refusal(context.time_limit, SAFETY * needed[-1], costs.overhead)
+    if plan.share < 1.0:
+        log.info("every training has %g of its steps: there is no time for more", plan.share)
+    return plan
 
-    def arrive(self) -> None:
-        """The trainings begin. Where no run has ended yet, this one's end is taken to be as slow
-        as its beginning was."""
-        if not self._ended:
-            base = max(self._ending.base, AS_BEFORE * self.spent(), AS_STARTED * self._started)
-            self._ending = Ending(base, self._ending.each)
 
-    def learn(self, costs: Mapping[Kind, Cost]) -> None:
-        """Take note of what arms cost, at the steps of this run or any other."""
-        self._costs |= costs
+def scaled(settings: Settings, share: float) -> Settings:
+    """The settings with a share of the steps of every training, of each at least one."""
 
-    def reads(self, seconds: float) -> None:
-        """Take note of what it takes to let an arm read the test split."""
-        if not self._ended:
-            self._ending = Ending(self._ending.base, max(self._ending.each, seconds))
-
-    def observe(self, arm: ArmRef, steps: int) -> None:
-        """Take note of what an arm has cost in this run."""
-        if arm.ref.reused:
-            return
-        expected = self._first.setdefault(kind := self._kind(arm.plan), self._costs.get(kind))
-        if expected is not None:
-            self._late.append(arm.ref.seconds / max(expected.at(steps), 1e-9))
-        self._costs[kind] = Cost(0.0, arm.ref.seconds / steps)
-
-    def cost(self, plan: Plan, steps: int) -> float:
-        """Seconds that an arm is expected to take."""
-        known = self._costs.get(self._kind(plan))
-        if known is not None:
-            return known.at(steps)
-        cheap = not kinds()[plan.method].trains_body and self._kind(plan)[1] == self._own
-        return (FROZEN if cheap else UNKNOWN) * self._costs["scratch", self._own].at(steps)
-
-    def _kind(self, plan: Plan) -> Kind:
-        return plan.method, next((s for s in plan.sources if s in self._packages), self._own)
-
-    def leave_out(self, names: Iterable[str], why: str) -> None:
-        """Note what there was no time for."""
-        if gone := list(names):
-            log.info("left out, %s: %s", why, ", ".join(gone))
-            self.left_out |= dict.fromkeys(gone, why)
-
-    def refusal(self, needed: float) -> SettingsError:
-        """Why nothing is trained: the least that is needed takes so many seconds."""
-        least = self.spent() + needed + self._ending.at(LEAST)
-        least = 10 * math.ceil(least / 10)
-        return SettingsError(
-            f"run.budget is {self._given()}, and a run takes at least about "
-            f"{duration(least)} here: {duration(self.spent())} until something can be trained, "
-            f"{duration(needed)} for one body, and two seeds from scratch and of one method, at an "
-            f"eighth of their steps, and {duration(self._ending.at(LEAST))} to evaluate, register "
-            "and judge; nothing was trained"
+    def cut(section: Any) -> Any:
+        steps = max(1, round(share * section.training.steps))
+        return section.model_copy(
+            update={"training": section.training.model_copy(update={"steps": steps})}
         )
 
-    def too_late(self) -> CrosstrainError:
-        """Why there is no challenger."""
-        return CrosstrainError(
-            f"the time of {self._given()} was up before there was one arm from "
-            "scratch and one that uses a source; nothing was registered, and the champion stays. "
-            "What was trained is kept: run it again to go on from here, or raise run.budget"
-        )
+    return settings.model_copy(
+        update={"pretrain": cut(settings.pretrain), "adapt": cut(settings.adapt)}
+    )
 
-    def _given(self) -> str:
-        return duration(self.seconds or 0)
 
-    def trained(self) -> None:
-        """The last arm has ended."""
-        self._trained = time.time()
+def _needed_seconds(plan: TrainingPlan, costs: Costs) -> float:
+    """Seconds of what no decision can do without, as far as it is not stored: a pretraining with
+    training from scratch beside it, then an arm that uses its result."""
+    context, settings = plan.context, plan.settings
+    seed, first = settings.adapt.seeds[0], likely(settings)
+    source = pretrain.stored(next(iter(context.pretrainings)), context)
+    before = [0.0 if source else costs.pretraining(settings)]
+    for group in plan.alone:
+        if is_baseline(group, settings) and not is_stored(ArmJob(group, seed), context):
+            before.append(costs.arm(group, settings))
+    jobs = [ArmJob(replace(first, sources=(s.name,)), seed, (s,)) for s in [source] if s]
+    after = 0.0 if any(is_stored(job, context) for job in jobs) else costs.arm(first, settings)
+    return (max(before) if context.arms_at_once > 1 else sum(before)) + after
 
-    def close(self, watch: Stopwatch, arms: int) -> None:
-        """Remember how long this run took to end, unless its evaluation was stored, or a person
-        was waited for."""
-        if "evaluate" not in watch.reused() and not self._waits:
-            tail, reading = time.time() - self._trained, watch.seconds()["evaluate"]
-            cost_history.note(Ending(tail - reading, reading / arms), self.promote)
 
-    def told(self) -> TimeBudget | None:
-        """What the report says of the budget; nothing where there is none."""
-        if self.seconds is None:
-            return None
-        return TimeBudget(
-            seconds=self.seconds,
-            spent=round(self.spent(), 2),
-            share=self.share,
-            left_out=self.left_out,
-        )
+def is_stored(job: ArmJob, context: RunContext) -> bool:
+    """Whether an arm is there and need not be trained."""
+    return content_store.lookup(adapt.address(job, context)) is not None
+
+
+def _refusal(limit: TimeLimit, needed: float, overhead: Overhead) -> SettingsError:
+    spent, after = limit.spent(), overhead.seconds(NEEDED_ARMS)
+    least = 10 * math.ceil((spent + needed + after) / 10)
+    return SettingsError(
+        f"run.budget is {duration(limit.seconds or 0)}, and a run takes at least about "
+        f"{duration(least)} here: {duration(spent)} until something can be trained, "
+        f"{duration(needed)} for one pretraining, one arm from scratch and one that uses a "
+        f"source, at {SHARES[-1]:g} of their steps, and {duration(after)} to evaluate, register "
+        "and judge; nothing was trained"
+    )
+
+
+def report(plan: TrainingPlan, trained: TrainedArms) -> TimeBudget | None:
+    """What the report says of the budget; nothing where there is none."""
+    limit = plan.context.time_limit
+    if limit.seconds is None:
+        return None
+    return TimeBudget(
+        seconds=limit.seconds,
+        spent=round(limit.spent(), 2),
+        share=plan.share,
+        left_out=dict(trained.left_out),
+    )
+
+
+def remember(trained: TrainedArms, watch: Stopwatch, settings: Settings, promote: bool) -> None:
+    """Note how long this run took after its trainings, unless its evaluation was stored, or a
+    person was waited for."""
+    if "evaluate" in watch.reused() or (promote and settings.promote.approval):
+        return
+    after, reading = time.time() - trained.ended, watch.seconds()["evaluate"]
+    cost_history.note(Overhead(after - reading, reading / len(trained.arms)), promote)

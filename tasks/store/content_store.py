@@ -56,14 +56,60 @@ def result(
         settings: plain JSON values that the result depends on.
         code: modules whose source the result depends on, together with what they import.
     """
-    own = Path(inspect.getfile(sys.modules[compute.__module__]))
-    address = key(step, inputs, {**settings, "step file": _file_digest(own)}, code)
-    place = paths.BUILD / step / address
+    own = compute.__module__
+    return computed(address(step, own, inputs=inputs, settings=settings, code=code), compute)
+
+
+def address(
+    step: str,
+    own: str,
+    *,
+    inputs: Mapping[str, str],
+    settings: Mapping[str, Any],
+    code: Sequence[str],
+) -> Path:
+    """The folder of a step's result, whether or not it is stored.
+
+    Args:
+        step: name of the step; the folder under build/.
+        own: name of the module that computes the result; its source file is part of the key, the
+            modules that it imports are not.
+        inputs: digest of each input.
+        settings: plain JSON values that the result depends on.
+        code: modules whose source the result depends on, together with what they import.
+    """
+    file = Path(inspect.getfile(sys.modules[own]))
+    return (
+        paths.BUILD / step / key(step, inputs, {**settings, "step file": _file_digest(file)}, code)
+    )
+
+
+def lookup(place: Path) -> Ref | None:
+    """The result that is stored at an address; None where there is none, or a damaged one.
+
+    Computes nothing and takes no lock, so it also answers while the result is being computed.
+    """
+    try:
+        record = json.loads((place / RECORD).read_text())
+        expected, seconds = record["files"], record["seconds"]
+        digest, files = digest_of(place)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return Ref(place, digest, seconds, reused=True) if files == expected else None
+
+
+def computed(place: Path, compute: Callable[[Path], object]) -> Ref:
+    """Return the result that is stored at an address, or compute and store it.
+
+    Args:
+        place: the address.
+        compute: writes the result's files into the empty folder that it receives.
+    """
     place.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(paths.BUILD / step / f".{address}.lock"):
-        if (stored := _load_stored(place)) is not None:
+    with FileLock(place.with_name(f".{place.name}.lock")):
+        if (stored := lookup(place)) is not None:
             return stored
-        working = paths.BUILD / step / f".{address}.part"
+        working = place.with_name(f".{place.name}.part")
         shutil.rmtree(working, ignore_errors=True)
         working.mkdir()
         started = time.perf_counter()
@@ -94,18 +140,6 @@ def digest_of(folder: Path) -> tuple[str, dict[str, str]]:
 def _file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _load_stored(place: Path) -> Ref | None:
-    try:
-        record = json.loads((place / RECORD).read_text())
-        expected, seconds = record["files"], record["seconds"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    digest, files = digest_of(place)
-    if files != expected:
-        return None
-    return Ref(place, digest, seconds, reused=True)
 
 
 def _store(working: Path, place: Path, seconds: float) -> Ref:

@@ -1,11 +1,13 @@
 """Train the arms: every method with every seed on the target."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tasks.runtime.artifacts import ArmRef, Divided, Source
+from tasks.runtime.artifacts import ArmRef, Source
+from tasks.runtime.run_context import RunContext
 from tasks.runtime.step import blamed, progress, step
 from tasks.store import content_store
 from tasks.training import machine as machines
@@ -13,7 +15,7 @@ from tasks.training.cancellation import Stop, Stoppable, TimeUpError, check_time
 from tasks.training.source_items import bodies, source_items
 from transfer.arms import adapt as library
 from transfer.arms import pretrain as pretrained
-from transfer.arms.plan import Plan
+from transfer.arms.plan import ArmPlan
 from transfer.arms.trainer import Target
 from transfer.data.items import (
     PoolItems,
@@ -24,101 +26,138 @@ from transfer.data.items import (
 )
 from transfer.data.manifest import Manifest
 from transfer.methods import lookup
-from transfer.modalities.interface import InputSpec
 from transfer.models.checkpoint import Keeper, load_card
 from transfer.models.network import backbone_modules
 from transfer.models.predictor import Card
 from transfer.settings.project import Settings
 from transfer.training.feature_cache import Features
 from transfer.training.method import Method
-from transfer.training.recipe import Machine, Recipe
+from transfer.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class ArmJob:
+    """One arm that is to be trained."""
+
+    plan: ArmPlan
+    seed: int
+    """Of weights, folds, order and augmentation."""
+    sources: tuple[Source, ...] = ()
+    """What the plan names, in its order."""
+
+    @classmethod
+    def of(cls, plan: ArmPlan, seed: int, sources: Sequence[Source]) -> "ArmJob":
+        """The arm of a plan; ``sources`` are at least those that the plan names."""
+        by_name = {source.name: source for source in sources}
+        return cls(plan, seed, tuple(by_name[name] for name in plan.sources))
+
+    @property
+    def name(self) -> str:
+        """The plan's label and the seed."""
+        return f"{self.plan.label}/{self.seed}"
+
+    def method(self, settings: Settings) -> Method:
+        """The method with its settings: those that a search chose, or those of the project."""
+        found: Method = self.plan.tuned or getattr(settings.methods, self.plan.method)
+        return found
 
 
 @step("adapt", tags=["train"])
 def adapt(
-    plan: Plan,
-    seed: int,
-    target: Divided,
-    spec: InputSpec,
-    settings: Settings,
-    machine: Machine,
-    folds: int,
-    at_once: int,
+    job: ArmJob,
+    context: RunContext,
     stop: Stop,
     features: Features,
-    sources: Sequence[Source] = (),
     until: float | None = None,
+    on_step: Callable[[int, int], None] | None = None,
 ) -> ArmRef | None:
     """Train one arm, or take the one that is stored; None where the time was up before its end.
 
     Args:
-        plan: the method, and the names of what it transfers from.
-        seed: of weights, folds, order and augmentation.
-        target: items to learn from.
-        spec: of the records.
-        settings: of the method, its optimisation and the augmentation.
-        machine: where to compute.
-        folds: within the labelled items; 0 selects on the validation split.
-        at_once: arms that are trained at the same time.
+        job: the arm.
+        context: what all arms of the run share.
         stop: when set, training stops at the next step.
-        features: of frozen bodies, shared by the arms of a run.
-        sources: at least those that the plan names.
+        features: of frozen backbones, shared by the arms of a run.
         until: when the training has to end, in seconds since the epoch; None lets it go on.
+        on_step: called with (steps done, steps in all); None reports progress on the log.
 
     Raises:
         Stopped: ``stop`` was set; the training continues from here when it is run again.
+        CrosstrainError: training diverged.
     """
     stop.check()
-    machines.share_cores(at_once)
-    name, method = plan.method, plan.tuned or getattr(settings.methods, plan.method)
-    sources = [one for wanted in plan.sources for one in sources if one.name == wanted]
-    arm_name = f"{plan.label}/{seed}"
+    machines.share_cores(context.arms_at_once)
 
     def compute(out: Path) -> None:
         check_time(until)
-        shared = _target(target, sources, method, spec, settings, folds, features)
-        recipe = Recipe(
-            settings.adapt.training,
-            settings.augment,
-            normalisation(shared.labelled if len(shared.labelled) else _pool(shared), spec),
-            len(shared.class_names),
-            machine,
-            settings.pretrain.augment,
-            spec=spec,
-        )
-        with blamed(f"adapt {arm_name}"):
-            arm = library.adapt(
-                name,
-                method,
-                [pretrained.load(one.knowledge.path) for one in sources],
-                shared,
-                recipe,
-                seed=seed,
-                keeper=partial(_keeper, out, settings.run.checkpoint_seconds, stop, until),
-                on_step=progress(f"adapt {arm_name}"),
+        with blamed(f"adapt {job.name}"):
+            _train(
+                job,
+                context,
+                features,
+                out,
+                partial(_keeper, out, context.settings.run.checkpoint_seconds, stop, until),
+                on_step or progress(f"adapt {job.name}"),
             )
-        library.save(arm, shared, out)
 
     try:
-        ref = content_store.result(
-            "adapt",
-            compute,
-            inputs=target.inputs() | _read(method, sources, settings.target.labels_per_class == 0),
-            settings={
-                "seed": seed,
-                "folds": folds,
-                "machine": vars(machine),
-                **_told(name, method, settings),
-            },
-            code=_code(plan, settings, sources),
-        )
+        ref = content_store.computed(address(job, context), compute)
     except TimeUpError:
         return None
-    for kept in content_store.partial(ref.path).parent.glob(
-        f"{content_store.partial(ref.path).name}.*"
-    ):
+    checkpoints = content_store.partial(ref.path)
+    for kept in checkpoints.parent.glob(f"{checkpoints.name}.*"):
         kept.unlink()
-    return ArmRef(plan, seed, load_card(ref.path, Card).members[0].steps, ref)
+    return ArmRef(job.plan, job.seed, load_card(ref.path, Card).members[0].steps, ref)
+
+
+def address(job: ArmJob, context: RunContext) -> Path:
+    """Where an arm is stored, or would be: ask `tasks.store.content_store.lookup` whether it is."""
+    method = job.method(context.settings)
+    return content_store.address(
+        "adapt",
+        __name__,
+        inputs=context.target.inputs() | _read(method, job.sources, not context.labelled),
+        settings={
+            "seed": job.seed,
+            "folds": context.folds,
+            "machine": vars(context.machine),
+            **_method_settings(job.plan.method, method, context.settings),
+        },
+        code=_code(job, context.settings),
+    )
+
+
+def _train(
+    job: ArmJob,
+    context: RunContext,
+    features: Features,
+    out: Path,
+    keeper: Callable[[int, int], Keeper],
+    on_step: Callable[[int, int], None],
+) -> None:
+    """Train an arm, and write it to ``out``."""
+    settings, method = context.settings, job.method(context.settings)
+    target = _target(context, method, job.sources, features)
+    recipe = Recipe(
+        settings.adapt.training,
+        settings.augment,
+        normalisation(target.labelled if len(target.labelled) else _pool(target), context.spec),
+        len(target.class_names),
+        context.machine,
+        settings.pretrain.augment,
+        spec=context.spec,
+    )
+    arm = library.adapt(
+        job.plan.method,
+        method,
+        [pretrained.load(source.knowledge.path) for source in job.sources],
+        target,
+        recipe,
+        seed=job.seed,
+        keeper=keeper,
+        on_step=on_step,
+    )
+    library.save(arm, target, out)
 
 
 def _read(method: Method, sources: Sequence[Source], blind: bool) -> dict[str, str]:
@@ -129,7 +168,7 @@ def _read(method: Method, sources: Sequence[Source], blind: bool) -> dict[str, s
     return inputs
 
 
-def _told(name: str, method: Method, settings: Settings) -> dict[str, Any]:
+def _method_settings(name: str, method: Method, settings: Settings) -> dict[str, Any]:
     told = {
         "method": {name: method.model_dump(mode="json")},
         "training": settings.adapt.training.model_dump(mode="json"),
@@ -142,13 +181,14 @@ def _told(name: str, method: Method, settings: Settings) -> dict[str, Any]:
     return told
 
 
-def _code(plan: Plan, settings: Settings, sources: Sequence[Source]) -> list[str]:
+def _code(job: ArmJob, settings: Settings) -> list[str]:
     modality = settings.input.modality
+    own = backbone_modules(modality, settings.backbone.body)
     return [
         "transfer.arms.adapt",
         "tasks.training.source_items",
-        lookup.module_name(plan.method),
-        *sorted({*backbone_modules(modality, settings.backbone.body), *bodies(sources, modality)}),
+        lookup.module_name(job.plan.method),
+        *sorted({*own, *bodies(job.sources, modality)}),
     ]
 
 
@@ -162,23 +202,17 @@ def _keeper(
 
 
 def _target(
-    target: Divided,
-    sources: Sequence[Source],
-    method: Method,
-    spec: InputSpec,
-    settings: Settings,
-    folds: int,
-    features: Features,
+    context: RunContext, method: Method, sources: Sequence[Source], features: Features
 ) -> Target:
-    scanned, divided = target.scan.path, target.split.path
-    blind = settings.target.labels_per_class == 0
+    scanned, divided = context.target.scan.path, context.target.split.path
+    settings, folds, blind = context.settings, context.folds, not context.labelled
     return Target(
         name=settings.target.label,
         class_names=Manifest.load(scanned).class_names,
         labelled=labelled_items(scanned, divided),
         validation=None if folds or blind else validation_items(scanned, divided),
         folds=folds,
-        spec=spec,
+        spec=context.spec,
         limits=settings.input.limits,
         body=settings.backbone.body,
         pool=pool_items(scanned, divided, with_val=blind or folds > 0)

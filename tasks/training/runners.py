@@ -9,11 +9,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -57,18 +58,13 @@ class Runner:
     """Ends the trainings among them."""
     _under_way: dict[Any, str] = field(default_factory=dict)
 
-    def submit(self, task: Task[Any, Any], parameters: Mapping[str, Any]) -> Any:
-        """Start a step; gives a future of Prefect's."""
+    def submit(self, task: Task[Any, Any], *args: Any) -> Any:
+        """Start a step with its arguments in their order; gives a future of Prefect's."""
         if not self.elsewhere:
-            return self.engine.submit(task, dict(parameters))
-        told = {
-            "project": Path.cwd(),
-            "module": task.fn.__module__,
-            "name": task.fn.__name__,
-            "parameters": dict(parameters),
-        }
+            return self.engine.submit(task, _parameters(task.fn, args))
+        call = (Path.cwd(), task.fn.__module__, task.fn.__name__, args)
         with _light_context():
-            future = self.engine.submit(_carried(task), told)
+            future = self.engine.submit(_carried(task), _parameters(carry, call))
         self._under_way[future] = task.name
         return future
 
@@ -174,6 +170,13 @@ def _no_flow() -> None:
     """Stands for the flow in a worker."""
 
 
+def _parameters(function: Callable[..., Any], args: tuple[Any, ...]) -> dict[str, Any]:
+    """Arguments by name, which is how Prefect's engines take them."""
+    bound = signature(function).bind(*args)
+    bound.apply_defaults()
+    return bound.arguments
+
+
 def _carried(task: Task[Any, Any]) -> Task[Any, Any]:
     """A task of the same name that another process can read: the step itself is found there."""
     return Task(carry, name=task.name, tags=task.tags, cache_policy=NO_CACHE, persist_result=False)
@@ -187,8 +190,14 @@ class Carried:
     seconds: float
 
 
-def carry(project: Path, module: str, name: str, parameters: dict[str, Any]) -> Carried:
+def carry(project: Path, module: str, name: str, args: tuple[Any, ...]) -> Carried:
     """Do a step in a worker process.
+
+    Args:
+        project: the project's folder.
+        module: where the step is defined.
+        name: of the step's function there.
+        args: of the step, in their order.
 
     Raises:
         CrosstrainError: this machine does not see the project's folder.
@@ -201,7 +210,7 @@ def carry(project: Path, module: str, name: str, parameters: dict[str, Any]) -> 
     os.chdir(project)
     start = time.perf_counter()
     try:
-        result = getattr(import_module(module), name).fn.__wrapped__(**parameters)
+        result = getattr(import_module(module), name).fn.__wrapped__(*args)
     except Stopped:
         raise _StoppedElsewhere from None
     return Carried(result, time.perf_counter() - start)

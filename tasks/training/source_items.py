@@ -25,6 +25,6 @@ def source_items(source: Source, *, held: bool = False) -> SourceItems | None:
 def bodies(sources: Sequence[Source], modality: str) -> list[str]:
     """Modules of the modality and of the sources' backbones, which are loaded by name: imports do
     not lead to them."""
-    found = [pretrain.load_card(one.knowledge.path).body for one in sources]
+    own = [pretrain.load_card(source.knowledge.path).body for source in sources]
     fused = [Body(name="fused")] if len(sources) > 1 else []
-    return backbone_modules(modality, *found, *fused)
+    return backbone_modules(modality, *own, *fused)

@@ -24,26 +24,26 @@ def main(engine: str) -> None:
     from flows.runtime.run_flow import run
     from tasks.runtime import step
     from tasks.training import runners
-    from tasks.training.adapt import adapt
-    from transfer.arms.plan import Plan
+    from tasks.training.adapt import ArmJob, adapt
+    from transfer.arms.plan import ArmPlan
+    from transfer.training.feature_cache import Features
 
     told = small.settings(run={"task_runner": engine})
     wild = small.settings(methods={"scratch": {"learning_rate": 1e9}})
     long = small.settings(adapt={"training": {"steps": ENDLESS, "batch_size": 8}})
     into = small.target(told)
     known = [small.source("big", into, told)]
-    plans = [Plan("scratch", (), "scratch"), Plan("linear_probe", ("big",), "linear_probe")]
+    plans = [ArmPlan("scratch", (), "scratch"), ArmPlan("linear_probe", ("big",), "linear_probe")]
     found = {}
 
     @flow(name="arms")
     def arms() -> None:
         with step.timed() as watch, runners.start(told.run, 2) as runner:
-            shared = small.shared(into, told, known) | {"stop": runner.stop}
+            features = Features()
 
             def submit(plan, seed, settings):
-                return runner.submit(
-                    adapt, {"plan": plan, "seed": seed, "settings": settings, **shared}
-                )
+                job, context = ArmJob.of(plan, seed, known), small.context(into, settings)
+                return runner.submit(adapt, job, context, runner.stop, features)
 
             done = [runner.result(f) for f in [submit(plan, 0, told) for plan in plans]]
             found["arms"] = {one.name: one.ref.digest for one in done}

@@ -1,5 +1,6 @@
 """Small datasets taken through the real first steps of a run: scanned, split, pretrained on."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,8 @@ import numpy as np
 from tasks.data.scan import scan
 from tasks.data.split import folds_for, split_source, split_target
 from tasks.runtime.artifacts import Dataset, Divided
-from tasks.training.adapt import adapt
+from tasks.runtime.run_context import RunContext, TimeLimit
+from tasks.training.adapt import ArmJob, adapt
 from tasks.training.cancellation import Stop
 from tasks.training.pretrain import pretrain
 from tasks.versioning import dataset_versions
@@ -55,27 +57,28 @@ def target(told, n=60):
     return Divided(found, split_target.fn(found, told, folds_for(found, told)))
 
 
+def context(into, told, sources=None, *, at_once=MANY, limit=None):
+    """What a run works with; ``sources`` by name, ``limit`` of its time."""
+    return RunContext(
+        sources or {},
+        into,
+        SPEC,
+        folds_for(into.scan, told),
+        told,
+        MACHINE,
+        at_once,
+        limit or TimeLimit(time.time()),
+    )
+
+
 def source(name, into, told, *, n=90, seed=2, noise=False):
     """A source that was pretrained on."""
     found = scanned(name, n, seed, noise=noise)
     divided = Divided(found, split_source.fn(found, into, told.source, 2))
-    return pretrain.fn(name, {name: divided}, told, MACHINE, MANY, Stop.of_run())
+    return pretrain.fn(name, context(into, told, {name: divided}), MANY, Stop.of_run())
 
 
-def shared(into, told, sources):
-    """What all arms of a run share, but the settings."""
-    return {
-        "target": into,
-        "spec": SPEC,
-        "machine": MACHINE,
-        "folds": folds_for(into.scan, told),
-        "at_once": MANY,
-        "stop": Stop.of_run(),
-        "features": Features(),
-        "sources": sources,
-    }
-
-
-def arm(plan, into, told, sources, seed=0):
+def arm(plan, into, told, sources, seed=0, until=None):
     """Train an arm, or take the one that is stored."""
-    return adapt.fn(plan, seed, settings=told, **shared(into, told, sources))
+    job = ArmJob.of(plan, seed, sources)
+    return adapt.fn(job, context(into, told), Stop.of_run(), Features(), until)

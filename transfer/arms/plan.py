@@ -30,7 +30,7 @@ class Offer:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ArmPlan:
     """One group of arms."""
 
     method: str
@@ -50,7 +50,7 @@ def plan(
     *,
     tune_packages: bool,
     labelled: bool = True,
-) -> list[Plan]:
+) -> list[ArmPlan]:
     """Cross methods, and the baseline, with knowledge sources.
 
     A method that uses none stands once, first. A method that combines sources gets all of them at
@@ -63,7 +63,7 @@ def plan(
     kinds = known()
     order = dict.fromkeys(["scratch" if labelled else "source_only", *methods])
     offers = [one for one in offers if labelled or (one.covers and one.has_items)]
-    plans = [Plan(name, (), name) for name in order if not kinds[name].uses_source]
+    plans = [ArmPlan(name, (), name) for name in order if not kinds[name].uses_source]
     for name in order:
         kind = kinds[name]
         if kind.combines and offers:
@@ -77,9 +77,9 @@ def plan(
     return plans
 
 
-def _planned(method: str, offers: Sequence[Offer], label: str) -> Plan:
+def _planned(method: str, offers: Sequence[Offer], label: str) -> ArmPlan:
     parts = dict.fromkeys(part for offer in offers for part in offer.parts)
-    return Plan(method, tuple(offer.name for offer in offers), label, tuple(parts))
+    return ArmPlan(method, tuple(offer.name for offer in offers), label, tuple(parts))
 
 
 def _fits(kind: type[Method], offer: Offer, tune_packages: bool) -> bool:

@@ -45,7 +45,7 @@ def backbone_modules(modality: str, *bodies: Body) -> list[str]:
     leads to them, and a cache key has to name them.
 
     Raises:
-        SettingsError: there is no backbone of such a name.
+        SettingsError: the modality has no backbone of such a name.
     """
     modules = {backbone_module(name, modality) for name in backbone_names(*bodies)}
     return [lookup.code(modality), *sorted(modules)]

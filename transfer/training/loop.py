@@ -113,7 +113,7 @@ def fit(
         features: (V, N, D) of a frozen body; batches are then drawn from these.
         watch: validation items for early stopping; the best weights are kept.
         keeper: where to keep checkpoints; an interrupted run continues from there.
-        on_step: called with (steps done, steps in all) now and then.
+        on_step: called with (steps done, steps in all) after every step.
 
     Raises:
         TypeError: ``items`` are not training items.
@@ -135,7 +135,7 @@ def fit(
         if keeper and keeper.due():
             keeper.save(loop.snapshot())
             saved = loop.step
-        if on_step and loop.step % 50 == 0:
+        if on_step:
             on_step(loop.step, training.steps)
     if keeper and saved != loop.step:  # a later phase may die: this one is not made again
         keeper.save(loop.snapshot())

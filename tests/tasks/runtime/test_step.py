@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from tasks.runtime.artifacts import ArmRef, Dataset, Ref, Source
 from tasks.runtime.step import Stopwatch, blamed, step, timed
-from transfer.arms.plan import Plan
+from transfer.arms.plan import ArmPlan
 from transfer.core.errors import DataRefusedError
 
 SPANS = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)), min_size=1, max_size=12)
 STORED = Ref(Path("build/x"), "d" * 64, 3.0, reused=True)
 COMPUTED = Ref(Path("build/y"), "e" * 64, 3.0, reused=False)
-PLAN = Plan("l2_sp", ("oaks",), "l2_sp/oaks")
+PLAN = ArmPlan("l2_sp", ("oaks",), "l2_sp/oaks")
 
 
 @given(SPANS)

@@ -1,95 +1,105 @@
-"""How many steps a run can have within its budget, on real data, with a short training as clock."""
+"""What trainings cost where no stored result says so: the first seconds of the real ones."""
+
+import shutil
+import time
+from dataclasses import replace
 
 import pytest
 
 from tasks.data.split import split_source
 from tasks.runtime.artifacts import Divided
+from tasks.runtime.run_context import TimeLimit
 from tasks.schedule import cost_history, cost_probe
-from tasks.schedule.cost_probe import Bench, scaled, stored, suit
-from tasks.schedule.time_budget import Allowance
+from tasks.schedule.cost_history import Overhead
 from tasks.training.cancellation import Stop
 from tasks.training.pretrain import pretrain
 from tests.tasks import small
-from transfer.arms.budget_policy import SHARES, Cost
-from transfer.arms.plan import Plan
-from transfer.core.errors import SettingsError
+from transfer.arms.plan import ArmPlan
 
-PLAN = Plan("scratch", (), "scratch")
-
-
-def told(budget):
-    return small.settings(
-        run={"budget": budget},
-        adapt={"seeds": [0, 1], "training": {"steps": 64, "batch_size": 8}},
-        target={"name": "small"},
-    )
+OWN = ("scratch", "resnet")
+SCRATCH = ArmPlan("scratch", (), "scratch")
 
 
 @pytest.fixture
-def bench(tmp_path, monkeypatch):
+def context(tmp_path, monkeypatch):
     """Two datasets, and nothing that was trained on them."""
     monkeypatch.chdir(tmp_path)
-    settings = told(None)
-    into = small.target(settings)
+    told = small.settings(
+        adapt={"seeds": [0, 1], "training": {"steps": 64, "batch_size": 8}},
+        target={"name": "small"},
+    )
+    into = small.target(told)
     found = small.scanned("large", 90, 2)
-    part = Divided(found, split_source.fn(found, into, settings.source, 2))
-    return Bench({"large": {"large": part}}, into, small.SPEC, 2, small.MACHINE, 2)
+    part = Divided(found, split_source.fn(found, into, told.source, 2))
+    return small.context(into, told, {"large": part}, at_once=2)
 
 
-def test_all_trainings_have_the_same_share_of_their_steps():
-    settings = told(None)
-    assert scaled(settings, 1.0) is settings
-    for share in SHARES:
-        found = scaled(settings, share)
-        assert found.adapt.training.steps == 64 * share
-        assert found.pretrain.training.steps == round(60 * share)
-        same = {"pretrain", "adapt"}
-        assert found.model_dump(exclude=same) == settings.model_dump(exclude=same)
+def kept(step, pattern):
+    return list(cost_history.paths.BUILD.glob(f"{step}/{pattern}"))
 
 
-def test_steps_are_cut_only_as_far_as_needed_and_below_the_last_share_nothing_is_trained(
-    bench, monkeypatch
-):
-    """A step takes a second: 60 beside 2 x 64 from scratch, 40 for the advisor, 1.5 x 64."""
-    monkeypatch.setattr(cost_probe, "_short", lambda train: Cost(0.0, 1.0))
-    tail = cost_history.Ending(10.0, 0.0)
-    cost_history.note(tail, promote=True)
-    times = {share: 128 * share + 40 + 1.5 * 64 * share for share in SHARES}
-    for share in SHARES:
-        settings = told(f"{int(10 + 2 * times[share] + 5)}s")
-        allowance = Allowance(settings, promote=True)
-        assert suit.fn(allowance, bench, settings) == scaled(settings, share)
-        assert allowance.share == share
-    settings = told(f"{int(10 + 2 * times[SHARES[-1]] - 5)}s")
-    assert suit.fn(Allowance(settings, promote=True), bench, settings) == scaled(settings, 0.125)
-    settings = told(f"{int(10 + 1.15 * times[SHARES[-1]] / 2 - 5)}s")
-    with pytest.raises(SettingsError, match="a run takes at least about"):
-        suit.fn(Allowance(settings, promote=True), bench, settings)
+def test_the_first_steps_of_the_real_trainings_are_timed_and_kept(context, monkeypatch):
+    whole = small.arm(SCRATCH, context.target, context.settings, [])
+    shutil.rmtree(whole.ref.path)
+    monkeypatch.setattr(cost_probe, "PROBE_SECONDS", 0.0)
+    costs = cost_probe.measure(context, promote=True)
+    assert 0 < costs.pretraining_step < 60 and 0 < costs.arm_steps[OWN] < 60
+    assert kept("partial/pretrain", "*") and kept("partial/adapt", "*")
+    assert not kept("stop", "*")
+    again = small.arm(SCRATCH, context.target, context.settings, [])
+    assert again.ref.digest == whole.ref.digest
 
 
-def test_what_is_stored_takes_no_time(bench, monkeypatch):
-    monkeypatch.setattr(cost_probe, "_short", lambda train: Cost(0.0, 1e6))
-    monkeypatch.setattr(cost_history, "of_bodies", lambda settings: {"large": Cost(0.0, 1e6)})
-    cost_history.note(cost_history.Ending(10.0, 0.0), promote=True)
-    settings = scaled(told("60s"), 0.125)
-    body = pretrain.fn("large", bench.parts["large"], settings, small.MACHINE, 1, Stop.of_run())
-    shared = small.shared(bench.target, settings, [body])
-    del shared["sources"]
-    for seed in (0, 1):
-        for plan, sources in ((PLAN, []), (Plan("fine_tune", ("large",), "fine_tune"), [body])):
-            assert not stored(plan, seed, sources, {**shared, "settings": settings})
-            small.arm(plan, bench.target, settings, sources, seed)
-            assert stored(plan, seed, sources, {**shared, "settings": settings})
-    allowance = Allowance(settings, promote=True)
-    assert suit.fn(allowance, bench, settings) == settings
+def test_a_training_that_ends_while_it_is_timed_is_stored_and_then_asked(context, monkeypatch):
+    monkeypatch.setattr(cost_probe, "PROBE_SECONDS", 600.0)
+    first = cost_probe.measure(context, promote=True)
+    assert pretrain.fn("large", context, 1, Stop.of_run()).knowledge.reused
+    assert len(kept("adapt", "*/stored.json")) == 1
+    monkeypatch.setattr(cost_probe, "_timed", None)
+    again = cost_probe.measure(context, promote=True)
+    assert set(again.arm_steps) == set(first.arm_steps) == {OWN}
 
 
-def test_short_trainings_tell_what_a_step_costs(bench):
-    settings = told("60m")
-    allowance = Allowance(settings, promote=True)
-    assert suit.fn(allowance, bench, settings) == settings
-    assert 0 < allowance.cost(PLAN, 64) < 60
-    assert allowance.cost(PLAN, 128) > allowance.cost(PLAN, 64)
-    assert allowance.left_out == {}
-    for step in ("adapt", "pretrain"):
-        assert not list(cost_history.paths.BUILD.glob(f"{step}/*/stored.json"))
+def test_seconds_of_a_step_are_those_of_all_folds(monkeypatch):
+    """Two steps a second in each of three folds."""
+    clock = [100.0]
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+
+    def train(stop, on_step):
+        clock[0] += 5.0  # reads its data
+        for done in range(1, 7):
+            clock[0] += 0.5
+            on_step(done, 300)
+
+    assert cost_probe._timed(train, 100) == pytest.approx(0.5 * 3)
+
+
+def test_a_training_of_one_step_costs_all_its_time(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+
+    def train(stop, on_step):
+        clock[0] += 5.0
+        on_step(1, 1)
+
+    assert cost_probe._timed(train, 1) == pytest.approx(5.0)
+
+
+def test_a_machine_that_was_slow_to_start_is_expected_to_be_slow_to_end(context, monkeypatch):
+    monkeypatch.setattr(cost_probe, "_timed", lambda train, steps: 0.1)
+    slow = replace(context, time_limit=TimeLimit(time.time() - 50, 900.0))
+    fast = cost_probe.measure(context, promote=True).overhead
+    assert fast.base == cost_probe.UNKNOWN_OVERHEAD
+    found = cost_probe.measure(slow, promote=True).overhead
+    assert found.base == pytest.approx(50, abs=5) and found.per_arm > 0
+    assert cost_probe.measure(context, promote=True).overhead == found  # though this one is fast
+    for base in (5.0, 7.0, 6.0):
+        cost_history.note(Overhead(base, 0.2), promote=True)
+    assert cost_probe.measure(slow, promote=True).overhead == Overhead(7.0, 0.2)
+
+
+def test_without_labels_an_arm_is_expected_to_step_as_a_pretraining_does(context, monkeypatch):
+    monkeypatch.setattr(cost_probe, "_timed", lambda train, steps: 0.1)
+    told = small.settings(target={"labels_per_class": 0})
+    blind = replace(context, settings=told, folds=0)
+    assert cost_probe.measure(blind, promote=True).arm_steps == {OWN: 0.1}

@@ -15,7 +15,7 @@ from tasks.training.arm_files import files
 from tests.transfer import stored, tiny
 from transfer.arms import pretrain
 from transfer.arms.budget_policy import Standing
-from transfer.arms.plan import Plan
+from transfer.arms.plan import ArmPlan
 from transfer.core.errors import DataRefusedError, SettingsError
 from transfer.data.manifest import Manifest, columns
 from transfer.models.parameter_transfer import Knowledge
@@ -68,14 +68,14 @@ def labels(plans):
 
 def test_before_any_source_is_known_what_needs_none_is_planned(target):
     found = plan.plans(settings(), target, [])
-    assert found == [Plan("scratch", (), "scratch")]
+    assert found == [ArmPlan("scratch", (), "scratch")]
 
 
 def test_a_method_that_combines_sources_waits_for_them(target, source):
     methods = ["fusion", "linear_probe"]
     assert labels(plan.plans(settings(methods), target, [])) == ["scratch"]
     sources = [source("oaks"), source("elms")]
-    assert Plan("fusion", ("oaks", "elms"), "fusion") in plan.plans(
+    assert ArmPlan("fusion", ("oaks", "elms"), "fusion") in plan.plans(
         settings(methods), target, sources
     )
 
@@ -163,7 +163,7 @@ def test_a_body_of_several_datasets_is_planned_with_their_names(target, source):
 def arm(root, label, right, sources=()):
     method = label.split("/")[0]
     file = stored.arm(root, method, stored.logits(right, seed=len(label)), label=label)
-    return ArmRef(Plan(method, sources, label), 0, 5, ref(file.folder))
+    return ArmRef(ArmPlan(method, sources, label), 0, 5, ref(file.folder))
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def tried(tmp_path):
 
 def test_the_promising_go_on_and_the_others_stay_as_no_finalists(tried):
     going_on, stopped = plan.finalists(tried, settings(finalists=1))
-    assert going_on == [Plan("linear_probe", ("oaks",), "linear_probe/oaks")]
+    assert going_on == [ArmPlan("linear_probe", ("oaks",), "linear_probe/oaks")]
     assert [(one.plan.label, one.seed, one.finalist) for one in stopped] == [
         ("fine_tune/oaks", 0, False),
         ("linear_probe/noise", 0, False),
@@ -197,7 +197,7 @@ def test_every_group_goes_on_or_is_stopped(tried, keep):
 def test_groups_that_are_level_go_on_together(tmp_path, tried):
     logits = np.load(tried[1].ref.path / "oof.npz")["logits"]
     file = stored.arm(tmp_path, "l2_sp", logits, label="l2_sp/oaks")
-    same = ArmRef(Plan("l2_sp", ("oaks",), "l2_sp/oaks"), 0, 5, ref(file.folder))
+    same = ArmRef(ArmPlan("l2_sp", ("oaks",), "l2_sp/oaks"), 0, 5, ref(file.folder))
     going_on, _ = plan.finalists([*tried, same], settings(finalists=1))
     assert labels(going_on) == ["linear_probe/oaks", "l2_sp/oaks"]
 

@@ -1,165 +1,197 @@
-"""How much time is left, what arms are taken to cost, and what is said when there is too little."""
+"""When trainings have to end, how many steps they get, and what is said when there is too little
+time."""
+
+import time
+from dataclasses import replace
 
 import pytest
 
+from tasks.data.split import split_source
 from tasks.runtime import command_start
-from tasks.runtime.artifacts import ArmRef, Ref
+from tasks.runtime.artifacts import Divided, TrainedArms
+from tasks.runtime.run_context import TimeLimit
 from tasks.runtime.step import Stopwatch
-from tasks.schedule import cost_history
-from tasks.schedule import time_budget as module
-from tasks.schedule.cost_history import Ending
-from tasks.schedule.time_budget import Allowance
-from transfer.arms.budget_policy import Cost
-from transfer.arms.plan import Plan
+from tasks.schedule import cost_history, cost_probe, time_budget
+from tasks.schedule.cost_history import Overhead
+from tasks.schedule.time_budget import SAFETY, begin, deadline, fit_steps, is_stored, scaled
+from tasks.schedule.training_plan import Costs, TrainingPlan
+from tasks.training.adapt import ArmJob
+from tasks.training.cancellation import Stop
+from tasks.training.pretrain import pretrain
+from tests.tasks import small
+from transfer.arms.budget_policy import SHARES
+from transfer.arms.plan import ArmPlan
 from transfer.core.errors import SettingsError
-from transfer.settings.project import Settings
 
 NOW = 1_000_000.0
-SCRATCH = Plan("scratch", (), "scratch")
-TUNE = Plan("fine_tune", ("oaks",), "fine_tune")
-PROBE = Plan("linear_probe", ("efficientnet_lite0",), "linear_probe/efficientnet_lite0")
+SCRATCH = ArmPlan("scratch", (), "scratch")
+STEPS = 64
+AFTER = Overhead(10.0, 0.0)
 
 
 @pytest.fixture
 def now(monkeypatch, tmp_path):
     """Set the clock, in an empty project."""
     monkeypatch.chdir(tmp_path)
-    told = [NOW]
-    monkeypatch.setattr("time.time", lambda: told[0])
-    return lambda seconds: told.__setitem__(0, NOW + seconds)
+    clock = [NOW]
+    monkeypatch.setattr("time.time", lambda: clock[0])
+    return lambda seconds: clock.__setitem__(0, NOW + seconds)
 
 
-def settings(budget="2m"):
-    return Settings.model_validate(
-        {"run": {"budget": budget}, "pretrained": ["efficientnet_lite0"]}
+def settings(budget="2m", **changes):
+    return small.settings(
+        run={"budget": budget},
+        adapt={"seeds": [0, 1], "training": {"steps": STEPS, "batch_size": 8}},
+        target={"name": "small"},
+        **changes,
     )
 
 
-def made(budget="2m", promote=True):
-    return Allowance(settings(budget), promote)
+# the clock
 
 
 def test_the_end_of_the_run_and_of_each_arm_is_held_back(now):
-    cost_history.note(Ending(20.0, 0.5), promote=True)
-    found = made()
-    assert found.until(10) == NOW + 120 - 20 - 5
-    now(30)
-    assert found.left(10) == 120 - 20 - 5 - 30
-    assert found.until(10, needed=True) == found.until(10) + 0.05 * 120
+    limit = begin(settings(), True)
+    assert deadline(limit, Overhead(20.0, 0.5), 10) == NOW + 120 - 20 - 5
+    late = deadline(limit, Overhead(20.0, 0.5), 10, needed=True)
+    assert late == NOW + 120 - 20 - 5 + 0.05 * 120
 
 
 def test_the_clock_of_a_command_is_older_than_its_run_and_counts_for_one_run(now):
     command_start.begin()
     now(8)
-    assert made().spent() == 8
-    assert made().spent() == 0
-
-
-def test_without_a_budget_there_is_for_ever_and_nothing_to_tell(now):
-    found = made(None)
-    assert not found.limited
-    assert found.left(1000) == float("inf")
-    assert found.told() is None
-
-
-def test_the_slowest_of_the_last_ends_is_expected(now):
-    for base in (50.0, 20.0, 30.0, 10.0):
-        cost_history.note(Ending(base, 0.1), promote=True)
-    cost_history.note(Ending(70.0, 0.1), promote=False)
-    assert made().until(0) == NOW + 120 - 30
-    assert made(promote=False).until(0) == NOW + 120 - 70
-
-
-def test_a_machine_that_was_slow_to_begin_is_expected_to_be_slow_to_end(now):
-    found = made()
-    now(50)
-    found.arrive()
-    assert found.until(0) == NOW + 120 - module.AS_BEFORE * 50
-    command_start.begin()
-    now(90)
-    late = made()
-    late.arrive()
-    assert late.until(0) == NOW + 50 + 120 - module.AS_STARTED * 40
-    cost_history.note(Ending(5.0, 0.0), promote=True)
-    known = made()
-    known.arrive()
-    assert known.until(0) == NOW + 90 + 120 - 5
-
-
-def test_an_arm_costs_what_its_kind_did_or_more_than_scratch_where_none_was(now):
-    found = made()
-    found.learn({("scratch", "resnet"): Cost(1.0, 0.1), ("fine_tune", "resnet"): Cost(0.0, 0.2)})
-    assert found.cost(SCRATCH, 100) == 11
-    assert found.cost(TUNE, 100) == 20
-    assert found.cost(PROBE, 100) == module.UNKNOWN * 11
-    assert found.cost(Plan("lda", ("oaks",), "lda"), 100) == module.FROZEN * 11
-    arm = ArmRef(PROBE, 0, 100, Ref(module.pace.paths.BUILD, "d", 50.0, reused=False))
-    found.observe(arm, 100)
-    assert found.cost(PROBE, 200) == 100
-    assert found.until(0) == NOW + 120 - module.USUAL.base
-
-
-@pytest.mark.parametrize(("took", "slow"), [(2.0, 1.0), (10.0, 1.0), (15.0, 1.5), (99.0, 3.0)])
-def test_where_arms_take_longer_than_expected_so_will_the_end(now, took, slow):
-    cost_history.note(Ending(20.0, 0.5), promote=True)
-    found = made()
-    found.learn({("scratch", "resnet"): Cost(0.0, 0.1)})
-    for seed in range(3):
-        arm = ArmRef(SCRATCH, seed, 100, Ref(cost_history.paths.BUILD, "d", took, reused=seed == 2))
-        found.observe(arm, 100)
-    assert found.until(4) == NOW + 120 - slow * 22
-    assert found.each == slow * 0.5
+    assert begin(settings(), True).spent() == 8
+    assert begin(settings(), True).spent() == 0
 
 
 @pytest.mark.parametrize("budget", ["1s", "10s"])
 def test_a_budget_below_the_end_of_a_run_is_refused_at_once(now, budget):
     with pytest.raises(SettingsError, match=r"run.budget is \d+.0 s, and to evaluate, .* nothing"):
-        made(budget)
+        begin(settings(budget), True)
 
 
-def test_a_refusal_names_a_budget_that_would_do(now):
-    cost_history.note(Ending(20.0, 0.5), promote=True)
-    found = made("60s")
+def test_the_slowest_of_the_last_ends_is_expected(now):
+    for base in (50.0, 20.0, 30.0, 10.0):
+        cost_history.note(Overhead(base, 0.1), promote=True)
+    with pytest.raises(SettingsError, match=r"takes about 30\.0 s here"):
+        begin(settings("25s"), True)
+    assert begin(settings("25s"), False).left() == 25
+
+
+# steps
+
+
+@pytest.fixture
+def context(tmp_path, monkeypatch):
+    """Two datasets, and nothing that was trained on them; a step takes a second: what a decision
+    needs is 60 of pretraining beside 64 from scratch, then 64 of an arm that transfers."""
+    monkeypatch.chdir(tmp_path)
+    told = settings(None)
+    into = small.target(told)
+    found = small.scanned("large", 90, 2)
+    part = Divided(found, split_source.fn(found, into, told.source, 2))
+    costs = Costs(AFTER, 1.0, {("scratch", told.backbone.name): 1.0})
+    monkeypatch.setattr(cost_probe, "measure", lambda context, promote: costs)
+    return small.context(into, told, {"large": part}, at_once=2)
+
+
+def fitted(context, seconds):
+    """The plan of a run that may still take so many seconds."""
+    limited = replace(context, time_limit=TimeLimit(time.time(), seconds))
+    return fit_steps.fn(limited, (SCRATCH,), True)
+
+
+def test_all_trainings_have_the_same_share_of_their_steps():
+    told = settings(None)
+    assert scaled(told, 1.0) == told
+    for share in SHARES:
+        found = scaled(told, share)
+        assert found.adapt.training.steps == STEPS * share
+        assert found.pretrain.training.steps == round(60 * share)
+        same = {"pretrain", "adapt"}
+        assert found.model_dump(exclude=same) == told.model_dump(exclude=same)
+
+
+def test_steps_are_cut_only_as_far_as_needed_and_below_the_last_share_nothing_is_trained(context):
+    def seconds(share):
+        return (64 + 64) * share
+
+    for share in SHARES:
+        plan = fitted(context, 10 + SAFETY * seconds(share) + 2)
+        assert (plan.share, plan.settings) == (share, scaled(context.settings, share))
+    floor = SHARES[-1]
+    assert fitted(context, 10 + seconds(floor) + 2).share == floor
+    with pytest.raises(SettingsError, match="a run takes at least about") as refused:
+        fitted(context, 10 + seconds(floor) - 2)
+    assert "for one pretraining, one arm from scratch and one that uses a source" in str(
+        refused.value
+    )
+
+
+def test_a_refusal_names_a_budget_that_would_do(context, now):
     now(15)
-    told = str(found.refusal(38.0))
-    assert "run.budget is 60.0 s, and a run takes at least about 80.0 s here" in told
-    least = made("80s")
-    assert least.began + 80 - NOW - 15 >= 38.0 + 20 + 4 * 0.5
+    limited = replace(context, time_limit=TimeLimit(NOW, 30.0))
+    with pytest.raises(SettingsError) as refused:
+        fit_steps.fn(limited, (SCRATCH,), True)
+    assert "run.budget is 30.0 s, and a run takes at least about 50.0 s here" in str(refused.value)
+    enough = replace(context, time_limit=TimeLimit(NOW, 50.0))
+    assert fit_steps.fn(enough, (SCRATCH,), True).share == SHARES[-1]
 
 
-def test_what_was_left_out_is_told_with_the_reason(now):
-    found = made()
-    found.leave_out(["l2_sp/1", "l2_sp/2"], "no time")
-    found.leave_out([], "never")
-    found.share = 0.5
+def test_a_single_worker_has_one_training_after_the_other(context):
+    alone = replace(context, arms_at_once=1)
+    assert fitted(context, 10 + SAFETY * 128 + 2).share == 1.0
+    assert fitted(alone, 10 + SAFETY * 128 + 2).share == 0.5
+    assert fitted(alone, 10 + SAFETY * 188 + 2).share == 1.0
+
+
+def test_what_is_stored_takes_no_time(context):
+    short = replace(context, settings=scaled(context.settings, 0.125))
+    source = pretrain.fn("large", short, 1, Stop.of_run())
+    for plan, sources in (
+        (SCRATCH, []),
+        (ArmPlan("fine_tune", ("large",), "fine_tune"), [source]),
+    ):
+        job = ArmJob.of(plan, 0, sources)
+        assert not is_stored(job, short)
+        small.arm(plan, context.target, short.settings, sources)
+        assert is_stored(job, short)
+        assert not is_stored(replace(job, seed=1), short)
+    assert fitted(context, 12).share == 0.125
+    with pytest.raises(SettingsError):
+        fitted(replace(context, settings=settings(None, augment={"rotate": 1.0})), 12)
+
+
+# what is said and remembered
+
+
+def trained(arms=(), left_out=None):
+    return TrainedArms([], None, list(arms), left_out or {}, ended=NOW)
+
+
+def test_what_was_left_out_is_reported_with_the_reason(context, now):
     now(40)
-    told = found.told()
-    assert told.left_out == {"l2_sp/1": "no time", "l2_sp/2": "no time"}
-    assert (told.seconds, told.spent, told.share, told.ran_out) == (120, 40, 0.5, True)
+    limited = replace(context, time_limit=TimeLimit(NOW, 120.0))
+    gone = {"l2_sp/1": "no time", "l2_sp/2": "no time"}
+    found = time_budget.report(TrainingPlan(limited, (), share=0.5), trained(left_out=gone))
+    assert found.left_out == gone
+    assert (found.seconds, found.spent, found.share, found.ran_out) == (120, 40, 0.5, True)
+
+
+def test_without_a_budget_there_is_nothing_to_report(context):
+    assert time_budget.report(TrainingPlan(context, ()), trained()) is None
 
 
 def test_how_a_run_ended_is_remembered_unless_its_evaluation_was_stored(now):
-    found, watch = made(None), Stopwatch()
-    found.trained()
+    arms, watch, told = trained([None] * 12), Stopwatch(), settings(None)
     watch.add("evaluate", 0.0, 6.0, reused=False)
     now(26)
-    found.close(watch, 12)
-    assert cost_history.endings(True) == [Ending(20.0, 0.5)]
-    asks = {"promote": {"approval": True}}
-    waiting = Allowance(Settings.model_validate(asks), promote=True)
-    waiting.trained()
+    time_budget.remember(arms, watch, told, True)
+    assert cost_history.overheads(True) == [Overhead(20.0, 0.5)]
+    waits = settings(None, promote={"approval": True})
     now(90000)
-    waiting.close(watch, 12)
+    time_budget.remember(arms, watch, waits, True)
     again = Stopwatch()
     again.add("evaluate", 0.0, 0.1, reused=True)
-    found.close(again, 12)
-    assert len(cost_history.endings(True)) == 1
-
-
-@pytest.mark.parametrize("text", ["", "[]", '{"promoted": 3}', '{"promoted": [["a", 1]]}'])
-def test_a_damaged_memory_is_no_memory(now, text):
-    cost_history.paths.BUILD.mkdir()
-    (cost_history.paths.BUILD / "pace.json").write_text(text)
-    assert cost_history.endings(True) == []
-    cost_history.note(Ending(1.0, 2.0), promote=True)
-    assert cost_history.endings(True) == [Ending(1.0, 2.0)]
+    time_budget.remember(arms, again, told, True)
+    assert len(cost_history.overheads(True)) == 1

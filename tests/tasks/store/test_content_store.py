@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
 
@@ -77,6 +78,25 @@ def test_an_edit_of_the_step_itself_is_computed_anew(project, monkeypatch):
     ]
     (project / "some_step.py").write_text(f"{text}# another word\n")
     assert not content_store.result("scan", compute, **KEY_PARTS).reused
+
+
+def test_the_store_says_what_is_there_and_computes_nothing():
+    place = content_store.address("scan", Work.__module__, **KEY_PARTS)
+    assert content_store.lookup(place) is None and not place.parent.exists()
+    ref = run()
+    assert ref.path == place
+    assert content_store.lookup(place) == replace(ref, reused=True)
+    assert content_store.computed(place, Work()).reused and Work().times == 1
+    flip_a_byte(place)
+    assert content_store.lookup(place) is None
+
+
+def test_the_store_answers_while_a_result_is_being_computed():
+    def compute(out):
+        assert content_store.lookup(out.with_name(out.name[1:-5])) is None
+        Work()(out)
+
+    assert not run(compute).reused
 
 
 def test_the_order_of_names_makes_no_difference():
@@ -180,15 +200,15 @@ def test_a_computation_that_fails_leaves_nothing_to_be_found():
     assert run().reused
 
 
-def test_a_process_killed_at_work_leaves_nothing_to_be_found():
+def test_a_killed_computation_leaves_no_stored_result():
     def dies(out):
         Work()(out)
         os.kill(os.getpid(), signal.SIGKILL)
 
     assert die_at(10**6, lambda: run(dies)) == -signal.SIGKILL
     assert Work().times == 1
-    found = run()
-    assert not found.reused and is_complete(found)
+    ref = run()
+    assert not ref.reused and is_complete(ref)
 
 
 @pytest.mark.parametrize("damaged", [False, True])

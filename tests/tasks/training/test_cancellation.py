@@ -7,13 +7,12 @@ import time
 import pytest
 
 from tasks.store import content_store
-from tasks.training.adapt import adapt
 from tasks.training.cancellation import Stop, Stoppable, Stopped, TimeUpError, check_time, is_over
 from tasks.training.pretrain import pretrain
 from tests.tasks import small
-from transfer.arms.plan import Plan
+from transfer.arms.plan import ArmPlan
 
-PLAN = Plan("scratch", (), "scratch")
+PLAN = ArmPlan("scratch", (), "scratch")
 
 
 @pytest.fixture(autouse=True)
@@ -84,8 +83,7 @@ def test_an_arm_whose_time_is_up_goes_on_from_its_checkpoint(tmp_path, monkeypat
     looks = iter([False] * 3)
     with monkeypatch.context() as patch:
         patch.setattr("tasks.training.cancellation.is_over", lambda until: next(looks, True))
-        shared = small.shared(into, told, [])
-        assert adapt.fn(PLAN, 0, settings=told, until=0.0, **shared) is None
+        assert small.arm(PLAN, into, told, [], until=0.0) is None
         kept = list((content_store.paths.BUILD / "partial" / "adapt").iterdir())
         assert len(kept) == 1
     found = small.arm(PLAN, into, told, [])
@@ -101,10 +99,9 @@ def test_what_is_stored_needs_no_time(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     told = small.settings()
     into = small.target(told)
-    shared = small.shared(into, told, [])
-    assert adapt.fn(PLAN, 0, settings=told, until=0.0, **shared) is None
+    assert small.arm(PLAN, into, told, [], until=0.0) is None
     made = small.arm(PLAN, into, told, [])
-    assert adapt.fn(PLAN, 0, settings=told, until=0.0, **shared).ref.digest == made.ref.digest
+    assert small.arm(PLAN, into, told, [], until=0.0).ref.digest == made.ref.digest
 
 
 def test_a_body_whose_time_is_up_is_none(tmp_path, monkeypatch):
@@ -114,7 +111,7 @@ def test_a_body_whose_time_is_up_is_none(tmp_path, monkeypatch):
     parts = {"large": small.source("large", into, told).items}
     other = told.model_copy(update={"pretrain": told.pretrain.model_copy(update={"seed": 9})})
     found = [
-        pretrain.fn("large", parts, one, small.MACHINE, small.MANY, Stop.of_run(), 0.0)
+        pretrain.fn("large", small.context(into, one, parts), small.MANY, Stop.of_run(), 0.0)
         for one in (told, other)
     ]
     assert found[0].knowledge.reused

@@ -75,10 +75,10 @@ def test_an_engine_that_is_not_installed_is_a_settings_error(monkeypatch):
 
 def test_a_worker_goes_to_the_project_or_says_that_there_is_none(tmp_path, monkeypatch):
     monkeypatch.chdir("/")
-    told = runners.carry(tmp_path, __name__, "where", {"which": 3})
+    told = runners.carry(tmp_path, __name__, "where", (3,))
     assert told.result == (tmp_path, 3) and told.seconds >= 0
     with pytest.raises(CrosstrainError, match="has no folder"):
-        runners.carry(tmp_path / "elsewhere", __name__, "where", {})
+        runners.carry(tmp_path / "elsewhere", __name__, "where", ())
 
 
 def test_features_are_kept_by_every_process_and_for_one_run():

@@ -7,15 +7,17 @@ from pathlib import Path
 import pytest
 
 from tasks.training.arm_files import files
+from tasks.training.cancellation import Stop
 from tasks.training.search import search
 from tests.tasks import small
-from transfer.arms.plan import Plan
+from transfer.arms.plan import ArmPlan
 from transfer.selection import model_selection
+from transfer.training.feature_cache import Features
 
 pytest.importorskip("optuna", reason="the extra `search` is not installed")
 TRIALS = 2
 TOLD = small.settings(adapt={**small.settings().adapt.model_dump(), "trials": TRIALS})
-PLAN = Plan("fine_tune", ("large",), "fine_tune")
+PLAN = ArmPlan("fine_tune", ("large",), "fine_tune")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,8 @@ def given(made, monkeypatch):
 
 def searched(given, plan=PLAN):
     target, source = given
-    return search.fn(plan, 0, TOLD, small.shared(target, TOLD, [source]))
+    context = small.context(target, TOLD)
+    return search.fn(plan, 0, [source], context, Stop.of_run(), Features())
 
 
 def arm(given, plan):

@@ -30,15 +30,16 @@ def _here(tmp_path, monkeypatch):
 
 
 def prepared(**changes):
-    """A small source, split, and the settings of a run."""
+    """A run with a small source, split."""
     told = small.settings(**changes)
     found = small.scanned("big", 90, 2)
     into = small.target(told)
-    return Divided(found, split_source.fn(found, into, told.source, 2)), told
+    part = Divided(found, split_source.fn(found, into, told.source, 2))
+    return small.context(into, told, {"big": part})
 
 
-def pretrained(part, told, stop=None):
-    return pretrain.fn("big", {"big": part}, told, small.MACHINE, 0, stop or Stop.of_run())
+def pretrained(context, stop=None):
+    return pretrain.fn("big", context, 0, stop or Stop.of_run())
 
 
 def ranks():
@@ -65,12 +66,12 @@ def when_kept(action):
 @pytest.mark.slow
 def test_two_processes_give_the_source_of_one_within_rounding(_here, tmp_path, monkeypatch):
     """Weights within 1e-4 of the largest of their tensor, after 60 steps."""
-    part, told = prepared(run={"pretrain_processes": 2})
-    two = pretrained(part, told).knowledge
+    context = prepared(run={"pretrain_processes": 2})
+    two = pretrained(context).knowledge
     (tmp_path / "alone").mkdir()
     monkeypatch.chdir(tmp_path / "alone")
-    part, told = prepared()
-    one = pretrained(part, told).knowledge
+    context = prepared()
+    one = pretrained(context).knowledge
     assert two.path.name == one.path.name  # `run` is in no key
     cards = [load_card(tmp_path / place / ref.path) for place, ref in (("", two), ("alone", one))]
     assert cards[0].validation_accuracy == cards[1].validation_accuracy
@@ -85,17 +86,17 @@ def test_two_processes_give_the_source_of_one_within_rounding(_here, tmp_path, m
 def test_a_killed_process_ends_all_and_the_next_run_goes_on(_here):
     endless = {"training": {"steps": ENDLESS, "batch_size": 16}, "look_every": ENDLESS}
     run = {"pretrain_processes": 2, "checkpoint_seconds": 0.2}
-    part, told = prepared(pretrain=endless, run=run)
+    context = prepared(pretrain=endless, run=run)
     when_kept(lambda: os.kill(ranks()[1].pid, signal.SIGKILL))
     with pytest.raises(CrosstrainError, match=r"^pretrain big: a process .*run again"):
-        pretrained(part, told)
+        pretrained(context)
     assert ranks() == [] and not list(Path("build/pretrain").glob("*/stored.json"))
     (kept,) = [p for p in Path("build/partial/pretrain").iterdir() if p.suffix != ".tmp"]
     before = checkpoint.Keeper(kept).load()["step"]
     stop = Stop.of_run()
     threading.Timer(15, stop.set).start()
     with pytest.raises(Stopped):
-        pretrained(part, told, stop)
+        pretrained(context, stop)
     assert ranks() == [] and checkpoint.Keeper(kept).load()["step"] > before > 0
 
 

@@ -168,11 +168,11 @@ def probes(method):
 
 
 def test_progress_counts_over_all_folds():
-    told = []
+    calls = []
     recipe = tiny.recipe(SEEN, steps=50, batch_size=2)
-    target = tiny.target(SEEN, 2)
-    adapt.adapt("scratch", Scratch(), [], target, recipe, seed=0, on_step=lambda *s: told.append(s))
-    assert told == [(50, 100), (100, 100)]
+    target, on_step = tiny.target(SEEN, 2), lambda *s: calls.append(s)
+    adapt.adapt("scratch", Scratch(), [], target, recipe, seed=0, on_step=on_step)
+    assert calls == [(step, 100) for step in range(1, 101)]
 
 
 # files

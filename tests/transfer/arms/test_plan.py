@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transfer.arms import plan as portfolio
-from transfer.arms.plan import Offer, Plan, survivors
+from transfer.arms.plan import ArmPlan, Offer, survivors
 from transfer.training.method import Method
 
 
@@ -78,8 +78,8 @@ def labels(methods, *offers, **told):
 def test_scratch_is_planned_once_and_first_whether_it_is_asked_for_or_not():
     for methods in (["tune"], ["tune", "scratch"], ["scratch", "tune"]):
         assert plan(methods, OAKS) == [
-            Plan("scratch", (), "scratch"),
-            Plan("tune", ("oaks",), "tune"),
+            ArmPlan("scratch", (), "scratch"),
+            ArmPlan("tune", ("oaks",), "tune"),
         ]
 
 
@@ -99,10 +99,10 @@ def test_with_one_source_a_label_is_the_method():
 def test_with_several_sources_a_label_names_the_source_too():
     found = plan(["tune", "probe"], OAKS, ELMS)
     assert found[1:] == [
-        Plan("tune", ("oaks",), "tune/oaks"),
-        Plan("tune", ("elms",), "tune/elms"),
-        Plan("probe", ("oaks",), "probe/oaks"),
-        Plan("probe", ("elms",), "probe/elms"),
+        ArmPlan("tune", ("oaks",), "tune/oaks"),
+        ArmPlan("tune", ("elms",), "tune/elms"),
+        ArmPlan("probe", ("oaks",), "probe/oaks"),
+        ArmPlan("probe", ("elms",), "probe/elms"),
     ]
 
 
@@ -112,7 +112,7 @@ def test_a_label_names_the_source_even_where_only_one_of_several_fits():
 
 def test_a_method_that_combines_gets_all_sources_at_once_and_stands_once():
     found = plan(["join", "tune"], OAKS, ELMS, PACKAGE)
-    assert found[1] == Plan("join", ("oaks", "elms", "imagenet"), "join")
+    assert found[1] == ArmPlan("join", ("oaks", "elms", "imagenet"), "join")
     assert [one.method for one in found].count("join") == 1
 
 

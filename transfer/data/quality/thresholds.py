@@ -1,4 +1,4 @@
-"""The thresholds of validation: what a dataset must be like to be trained on."""
+"""Thresholds of data validation: the requirements on a dataset before training."""
 
 from typing import Any, cast
 
@@ -12,7 +12,7 @@ RELATIONS: tuple[Relation, ...] = ("same", "subset", "superset", "overlap", "dis
 
 
 class QualitySettings(Thresholds):
-    """What a dataset must be like to be trained on. A share is a fraction, 0 to 1."""
+    """Requirements that a dataset must meet before training. A share is a fraction, 0 to 1."""
 
     max_reject_share: float = Field(0.05, ge=0, le=1)
     """Largest share of a dataset's files that may be unusable."""
@@ -23,7 +23,7 @@ class QualitySettings(Thresholds):
     min_items_per_class: int = Field(5, ge=1)
     """Fewest usable items in a class."""
     max_imbalance: float = Field(50, ge=1)
-    """How many times as many items as any other class the largest one may have."""
+    """Largest allowed ratio of the items of the largest class to the items of any other class."""
     max_duplicate_share: float = Field(0.2, ge=0, le=1)
     """Largest share of items whose content equals that of an earlier item."""
     max_conflict_share: float = Field(0.01, ge=0, le=1)
@@ -31,12 +31,12 @@ class QualitySettings(Thresholds):
     max_cross_split_duplicates: int = Field(0, ge=0)
     """Most items that have a copy, or a member of their group, in another split."""
     warn_near_duplicate_share: float = Field(0.01, ge=0, le=1)
-    """Share of the target's val and test items with a near-duplicate in another split that is
-    worth a warning."""
+    """A larger share of the target's val and test items with a near-duplicate in another split is a
+    warning."""
     max_near_duplicate_share: float = Field(0.2, ge=0, le=1)
-    """Largest such share."""
+    """A larger share of such items is an error."""
     relations: tuple[Relation, ...] = RELATIONS
-    """What the source's classes may be to the target's."""
+    """Accepted relations of the source's classes to the target's."""
 
     @model_validator(mode="after")
     def _keep_order_of_shares(self) -> "QualitySettings":
@@ -70,6 +70,6 @@ def _kind(name: str) -> type[QualitySettings]:
     return cast("type[QualitySettings]", kind)
 
 
-KINDS = {name: _kind(name) for name in lookup.names()}
+KINDS: dict[str, Any] = {name: _kind(name) for name in lookup.names()}
 """The section ``validate`` of every modality."""
-globals().update({kind.__name__: kind for kind in KINDS.values()})  # where pickle finds them
+globals().update({each.__name__: each for each in KINDS.values()})  # where pickle finds them

@@ -43,7 +43,7 @@ class MonitorSettings(Section):
     retrain: bool = True
     """Whether drift may start a retrain."""
     retrain_on: tuple[Name, ...] = ("features", "labels", "confidence", "accuracy")
-    """Tests that may start a retrain. The others, of the summary (whose change a model may
+    """Tests that may start a retrain. The others, of the items' summary (whose change a model may
     tolerate) and of rejected files (which training cannot mend), are only reported."""
     least_effect: float = Field(0.1, ge=0, le=1)
     """Effect size, 0 to 1, below which drift is reported but starts no retrain."""

@@ -12,7 +12,7 @@ from torch.nn import functional
 from transfer.methods.building_blocks.closed_form_heads import Affine, Rows, logistic
 from transfer.modalities import lookup
 from transfer.models.network import Network
-from transfer.models.parameter_transfer import Knowledge, transplant, untouched
+from transfer.models.parameter_transfer import Knowledge, scratch_transfer_map, transplant
 from transfer.training.method import Batch, Job, Method, Prepared, Trained, given, stage_rates
 
 
@@ -64,7 +64,7 @@ class Distill(Method):
     ) -> Prepared:
         if knowledge is None:
             rates = [(list(network.parameters()), self.learning_rate)]
-            return Prepared(network, rates, untouched(network))
+            return Prepared(network, rates, scratch_transfer_map(network))
         transfers = transplant(network, knowledge, class_names)
         rates = stage_rates(network, self.learning_rate, self.body_rate, self.decay)
         return Prepared(network, rates, transfers)
