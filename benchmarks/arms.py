@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional
 
+from benchmarks.loops.common import SPEC
 from benchmarks.measure import in_turns, machine, middle, write
 from transfer.models.network import Body, Network, build
 
@@ -25,7 +26,7 @@ BATCH, STEPS = 32, 10
 
 
 def _network(seed: int) -> Network:
-    network = build(BODY, channels=1, classes=10, seed=seed)
+    network = build(BODY, spec=SPEC, classes=10, seed=seed)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 

@@ -117,18 +117,18 @@ def pools(project: str) -> tuple[dict[str, Pool], np.ndarray]:
     model = champion(project)
     settings = typed.load(paths.PARAMS)
     source, target = fingerprint.fn(settings.source), fingerprint.fn(settings.target)
-    spec = specify.fn(settings.image, [source, target])
-    scanned = scan.fn(target, spec, settings.image)
+    spec = specify.fn(settings.input, [source, target])
+    scanned = scan.fn(target, spec, settings.input)
     divided = split_target.fn(scanned, settings, folds_for(scanned, settings))
     items = test_items(scanned.path, divided.path)
-    other = scan.fn(source, spec, settings.image).path
+    other = scan.fn(source, spec, settings.input).path
     mnist = on_disk(other)[::4]
     labels = items.labels.numpy()
-    found = {"": looked_at(model, items.images, labels)}
+    found = {"": looked_at(model, items.records, labels)}
     mnist_labels = Manifest.load(other).items["label"].to_numpy()[::4]
     found["MNIST"] = looked_at(model, mnist, mnist_labels)
     for name, shift in SHIFTS.items():
-        found[name] = looked_at(model, shift(items.images), labels)
+        found[name] = looked_at(model, shift(items.records), labels)
     found["no zeros"] = taken(found[""], np.flatnonzero(labels != 0))
     return found, drawn(items.ids.tolist())
 

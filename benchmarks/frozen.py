@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from benchmarks.loops.common import CLASSES, digits, items
+from benchmarks.loops.common import CLASSES, SPEC, digits, items
 from benchmarks.measure import Took, in_turns, machine, middle, write
 from transfer.data.items import TrainItems, normalisation
 from transfer.methods.frozen_features.linear_probe import LinearProbe
@@ -40,7 +40,7 @@ class Case:
 
     def network(self) -> Network:
         """The body with a new head."""
-        return build(self.body, channels=1, classes=len(CLASSES), seed=0)
+        return build(self.body, spec=SPEC, classes=len(CLASSES), seed=0)
 
 
 BODIES = {
@@ -55,7 +55,7 @@ def case(pictures: int, name: str, options: dict[str, object], epochs: int) -> C
     images, labels = digits()
     seen = items(images[:pictures], labels[:pictures])
     training = TrainingSettings(steps=epochs * (pictures // BATCH), batch_size=BATCH)
-    recipe = Recipe(training, AugmentPolicy(), normalisation(seen), len(CLASSES))
+    recipe = Recipe(training, AugmentPolicy(), normalisation(seen, SPEC), len(CLASSES), spec=SPEC)
     return Case(Body(name=name, options=options), seen, recipe)
 
 
@@ -65,7 +65,7 @@ def recomputed(case: Case) -> None:
     optimiser = torch.optim.AdamW(network.head.parameters(), lr=0.01, fused=True)
     for rows in batches(len(case.seen), BATCH, 0, 0, case.recipe.training.steps):
         with torch.no_grad():
-            features = network.backbone(to_input(case.seen.images[rows], case.recipe))
+            features = network.backbone(to_input(case.seen.records[rows], case.recipe))
         loss = functional.cross_entropy(network.head(features), case.seen.labels[rows])
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -79,7 +79,7 @@ def kept(case: Case, views: int) -> None:
     prepared = method.prepare(case.network(), source, CLASSES)
     network = prepared.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     plain = views == 1
-    features = embed(network, case.seen.images, 0 if plain else views, case.recipe, 0)
+    features = embed(network, case.seen.records, 0 if plain else views, case.recipe, 0)
     fit(method, prepared, case.seen, case.recipe, seed=0, features=features)
 
 

@@ -129,14 +129,14 @@ def support_vectors(settings: Settings) -> float:
     from sklearn.svm import SVC
 
     target, source = fingerprint.fn(settings.target), fingerprint.fn(settings.source)
-    spec = specify.fn(settings.image, [source, target])
-    scanned = scan.fn(target, spec, settings.image)
+    spec = specify.fn(settings.input, [source, target])
+    scanned = scan.fn(target, spec, settings.input)
     divided = split_target.fn(scanned, settings, folds_for(scanned, settings))
     labelled = labelled_items(scanned.path, divided.path)
     test = test_items(scanned.path, divided.path)
     model = make_pipeline(StandardScaler(), SVC())
-    model.fit(labelled.images.flatten(1).numpy(), labelled.labels.numpy())
-    return float(model.score(test.images.flatten(1).numpy(), test.labels.numpy()))
+    model.fit(labelled.records.flatten(1).numpy(), labelled.labels.numpy())
+    return float(model.score(test.records.flatten(1).numpy(), test.labels.numpy()))
 
 
 def measure(name: str, pair: Pair, data: str, seed: int) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from benchmarks.measure import write
 
 CHANNELS, SIDE, CLASSES, CHUNK = 1, 8, 10, 50_000
 NAMES = tuple(f"class_{k}" for k in range(CLASSES))
+SPEC = {"modality": "image", "size": SIDE, "channels": CHANNELS, "fit": "crop"}
 
 
 def make(folder: Path, items: int, name: str) -> None:
@@ -50,8 +51,9 @@ def make(folder: Path, items: int, name: str) -> None:
     (folder / "manifest.json").write_text(json.dumps(head))
     (folder / "rejects.json").write_text("[]")
     shape = [items, CHANNELS, SIDE, SIDE]
-    (folder / "scan.json").write_text(json.dumps({"shape": shape, "items": items, "rejects": 0}))
-    with (folder / "images.u8").open("wb") as file:
+    facts = {"spec": SPEC, "items": items, "rejects": 0, "shape": shape}
+    (folder / "scan.json").write_text(json.dumps({**facts, "dtype": "uint8"}))
+    with (folder / "records.bin").open("wb") as file:
         file.truncate(items * CHANNELS * SIDE * SIDE)
 
 
@@ -64,7 +66,7 @@ def _table(rows: range, items: int, name: str) -> pd.DataFrame:
         "group": [f"camera {i // 20}" if i // 20 % 10 == 0 else "" for i in rows],
         "given_split": "",
         "sha256": digests,
-        "pixels": digests,
+        "content": digests,
         "width": SIDE,
         "height": SIDE,
         "mode": "L",
@@ -113,23 +115,26 @@ def alike(work: Path) -> None:
     from transfer.data.manifest import Manifest
     from transfer.data.splits import duplicates, split
     from transfer.data.storage import tensor_store
+    from transfer.modalities import lookup
 
     manifest = Manifest.load(work / "target")
     sides = split.load(work / "target_split", manifest)["split"]
-    pictures = tensor_store.on_disk(work / "target")
-    duplicates.near_pairs(pictures, manifest.items, sides, max_rms=0.02)
+    records, modality = tensor_store.on_disk(work / "target"), lookup.get("image")
+    duplicates.near_pairs(records, manifest.items, sides, modality=modality, max_rms=0.02)
 
 
 def validate(work: Path) -> None:
     """Put every expectation to both."""
     from tasks.data.expectation_suite import validate as run
-    from transfer.data.quality.checks import Scanned
-    from transfer.data.quality.thresholds import QualitySettings
+    from transfer.data.quality.checks import ScannedDataset
+    from transfer.data.quality.thresholds import of_modality
 
-    source, target = (Scanned.load(work / n, work / f"{n}_split") for n in ("source", "target"))
+    source, target = (
+        ScannedDataset.load(work / n, work / f"{n}_split") for n in ("source", "target")
+    )
     out = work / "validated"
     out.mkdir(exist_ok=True)
-    run(source, target, settings=QualitySettings(), out=out)
+    run(source, target, settings=of_modality("image")(), out=out)
 
 
 def load(work: Path) -> None:
@@ -143,7 +148,7 @@ def load(work: Path) -> None:
     folders = work / "target", work / "target_split"
     items, held = labelled_items(*folders), validation_items(*folders)
     rows = torch.randperm(len(items))[:128]
-    assert items.images[rows].shape[0] == len(items.labels[rows]) == 128 < len(held)
+    assert items.records[rows].shape[0] == len(items.labels[rows]) == 128 < len(held)
 
 
 def train(work: Path) -> None:
@@ -152,6 +157,7 @@ def train(work: Path) -> None:
     from transfer.data.storage import item_ids, tensor_store
     from transfer.methods.baselines.scratch import Scratch
     from transfer.modalities.image.augment import AugmentPolicy
+    from transfer.modalities.image.spec import ImageSpec
     from transfer.models.network import Body, build
     from transfer.training.loop import Watch, fit
     from transfer.training.recipe import Recipe, TrainingSettings
@@ -160,9 +166,10 @@ def train(work: Path) -> None:
     folders = work / "target", work / "target_split"
     items, held = labelled_items(*folders), validation_items(*folders)
     body = Body(name="resnet", options={"width": 4, "pool": True})
-    network = build(body, channels=CHANNELS, classes=CLASSES, seed=0)
+    spec = ImageSpec.model_validate(SPEC)
+    network = build(body, spec=spec, classes=CLASSES, seed=0)
     training = TrainingSettings(steps=30, batch_size=128)
-    recipe = Recipe(training, AugmentPolicy(), normalisation(items), CLASSES)
+    recipe = Recipe(training, AugmentPolicy(), normalisation(items, spec), CLASSES, spec=spec)
     prepared = Scratch().prepare(network, None, NAMES)
     fit(Scratch(), prepared, items, recipe, seed=0, watch=Watch(held, every=30, patience=5))
 

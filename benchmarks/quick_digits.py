@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from benchmarks.loops.common import CLASSES, items
+from benchmarks.loops.common import CLASSES, SPEC, items
 from benchmarks.measure import machine, write
 from tasks.training import machine as machines
 from transfer.data.items import TrainItems, normalisation
@@ -72,13 +72,13 @@ def train(tried: Tried, seen: TrainItems, judged: TrainItems, seed: int, on: Mac
     """Train from scratch, and score."""
     body = Body(name="resnet", options={"width": tried.width, "pool": False})
     method = Scratch(learning_rate=tried.rate)
-    network = build(body, channels=1, classes=len(CLASSES), seed=seed)
+    network = build(body, spec=SPEC, classes=len(CLASSES), seed=seed)
     training = TrainingSettings(steps=tried.steps, batch_size=64)
     start = time.process_time()
-    recipe = Recipe(training, POLICY, normalisation(seen), len(CLASSES), on)
+    recipe = Recipe(training, POLICY, normalisation(seen, SPEC), len(CLASSES), on, spec=SPEC)
     trained, _ = fit(method, method.prepare(network, None, CLASSES), seen, recipe, seed=seed)
     seconds = time.process_time() - start
-    said = logits(trained, judged.images, recipe).argmax(1)
+    said = logits(trained, judged.records, recipe).argmax(1)
     return Made(seconds, float((said == judged.labels).float().mean()))
 
 

@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from benchmarks.loops.common import SPEC
 from benchmarks.measure import write
 
 ENGINES = ("threads", "dask", "ray")
@@ -85,13 +86,12 @@ def divided(name: str, settings: Any) -> Any:
     from tasks.data.split import split_target
     from tasks.runtime.artifacts import Dataset, Divided
     from tasks.versioning import dataset_versions
-    from transfer.modalities.image.spec import ImageSpec
 
     path = Path("data") / name
     found = scan.fn(
         Dataset(name, path, dataset_versions.fingerprint(path)),
-        ImageSpec(size=28, channels=1),
-        settings.image,
+        SPEC,
+        settings.input,
     )
     return Divided(found, split_target.fn(found, settings, FOLDS))
 
@@ -122,7 +122,6 @@ def _engine(
     from tasks.training import runners
     from tasks.training.adapt import ArmJob, adapt
     from transfer.arms.plan import ArmPlan
-    from transfer.modalities.image.spec import ImageSpec
     from transfer.training.feature_cache import Features
     from transfer.training.recipe import Machine
 
@@ -134,7 +133,7 @@ def _engine(
         context = RunContext(
             {},
             target,
-            ImageSpec(size=28, channels=1),
+            SPEC,
             FOLDS,
             settings,
             Machine(),
@@ -231,14 +230,14 @@ def steps(settings: Any, size: int = 64) -> tuple[float, float]:
     none = np.zeros(size, str)
     items = TrainItems(images, torch.arange(size) % 10, none, none)
     training = settings.pretrain.training.model_copy(update={"batch_size": size, "steps": 30})
-    recipe = Recipe(training, settings.pretrain.augment, normalisation(items), 10)
+    recipe = Recipe(training, settings.pretrain.augment, normalisation(items, SPEC), 10, spec=SPEC)
     turns, rows = count(), torch.arange(size)
     drawn = _seconds(
         lambda: training_batch(items, rows, recipe, 0, next(turns)), 30, time.process_time
     )
 
     def train() -> None:
-        network = build(settings.backbone.body, channels=1, classes=10, seed=0)
+        network = build(settings.backbone.body, spec=SPEC, classes=10, seed=0)
         fit(Scratch(), Scratch().prepare(network, None, ()), items, recipe, seed=0)
 
     trained = _seconds(train, 3, time.process_time)

@@ -35,7 +35,7 @@ from PIL import Image
 from benchmarks.measure import write
 from tasks.registry import versions
 from tasks.tracking import files as model_files
-from transfer.data.readers.unlabelled import Pictures
+from transfer.data.readers.unlabelled import Unlabelled
 from transfer.data.storage.parquet_parts import Parts
 from transfer.deployment import batch_scoring
 from transfer.models import predictor
@@ -155,7 +155,7 @@ def latencies(
     with served(project, name) as server:
         for batch in BATCHES:
             decoded = _decoded(model, files[:batch])
-            bare = call(lambda decoded=decoded: model.predict_tensors(decoded), seconds)
+            bare = call(lambda decoded=decoded: model.predict_records(decoded), seconds)
             rows.append({"how": "network in process", "clients": 1, "batch": batch, **bare})
             for form in FORMS:
                 body = question(pictures[:batch], form)
@@ -187,7 +187,7 @@ def scoring(project: Path, model: predictor.Predictor, batch: int = 256) -> dict
         decoding = time.perf_counter() - began
         began, cpu = time.perf_counter(), time.process_time()
         for start in range(0, len(decoded), batch):
-            model.predict_tensors(decoded[start : start + batch])
+            model.predict_records(decoded[start : start + batch])
         raw, raw_cpu = time.perf_counter() - began, time.process_time() - cpu
         scorer, cpu = batch_scoring.Scorer(model, "benchmark", 1, batch), time.process_time()
         whole = _score(scorer, folder)
@@ -201,7 +201,7 @@ def _score(scorer: batch_scoring.Scorer, folder: Path) -> float:
     began = time.perf_counter()
     with TemporaryDirectory() as scratch:
         kept, keys = Parts(Path(scratch, "parts")), []
-        found = Pictures.open(folder, scorer.model.card.limits)
+        found = Unlabelled.open(folder, scorer.model.card.limits, scorer.model.modality)
         for part, table in scorer.score(batch_scoring.parts(found, "")):
             kept.keep(part.key, table)
             keys.append(part.key)

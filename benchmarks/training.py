@@ -20,6 +20,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import limits
+from benchmarks.loops.common import SPEC
 from benchmarks.measure import machine, write
 from transfer.models.network import Body, build
 
@@ -53,7 +54,7 @@ def once(loop: str, epochs: int, seed: int, width: int, pool: int) -> dict[str, 
 def operations(width: int, pool: int) -> float:
     """Operations of one training step for one picture, forward and backward."""
     body = Body(name="resnet", options={"width": width, "pool": bool(pool)})
-    network = build(body, channels=1, classes=10, seed=0)
+    network = build(body, spec=SPEC, classes=10, seed=0)
     with FlopCounterMode(display=False) as counter:
         network(torch.zeros(BATCH, 1, 28, 28)).sum().backward()
     return counter.get_total_flops() / BATCH

@@ -35,7 +35,7 @@ def ingest(
         settings: the settings; `image.limits`, `validate` and `ingest` count here.
         incoming: a folder, an archive or an .npz file.
         dataset: name of a dataset in data/; one that is not there is made.
-        relabel: where a known picture comes with another label, the delivery is right.
+        relabel: where a known item comes with another label, the delivery is right.
         new_classes: take classes that the dataset does not have.
         replace: the delivery is the whole dataset: remove what it lacks.
         commit: commit data.dvc to Git, with what changed as the message.

@@ -21,7 +21,7 @@ def monitor(folder: Path, target: str, settings: MonitorSettings = DEFAULTS) -> 
     """Hold new data against what the target's champion was made for, and tell of drift.
 
     Args:
-        folder: new pictures; those in a folder of it have that folder's name as their label. A
+        folder: new items; those in a folder of it have that folder's name as their label. A
             .csv, .parquet or .npz dataset will do, too.
         target: name of the target dataset.
         settings: when new data counts as drifted, and what follows.

@@ -50,8 +50,8 @@ def retrain(settings: FormSettings, promote: bool = True, data_rev: str | None =
         if promote:
             connection.check()
         datasets = _datasets(settings, data_rev)
-        spec = specify(settings.image, datasets)
-        *scans, scanned = [scan(dataset, spec, settings.image) for dataset in datasets]
+        spec = specify(settings.input, datasets)
+        *scans, scanned = [scan(dataset, spec, settings.input) for dataset in datasets]
         folds = folds_for(scanned, settings)
         sources, target = _split(scans, scanned, folds, settings)
         validated = [

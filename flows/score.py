@@ -15,10 +15,10 @@ def score(source: Path, out: Path, target: str, batch: int = 256) -> Scored:
     """Score a folder of any size with the champion; a run that was cut off is taken up again.
 
     Args:
-        source: folder of pictures at any depth, a manifest with a column path, or an .npz file.
+        source: folder of files at any depth, a manifest with a column path, or an .npz file.
         out: the .parquet file to write, when all is scored.
         target: name of the target dataset, whose champion answers.
-        batch: pictures that pass the network at once.
+        batch: items that pass the network at once.
     """
     scored: Scored = score_all(source, out, target, batch)
     create_markdown_artifact(_markdown(scored), key="scores")
@@ -30,7 +30,7 @@ def _markdown(scored: Scored) -> str:
         f"{scored.rows} items of `{scored.source}` by {scored.model} version {scored.version}, "
         f"in `{scored.out}`.",
         "",
-        "| label | pictures |",
+        "| label | items |",
         "|---|---|",
         *(f"| {label} | {count} |" for label, count in scored.labels.items()),
     ]

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tasks.store.source_digest import _closure
+from tasks.store.source_digest import _closure, code_files, installed_code
 from tasks.versioning import dataset_versions, demo_data
 from transfer.core.errors import DataRefusedError
-from transfer.settings.project import OPERATION
+from transfer.settings.project import OPERATION, Settings
 
 ROOT = Path(__file__).parents[1]
 STAND_IN = f"""#!{sys.executable}
@@ -42,6 +42,8 @@ if sys.argv[1:3] == ["data", "verify"]:
         sys.exit(str(error))
     Path(out).parent.mkdir(exist_ok=True)
     Path(out).write_text(json.dumps(md5s))
+    written = {{"settings": settings, "code": Path("code.txt").read_text()}}
+    Path(sys.argv[sys.argv.index("--settings") + 1]).write_text(json.dumps(written))
 else:
     assert sys.argv[1:] == ["retrain", "--no-promote"]
     steps = yaml.safe_load(Path("params.yaml").read_text())["adapt"]["steps"]
@@ -86,10 +88,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """This project's DVC files, small stand-ins for the rest, data accepted and committed."""
     project = tmp_path_factory.mktemp("recorded")
     _copy_dvc_files(project)
-    for name in _deps():
-        path = project / name if "." in name else project / name / "a.py"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("1\n")
+    (project / "code.txt").write_text("1\n")
     for row in range(20):
         path = project / f"data/{('mnist', 'digits')[row % 2]}/{row % 5}/{row}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,15 +113,8 @@ def _copy_dvc_files(project: Path) -> None:
     shutil.copytree(ROOT / ".dvc", project / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
 
 
-def _deps() -> set[str]:
-    """What the stage depends on, besides what another stage makes."""
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    return set(stages["retrain"]["deps"]) - {"reports/data.json"}
-
-
 def _params() -> dict[str, Any]:
-    sections = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["retrain"]["params"]
-    return {name: {"value": 1} for name in sections} | {
+    return {
         "source": {"path": "data/mnist"},
         "more_sources": [],
         "target": {"path": "data/digits"},
@@ -161,16 +153,65 @@ def test_every_dataset_that_the_settings_name_is_verified(
     assert "data/digits is not the version that data.dvc records" in refused.stderr
 
 
-def test_every_section_that_results_depend_on_is_a_parameter() -> None:
-    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
-    assert settings.keys() - _params().keys() == set(OPERATION)
-    assert settings.keys() >= _params().keys()
+def test_the_stage_depends_on_data_and_on_every_setting_and_the_code(project: None) -> None:
+    stages = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]
+    made = [name for out in stages["verify"]["outs"] for name in out]
+    assert stages["retrain"]["deps"] == made == ["reports/data.json", "reports/settings.json"]
+    assert stages["verify"]["always_changed"]
+    settings, code = _inputs()
+    everything = Settings().model_dump(mode="json", by_alias=True)
+    assert settings.keys() == everything.keys() - set(OPERATION)
+    assert settings["methods"] == everything["methods"]  # params.yaml names none of them
+    assert len(code["digest"]) == 64 and code["torch"]
 
 
-def test_the_stage_depends_on_every_module_of_the_flow() -> None:
-    modules = _closure("flows.retrain") - {"flows"}
+def test_a_setting_that_is_set_and_a_default_that_changes_are_seen(
+    project: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, code = _inputs()
+    _write({**_params(), "adapt": {"few": 7}})
+    after, _ = _inputs()
+    assert (before["adapt"]["few"], after["adapt"]["few"]) == (1000, 7)
+    files = code_files("flows.retrain")
+    changed = Path("adapt.py").absolute()
+    changed.write_bytes(files["transfer/arms/adapt.py"].read_bytes() + b"FEW = 7\n")
+    monkeypatch.setattr(
+        "tasks.store.source_digest.code_files",
+        lambda module: files | {"transfer/arms/adapt.py": changed},
+    )
+    assert installed_code("flows.retrain")["digest"] != code["digest"]
+
+
+def test_the_code_is_every_module_of_the_flow() -> None:
+    files = code_files("flows.retrain")
+    modules = _closure("flows.retrain")
     assert "flows.retrain" in modules
-    assert {f"{name.replace('.', '/')}.py" for name in modules} <= _deps()
+    assert modules <= files.keys()
+    assert {
+        f"transfer/{p.relative_to(ROOT / 'transfer')}" for p in ROOT.glob("transfer/**/*.py")
+    } <= (files.keys())
+    assert "tasks/reports/report.html" in files
+
+
+def _inputs() -> tuple[dict[str, Any], dict[str, str]]:
+    """What the real command writes of settings and code."""
+    settings = _read()
+    settings["adapt"] = {k: v for k, v in settings["adapt"].items() if k != "steps"}
+    Path("real.yaml").write_text(yaml.safe_dump(settings))
+    real = str(Path(sys.executable).with_name("crosstrain"))
+    words = ["--used-by", "real.yaml", "--out", "data.json", "--settings", "settings.json"]
+    run(real, "data", "verify", *words)
+    tree = json.loads(Path("settings.json").read_text())
+    return tree["settings"], tree["code"]
+
+
+def _read() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(Path("params.yaml").read_text())
+    return found
+
+
+def _write(params: dict[str, Any]) -> None:
+    Path("params.yaml").write_text(yaml.safe_dump(params))
 
 
 @pytest.mark.slow
@@ -178,14 +219,12 @@ def test_repro_runs_once_then_again_only_for_what_changed(project: None) -> None
     first = run("dvc", "repro").stdout
     assert "Running stage 'verify'" in first
     assert "Running stage 'retrain'" in first
-    Path("transfer/__pycache__").mkdir()
-    Path("transfer/__pycache__/a.cpython-311.pyc").write_text("bytecode")
     second = run("dvc", "repro").stdout
     assert "Running stage 'verify'" in second
     assert "Stage 'retrain' didn't change, skipping" in second
-    params = yaml.safe_load(Path("params.yaml").read_text())
-    params["more_sources"] = [{"path": "data/threes"}]
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+    Path("code.txt").write_text("2\n")  # another version of the code, or another default in it
+    assert "Running stage 'retrain'" in run("dvc", "repro").stdout
+    _write({**_read(), "more_sources": [{"path": "data/threes"}]})
     shutil.copytree("data/digits/3", "data/threes/3")
     assert "Running stage 'retrain'" in run("dvc", "repro").stdout
     Path("data/threes/3/new.png").write_bytes(b"new")  # data.dvc does not record data/threes
@@ -225,7 +264,8 @@ def test_what_dvc_itself_records_is_refused_until_it_is_accepted(project: None) 
 def test_metrics_plots_and_experiments_compare_versions(project: None) -> None:
     run("dvc", "repro")
     commit("300 steps")
-    run("dvc", "exp", "run", "--set-param", "adapt.steps=500")
+    run("dvc", "exp", "run", "--set-param", "adapt.steps=500", "--set-param", "+adapt.few=7")
+    assert _read()["adapt"] == {"steps": 500, "few": 7}
     commit("500 steps")
     diff = json.loads(run("dvc", "metrics", "diff", "HEAD~1", "HEAD", "--json").stdout)
     assert diff["reports/metrics.json"]["accuracy"] == {"old": 0.3, "new": 0.5, "diff": 0.2}

@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from transfer.data.items import TrainItems
 from transfer.modalities.image.augment import AugmentPolicy
+from transfer.modalities.image.spec import ImageSpec
 from transfer.models.network import Body, build
 from transfer.training.recipe import one_cycle
 
 CLASSES = tuple("0123456789")
+SPEC = ImageSpec(size=28, channels=1)
 HELD_OUT = 1000
 RATE = 0.004
 DECAY = 0.05
@@ -45,7 +47,7 @@ class Task:
 
     def network(self) -> nn.Module:
         """The network with fresh weights."""
-        return build(self.body, channels=1, classes=len(CLASSES), seed=self.seed)
+        return build(self.body, spec=SPEC, classes=len(CLASSES), seed=self.seed)
 
     def mean_and_std(self) -> tuple[float, float]:
         """Of the pixels, 0 to 1."""

@@ -2,7 +2,17 @@
 
 from torch import nn
 
-from benchmarks.loops.common import CLASSES, DECAY, POLICY, RATE, SMOOTHING, WARMUP, Task, items
+from benchmarks.loops.common import (
+    CLASSES,
+    DECAY,
+    POLICY,
+    RATE,
+    SMOOTHING,
+    SPEC,
+    WARMUP,
+    Task,
+    items,
+)
 from transfer.data.items import normalisation
 from transfer.methods.baselines.scratch import Scratch
 from transfer.training.loop import fit
@@ -21,7 +31,7 @@ def train(task: Task, precision: str = "fp32") -> nn.Module:
         warmup=WARMUP,
     )
     machine = Machine("cpu", precision)
-    recipe = Recipe(training, POLICY, normalisation(seen), len(CLASSES), machine)
+    recipe = Recipe(training, POLICY, normalisation(seen, SPEC), len(CLASSES), machine, spec=SPEC)
     network, _ = fit(
         method,
         method.prepare(task.network(), None, CLASSES),

@@ -15,14 +15,14 @@ from tasks.runtime import paths
 def monitor(
     folder: Annotated[
         Path,
-        typer.Argument(help="New pictures; one folder a class where they have labels."),
+        typer.Argument(help="New items; one folder a class where they have labels."),
     ],
     target: Target = None,
     as_json: AsJson = False,
     overrides: Overrides = None,
     params: Params = paths.PARAMS,
 ) -> None:
-    """Test new pictures for drift, and estimate the champion's accuracy on them."""
+    """Test new items for drift, and estimate the champion's accuracy on them."""
     folder = folder.absolute()
     begin()
     name = target_of(target, params)

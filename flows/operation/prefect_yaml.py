@@ -1,6 +1,7 @@
 """prefect.yaml, for work pools: what `crosstrain serve` offers, as Prefect's own file."""
 
 import yaml
+from prefect.client.schemas.schedules import CronSchedule
 
 from flows.operation.deployments import ONE_AT_A_TIME, deployments
 from transfer.settings.project import Settings
@@ -21,9 +22,8 @@ def text(settings: Settings) -> str:
     """
     offered = []
     for one in deployments(settings):
-        schedules = [
-            {"cron": s.schedule.cron, "timezone": s.schedule.timezone} for s in one.schedules or []
-        ]
+        crons = [s.schedule for s in one.schedules or [] if isinstance(s.schedule, CronSchedule)]
+        schedules = [{"cron": cron.cron, "timezone": cron.timezone} for cron in crons]
         triggers = [t.model_dump(mode="json", exclude_defaults=True) for t in one.triggers]
         offered.append(
             {

@@ -80,7 +80,7 @@ def settings_of(given: Any) -> Any:
         _put(tree, name, value)
     for field, value in given.items():
         if field != MORE:
-            _put(tree, FIELDS.get(field, field), value)
+            _put(tree, str(FIELDS.get(field, field)), value)
     try:
         return check(tree, "the form")
     except SettingsError as error:

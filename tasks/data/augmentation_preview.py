@@ -8,20 +8,24 @@ from tasks.runtime.artifacts import Divided, Ref
 from tasks.runtime.step import step
 from tasks.store import content_store
 from transfer.data.items import labelled_items, pool_items
-from transfer.modalities.image.augment import AugmentPolicy
-from transfer.modalities.image.augment import preview as vary
+from transfer.data.storage.tensor_store import spec_of
+from transfer.modalities import lookup
+from transfer.modalities.interface import Augmentation
+from transfer.training.batches import preview as vary
 
 
 @step("preview", tags=["augment"])
-def preview(target: Divided, policy: AugmentPolicy, items: int = 8) -> Ref:
+def preview(target: Divided, policy: Augmentation, items: int = 8) -> Ref:
     """Store `items` training items of the target, and seven augmented copies of each."""
 
+    spec = spec_of(target.scan.path)
+
     def compute(out: Path) -> None:
-        images = labelled_items(target.scan.path, target.split.path).images
-        if not len(images):
-            images = pool_items(target.scan.path, target.split.path, with_val=True).images
-        chosen = images[:: max(1, len(images) // items)][:items]
-        varied = vary(chosen, policy, copies=7)
+        records = labelled_items(target.scan.path, target.split.path).records
+        if not len(records):
+            records = pool_items(target.scan.path, target.split.path, with_val=True).records
+        chosen = records[:: max(1, len(records) // items)][:items]
+        varied = vary(chosen, policy, spec, copies=7)
         np.savez(out / "preview.npz", originals=chosen.numpy(), varied=varied.numpy())
 
     return content_store.result(
@@ -29,5 +33,5 @@ def preview(target: Divided, policy: AugmentPolicy, items: int = 8) -> Ref:
         compute,
         inputs=target.inputs(),
         settings={"augment": policy.model_dump(mode="json"), "items": items},
-        code=["transfer.data.items", "transfer.modalities.image.augment"],
+        code=["transfer.data.items", "transfer.training.batches", lookup.code(spec.modality)],
     )

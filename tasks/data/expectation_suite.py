@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from tasks.data.validation_report import ExpectationRow, ValidationReport, printable, refuse
 from tasks.runtime import gc_tuning
-from transfer.data.quality.checks import Scanned
+from transfer.data.quality.checks import ScannedDataset
 from transfer.data.quality.expectations import Expectation, Suite, not_reached, suites
 from transfer.data.quality.thresholds import QualitySettings
 
@@ -30,8 +30,8 @@ _CONTEXT_LOCK = threading.Lock()  # GX has a single current context per process
 
 
 def validate(
-    source: Scanned,
-    target: Scanned,
+    source: ScannedDataset,
+    target: ScannedDataset,
     *,
     settings: QualitySettings,
     out: Path,
@@ -93,7 +93,7 @@ def _validated(tables: Any, suite: Suite, name: str) -> Any:
     import great_expectations.expectations as gxe
 
     expectations = [
-        getattr(gxe, e.kind)(
+        getattr(gxe, e.class_name)(
             **e.arguments, description=e.what, severity=e.severity, meta={"row": row}
         )
         for row, e in enumerate(suite.expectations)

@@ -32,6 +32,8 @@ from transfer.data.ingest.changes import Changes, Rejected
 from transfer.data.ingest.compare import Findings, Item
 from transfer.data.ingest.plan import Plan
 from transfer.data.readers.listing import Reject
+from transfer.modalities import lookup
+from transfer.modalities.interface import Modality
 from transfer.settings.project import DatasetSettings, Settings
 
 REPORT = paths.REPORTS / "ingest.json"
@@ -176,17 +178,21 @@ def plan(delivery: Delivery, dataset: Path, options: IngestOptions, settings: Se
         if changes.refused:
             raise DataRefusedError(changes.refused)
         return changes
-    return _begin_changes(root, dataset, existing, findings, changes, options)
+    return _begin_changes(
+        root, dataset, existing, findings, changes, options, lookup.of(settings.input)
+    )
 
 
 def _existing(dataset: Path, settings: Settings) -> list[Item]:
     """The dataset's items, decoded once for each version of the dataset."""
     if not dataset.exists() or (dataset.is_dir() and not any(dataset.iterdir())):
         return []
-    read_by, limits = ingest_plan.kind(dataset), settings.image.limits
+    read_by, limits = ingest_plan.kind(dataset), settings.input.limits
+    modality = lookup.of(settings.input)
 
     def compute(out: Path) -> None:
-        scan.survey(read_by, limits)[0].to_parquet(out / "items.parquet", index=False)
+        table, _ = scan.survey(read_by, limits, modality)
+        table.to_parquet(out / "items.parquet", index=False)
 
     ref = content_store.result(
         "survey",
@@ -195,9 +201,9 @@ def _existing(dataset: Path, settings: Settings) -> list[Item]:
         settings={
             "file": read_by.name,
             "limits": limits.model_dump(),
-            "left_out": scan.left_out(read_by),
+            "left_out": scan.left_out(read_by, modality),
         },
-        code=["transfer.data.scan"],
+        code=["transfer.data.scan", lookup.code(modality.name)],
     )
     return compare.items_of(pd.read_parquet(ref.path / "items.parquet"))
 
@@ -206,12 +212,13 @@ def _usable_items(
     root: Path, known_classes: Sequence[str] | None, delivery: Delivery, settings: Settings
 ) -> tuple[list[Item], list[Reject]]:
     """The usable items of a delivery, and all rejects."""
-    table, rejects = scan.survey(root, settings.image.limits)
+    modality = lookup.of(settings.input)
+    table, rejects = scan.survey(root, settings.input.limits, modality)
     rejects = [*delivery.rejects, *rejects]
     if root.suffix == ".csv":
         named = [*table["id"], *(reject.path for reject in rejects)]
         rejects += ingest_plan.unlisted(root, named)
-    unusable = compare.unfit(table, settings.validate_)
+    unusable = compare.unfit(table, settings.validate_, modality)
     items = compare.items_of(table)
     unusable += [] if known_classes is None else compare.unknown_classes(items, known_classes)
     unusable += [
@@ -279,12 +286,13 @@ def _begin_changes(
     findings: Findings,
     changes: Changes,
     options: IngestOptions,
+    modality: Modality,
 ) -> Changes:
     """Write the journal. From then on, the ingest can be completed after a kill."""
     if root.suffix == ".npz" and not existing:
         dataset = dataset.with_suffix(".npz")
     old = dataset_versions.fingerprint_files(dataset) if dataset.is_dir() else {}
-    planned = _plan_changes(root, dataset, existing, old, findings)
+    planned = _plan_changes(root, dataset, existing, old, findings, modality)
     folder = root if root.is_dir() else root.parent
     new = ingest_journal.work(paths.DATA) / "new"
     for name, content in planned.rewrites.items():
@@ -319,29 +327,37 @@ def _begin_changes(
 
 
 def _plan_changes(
-    root: Path, dataset: Path, existing: Sequence[Item], old: Mapping[str, str], findings: Findings
+    root: Path,
+    dataset: Path,
+    existing: Sequence[Item],
+    old: Mapping[str, str],
+    findings: Findings,
+    modality: Modality,
 ) -> Plan:
     """Plan the changes for the format of the dataset; a new one has the format of the delivery."""
-    read_by = ingest_plan.kind(dataset) if existing else _empty_dataset(root, dataset)
+    read_by = ingest_plan.kind(dataset) if existing else _empty_dataset(root, dataset, modality)
     if (read_by.suffix == ".npz") != (root.suffix == ".npz"):
         raise DataRefusedError(
             f"{dataset} is {'an' if read_by.suffix == '.npz' else 'not an'} .npz file, and the "
             f"delivery is {root.name}; expected the same format"
         )
     if read_by.suffix == ".npz":
-        return ingest_plan.into_arrays(read_by, root, findings, name=dataset.name)
+        return ingest_plan.into_arrays(
+            read_by, root, findings, name=dataset.name, modality=modality
+        )
     if read_by.suffix == ".csv":
         return ingest_plan.into_table(read_by, old, findings)
     return ingest_plan.into_folder(existing, old, findings, by_class_folder=root.is_dir())
 
 
-def _empty_dataset(root: Path, dataset: Path) -> Path:
+def _empty_dataset(root: Path, dataset: Path, modality: Modality) -> Path:
     """Path of an empty new dataset in the format of the delivery, beside the data."""
     if root.is_dir():
         return dataset
     first = ingest_journal.work(paths.DATA) / "first" / root.name
-    empty = ingest_plan.empty_arrays if root.suffix == ".npz" else ingest_plan.empty_table
-    write_atomic(first, empty(root))
+    is_arrays = root.suffix == ".npz"
+    empty = ingest_plan.empty_arrays(root, modality) if is_arrays else ingest_plan.empty_table(root)
+    write_atomic(first, empty)
     return first
 
 

@@ -9,8 +9,9 @@ from tasks.store import content_store
 from tasks.versioning import dataset_versions
 from transfer.core.errors import DataRefusedError
 from transfer.data import scan as library
-from transfer.modalities.image.spec import ImageSpec
-from transfer.settings.project import DatasetSettings, ImageSettings
+from transfer.modalities import lookup
+from transfer.modalities.interface import InputSettings, InputSpec
+from transfer.settings.project import DatasetSettings
 
 
 @step("fingerprint", tags=["data"])
@@ -22,17 +23,16 @@ def fingerprint(settings: DatasetSettings) -> Dataset:
 
 
 @step("specify", tags=["data"])
-def specify(settings: ImageSettings, datasets: list[Dataset]) -> ImageSpec:
-    """Choose the form of all inputs; images have colour if any of the datasets has colour."""
-    channels = settings.channels
-    if channels == "auto":
-        channels = 3 if any(library.has_colour(d.path) for d in datasets) else 1
-    return ImageSpec(size=settings.size, channels=channels, fit=settings.fit)
+def specify(settings: InputSettings, datasets: list[Dataset]) -> InputSpec:
+    """Decide what every item is turned into, from the settings and from all datasets."""
+    modality = lookup.of(settings)
+    return modality.specify(settings, [library.contents(d.path, modality) for d in datasets])
 
 
 @step("scan", tags=["data"])
-def scan(dataset: Dataset, spec: ImageSpec, settings: ImageSettings) -> Ref:
-    """Decode a dataset into a manifest, a tensor and the list of rejects."""
+def scan(dataset: Dataset, spec: InputSpec, settings: InputSettings) -> Ref:
+    """Decode a dataset into a manifest, a file of records and the list of rejects."""
+    modality = lookup.of(spec)
 
     def compute(out: Path) -> None:
         library.scan(dataset.path, out, name=dataset.name, spec=spec, limits=settings.limits)
@@ -50,7 +50,7 @@ def scan(dataset: Dataset, spec: ImageSpec, settings: ImageSettings) -> Ref:
             "file": dataset.path.name,
             "spec": spec.model_dump(),
             "limits": settings.limits.model_dump(),
-            "left_out": library.left_out(dataset.path),
+            "left_out": library.left_out(dataset.path, modality),
         },
-        code=["transfer.data.scan"],
+        code=["transfer.data.scan", lookup.code(modality.name)],
     )

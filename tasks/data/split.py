@@ -10,6 +10,7 @@ from transfer.data.manifest import Manifest
 from transfer.data.splits import duplicates
 from transfer.data.splits import split as library
 from transfer.data.storage import tensor_store
+from transfer.modalities import lookup
 from transfer.settings.project import Settings, SourceSettings
 
 CODE = ["transfer.data.splits.split", "transfer.data.scan"]
@@ -32,6 +33,7 @@ def split_target(scanned: Ref, settings: Settings, folds: int) -> Ref:
     near = settings.validate_.near_duplicate_rms
     cap = settings.target.labels_per_class
     merge = folds > 0 or cap == 0
+    modality = lookup.of(settings.input)
 
     def compute(out: Path) -> None:
         manifest = Manifest.load(scanned.path)
@@ -40,13 +42,21 @@ def split_target(scanned: Ref, settings: Settings, folds: int) -> Ref:
             manifest, table, settings.split, folds=folds, labels_per_class=cap, merge_val=merge
         )
         pairs = duplicates.near_pairs(
-            tensor_store.on_disk(scanned.path), manifest.items, table["split"], max_rms=near
+            tensor_store.on_disk(scanned.path),
+            manifest.items,
+            table["split"],
+            modality=modality,
+            max_rms=near,
         )
         library.save(out, manifest, table, pairs)
 
     parts = {"split": settings.split.model_dump(), "cap": cap, "folds": folds, "near": near}
     return content_store.result(
-        "split", compute, inputs={"scan": scanned.digest}, settings=parts, code=CODE
+        "split",
+        compute,
+        inputs={"scan": scanned.digest},
+        settings=parts,
+        code=[*CODE, lookup.code(modality.name)],
     )
 
 

@@ -8,7 +8,8 @@ from tasks.data.validation_report import ValidationReport, refuse, table
 from tasks.runtime.artifacts import Ref
 from tasks.runtime.step import log, step
 from tasks.store import content_store
-from transfer.data.quality.checks import Scanned
+from transfer.data.quality.checks import ScannedDataset
+from transfer.modalities import lookup
 from transfer.settings.project import Settings
 
 
@@ -30,7 +31,7 @@ def validate(scans: tuple[Ref, Ref], splits: tuple[Ref, Ref] | None, settings: S
 
         divided = [None, None] if splits is None else [ref.path for ref in splits]
         source, target = (
-            Scanned.load(ref.path, split) for ref, split in zip(scans, divided, strict=True)
+            ScannedDataset.load(ref.path, split) for ref, split in zip(scans, divided, strict=True)
         )
         near = None
         if splits is not None:
@@ -53,6 +54,7 @@ def validate(scans: tuple[Ref, Ref], splits: tuple[Ref, Ref] | None, settings: S
             "transfer.data.quality.expectations",
             "transfer.data.quality.checks",
             "tasks.data.expectation_suite",
+            lookup.code(settings.input.modality),
         ],
     )
     report = ValidationReport.load(ref.path)

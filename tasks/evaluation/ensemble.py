@@ -15,6 +15,7 @@ from transfer.data.items import test_items
 from transfer.data.manifest import Manifest
 from transfer.deployment.monitoring import reference
 from transfer.evaluation.report_schema import Evaluation
+from transfer.modalities import lookup
 from transfer.models import predictor
 from transfer.selection import model_selection as library
 from transfer.selection.model_selection import Mix, ModelChoice
@@ -120,6 +121,7 @@ def compose(
         code=[
             "transfer.arms.adapt",
             "transfer.deployment.monitoring.reference",
+            lookup.code(settings.input.modality),
             "transfer.evaluation.report_schema",
         ],
     )

@@ -15,6 +15,7 @@ from transfer.data.items import test_items
 from transfer.data.manifest import Manifest
 from transfer.evaluation import evaluate as library
 from transfer.evaluation.report_schema import Evaluation
+from transfer.modalities import lookup
 from transfer.settings.project import Settings
 
 
@@ -63,6 +64,7 @@ def evaluate(
         settings=told,
         code=[
             "transfer.evaluation.evaluate",
+            lookup.code(settings.input.modality),
             f"transfer.selection.validators.{settings.adapt.validator}",
         ],
     )

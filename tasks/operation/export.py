@@ -20,6 +20,7 @@ from transfer.data.items import pool_items, test_items
 from transfer.deployment.export import export as library
 from transfer.deployment.export import packages, tflite
 from transfer.deployment.export.export import Format, Report
+from transfer.modalities import lookup
 from transfer.models import checkpoint
 from transfer.models.network import backbone_modules
 from transfer.models.predictor import Card
@@ -91,7 +92,7 @@ def divide(subject: Subject, told: Settings, *, changed_data: bool) -> Divided:
     dataset = fingerprint(place)
     if not changed_data:
         _check_version(subject, dataset)
-    images = made.image.model_copy(update={"limits": subject.card.limits})
+    images = made.input.model_copy(update={"limits": subject.card.limits})
     scanned = scan(dataset, subject.card.spec, images)
     return Divided(scanned, split_target(scanned, made, folds_for(scanned, made)))
 
@@ -153,8 +154,11 @@ def convert(subject: Subject, target: Divided, format: Format, told: Settings) -
 
 
 def _bodies(card: Card) -> list[str]:
-    """Modules of the backbones, which are loaded by name: imports do not lead to them."""
-    return backbone_modules(*(member.body for member in card.members))
+    """Modules of the modality and of the backbones, which are loaded by name: imports do not lead
+    to them."""
+    modality = card.spec.modality
+    bodies = [member.body for member in card.members]
+    return [lookup.code(modality), *backbone_modules(modality, *bodies)]
 
 
 @step("place", tags=["export"])

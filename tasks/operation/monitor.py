@@ -13,7 +13,7 @@ from transfer.core.atomic_files import write_atomic
 from transfer.deployment.monitoring import new_data as fresh
 from transfer.deployment.monitoring import reference, report
 from transfer.deployment.monitoring.drift import MonitorSettings
-from transfer.deployment.monitoring.new_data import Fresh, Pictures
+from transfer.deployment.monitoring.new_data import Fresh, NewItems
 from transfer.deployment.monitoring.reference import Reference
 from transfer.deployment.monitoring.report import Monitored
 from transfer.models import predictor
@@ -28,13 +28,13 @@ class Looked:
     version: int
     model: Predictor
     reference: Reference
-    source: Pictures
+    source: NewItems
     fresh: Fresh
 
 
 @step("look", tags=["monitor"])
 def look(folder: Path, target: str, settings: MonitorSettings) -> Looked:
-    """Read new pictures, and let the champion look at them.
+    """Read new items, and let the champion look at them.
 
     Raises:
         NothingToDoError: there is no champion, it is too old to be monitored, or there is no file.
@@ -44,7 +44,7 @@ def look(folder: Path, target: str, settings: MonitorSettings) -> Looked:
     champion = versions.champion_of(target)
     place = files.model_folder(champion.name, champion.version)
     known, model = reference.load(place), predictor.load(place)
-    source = fresh.pictures(folder, model.card)
+    source = fresh.new_items(folder, model.card)
     seen = fresh.observe(model, source, most=settings.max_items, seed=settings.seed)
     return Looked(champion.name, champion.version, model, known, source, seen)
 

@@ -20,10 +20,11 @@ from tasks.store import content_store
 from tasks.tracking import files
 from transfer.core.errors import CrosstrainError, DataRefusedError, SettingsError
 from transfer.data.readers.listing import Reject
-from transfer.data.readers.unlabelled import KINDS, Pictures
+from transfer.data.readers.unlabelled import KINDS, Unlabelled
 from transfer.data.storage.parquet_parts import Parts, holds, tables
 from transfer.deployment import batch_scoring as scoring
 from transfer.deployment.batch_scoring import Effort, Part, Scorer
+from transfer.modalities import lookup
 from transfer.models import predictor
 
 
@@ -37,7 +38,7 @@ class Scored:
     version: int
     rows: int
     labels: dict[str, int]
-    """How many pictures were given each label, most first."""
+    """How many items were given each label, most first."""
     errors: dict[str, int]
     """How many items could not be scored, for each reason."""
     reused: int
@@ -55,7 +56,7 @@ def score(source: Path, out: Path, target: str, batch: int) -> Scored:
 
     Raises:
         CrosstrainError: the file cannot be written, or another process writes it.
-        DataRefusedError: the source does not exist or holds no readable picture.
+        DataRefusedError: the source does not exist or holds no readable item.
         NothingToDoError: the target has no champion.
         SettingsError: the file is no .parquet file, or lies in the folder.
     """
@@ -71,8 +72,8 @@ def write(scorer: Scorer, what: str, source: Path, out: Path, part: int = scorin
         what: stands for all that its answers depend on; another text takes up nothing again.
         part: items a part.
     """
-    pictures = Pictures.open(source, scorer.model.card.limits)
-    cut = partial(scoring.parts, pictures, f"{what} {pictures.stamp}", part)
+    items = Unlabelled.open(source, scorer.model.card.limits, scorer.model.modality)
+    cut = partial(scoring.parts, items, f"{what} {items.stamp}", part)
     total, key = _survey(source, cut())
     began = time.perf_counter()
     with _alone(out) as parts, progress.bar("score", total) as advance:
@@ -102,7 +103,7 @@ def write(scorer: Scorer, what: str, source: Path, out: Path, part: int = scorin
 
 def _check(source: Path, out: Path, batch: int) -> None:
     if batch < 1:
-        raise SettingsError(f"a batch of {batch} pictures; expected 1 or more")
+        raise SettingsError(f"a batch of {batch} items; expected 1 or more")
     if out.suffix.lower() != ".parquet" or out.is_dir():
         raise SettingsError(
             f"{out} is no name for the table; expected a file that ends in .parquet"
@@ -117,20 +118,21 @@ def _champion(target: str, batch: int) -> tuple[Scorer, str]:
     found = versions.champion_of(target)
     name = found.name
     folder = files.model_folder(name, found.version)
+    model = predictor.load(folder)
     what = content_store.key(
         "score",
         {"model": content_store.digest_of(folder)[0]},
         {"name": name, "version": found.version, "batch": batch},
-        ["transfer.deployment.batch_scoring"],
+        ["transfer.deployment.batch_scoring", lookup.code(model.modality.name)],
     )
-    return Scorer(predictor.load(folder), name, found.version, batch), what
+    return Scorer(model, name, found.version, batch), what
 
 
 def _survey(source: Path, cut: Iterator[Part]) -> tuple[int, str]:
     """How many items there are, and the key of the file that they become.
 
     Raises:
-        DataRefusedError: there is no picture among them.
+        DataRefusedError: there is no item among them.
     """
     keys, counts = [], Counter[str]()
     for part in cut:
@@ -149,7 +151,7 @@ def _key(keys: Sequence[str]) -> str:
 def _nothing(source: Path, errors: Counter[str]) -> DataRefusedError:
     told = ", ".join(f"{n} {reason}" for reason, n in errors.most_common() if reason)
     return DataRefusedError(
-        f"{source} holds no readable picture{f' ({told})' if told else ''}; expected {KINDS}"
+        f"{source} holds no readable item{f' ({told})' if told else ''}; expected {KINDS}"
     )
 
 

@@ -23,7 +23,10 @@ from transfer.deployment.gate.rules import PromoteSettings
 from transfer.evaluation.report_schema import RuleOutcome
 from transfer.evaluation.stored_evaluation import StoredEvaluation
 from transfer.evaluation.tables import EvaluateSettings
+from transfer.modalities import lookup
+from transfer.modalities.interface import Modality
 from transfer.models import predictor
+from transfer.models.checkpoint import load_card
 
 PARITY_ITEMS = 200
 """Number of test items that the registered model predicts again."""
@@ -184,10 +187,16 @@ def champion_predictions(
 
 def check_loading(name: str, version: int, stored: StoredEvaluation, target: Dataset) -> LoadBack:
     """Let a version predict raw items in a separate process; a blank item if they are missing."""
-    items, expected = raw_items(stored, target), stored.mixed[:PARITY_ITEMS]
+    try:
+        card = load_card(model_files.model_folder(name, version), predictor.Card)
+    except CrosstrainError as error:
+        log.warning("%s", error)
+        return LoadBack(fault=str(error))
+    items = raw_items(stored, target, lookup.of(card.spec))
+    expected = stored.mixed[:PARITY_ITEMS]
     if items is None:
         log.warning("%s lacks test items of version %s", target.path, version)
-    files, arrays = items or (None, np.zeros((1, 32, 32), np.uint8))
+    files, arrays = items or (None, None)
     try:
         answers = load_back_check.load_back(name, version, files, arrays)
     except ModelFileError as error:
@@ -203,14 +212,14 @@ def check_loading(name: str, version: int, stored: StoredEvaluation, target: Dat
 
 
 def raw_items(
-    stored: StoredEvaluation, target: Dataset
-) -> tuple[list[Path] | None, NDArray[np.uint8] | None] | None:
+    stored: StoredEvaluation, target: Dataset, modality: Modality
+) -> tuple[list[Path] | None, NDArray[Any] | None] | None:
     """The first test items as files or as arrays; None if they are missing."""
     ids = stored.ids[:PARITY_ITEMS]
     if not target.path.exists():
         return None
     if raw.is_arrays(target.path):
-        return None, raw.arrays(target.path, ids)
+        return None, raw.arrays(target.path, ids, modality)
     files = raw.files(target.path, ids)
     return (files, None) if all(file.is_file() for file in files) else None
 

@@ -1,5 +1,6 @@
 """The pictures of the page about new data."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,15 +15,14 @@ from tasks.reports.plot_style import (
     figure_of,
     label,
     legend,
-    mosaic,
     name_ticks,
     shares,
     svg,
 )
-from transfer.deployment.monitoring.new_data import Fresh, Pictures
+from transfer.deployment.monitoring.new_data import Fresh, NewItems
 from transfer.deployment.monitoring.reference import Reference
 from transfer.deployment.monitoring.report import ClassShare, Monitored
-from transfer.modalities.image.spec import Unreadable
+from transfer.modalities.interface import Unreadable
 from transfer.transferability import domain_distance
 
 if TYPE_CHECKING:
@@ -32,22 +32,22 @@ if TYPE_CHECKING:
 Numbers = NDArray[np.floating]
 BINS = 20
 MOST_CLASSES = 25
-ACROSS = 6  # pictures a row
+ACROSS = 6  # items a row
 DRAWN = 12
 
 
 def draw(
-    found: Monitored, reference: Reference, fresh: Fresh, source: Pictures
+    found: Monitored, reference: Reference, fresh: Fresh, source: NewItems
 ) -> dict[str, bytes]:
-    """SVG of every picture by its name; none where no new picture could be read."""
+    """SVG of every picture by its name; none where no new item could be read."""
     if not found.items:
         return {}
     figures = {
         "map": scatter(reference.seen.features, fresh.seen.features, _rows(found, fresh)),
-        "light": light(reference, fresh),
+        "summary": summary(reference, fresh, source.modality.summary_names),
         "classes": classes(found.classes),
         "unusual": sheet([one.id for one in found.unusual], source, "The most unusual, in order"),
-        "drawn": sheet(_drawn(fresh), source, "Some new pictures"),
+        "drawn": sheet(_drawn(fresh), source, "Some new items"),
     }
     return {name: svg(figure) for name, figure in figures.items()}
 
@@ -83,19 +83,19 @@ def scatter(reference: Numbers, new: Numbers, unusual: list[int]) -> "Figure":
     return figure
 
 
-def light(reference: Reference, fresh: Fresh) -> "Figure":
-    """Histograms of brightness, contrast, sharpness and confidence."""
-    figure = figure_of(10.4, 2.4, "Light and confidence")
-    names = ("brightness", "contrast", "sharpness", "probability of the predicted class")
+def summary(reference: Reference, fresh: Fresh, names: Sequence[str]) -> "Figure":
+    """Histograms of the S numbers of the modality's summary, and of the confidence."""
+    figure = figure_of(10.4, 2.4, "Summary and confidence")
+    names = (*names, "probability of the predicted class")
     old, new = (
-        np.column_stack([seen.light, seen.probabilities.max(1)])
+        np.column_stack([seen.summary, seen.probabilities.max(1)])
         for seen in (reference.seen, fresh.seen)
     )
     for column, name in enumerate(names):
         axes = bare(figure.add_subplot(1, len(names), column + 1))
         _histograms(axes, old[:, column], new[:, column])
         axes.locator_params(axis="x", nbins=5)
-        label(axes, name, "share of pictures" if not column else "")
+        label(axes, name, "share of items" if not column else "")
         if not column:
             legend(axes, above=True)
     return figure
@@ -129,24 +129,24 @@ def classes(found: list[ClassShare]) -> "Figure":
     axes.set_ylim(len(kept) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
     shares(axes, "x")
-    label(axes, "share of pictures", "")
+    label(axes, "share of items", "")
     legend(axes, above=True)
     return figure
 
 
-def sheet(ids: list[str], source: Pictures, title: str) -> "Figure":
-    """New pictures as the model takes them in, numbered from the upper left."""
+def sheet(ids: list[str], source: NewItems, title: str) -> "Figure":
+    """New items as the model takes them in, numbered from the upper left."""
     entries = {entry.id: entry for entry in source.listing.entries}
-    images = []
+    records = []
     for id_ in ids:
         try:
-            images.append(source.pixels(entries[id_]))
+            records.append(source.record(entries[id_]))
         except Unreadable:  # gone since it was looked at
             continue
-    rows = [images[start : start + ACROSS] for start in range(0, len(images), ACROSS)]
+    rows = [records[start : start + ACROSS] for start in range(0, len(records), ACROSS)]
     figure = figure_of(5.0, 0.5 + 0.82 * max(len(rows), 1), title)
     axes = bare(figure.add_subplot(anchor="NW"))
-    mosaic(axes, rows or [[]], ACROSS)
+    source.modality.show(axes, rows or [[]], ACROSS)
     axes.set(xticks=[], yticks=range(len(rows)))
     axes.set_yticklabels([str(row * ACROSS + 1) for row in range(len(rows))], color=INK)
     return figure

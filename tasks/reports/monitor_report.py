@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 WIDTH = 100  # columns at most
 TOLD: dict[Name, str] = {
-    "features": "what the networks see in the pictures (maximum mean discrepancy)",
-    "light": "brightness, contrast and sharpness (maximum mean discrepancy)",
+    "features": "what the networks see in the items (maximum mean discrepancy)",
+    "summary": "plain numbers of each item, such as brightness (maximum mean discrepancy)",
     "labels": "how often each class is predicted (exact tests, the least p-value of any class)",
     "confidence": "how sure the model is (Kolmogorov-Smirnov)",
     "rejects": "more files that cannot be read (Fisher)",
-    "accuracy": "fewer labelled pictures that the model has right (Fisher)",
+    "accuracy": "fewer labelled items that the model has right (Fisher)",
 }
 RESTS_ON = {
-    "labels": "the share of {n} labelled pictures that the model has right",
-    "labels and confidence": "{n} labelled pictures, and the confidence on {more} without a label "
+    "labels": "the share of {n} labelled items that the model has right",
+    "labels and confidence": "{n} labelled items, and the confidence on {more} without a label "
     "(prediction-powered inference); it holds if those with a label are a random sample of all",
-    "confidence": "the mean confidence on {more} pictures without a label; it holds only where "
+    "confidence": "the mean confidence on {more} items without a label; it holds only where "
     "nothing has drifted",
 }
 

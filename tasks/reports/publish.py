@@ -1,4 +1,4 @@
-"""Keep the run in MLflow, and write the reports."""
+"""Logs the run in MLflow, and writes the reports."""
 
 import json
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from tasks.runtime.artifacts import ArmRef, Dataset, Divided, Ref, TrainedArms
 from tasks.runtime.step import Stopwatch, step
 from tasks.store.content_store import key
 from tasks.tracking import runs
-from tasks.versioning.code_revision import code_revision
+from tasks.versioning.code_revision import code_revision, git_revision
 from transfer.core.atomic_files import write_atomic
 from transfer.data.manifest import Manifest
 from transfer.data.splits import split
@@ -54,7 +54,7 @@ class RunResults:
 
 @step("track", tags=["tracking"], retries=2, timeout=900)
 def log_run(made: RunResults) -> str:
-    """Log the run with a child run an arm, and return its id; once for each content."""
+    """Log the run, with a child run for each arm, and return its id; equal runs are logged once."""
     evaluation, data, settings = evaluate.load(made.evaluated), made.data, made.settings
     figures = {k: v for k, v in report.metrics(evaluation).items() if not isinstance(v, str)}
     content = {"settings": settings.digest(), **made.digests}
@@ -68,6 +68,7 @@ def log_run(made: RunResults) -> str:
                 "verdict": evaluation.verdict,
                 "settings_digest": settings.digest(),
                 "code_revision": code_revision(),
+                **({"project_revision": commit} if (commit := git_revision(Path())) else {}),
                 **{f"md5.{name}": md5 for name, md5 in made.digests.items()},
             },
             datasets=[
@@ -90,7 +91,7 @@ def _artifacts(made: RunResults) -> dict[str, Path]:
     }
     return {
         "evaluation": made.evaluated.path,
-        "pictures": made.drawn.path,
+        "plots": made.drawn.path,
         **{f"validation/{dataset.name}": page.path for dataset, page in pages},
         **maps,
     }
@@ -110,34 +111,38 @@ def _arm_records(made: RunResults, evaluation: Evaluation) -> list[runs.ArmRecor
                 **_method(arm, made.settings).model_dump(mode="json"),
             },
             metrics={
-                **({} if found.validation is None else {"validation_accuracy": found.validation}),
-                "test_accuracy": found.test,
-                "temperature": found.temperature,
-                "weight": found.weight,
-                "steps": found.steps,
+                **(
+                    {}
+                    if arm_result.validation is None
+                    else {"validation_accuracy": arm_result.validation}
+                ),
+                "test_accuracy": arm_result.test,
+                "temperature": arm_result.temperature,
+                "weight": arm_result.weight,
+                "steps": arm_result.steps,
             },
             history={"step": curves[arm.name]["step"], "loss": curves[arm.name]["loss"]},
             seconds=arm.ref.seconds,
         )
-        for arm, found in zip(arms, evaluation.arms, strict=True)
+        for arm, arm_result in zip(arms, evaluation.arms, strict=True)
     ]
 
 
 def _method(arm: ArmRef, settings: Settings) -> Method:
-    found: Method = arm.plan.tuned or getattr(settings.methods, arm.plan.method)
-    return found
+    method: Method = arm.plan.tuned or getattr(settings.methods, arm.plan.method)
+    return method
 
 
 def describe(datasets: list[Dataset], divided: list[Divided]) -> Data:
-    """What all datasets were in this run; the target last."""
-    *sources, target = (_describe(*found) for found in zip(datasets, divided, strict=True))
+    """Paths, versions and sizes of the datasets of this run."""
+    *sources, target = (_describe(*pair) for pair in zip(datasets, divided, strict=True))
     return Data(sources=sources, target=target)
 
 
 def _describe(dataset: Dataset, divided: Divided) -> DatasetRecord:
     manifest = Manifest.load(divided.scan.path)
     table = split.load(divided.split.path, manifest)
-    sides = table["split"].value_counts()
+    counts = table["split"].value_counts()
     return DatasetRecord(
         name=dataset.name,
         path=dataset.path.as_posix(),
@@ -145,11 +150,11 @@ def _describe(dataset: Dataset, divided: Divided) -> DatasetRecord:
         items=len(manifest),
         rejects=len(json.loads((divided.scan.path / "rejects.json").read_text())),
         classes=list(manifest.class_names),
-        train=int(sides.get("train", 0)),
+        train=int(counts.get("train", 0)),
         labelled=int(table["labelled"].sum()),
-        val=int(sides.get("val", 0)),
-        test=int(sides.get("test", 0)),
-        excluded=int(sides.get("excluded", 0)),
+        val=int(counts.get("val", 0)),
+        test=int(counts.get("test", 0)),
+        excluded=int(counts.get("excluded", 0)),
         revision=dataset.revision,
     )
 
@@ -174,7 +179,9 @@ def publish(
     evaluation = evaluate.load(made.evaluated)
     result = _result(made, evaluation, outcome, run_id, watch, budget)
     links = {
-        f"Validation of {dataset.name} and {made.data.target.name}": _link(page, dataset.name)
+        f"Validation of {dataset.name} and {made.data.target.name}": _copy_validation_page(
+            page, dataset.name
+        )
         for dataset, page in zip(made.data.sources, made.validated, strict=True)
     }
     page = report.render(result, report_figures.load(made.drawn), links=links)
@@ -219,7 +226,7 @@ def _result(
     )
 
 
-def _link(validated: Ref, source: str) -> str:
+def _copy_validation_page(validated: Ref, source: str) -> str:
     page = validated.path / "data_docs" / "index.html"
     copy = paths.REPORTS / "validation" / f"{source}.html"
     write_atomic(copy, page.read_bytes())
@@ -235,12 +242,12 @@ def _write_figures(
         labels = stored["labels"]
     for name, text in report.plots(evaluation, labels, mixed.argmax(1), curves).items():
         write_atomic(paths.REPORTS / "plots" / name, text.encode())
-    told = json.dumps(report.metrics(evaluation), indent=1) + "\n"
-    write_atomic(paths.REPORTS / "metrics.json", told.encode())
+    metrics_text = json.dumps(report.metrics(evaluation), indent=1) + "\n"
+    write_atomic(paths.REPORTS / "metrics.json", metrics_text.encode())
 
 
 def blessing_record(made: RunResults, budget: TimeBudget | None = None) -> dict[str, object]:
-    """What a blessing rests on, besides the rules: revisions, digests, figures, verdict."""
+    """The basis of a blessing besides the rules: revisions, digests, figures and verdict."""
     evaluation, settings = evaluate.load(made.evaluated), made.settings
     datasets = (*made.data.sources, made.data.target)
     return {
@@ -252,10 +259,10 @@ def blessing_record(made: RunResults, budget: TimeBudget | None = None) -> dict[
         "verdict": evaluation.verdict,
         "figures": report.metrics(evaluation),
         "chosen": evaluation.chosen.model_dump(),
-        **({} if budget is None else {"budget": _timeless(budget)}),
+        **({} if budget is None else {"budget": _without_times(budget)}),
     }
 
 
-def _timeless(budget: TimeBudget) -> dict[str, object]:
-    """What a record says of a budget: what it changed, not what a clock said."""
+def _without_times(budget: TimeBudget) -> dict[str, object]:
+    """The effect of a time budget for the record, without measured times."""
     return budget.model_dump(exclude={"spent"})

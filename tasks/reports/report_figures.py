@@ -18,8 +18,10 @@ from tasks.runtime.step import step
 from tasks.store import content_store
 from transfer.data.items import labelled_items, pool_items
 from transfer.data.manifest import Manifest
+from transfer.data.storage.tensor_store import spec_of
+from transfer.modalities import lookup
 
-SHOWN = 8  # pictures of a class
+SHOWN = 8  # items of a class
 
 
 def curves(sources: list[Source], arms: list[ArmRef]) -> list[Curve]:
@@ -60,17 +62,21 @@ def draw(
         evaluated: the figures.
         datasets: those that were pretrained on.
         target: the dataset that the model is for.
-        previewed: pictures beside augmented copies.
+        previewed: items beside augmented copies.
         sources: what knowledge was taken from, for its curves.
         arms: for their curves.
     """
+
+    modality = lookup.of(spec_of(target.scan.path))
 
     def compute(out: Path) -> None:
         (out / "target_samples.svg").write_bytes(_sheet(target))
         for number, dataset in enumerate(datasets, 1):
             (out / f"source_samples_{number}.svg").write_bytes(_sheet(dataset))
         with np.load(previewed.path / "preview.npz", allow_pickle=False) as stored:
-            figure = report_plots.augmentation_preview(stored["originals"], stored["varied"])
+            figure = report_plots.augmentation_preview(
+                stored["originals"], stored["varied"], modality
+            )
         (out / "augmentation.svg").write_bytes(svg(figure))
         drawn = report_plots.of_result(evaluate.load(evaluated), curves(sources, arms))
         for name, figure in drawn.items():
@@ -96,6 +102,7 @@ def draw(
             "tasks.reports.report_figures",
             "tasks.reports.report_plots",
             "tasks.reports.plot_style",
+            lookup.code(modality.name),
         ],
     )
 
@@ -103,14 +110,19 @@ def draw(
 def _sheet(divided: Divided) -> bytes:
     manifest = Manifest.load(divided.scan.path)
     items = labelled_items(divided.scan.path, divided.split.path)
-    images, labels, names = items.images, items.labels, manifest.class_names
+    records, labels, names = items.records, items.labels, manifest.class_names
     if not len(items):
-        images = pool_items(divided.scan.path, divided.split.path, with_val=True).images
-        labels, names = torch.zeros(len(images), dtype=torch.long), ("no label",)
+        records = pool_items(divided.scan.path, divided.split.path, with_val=True).records
+        labels, names = torch.zeros(len(records), dtype=torch.long), ("no label",)
     title = f"{manifest.name}: {len(manifest)} items, training split"
     rows = torch.cat([(labels == k).nonzero()[:SHOWN, 0] for k in range(len(names))])
     sheet = report_plots.sample_sheet(
-        images[rows].numpy(), labels[rows].numpy(), names, SHOWN, title=title
+        records[rows].numpy(),
+        labels[rows].numpy(),
+        names,
+        lookup.get(manifest.modality),
+        SHOWN,
+        title=title,
     )
     return svg(sheet)
 

@@ -22,17 +22,17 @@ from tasks.reports.plot_style import (
     figure_of,
     label,
     legend,
-    mosaic,
     name_ticks,
     shares,
 )
 from transfer.evaluation.report_schema import ArmResult, Evaluation
+from transfer.modalities.interface import Modality
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Pixels = NDArray[np.uint8]
+Records = NDArray[Any]
 
 CHOSEN = BLUE, "D"  # colour and marker
 MAX_ROWS = 20  # classes of a sample sheet
@@ -52,45 +52,48 @@ class Curve(TypedDict):
 
 
 def sample_sheet(
-    images: Pixels,
+    records: Records,
     labels: NDArray[np.integer],
     class_names: Sequence[str],
+    modality: Modality,
     per_class: int = 8,
     title: str = "Samples",
 ) -> "Figure":
     """Show the first items of each class, one row a class, 20 classes at most.
 
     Args:
-        images: (N, C, H, W) uint8; one channel is grey, of more the first three are RGB.
+        records: (N, ...) as stored.
         labels: (N,) indices into ``class_names``.
         class_names: a name for every class.
-        per_class: pictures a row.
+        modality: of the records.
+        per_class: items a row.
         title: of the figure; that classes are left out is added.
     """
     rows = min(len(class_names), MAX_ROWS)
     if rows < len(class_names):
         title += f" (first {rows} of {len(class_names)} classes)"
-    cells = [[images[i] for i in np.flatnonzero(labels == k)[:per_class]] for k in range(rows)]
+    cells = [[records[i] for i in np.flatnonzero(labels == k)[:per_class]] for k in range(rows)]
     figure = figure_of(5.0, 0.5 + 0.44 * rows, title)
     axes = bare(figure.add_subplot(anchor="NW"))
-    mosaic(axes, cells, per_class)
+    modality.show(axes, cells, per_class)
     name_ticks(axes, "y", class_names[:rows])
     axes.set_xticks([])
     return figure
 
 
-def augmentation_preview(original: Pixels, augmented: Pixels) -> "Figure":
-    """Show pictures and augmented copies of them, one row a picture.
+def augmentation_preview(original: Records, augmented: Records, modality: Modality) -> "Figure":
+    """Show items and augmented copies of them, one row an item.
 
     Args:
-        original: (N, C, H, W) uint8.
-        augmented: (N, copies, C, H, W) uint8.
+        original: (N, ...) as stored.
+        augmented: (N, copies, ...) as stored.
+        modality: of the records.
     """
     cells = [[first, *copies] for first, copies in zip(original, augmented, strict=True)]
     columns = 1 + augmented.shape[1]
     figure = figure_of(5.0, 0.75 + 0.48 * len(cells), "Augmentation")
     axes = bare(figure.add_subplot(anchor="NW"))
-    mosaic(axes, cells, columns, lead=True)
+    modality.show(axes, cells, columns, lead=True)
     axes.set_xticks([0, columns / 2 + 0.5], ["original", "augmented copies"])
     axes.xaxis.tick_top()
     axes.set_yticks([])

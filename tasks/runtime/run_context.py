@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tasks.runtime.artifacts import Divided
-from transfer.modalities.image.spec import ImageSpec
+from transfer.modalities.interface import InputSpec
 from transfer.settings.project import Settings
 from transfer.training.recipe import Machine
 
@@ -36,7 +36,7 @@ class RunContext:
     sources: Mapping[str, Divided]
     """The source datasets by name, in the order of the settings."""
     target: Divided
-    spec: ImageSpec
+    spec: InputSpec
     """What every input is brought to."""
     folds: int
     """Within the labelled items of the target; 0 selects on the validation split."""

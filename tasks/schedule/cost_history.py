@@ -10,7 +10,7 @@ from typing import Any
 from tasks.runtime import paths
 from tasks.store import content_store
 from transfer.core.atomic_files import write_atomic
-from transfer.modalities.image.spec import ImageSpec
+from transfer.modalities.interface import InputSpec
 from transfer.settings.project import Settings
 
 LATEST = 3
@@ -21,7 +21,7 @@ Kind = tuple[str, str]
 """A method, and the backbone it works on."""
 
 
-def arm_steps(settings: Settings, spec: ImageSpec) -> dict[Kind, float]:
+def arm_steps(settings: Settings, spec: InputSpec) -> dict[Kind, float]:
     """Seconds of one step, in all folds together, of each kind of arm of this target."""
     own = settings.backbone.body.model_dump(mode="json")
     seconds: dict[Kind, list[float]] = {}

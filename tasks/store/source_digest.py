@@ -7,13 +7,15 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points, requires, version
+from importlib.metadata import EntryPoint, entry_points, requires, version
 from pathlib import Path
 from threading import Lock
 
+from transfer.modalities import lookup
+
 _PARSER = Lock()  # CPython 3.11 counts the parser's depth for all threads together, and fails
-NUMERIC_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pillow")
-"""Packages whose version can change numbers."""
+NUMERIC_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn")
+"""Packages whose version can change numbers of any step; modalities name more."""
 LIBRARY = "transfer"
 PROJECT = (LIBRARY, "tasks", "flows")
 _SOURCES = (".py", ".html")
@@ -21,7 +23,8 @@ _SOURCES = (".py", ".html")
 
 def source_digest(modules: Sequence[str]) -> str:
     """Digest of modules, of the packages they lie in, of every module of the same package they
-    import, and so on, and of the versions of the packages that change numbers.
+    import, and so on, and of the versions of the packages that change numbers: those of every step,
+    and those of the modalities among the modules.
 
     From a package outside this project, such as a plug-in's, imports of the library are followed
     too. An edit in a module that a step does not import leaves that step's stored results valid.
@@ -31,7 +34,10 @@ def source_digest(modules: Sequence[str]) -> str:
     """
     closure = sorted(set().union(*(_closure(module) for module in modules)))
     parts = [f"{name} {hashlib.sha256(_file(name).read_bytes()).hexdigest()}" for name in closure]
-    parts += [f"{package} {_version(package)}" for package in NUMERIC_PACKAGES]
+    parts += [
+        f"{package} {_version(package)}"
+        for package in (*NUMERIC_PACKAGES, *lookup.packages(modules))
+    ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -46,23 +52,32 @@ def installed_code(module: str) -> dict[str, str]:
         the modules of their own package that `module` and plug-ins use; and the version of
         crosstrain, of each package that it requires and of each that offers plug-ins, by name.
     """
-    groups = [name for name in entry_points().groups if name.startswith("crosstrain.")]
-    plugins = [point for name in groups for point in entry_points(group=name)]
-    used = [module, *(point.value for point in plugins if _is_there(point.value))]
+    lines = [
+        f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}"
+        for name, file in sorted(code_files(module).items())
+    ]
+    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    needed = [line for line in requires("crosstrain") or [] if "extra ==" not in line]
+    names = {match[0] for line in needed if (match := re.match(r"[\w.-]+", line))}
+    names |= {point.dist.name for point in _plugins() if point.dist}
+    return {"digest": digest} | {name: _version(name) for name in ["crosstrain", *sorted(names)]}
+
+
+def code_files(module: str) -> dict[str, Path]:
+    """The files that `installed_code` is about, by module, or by path in `transfer` and `tasks`."""
+    used = [module, *(point.value for point in _plugins() if _is_there(point.value))]
     files = {name: _file(name) for name in set().union(*map(_closure, used))}
     for package in ("transfer", "tasks"):
         root = _file(package).parent
         paths = (p for p in root.rglob("*") if p.is_file() and p.suffix in _SOURCES)
         files |= {f"{package}/{path.relative_to(root).as_posix()}": path for path in paths}
-    lines = [
-        f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}"
-        for name, file in sorted(files.items())
-    ]
-    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
-    needed = [line for line in requires("crosstrain") or [] if "extra ==" not in line]
-    names = {match[0] for line in needed if (match := re.match(r"[\w.-]+", line))}
-    names |= {point.dist.name for point in plugins if point.dist}
-    return {"digest": digest} | {name: _version(name) for name in ["crosstrain", *sorted(names)]}
+    return files
+
+
+def _plugins() -> list[EntryPoint]:
+    """Every plug-in that an installed package offers."""
+    groups = [name for name in entry_points().groups if name.startswith("crosstrain.")]
+    return [point for name in groups for point in entry_points(group=name)]
 
 
 def _is_there(module: str) -> bool:

@@ -13,7 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.tracking import files as places
+from tasks.tracking.files import MODEL
 from transfer.core.errors import ModelFileError
+from transfer.modalities import lookup
+from transfer.modalities.interface import Modality
+from transfer.models.checkpoint import load_card
+from transfer.models.predictor import Card
 
 SCRIPT = Path(__file__).with_name("predict_worker.py")
 _waiting: "list[subprocess.Popen[str]]" = []
@@ -46,7 +51,7 @@ def load_back(
     name: str,
     version: int,
     files: Sequence[Path] | None = None,
-    arrays: NDArray[np.uint8] | None = None,
+    arrays: NDArray[Any] | None = None,
     timeout: float = 300.0,
 ) -> Predictions:
     """Let a version predict in a separate process, which has only MLflow and the version's files.
@@ -54,8 +59,9 @@ def load_back(
     Args:
         name: registered name.
         version: its number.
-        files: image files, decoded by the version itself.
-        arrays: images uint8 (N, H, W) or (N, H, W, channels).
+        files: decoded by the version itself.
+        arrays: items (N, ...) as its modality reads them. Where there are neither files nor arrays,
+            the version is asked about one item without content.
         timeout: seconds after which the process is ended.
 
     Raises:
@@ -63,18 +69,34 @@ def load_back(
     """
     with TemporaryDirectory() as scratch, places.fetched(name, version) as model:
         inputs, outputs = Path(scratch, "inputs.npy"), Path(scratch, "outputs.npz")
+        card = load_card(model / MODEL, Card)
+        modality = lookup.of(card.spec)
+        if files is None and arrays is None:
+            arrays = modality.blank(card.spec)
         if arrays is not None:
             np.save(inputs, arrays, allow_pickle=False)
         request = {
             "model": str(model),
             "files": None if files is None else [str(path) for path in files],
             "arrays": None if arrays is None else str(inputs),
+            "request": json.dumps(_request(modality, files, arrays)),
             "output": str(outputs),
         }
         _predict(f"version {version} of {name}", request, timeout)
         with np.load(outputs, allow_pickle=False) as stored:
             fault, milliseconds = str(stored["fault"]), float(stored["milliseconds"])
             return Predictions(stored.get("files"), stored.get("arrays"), fault, milliseconds)
+
+
+def _request(
+    modality: Modality, files: Sequence[Path] | None, arrays: NDArray[Any] | None
+) -> dict[str, Any]:
+    """A request of MLflow's server about the first item."""
+    if files is None:
+        assert arrays is not None
+        return {"inputs": arrays[:1].tolist()}
+    sent = modality.sent(files[0].read_bytes())
+    return {"dataframe_split": {"columns": [modality.column], "data": [[sent]]}}
 
 
 def _start() -> "subprocess.Popen[str]":

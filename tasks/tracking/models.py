@@ -21,16 +21,22 @@ from tasks.tracking.address import KEY, VERSIONS_TAG
 from tasks.tracking.files import MODEL, fetched
 from transfer.core import errors
 from transfer.core.errors import ModelFileError
+from transfer.modalities import lookup
+from transfer.models.checkpoint import load_card
+from transfer.models.predictor import Card
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
 
-REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "pillow", "pydantic", "safetensors")
+REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "pydantic", "safetensors")
 REGISTERED = "registered.json"
 HERE = Path(__file__).parent
 LIBRARY = Path(errors.__file__).parents[1]
+BACKBONES = "crosstrain.backbones"
+"""Entry points of backbones."""
+PLUGINS = "crosstrain_model_plugins-0.dist-info"
 
 
 def register(name: str, model_folder: Path, key: str, run_id: str, tags: Mapping[str, str]) -> int:
@@ -48,7 +54,7 @@ def register(name: str, model_folder: Path, key: str, run_id: str, tags: Mapping
 
     Raises:
         CrosstrainError: the store refuses the model.
-        ModelFileError: the folder does not exist.
+        ModelFileError: the folder does not exist, or its card is of another version.
     """
     if not model_folder.is_dir():
         raise ModelFileError(
@@ -96,7 +102,9 @@ def _save_pyfunc(scratch: Path, model_folder: Path, meta: Any) -> None:
     from tasks.tracking import plugin_code
 
     points = plugin_code.needed(model_folder)
-    required = [f"{name}=={installed(name).split('+')[0]}" for name in REQUIREMENTS]
+    card = load_card(model_folder, Card)
+    needed = (*REQUIREMENTS, *lookup.of(card.spec).packages)
+    required = [f"{name}=={installed(name).split('+')[0]}" for name in needed]
     shutil.copytree(model_folder, scratch / "model")
     _pack_library(scratch / "library.zip", plugin_code.files(points))
     target = scratch / "pyfunc"
@@ -104,7 +112,7 @@ def _save_pyfunc(scratch: Path, model_folder: Path, meta: Any) -> None:
         target,
         python_model=str(HERE / "serve_model.py"),
         artifacts={name: str(scratch / name) for name in ("model", "library.zip")},
-        pip_requirements=required + plugin_code.requirements(points, REQUIREMENTS),
+        pip_requirements=required + plugin_code.requirements(points, needed),
         mlflow_model=meta,
     )
     flavor = meta.flavors["python_function"]  # remove the paths of this machine

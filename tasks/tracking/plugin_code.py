@@ -9,21 +9,23 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from transfer.core import plugins
+from transfer.modalities import lookup
 from transfer.modalities.backbone import Body
-from transfer.models.network import BACKBONES, backbone_names
+from transfer.models.network import COMBINED, backbone_names
 
 
 def needed(model_folder: Path) -> list[EntryPoint]:
-    """Entry points of the outside backbones that the networks of a model folder are built from.
+    """Entry points of the modality and the backbones that a model folder needs from other packages.
 
     Raises:
         SettingsError: one of them is not installed.
     """
     card = json.loads((model_folder / "card.json").read_text(encoding="utf-8"))
     bodies = [Body.model_validate(member["body"]) for member in card["members"]]
-    found = [plugins.entry_point(BACKBONES, name) for name in sorted(backbone_names(*bodies))]
-    return [point for point in found if point]
+    name = card["spec"]["modality"]
+    modality, names = lookup.get(name), sorted(backbone_names(*bodies) - set(COMBINED))
+    points = [lookup.entry_point(name), *map(modality.backbone_entry_point, names)]
+    return [point for point in points if point]
 
 
 def files(points: Iterable[EntryPoint]) -> dict[str, bytes]:
@@ -82,12 +84,12 @@ def _metadata(points: Iterable[EntryPoint]) -> dict[str, bytes]:
     offered: dict[tuple[str, str], list[str]] = {}
     for point in points:
         package = (point.dist.name, point.dist.version) if point.dist else ("plugin", "0")
-        offered.setdefault(package, []).append(f"{point.name} = {point.value}")
+        offered.setdefault(package, []).append(f"[{point.group}]\n{point.name} = {point.value}")
     found = {}
     for (name, version), entries in offered.items():
         folder = f"{name.replace('-', '_')}-{version}.dist-info"
         about = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
         found[f"{folder}/METADATA"] = about.encode()
-        text = "\n".join([f"[{BACKBONES.group}]", *entries, ""])
+        text = "\n".join([*entries, ""])
         found[f"{folder}/entry_points.txt"] = text.encode()
     return found

@@ -1,12 +1,11 @@
 """Predicts with a registered model in a separate process; see `tasks.tracking.load_back_check`.
 
 It is run by its path, without the project on the module path: only the code in the version is
-used. Standard input is a JSON object with model, files, arrays and output. Slow imports are done
-before it is read. Empty input means that no prediction is needed.
+used. Standard input is a JSON object with model, files, arrays, request and output. Slow imports
+are done before it is read. Empty input means that no prediction is needed.
 """
 
 import asyncio
-import base64
 import gc
 import json
 import logging
@@ -39,13 +38,9 @@ def main() -> None:
     answers: dict[str, Any] = {}
     if job["files"] is not None:
         answers["files"] = probabilities(model.predict([Path(f) for f in job["files"]]))
-        content = base64.b64encode(Path(job["files"][0]).read_bytes()).decode()
-        request: object = {"dataframe_split": {"columns": ["image"], "data": [[content]]}}
     if job["arrays"] is not None:
-        images = np.load(job["arrays"])
-        answers["arrays"] = probabilities(model.predict(images))
-        request = {"inputs": images[:1].tolist()}
-    answers["fault"], answers["milliseconds"] = asyncio.run(_serve(model, json.dumps(request)))
+        answers["arrays"] = probabilities(model.predict(np.load(job["arrays"])))
+    answers["fault"], answers["milliseconds"] = asyncio.run(_serve(model, job["request"]))
     np.savez(job["output"], **answers)
 
 

@@ -141,10 +141,11 @@ def _train(
     recipe = Recipe(
         settings.adapt.training,
         settings.augment,
-        normalisation(target.labelled if len(target.labelled) else _pool(target)),
+        normalisation(target.labelled if len(target.labelled) else _pool(target), context.spec),
         len(target.class_names),
         context.machine,
         settings.pretrain.augment,
+        spec=context.spec,
     )
     arm = library.adapt(
         job.plan.method,
@@ -173,7 +174,7 @@ def _method_settings(name: str, method: Method, settings: Settings) -> dict[str,
         "training": settings.adapt.training.model_dump(mode="json"),
         "augment": settings.augment.model_dump(mode="json"),
         "backbone": settings.backbone.model_dump(mode="json"),
-        "limits": settings.image.limits.model_dump(mode="json"),  # they go into the model's card
+        "limits": settings.input.limits.model_dump(mode="json"),  # they go into the model's card
     }
     if method.reads_source:
         told["source augment"] = settings.pretrain.augment.model_dump(mode="json")
@@ -181,11 +182,13 @@ def _method_settings(name: str, method: Method, settings: Settings) -> dict[str,
 
 
 def _code(job: ArmJob, settings: Settings) -> list[str]:
+    modality = settings.input.modality
+    own = backbone_modules(modality, settings.backbone.body)
     return [
         "transfer.arms.adapt",
         "tasks.training.source_items",
         lookup.module_name(job.plan.method),
-        *sorted({*backbone_modules(settings.backbone.body), *bodies(job.sources)}),
+        *sorted({*own, *bodies(job.sources, modality)}),
     ]
 
 
@@ -210,7 +213,7 @@ def _target(
         validation=None if folds or blind else validation_items(scanned, divided),
         folds=folds,
         spec=context.spec,
-        limits=settings.image.limits,
+        limits=settings.input.limits,
         body=settings.backbone.body,
         pool=pool_items(scanned, divided, with_val=blind or folds > 0)
         if method.reads_pool or blind

@@ -12,6 +12,7 @@ from tasks.training.source_items import bodies, source_items
 from transfer.arms import pretrain
 from transfer.data.items import labelled_items, normalisation
 from transfer.data.manifest import Manifest
+from transfer.data.storage.tensor_store import spec_of
 from transfer.settings.project import Settings
 from transfer.training.recipe import Machine, Recipe
 from transfer.transferability import advisor as library
@@ -44,7 +45,7 @@ def advise(sources: Sequence[Source], target: Divided, settings: Settings, machi
             "transfer.transferability.advisor",
             "transfer.transferability.source_probing",
             "tasks.training.source_items",
-            *bodies(sources),
+            *bodies(sources, settings.input.modality),
         ],
     )
     if len(sources) > 1 and (ranked := load(ref)):
@@ -59,8 +60,10 @@ def _advise(
     if not len(items) or not sources:
         return []
     names = Manifest.load(target.scan.path).class_names
+    spec = spec_of(target.scan.path)
+    normal = normalisation(items, spec)
     recipe = Recipe(
-        settings.adapt.training, settings.augment, normalisation(items), len(names), machine
+        settings.adapt.training, settings.augment, normal, len(names), machine, spec=spec
     )
     candidates = [
         replace(

@@ -10,6 +10,7 @@ from transfer.arms.pretrain import PretrainSettings
 from transfer.core.config import Section
 from transfer.data.items import SourceItems, labelled_items, union, validation_items
 from transfer.data.manifest import Manifest
+from transfer.data.storage.tensor_store import spec_of
 from transfer.modalities.backbone import Body
 from transfer.training.loop import fit
 from transfer.training.precision import Precision
@@ -49,8 +50,9 @@ class Pretraining(Section):
             TimeUpError: so is the end of its time, likewise.
             CrosstrainError: training diverged.
         """
-        items = union([_items(*part, labelled_items) for part in self.parts])
-        validation = union([_items(*part, validation_items) for part in self.parts])
+        spec = spec_of(self.parts[0][0])
+        items = union([_items(*part, labelled_items) for part in self.parts], spec)
+        validation = union([_items(*part, validation_items) for part in self.parts], spec)
         keeper = Stoppable(
             self.checkpoint, self.checkpoint_seconds, stop=Stop(self.stop), until=self.until
         )
@@ -60,6 +62,7 @@ class Pretraining(Section):
             items.items,
             validation.items,
             body=self.body,
+            spec=spec,
             settings=self.settings,
             machine=Machine(self.device, self.precision),
             out=out or self.out,
@@ -70,4 +73,5 @@ class Pretraining(Section):
 
 
 def _items(scanned: Path, divided: Path, read: Callable[[Path, Path], Any]) -> SourceItems:
-    return SourceItems.of(read(scanned, divided), Manifest.load(scanned).class_names)
+    names = Manifest.load(scanned).class_names
+    return SourceItems.of(read(scanned, divided), names, spec_of(scanned))

@@ -6,6 +6,8 @@ from tasks.runtime.artifacts import Source
 from transfer.arms import pretrain
 from transfer.data.items import SourceItems, labelled_items, normalisation, validation_items
 from transfer.data.manifest import Manifest
+from transfer.data.storage.tensor_store import spec_of
+from transfer.modalities import lookup
 from transfer.modalities.backbone import Body
 from transfer.models.network import backbone_modules
 
@@ -17,10 +19,13 @@ def source_items(source: Source, *, held: bool = False) -> SourceItems | None:
     scanned, divided = source.items.scan.path, source.items.split.path
     learned = labelled_items(scanned, divided)
     items = validation_items(scanned, divided) if held else learned
-    return SourceItems(items, Manifest.load(scanned).class_names, normalisation(learned))
+    normal = normalisation(learned, spec_of(scanned))
+    return SourceItems(items, Manifest.load(scanned).class_names, normal)
 
 
-def bodies(sources: Sequence[Source]) -> list[str]:
-    """Modules of the sources' backbones, which are loaded by name: imports do not lead to them."""
-    found = [pretrain.load_card(one.knowledge.path).body for one in sources]
-    return backbone_modules(*found, *([Body(name="fused")] if len(sources) > 1 else []))
+def bodies(sources: Sequence[Source], modality: str) -> list[str]:
+    """Modules of the modality and of the sources' backbones, which are loaded by name: imports do
+    not lead to them."""
+    own = [pretrain.load_card(source.knowledge.path).body for source in sources]
+    fused = [Body(name="fused")] if len(sources) > 1 else []
+    return [lookup.code(modality), *backbone_modules(modality, *own, *fused)]

@@ -8,13 +8,13 @@ from crosstrain.fitting import _tree, merged
 @pytest.mark.parametrize(
     "settings",
     [
-        {"adapt": {"seeds": [0], "budget": {"steps": 3}}},
-        {"adapt__seeds": [0], "adapt__budget__steps": 3},
-        {"adapt": {"seeds": [0]}, "adapt__budget": {"steps": 3}},
+        {"adapt": {"seeds": [0], "training": {"steps": 3}}},
+        {"adapt__seeds": [0], "adapt__training__steps": 3},
+        {"adapt": {"seeds": [0]}, "adapt__training": {"steps": 3}},
     ],
 )
 def test_sections_are_mappings_or_joined_by_underscores(settings):
-    assert _tree(settings) == {"adapt": {"seeds": [0], "budget": {"steps": 3}}}
+    assert _tree(settings) == {"adapt": {"seeds": [0], "training": {"steps": 3}}}
 
 
 def test_the_upper_tree_wins_and_neither_changes():

@@ -26,7 +26,7 @@ LOG = re.compile(r"\d\d:\d\d:\d\d\.\d{3} \| INFO    \| crosstrain - .+")
 TINY = {
     "source.path": "data/large",
     "target.path": "data/small",
-    "image.size": 12,
+    "input.size": 12,
     "backbone.width": 4,
     "pretrain.training.steps": 60,
     "pretrain.training.batch_size": 32,

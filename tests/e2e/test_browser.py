@@ -39,7 +39,8 @@ def test_a_click_retrains_with_a_changed_parameter(served: Served, page: Page) -
     page.goto(f"{prefect}/deployments/deployment/{deployment}/run")
     label = page.get_by_text("Labels Per Class")
     expect(label).to_be_visible(timeout=30_000)
-    assert page.get_by_text("What every picture is brought to.").count() == 1
+    assert page.get_by_text("Share of items for the test split, 0 to 1.").count() == 1
+    assert page.get_by_text("Rotate").count() == 0  # of the augmentation; by name, under "More"
     field = page.locator(".schema-form-property", has=label).last
     field.get_by_text("int", exact=True).click()
     field.locator("input").last.fill("9")
@@ -50,7 +51,7 @@ def test_a_click_retrains_with_a_changed_parameter(served: Served, page: Page) -
 
     runs = served.ask("POST", "/flow_runs/filter")
     (run,) = [one for one in runs if "auto-scheduled" not in one["tags"]]
-    assert run["parameters"]["settings"]["target"]["labels_per_class"] == 9
+    assert run["parameters"]["settings"]["labels_per_class"] == 9
     page.goto(f"{prefect}/runs/flow-run/{run['id']}")
     expect(page.get_by_text("Completed").first).to_be_visible(timeout=240_000)
     picture(page, "run")

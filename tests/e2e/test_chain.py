@@ -120,7 +120,7 @@ def test_report_has_the_documented_fields(trained: Project, told: dict[str, Any]
     for name, dataset in (("large", source), ("small", target)):
         found = sum(path.is_file() for path in (trained.folder / "data" / name).rglob("*"))
         assert (dataset["path"], dataset["items"], dataset["rejects"]) == (f"data/{name}", found, 0)
-    assert re.fullmatch("[0-9a-f]{40}", told["code_revision"])
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|crosstrain \d[\d.]*", told["code_revision"])
     assert max(told["seconds"]["steps"].values()) <= told["seconds"]["total"]
     assert 0 < told["seconds"]["between"] < told["seconds"]["total"]
 

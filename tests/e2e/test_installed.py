@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests import prefect_home
-from tests.e2e.project import GUARD, ROOT, TINY, Project
+from tests.e2e.project import GUARD, ROOT, TINY, Project, wait
 from tests.e2e.served import serve, stop
 from tests.ports import free_port
 
@@ -118,4 +118,5 @@ def test_it_can_be_served(project: Project) -> None:
         settings__more=more,
     )
     assert served.finished(identity)["state"]["type"] == "COMPLETED"
+    wait(lambda: not any("prefect.engine" in line for line in project.processes()))
     stop(served)

@@ -52,7 +52,7 @@ def test_labelled_digits_give_an_accuracy_and_no_alarm_about_light(watched: Proj
     told = json.loads(watched.run("monitor", "new", "--target", "small", "--json").stdout)
     assert told == json.loads((watched.folder / "reports/monitor.json").read_text())
     assert told["items"] == told["accuracy"]["labelled"] == 40 and told["rejected"] == 0
-    light = next(test for test in told["tests"] if test["name"] == "light")
+    light = next(test for test in told["tests"] if test["name"] == "summary")
     assert light["p"] > 0.01
     page = (watched.folder / "reports/monitor.html").read_text()
     assert page.count("<svg") == 5
@@ -62,13 +62,13 @@ def test_dark_digits_are_drift_told_as_events_with_an_artifact(watched: Project,
     for i in range(8):
         (watched.folder / "dark" / f"cut{i}.png").write_bytes(b"\x89PNG")
     done = watched.run("monitor", "dark", "--target", "small")
-    assert "Drift in" in done.stdout and "light" in done.stdout and "rejects" in done.stdout
+    assert "Drift in" in done.stdout and "summary" in done.stdout and "rejects" in done.stdout
     wait(lambda: events(api, "crosstrain.drift"), every=0.5)
     (told,) = events(api, "crosstrain.drift")
     assert told["resource"]["prefect.resource.id"] == "crosstrain.target.small"  # type: ignore[index]
     payload = told["payload"]
-    assert {"light", "rejects"} <= set(payload["tests"])  # type: ignore[index]
-    assert payload["p_values"]["light"] <= 0.01  # type: ignore[index]
+    assert {"summary", "rejects"} <= set(payload["tests"])  # type: ignore[index]
+    assert payload["p_values"]["summary"] <= 0.01  # type: ignore[index]
     wanted = json.loads((watched.folder / "reports/monitor.json").read_text())["retrain"]
     assert payload["retrain"] == wanted  # type: ignore[index]
     wait(lambda: bool(events(api, "crosstrain.retrain-wanted")) == wanted, every=0.5)

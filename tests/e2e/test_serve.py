@@ -11,6 +11,7 @@ import httpx
 import psutil
 import pytest
 
+from flows.runtime.form import FIELDS
 from tests.e2e.conftest import copy
 from tests.e2e.project import Project, wait
 from tests.e2e.served import Served, serve, stop
@@ -19,12 +20,21 @@ from tests.ports import free_port
 pytestmark = pytest.mark.slow
 
 
+def more(served: Served) -> dict[str, Any]:
+    """Settings that the form of a retrain holds by name."""
+    found: dict[str, Any] = served.deployment("retrain")["parameters"]["settings"]["more"]
+    return found
+
+
 def test_every_flow_is_offered_with_a_form_of_its_settings(served: Served) -> None:
     told = served.deployment("retrain")
     form = told["parameter_openapi_schema"]
-    assert form["definitions"]["AugmentPolicy"]["properties"]["rotate"]["description"]
-    assert form["definitions"]["RunSettings"]["properties"]["device"]["enum"]
-    assert told["parameters"]["settings"]["target"]["path"] == "data/small"
+    fields = form["properties"]["settings"]["properties"]
+    assert list(fields) == [*FIELDS, "more"] and len(fields) <= 12
+    assert all(field["description"] for field in fields.values())
+    assert fields["device"]["enum"]
+    assert told["parameters"]["settings"]["target"] == "data/small"
+    assert told["parameters"]["settings"]["more"]["backbone.width"] == 4
     assert [one["schedule"]["cron"] for one in told["schedules"]] == ["0 3 * * *"]
     automations = served.ask("GET", f"/automations/related-to/prefect.deployment.{told['id']}")
     assert sorted(one["name"] for one in automations) == [
@@ -38,11 +48,18 @@ def test_every_flow_is_offered_with_a_form_of_its_settings(served: Served) -> No
 
 
 def test_a_value_out_of_range_is_refused_before_a_run_is_made(served: Served) -> None:
-    for field, value in (("run__device", "toaster"), ("image__size", 3)):
+    for field, value in (("device", "toaster"), ("test", 3), ("image", {"size": 3})):
         with pytest.raises(httpx.HTTPStatusError, match="409"):
             served.start(**{f"settings__{field}": value})
     runs = served.ask("POST", "/flow_runs/filter")
     assert [run["name"] for run in runs if "auto-scheduled" not in run["tags"]] == []
+
+
+def test_a_setting_by_a_name_that_there_is_not_ends_the_run_with_the_reason(served: Served) -> None:
+    identity = served.start(settings__more={"adapt.sedes": [1]})
+    state = served.finished(identity)["state"]
+    assert state["type"] == "FAILED"
+    assert "adapt.sedes: there is no such setting; did you mean 'seeds'?" in state["message"]
 
 
 def test_two_retrains_queue_and_the_second_finds_everything_stored(served: Served) -> None:
@@ -108,8 +125,8 @@ def test_everything_killed_goes_on_when_it_is_served_again(served: Served) -> No
 def test_a_person_decides(served: Served, agrees: bool, event: str) -> None:
     steps = 25 if agrees else 26
     identity = served.start(
-        settings__promote__approval=True,
-        settings__promote__rules=[{"rule": "servable"}],
+        settings__approval=True,
+        settings__more={**more(served), "promote.rules": [{"rule": "servable"}]},
         settings__adapt__budget__steps=steps,
     )
     wait(lambda: served.run(identity)["state"]["type"] == "PAUSED", seconds=120, every=0.3)
@@ -123,9 +140,12 @@ def test_a_person_decides(served: Served, agrees: bool, event: str) -> None:
 
 def test_silence_is_no_consent(served: Served) -> None:
     identity = served.start(
-        settings__promote__approval=True,
-        settings__promote__approval_hours=0.001,
-        settings__promote__rules=[{"rule": "servable"}],
+        settings__approval=True,
+        settings__more={
+            **more(served),
+            "promote.approval_hours": 0.001,
+            "promote.rules": [{"rule": "servable"}],
+        },
         settings__adapt__budget__steps=27,
     )
     assert served.finished(identity)["state"]["type"] == "COMPLETED"

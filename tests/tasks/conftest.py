@@ -50,17 +50,20 @@ def make_model(tmp_path_factory):
         from transfer.models.predictor import Card, Member, tensor_name
 
         body = Body(name="resnet", options={"width": 4, "pool": True})
+        spec = ImageSpec(size=SIDE, channels=3)
         state = {
             tensor_name(member, 0, key): tensor
             for member in (0, 1)
-            for key, tensor in build(body, channels=3, classes=3, seed=seed + member)
+            for key, tensor in build(
+                body, spec=ImageSpec(size=SIDE, channels=3), classes=3, seed=seed + member
+            )
             .state_dict()
             .items()
         }
         card = Card(
             target="plants",
             class_names=CLASSES,
-            spec=ImageSpec(size=SIDE, channels=3),
+            spec=spec,
             limits=ImageLimits(),
             members=tuple(
                 Member(

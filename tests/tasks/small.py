@@ -30,7 +30,7 @@ def settings(**changes):
     told = {
         "source": {"path": "data/mnist"},
         "target": {"path": "data/digits"},
-        "image": {"size": tiny.SIDE},
+        "input": {"size": tiny.SIDE},
         "backbone": {"width": 4},
         "split": {"test": 0.3},
         "pretrain": {"training": {"steps": 60, "batch_size": 16}, "look_every": 30},
@@ -48,7 +48,7 @@ def scanned(name, n, seed, *, noise=False):
         images = np.random.default_rng(seed).integers(0, 256, images.shape, np.uint8)
     path = Path(f"{name}.npz").absolute()
     np.savez(path, images=images[:, 0], labels=labels, class_names=np.array(tiny.CLASSES))
-    return scan.fn(Dataset(name, path, dataset_versions.fingerprint(path)), SPEC, settings().image)
+    return scan.fn(Dataset(name, path, dataset_versions.fingerprint(path)), SPEC, settings().input)
 
 
 def target(told, n=60):

@@ -55,9 +55,9 @@ def features(prepared, told):
 def marked():
     """Items of a source with the target's classes, and a bright edge by which to know them."""
     given = tiny.source(n=24, class_names=tiny.CLASSES)
-    images = given.items.images.clone()
+    images = given.items.records.clone()
     images[..., :3] = 255
-    return replace(given, items=replace(given.items, images=images))
+    return replace(given, items=replace(given.items, records=images))
 
 
 def drawn(method, source, labelled=12, steps=30):
@@ -67,7 +67,7 @@ def drawn(method, source, labelled=12, steps=30):
     recipe = tiny.recipe(seen, steps=steps, batch_size=12)
     beside, taken = Beside(source, tiny.pool_of(seen)), seen.take(np.arange(len(seen)) < labelled)
     network, _ = fit(method, prepared, taken, recipe, seed=0, beside=beside)
-    own, other = source.items.images.float() / 255, seen.images.float() / 255
+    own, other = source.items.records.float() / 255, seen.records.float() / 255
     with torch.no_grad():
         network.backbone.train()
         features = [network.backbone(source.normal.apply(own))]

@@ -5,7 +5,7 @@ import tracemalloc
 import pytest
 
 from benchmarks import memory
-from transfer.data.quality.checks import Scanned, items_tables
+from transfer.data.quality.checks import ScannedDataset, items_tables
 from transfer.data.storage.table import PART
 
 LIMIT = 50  # bytes a picture
@@ -34,7 +34,7 @@ def test_validating_holds_few_numbers_an_item(tmp_path):
         names = "source", "target"
         for name in names:
             memory.make(tmp_path / f"{items}" / name, items, name)
-        source, target = (Scanned.load(tmp_path / f"{items}" / name) for name in names)
+        source, target = (ScannedDataset.load(tmp_path / f"{items}" / name) for name in names)
         tracemalloc.start()
         next(items_tables(source, target))
         found = tracemalloc.get_traced_memory()[1]

@@ -9,6 +9,7 @@ import torch
 from transfer.arms.trainer import Target, Trainer
 from transfer.data.items import PoolItems, SourceItems, TrainItems, normalisation
 from transfer.methods.baselines.scratch import Scratch
+from transfer.modalities import lookup
 from transfer.modalities.backbone import Body
 from transfer.modalities.image.augment import AugmentPolicy
 from transfer.modalities.image.spec import ImageLimits, ImageSpec
@@ -22,6 +23,7 @@ from transfer.training.recipe import Recipe, TrainingSettings
 SIDE = 12
 CLASSES = ("acer", "betula", "corylus")
 BODY = Body(name="resnet", options={"width": 4, "pool": True})
+MODALITY = lookup.get("image")
 NORMAL = Normalisation(mean=(0.4,), std=(0.3,))
 STILL = AugmentPolicy(rotate=0, scale=0, stretch=0, translate=0, shear=0, brightness=0, contrast=0)
 
@@ -44,8 +46,17 @@ def items(n=24, classes=3, channels=1, seed=0, groups=None):
     return TrainItems(torch.from_numpy(images), torch.from_numpy(labels), ids, own)
 
 
+def spec(channels=1, size=SIDE):
+    return ImageSpec(size=size, channels=channels)
+
+
+def spec_of(seen):
+    """The specification of tiny items."""
+    return spec(seen.records.shape[1])
+
+
 def network(classes=3, channels=1, seed=0, body=BODY):
-    return build(body, channels=channels, classes=classes, seed=seed)
+    return build(body, spec=spec(channels), classes=classes, seed=seed)
 
 
 def knowledge(class_names=("betula", "fagus"), channels=1, seed=100, body=BODY):
@@ -73,7 +84,7 @@ def source(n=30, class_names=("betula", "fagus"), channels=1, seed=7):
 
 def pool_of(seen):
     """The pictures of labelled items, as a pool."""
-    return PoolItems(seen.images, seen.ids, seen.groups)
+    return PoolItems(seen.records, seen.ids, seen.groups)
 
 
 def pool(n=20, channels=1, seed=9):
@@ -83,7 +94,8 @@ def pool(n=20, channels=1, seed=9):
 
 def recipe(seen, policy=STILL, classes=3, **budget):
     told = {"steps": 20, "batch_size": 8, **budget}
-    return Recipe(TrainingSettings(**told), policy, normalisation(seen), classes)
+    spec = spec_of(seen)
+    return Recipe(TrainingSettings(**told), policy, normalisation(seen, spec), classes, spec=spec)
 
 
 def target(labelled, folds=3, validation=None, body=BODY):
@@ -93,11 +105,11 @@ def target(labelled, folds=3, validation=None, body=BODY):
         labelled=labelled,
         validation=validation,
         folds=folds,
-        spec=ImageSpec(size=SIDE, channels=labelled.images.shape[1]),
+        spec=spec_of(labelled),
         limits=ImageLimits(),
         body=body,
-        pool=pool(channels=labelled.images.shape[1]),
-        source=source(channels=labelled.images.shape[1]),
+        pool=pool(channels=labelled.records.shape[1]),
+        source=source(channels=labelled.records.shape[1]),
     )
 
 

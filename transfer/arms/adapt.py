@@ -182,7 +182,7 @@ def adapt(
         )
         trained = trainer.train()
         rows = np.flatnonzero(fold_of == fold) if target.folds else np.arange(len(judged))
-        images = taken(judged.images, rows)
+        images = taken(judged.records, rows)
         scores[torch.from_numpy(rows)] = logits(trained.network, images, trainer.seen_by(trained))
         trained.network.cpu()
         trainers.append(trainer)

@@ -9,13 +9,16 @@ from pydantic import Field
 from transfer.core.config import Section
 from transfer.data.items import TrainItems, normalisation
 from transfer.methods.baselines.scratch import Scratch
+from transfer.modalities import lookup
 from transfer.modalities.backbone import Body
-from transfer.modalities.image.augment import AugmentPolicy
+from transfer.modalities.interface import InputSpec
 from transfer.modalities.normalisation import Normalisation
+from transfer.modalities.sections import AnyAugmentation
 from transfer.models import checkpoint
 from transfer.models.checkpoint import Keeper
 from transfer.models.network import Network, build
 from transfer.models.parameter_transfer import Knowledge
+from transfer.training.batches import blank_input
 from transfer.training.cpu_threads import worthwhile
 from transfer.training.history import History
 from transfer.training.loop import Watch, fit
@@ -37,11 +40,9 @@ class PretrainSettings(Section):
     """Random seed of weights, order and augmentation."""
     jointly: bool = False
     """With several source datasets, also train a backbone on all of them together."""
-    augment: AugmentPolicy = AugmentPolicy(
-        rotate=20, scale=0.6, stretch=0.3, shear=15, resolution=0.25
-    )
+    augment: AnyAugmentation = lookup.default().pretrain_augmentation
     """Augmentation of the source: stronger than the target's, so that features depend less on the
-    source's own sizes, slants and sharpness."""
+    source's own conditions. By default the modality's own choice."""
 
 
 class KnowledgeCard(Section):
@@ -65,6 +66,7 @@ def pretrain(
     validation: TrainItems,
     *,
     body: Body,
+    spec: InputSpec,
     settings: PretrainSettings,
     machine: Machine,
     out: Path,
@@ -79,14 +81,13 @@ def pretrain(
     as a step keeps busy.
     """
     method = Scratch(learning_rate=settings.learning_rate)
-    network = build(
-        body, channels=items.images.shape[1], classes=len(class_names), seed=settings.seed
-    )
-    worth = worthwhile(network, items.images.shape[1:], settings.training.batch_size)
-    torch.set_num_threads(min(torch.get_num_threads(), worth))  # of what the caller leaves
+    network = build(body, spec=spec, classes=len(class_names), seed=settings.seed)
+    normal = normalisation(items, spec)
     recipe = Recipe(
-        settings.training, settings.augment, normalisation(items), len(class_names), machine
+        settings.training, settings.augment, normal, len(class_names), machine, spec=spec
     )
+    worth = worthwhile(network, blank_input(recipe), settings.training.batch_size)
+    torch.set_num_threads(min(torch.get_num_threads(), worth))  # of what the caller leaves
     trained, history = loop(
         method,
         method.prepare(network, None, class_names),

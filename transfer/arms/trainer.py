@@ -10,7 +10,7 @@ from torch import Tensor
 
 from transfer.data.items import PoolItems, SourceItems, TrainItems
 from transfer.modalities.backbone import Body
-from transfer.modalities.image.spec import ImageLimits, ImageSpec
+from transfer.modalities.interface import InputLimits, InputSpec
 from transfer.modalities.normalisation import Normalisation
 from transfer.models.checkpoint import Keeper
 from transfer.models.network import Network
@@ -32,12 +32,12 @@ class Target:
     validation: TrainItems | None
     """None selects out of fold."""
     folds: int
-    spec: ImageSpec
-    limits: ImageLimits
+    spec: InputSpec
+    limits: InputLimits
     body: Body
     """The backbone of an arm that starts from nothing."""
     pool: PoolItems | None = None
-    """Pictures of the training split, for methods that read unlabelled items."""
+    """Items of the training split, for methods that read unlabelled items."""
     source: SourceItems | None = None
     """For methods that read the source's items."""
     source_held: SourceItems | None = None
@@ -72,7 +72,6 @@ class Trainer:
         self.job = Job(
             body=given.body if given else target.body,
             own=target.body,
-            channels=target.spec.channels,
             class_names=target.class_names,
             knowledge=given,
             several=tuple(knowledge) if method.combines else (),
@@ -143,10 +142,10 @@ class Trainer:
         target, taken = self.target, normal or network.backbone.normal or self.recipe.normal
         recipe = replace(self.recipe, normal=taken)
         if not pool:
-            found = target.features.of(network, target.labelled.images, views, recipe)
+            found = target.features.of(network, target.labelled.records, views, recipe)
             return found[:, self.rows]
         if self.job.pool is None or target.pool is None:
             raise ValueError("this method reads unlabelled items and was given none")
         kept = np.isin(target.pool.ids, self.job.pool.ids)
-        found = target.features.of(network, target.pool.images, views, recipe)
+        found = target.features.of(network, target.pool.records, views, recipe)
         return found[:, torch.from_numpy(kept)]

@@ -26,6 +26,9 @@ class Kind:
     """Entry points of packages outside this project."""
     helpers: tuple[str, ...] = ()
     """Folders of the package that hold no plug-ins."""
+    inner: str = ""
+    """For a kind whose plug-ins are folders: the module in each that is the plug-in, whose key is
+    then the folder's name. Modules beside the folders are no plug-ins."""
 
     @property
     def label(self) -> str:
@@ -46,7 +49,8 @@ def modules(kind: Kind) -> dict[str, str]:
     package = importlib.import_module(kind.package)
     inside = [m for path in package.__path__ for m in _inside(Path(path), kind.package, kind)]
     outside = {name: point.value for name, point in _outside(kind.group).items()}
-    return {**outside, **{m.rsplit(".", maxsplit=1)[-1]: m for m in inside}}
+    place = -2 if kind.inner else -1
+    return {**outside, **{m.split(".")[place]: m for m in inside}}
 
 
 def entry_point(kind: Kind, name: str) -> EntryPoint | None:
@@ -69,8 +73,9 @@ def module_name(kind: Kind, name: str) -> str:
     if name not in known:
         raise SettingsError(
             f"{kind.label} has no {name!r}; expected one of {', '.join(sorted(known))}. A new one "
-            f"is a new file in {kind.package.replace('.', '/')}/, or an entry point in the group "
-            f"{kind.group} of an installed package: if a package offers {name!r}, install it."
+            f"is a new {'folder' if kind.inner else 'file'} in {kind.package.replace('.', '/')}/, "
+            f"or an entry point in the group {kind.group} of an installed package: if a package "
+            f"offers {name!r}, install it."
         )
     return known[name]
 
@@ -117,6 +122,9 @@ def _offered(point: EntryPoint) -> str:
 
 
 def _inside(folder: Path, package: str, kind: Kind) -> list[str]:
+    if kind.inner:
+        folders = [m.name for m in pkgutil.iter_modules([str(folder)]) if m.ispkg]
+        return [f"{package}.{name}.{kind.inner}" for name in folders if name[0] != "_"]
     found = []
     for module in pkgutil.iter_modules([str(folder)]):
         full = f"{package}.{module.name}"

@@ -2,7 +2,7 @@
 
 `TrainItems` may be learned from and selected on; `TestItems` may only be evaluated. They are
 different types on purpose: nothing that trains or chooses accepts `TestItems`.
-Shapes: N items, C channels, H x W pixels.
+Shapes: N items, each with one record of the shape that the specification of the modality decides.
 """
 
 import math
@@ -19,21 +19,22 @@ from torch import Tensor
 from transfer.data.manifest import Manifest
 from transfer.data.splits import split
 from transfer.data.splits.duplicates import among, hashes, linked_sets
-from transfer.data.storage import item_ids
-from transfer.data.storage import tensor_store as images
+from transfer.data.storage import item_ids, tensor_store
 from transfer.data.storage.item_ids import Keys
 from transfer.data.storage.table import PART, Items, numbers
-from transfer.data.storage.tensor_store import Images, taken
+from transfer.data.storage.tensor_store import Records, taken
+from transfer.modalities import lookup
+from transfer.modalities.interface import InputSpec
 from transfer.modalities.normalisation import Normalisation
 
-_MEASURED = 1024  # pictures at a time
+_MEASURED = 1024  # records at a time
 
 
 @dataclass(frozen=True)
 class TrainItems:
     """Labelled items to learn from or to select on."""
 
-    images: Images  # N x C x H x W uint8
+    records: Records  # N x ..., as stored
     labels: Tensor  # N int64
     ids: Keys  # N
     groups: Keys  # N: equal where a fold must not part items: groups and copies
@@ -47,7 +48,7 @@ class TrainItems:
             return self
         kept = np.flatnonzero(rows)
         labels = self.labels[torch.from_numpy(kept)]
-        return TrainItems(taken(self.images, kept), labels, self.ids[rows], self.groups[rows])
+        return TrainItems(taken(self.records, kept), labels, self.ids[rows], self.groups[rows])
 
     def without(self, groups: Keys) -> "TrainItems":
         """The items of none of these groups."""
@@ -56,9 +57,9 @@ class TrainItems:
 
 @dataclass(frozen=True)
 class PoolItems:
-    """Pictures of the target's training split, labelled or not: there is no label in here."""
+    """Items of the target's training split, labelled or not: there is no label in here."""
 
-    images: Images  # N x C x H x W uint8
+    records: Records  # N x ..., as stored
     ids: Keys  # N
     groups: Keys  # N
 
@@ -70,8 +71,8 @@ class PoolItems:
         rows = ~item_ids.among(self.groups, groups)
         if rows.all():
             return self
-        images = taken(self.images, np.flatnonzero(rows))
-        return PoolItems(images, self.ids[rows], self.groups[rows])
+        records = taken(self.records, np.flatnonzero(rows))
+        return PoolItems(records, self.ids[rows], self.groups[rows])
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,9 @@ class SourceItems:
     normal: Normalisation
 
     @classmethod
-    def of(cls, items: TrainItems, class_names: tuple[str, ...]) -> "SourceItems":
-        """Items with their own statistics."""
-        return cls(items, class_names, normalisation(items))
+    def of(cls, items: TrainItems, class_names: tuple[str, ...], spec: InputSpec) -> "SourceItems":
+        """Items of a specification with their own statistics."""
+        return cls(items, class_names, normalisation(items, spec))
 
 
 def spread(labels: NDArray[np.int64], most: int) -> NDArray[np.int64]:
@@ -94,7 +95,7 @@ def spread(labels: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     return np.sort(by_class[:: max(1, math.ceil(len(labels) / most))])
 
 
-def union(parts: Sequence[SourceItems]) -> SourceItems:
+def union(parts: Sequence[SourceItems], spec: InputSpec) -> SourceItems:
     """Several datasets as one: classes of one name are one class."""
     if len(parts) == 1:
         return parts[0]
@@ -102,47 +103,39 @@ def union(parts: Sequence[SourceItems]) -> SourceItems:
     rows = [torch.tensor([names.index(name) for name in part.class_names]) for part in parts]
     kept = [part.items for part in parts]
     items = TrainItems(
-        images.cat([one.images for one in kept]),
+        tensor_store.cat([one.records for one in kept]),
         torch.cat([row[one.labels] for row, one in zip(rows, kept, strict=True)]),
         item_ids.union([one.ids for one in kept]),
         item_ids.union([one.groups for one in kept]),
     )
-    return SourceItems.of(items, names)
+    return SourceItems.of(items, names, spec)
 
 
 @dataclass(frozen=True)
 class TestItems:
     """Held-out items: read once per model, by the evaluation alone."""
 
-    images: Images  # N x C x H x W uint8
+    records: Records  # N x ..., as stored
     labels: Tensor  # N int64
     ids: Keys  # N
 
     __test__ = False  # not a test case, whatever a test runner thinks of the name
 
 
-def normalisation(items: TrainItems | PoolItems) -> Normalisation:
-    """Measure the items; a constant channel gets a standard deviation of 1/255."""
-    counts = torch.zeros(items.images.shape[1], 256, dtype=torch.double)
-    for part in items.images.split(_MEASURED):
-        for channel, pixels in enumerate(part.transpose(0, 1)):
-            counts[channel] += torch.bincount(pixels.flatten(), minlength=256)
-    shares, levels = counts / counts.sum(dim=1, keepdim=True), torch.arange(256).double() / 255
-    mean = shares @ levels
-    variance = (shares * (levels - mean[:, None]).square()).sum(dim=1)
-    std = variance.sqrt().clamp_min(1 / 255)
-    return Normalisation(mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+def normalisation(items: TrainItems | PoolItems, spec: InputSpec) -> Normalisation:
+    """Measure the items, as their modality standardises its inputs."""
+    return lookup.of(spec).statistics(items.records.split(_MEASURED), spec)
 
 
 @dataclass(frozen=True)
 class _Rows:
-    images: Images
+    records: Records
     labels: Tensor
     ids: Keys
     groups: Keys
 
     def to_train(self) -> TrainItems:
-        return TrainItems(self.images, self.labels, self.ids, self.groups)
+        return TrainItems(self.records, self.labels, self.ids, self.groups)
 
 
 def _rows(scanned: Path, divided: Path, column: str, *values: object) -> _Rows:
@@ -152,7 +145,7 @@ def _rows(scanned: Path, divided: Path, column: str, *values: object) -> _Rows:
     first = _first_of_set(manifest.items)[rows]
     labels = torch.from_numpy(numbers(manifest.items, "label")[rows].astype(np.int64))
     ids, groups = item_ids.of_ids(manifest.items, rows), item_ids.of_groups(manifest.items, first)
-    return _Rows(images.some(scanned, rows), labels, ids, groups)
+    return _Rows(tensor_store.some(scanned, rows), labels, ids, groups)
 
 
 def _first_of_set(items: Items) -> NDArray[np.int32]:
@@ -194,7 +187,7 @@ def validation_items(scanned: Path, divided: Path) -> TrainItems:
 
 
 def pool_items(scanned: Path, divided: Path, *, with_val: bool) -> PoolItems:
-    """Pictures of the training split, without their labels.
+    """Items of the training split, without their labels.
 
     ``with_val`` adds those of the validation split, where nothing is chosen on it.
 
@@ -202,7 +195,7 @@ def pool_items(scanned: Path, divided: Path, *, with_val: bool) -> PoolItems:
         DataRefusedError: the split does not belong to the scan.
     """
     rows = _rows(scanned, divided, "split", "train", *(["val"] if with_val else []))
-    return PoolItems(rows.images, rows.ids, rows.groups)
+    return PoolItems(rows.records, rows.ids, rows.groups)
 
 
 def test_items(scanned: Path, divided: Path) -> TestItems:
@@ -212,4 +205,4 @@ def test_items(scanned: Path, divided: Path) -> TestItems:
         DataRefusedError: the split does not belong to the scan.
     """
     rows = _rows(scanned, divided, "split", "test")
-    return TestItems(rows.images, rows.labels, rows.ids)
+    return TestItems(rows.records, rows.labels, rows.ids)

@@ -6,26 +6,31 @@ from pathlib import Path
 
 from transfer.core.errors import DataRefusedError
 from transfer.data.storage.table import Items, StoredItems, Writer, parts
+from transfer.modalities import lookup
 
-COLUMNS = {
+COLUMNS = {  # of every modality; `columns` adds its own
     "id": "str",  # path inside the dataset, '/' separated, or 'file.npz#row'; unique
     "label": "int64",  # index into class_names
     "group": "str",  # items of one group never straddle a split; '' where none was given
     "given_split": "str",  # train, val or test from the manifest file; '' where none
     "sha256": "str",  # of the file's bytes
-    "pixels": "str",  # sha256 of the decoded RGB pixels and their size
-    "width": "int64",  # pixels, after EXIF rotation
-    "height": "int64",
-    "mode": "str",  # as stored: L, RGB, RGBA, P, I;16, CMYK...
-    "format": "str",  # as stored: PNG, JPEG, ... or 'array'
-    "mean": "float64",  # of the grey picture, 0-255
-    "std": "float64",  # of the grey picture, 0-255; 0 is a constant picture
+    "content": "str",  # hash of the decoded item; two items with the same one are copies
+    "format": "str",  # as stored: PNG, JPEG, WAV... or 'array'
 }
+
+
+def columns(modality: str) -> dict[str, str]:
+    """All columns of a manifest, each with pandas' type.
+
+    Raises:
+        SettingsError: there is no such modality.
+    """
+    return {**COLUMNS, **lookup.get(modality).columns}
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The readable items of a dataset, sorted by id; row i is row i of the decoded tensor."""
+    """The readable items of a dataset, sorted by id; row i is row i of the records."""
 
     name: str
     modality: str
@@ -37,8 +42,9 @@ class Manifest:
 
     def save(self, folder: Path) -> None:
         """Write ``manifest.parquet`` and ``manifest.json`` into an existing folder."""
-        with Writer(folder / "manifest.parquet", COLUMNS) as table:
-            for _, part in parts(self.items, *COLUMNS):
+        kinds = columns(self.modality)
+        with Writer(folder / "manifest.parquet", kinds) as table:
+            for _, part in parts(self.items, *kinds):
                 table.write(part)
         self.save_head(folder)
 
@@ -61,7 +67,7 @@ class Manifest:
             raise DataRefusedError(
                 f"{folder} holds no readable manifest ({error}); scan it again"
             ) from error
-        if missing := set(COLUMNS) - set(items.columns):
+        if missing := set(columns(head["modality"])) - set(items.columns):
             raise DataRefusedError(
                 f"{folder}/manifest.parquet lacks {sorted(missing)}; scan it again"
             )

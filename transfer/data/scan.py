@@ -1,6 +1,6 @@
 """Read a dataset once: bytes hashed, decoded, checked, fitted, or rejected with a reason.
 
-Shapes: N items, C channels, H x W pixels.
+Shapes: N items.
 """
 
 import hashlib
@@ -17,23 +17,28 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image
 
-from transfer.data.manifest import COLUMNS, Manifest
+from transfer.data.manifest import Manifest, columns
 from transfer.data.readers import npz
 from transfer.data.readers.class_folders import list_folder
 from transfer.data.readers.listing import Entry, Listing, Reject, check_classes, no_dataset, read
 from transfer.data.readers.manifest_file import list_table
 from transfer.data.storage.table import StoredItems, Writer
-from transfer.modalities.image import decode
-from transfer.modalities.image.spec import ImageLimits, ImageSpec, Unreadable
+from transfer.data.storage.tensor_store import FACTS, RECORDS
+from transfer.modalities import lookup
+from transfer.modalities.interface import (
+    Contents,
+    InputLimits,
+    InputSpec,
+    Modality,
+    Unreadable,
+)
 
 _GROUP = 2**14  # rows written at a time
 _CHUNK = 64  # items held in memory at a time
-_LARGE = 256 * 256  # mean pixels from which threads pay: below, the interpreter lock binds
+_LARGE = 256 * 256  # mean of decoded values from which threads pay: below, the GIL binds
 _MANY = 10_000  # files from which processes pay; each takes a second to start
 _CORES = os.cpu_count() or 1
 
@@ -41,14 +46,16 @@ _CORES = os.cpu_count() or 1
 @dataclass(frozen=True)
 class _Item:
     row: dict[str, Any]  # of the manifest
-    pixels: bytes  # C x H x W
+    record: bytes
+    effort: int  # see `Modality.effort`
 
 
-def scan(dataset: Path, out: Path, *, name: str, spec: ImageSpec, limits: ImageLimits) -> Manifest:
+def scan(dataset: Path, out: Path, *, name: str, spec: InputSpec, limits: InputLimits) -> Manifest:
     """Read every item of a dataset and write what later steps need into an existing folder.
 
     Writes ``manifest.parquet``, ``manifest.json``, ``rejects.json``, ``scan.json`` and
-    ``images.u8``: the fitted pixels (N, C, H, W), row i of which is row i of the manifest.
+    ``records.bin``: one record an item, of the shape and type in ``scan.json``; record i belongs to
+    row i of the manifest.
 
     Args:
         dataset: a folder of class folders, a .csv or .parquet manifest, or an .npz file.
@@ -56,21 +63,22 @@ def scan(dataset: Path, out: Path, *, name: str, spec: ImageSpec, limits: ImageL
 
     Raises:
         DataRefusedError: the dataset does not exist, is damaged as a whole, or does not hold
-            readable images of two or more classes, at least one each.
+            readable items of two or more classes, at least one each.
     """
-    listing, items = _open(dataset, spec, limits)
+    modality = lookup.of(spec)
+    listing, items = _open(dataset, modality, spec, limits)
     names, rejects, rows = listing.class_names, list(listing.rejects), []
-    check_classes(dataset, names, Counter(e.label for e in listing.entries), rejects)
+    check_classes(dataset, names, Counter(e.label for e in listing.entries), rejects, modality)
     kept: Counter[str] = Counter()
     with (
-        (out / "images.u8").open("wb") as pixels,
-        Writer(out / "manifest.parquet", COLUMNS) as table,
+        (out / RECORDS).open("wb") as records,
+        Writer(out / "manifest.parquet", columns(spec.modality)) as table,
     ):
         for item in items:
             if isinstance(item, Reject):
                 rejects.append(item)
                 continue
-            pixels.write(item.pixels)
+            records.write(item.record)
             kept[names[item.row["label"]]] += 1
             rows.append(item.row)
             if len(rows) == _GROUP:
@@ -78,13 +86,15 @@ def scan(dataset: Path, out: Path, *, name: str, spec: ImageSpec, limits: ImageL
                 rows.clear()
         if rows:
             table.write(pd.DataFrame(rows))
-    check_classes(dataset, names, kept, rejects)
-    manifest = Manifest(name, "image", names, StoredItems(out / "manifest.parquet"))
+    check_classes(dataset, names, kept, rejects, modality)
+    manifest = Manifest(name, spec.modality, names, StoredItems(out / "manifest.parquet"))
     _write(out, manifest, rejects, spec)
     return manifest
 
 
-def survey(dataset: Path, limits: ImageLimits) -> tuple[pd.DataFrame, list[Reject]]:
+def survey(
+    dataset: Path, limits: InputLimits, modality: Modality
+) -> tuple[pd.DataFrame, list[Reject]]:
     """Read every item of a dataset and write nothing, to compare it with another.
 
     Unlike `scan` it bears a dataset of one class or none.
@@ -95,29 +105,32 @@ def survey(dataset: Path, limits: ImageLimits) -> tuple[pd.DataFrame, list[Rejec
     Raises:
         DataRefusedError: the dataset does not exist or is damaged as a whole.
     """
-    listing, items = _open(dataset, None, limits)
+    listing, items = _open(dataset, modality, None, limits)
     done = list(items)
     rows = [item.row for item in done if isinstance(item, _Item)]
     rejects = [*listing.rejects, *(item for item in done if isinstance(item, Reject))]
-    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    kinds = columns(modality.name)
+    table = pd.DataFrame(rows, columns=list(kinds)).astype(kinds)
     names = dict(enumerate(listing.class_names))
     return table.assign(label=table["label"].map(names).astype("str")), rejects
 
 
 def _open(
-    dataset: Path, spec: ImageSpec | None, limits: ImageLimits
+    dataset: Path, modality: Modality, spec: InputSpec | None, limits: InputLimits
 ) -> tuple[Listing, Iterator[_Item | Reject]]:
     """List a dataset, and what becomes of each entry, in order."""
     if not (dataset.is_file() and dataset.suffix.lower() == ".npz"):
-        listing = _list_files(dataset)
-        return listing, _read_files(_Files(_labels(listing), limits, spec), listing.entries)
-    arrays = npz.load_arrays(dataset, limits)
+        listing = _list_files(dataset, modality)
+        work = _Files(_labels(listing), limits, modality.name, spec)
+        return listing, _read_files(work, listing.entries)
+    arrays = npz.load_arrays(dataset, limits, modality)
     with dataset.open("rb") as content:
         sha256 = hashlib.file_digest(content, "sha256").hexdigest()
-    pictures = zip(arrays.listing.entries, arrays.images, strict=True)
+    pairs = zip(arrays.listing.entries, arrays.rows, strict=True)
     labels = _labels(arrays.listing)
     return arrays.listing, (
-        _item(entry, labels, partial(_from_array, sha256, image), spec) for entry, image in pictures
+        _item(entry, labels, partial(_from_array, sha256, row, modality), modality, spec)
+        for entry, row in pairs
     )
 
 
@@ -125,33 +138,36 @@ def _labels(listing: Listing) -> dict[str, int]:
     return {name: i for i, name in enumerate(listing.class_names)}
 
 
-def _list_files(dataset: Path) -> Listing:
+def _list_files(dataset: Path, modality: Modality) -> Listing:
     if dataset.is_dir():
-        return list_folder(dataset)
+        return list_folder(dataset, modality)
     if dataset.is_file() and dataset.suffix.lower() in {".csv", ".parquet"}:
-        return list_table(dataset)
+        return list_table(dataset, modality)
     raise no_dataset(dataset)
 
 
-def _from_file(path: Path, limits: ImageLimits) -> tuple[str, decode.Picture]:
+def _from_file(path: Path, limits: InputLimits, modality: Modality) -> tuple[str, Any]:
     data = read(path, limits)
-    return hashlib.sha256(data).hexdigest(), decode.decode(data, limits)
+    return hashlib.sha256(data).hexdigest(), modality.decode(data, limits)
 
 
-def _from_array(sha256: str, image: NDArray[np.uint8]) -> tuple[str, decode.Picture]:
-    return sha256, decode.from_pixels(image)
+def _from_array(sha256: str, row: NDArray[Any], modality: Modality) -> tuple[str, Any]:
+    return sha256, modality.from_array(row)
 
 
 @dataclass(frozen=True)
 class _Files:
-    """Reads image files; goes to other processes."""
+    """Reads the files of items; goes to other processes."""
 
     labels: Mapping[str, int]  # of the classes
-    limits: ImageLimits
-    spec: ImageSpec | None
+    limits: InputLimits
+    modality: str
+    spec: InputSpec | None
 
     def __call__(self, entry: Entry) -> _Item | Reject:
-        return _item(entry, self.labels, partial(_from_file, entry.path, self.limits), self.spec)
+        modality = lookup.get(self.modality)
+        load = partial(_from_file, entry.path, self.limits, modality)
+        return _item(entry, self.labels, load, modality, self.spec)
 
     def several(self, entries: Sequence[Entry]) -> list[_Item | Reject]:
         return [self(entry) for entry in entries]
@@ -160,19 +176,22 @@ class _Files:
 def _item(
     entry: Entry,
     labels: Mapping[str, int],
-    load: Callable[[], tuple[str, decode.Picture]],
-    spec: ImageSpec | None,
+    load: Callable[[], tuple[str, Any]],
+    modality: Modality,
+    spec: InputSpec | None,
 ) -> _Item | Reject:
     try:
-        sha256, picture = load()
+        sha256, sample = load()
+        record = b"" if spec is None else modality.record(sample, spec).tobytes()
     except Unreadable as why:
         return Reject(entry.id, why.reason, why.detail)
-    row = _row(entry, labels[entry.label], sha256, picture)
-    return _Item(row, b"" if spec is None else decode.to_tensor(picture, spec).tobytes())
+    own = {"label": labels[entry.label], "group": entry.group, "given_split": entry.split}
+    row = {"id": entry.id, **own, "sha256": sha256, **modality.describe(sample)}
+    return _Item(row, record, modality.effort(sample))
 
 
 def _read_files(work: _Files, entries: Sequence[Entry]) -> Iterator[_Item | Reject]:
-    """Read files in order. Small pictures keep the interpreter, so that only processes gain."""
+    """Read files in order. Small items keep the interpreter, so that only processes gain."""
     if len(entries) < _MANY or _CORES == 1:
         return _on_threads(work, entries)
     return _in_processes(work, entries)
@@ -185,7 +204,7 @@ def _on_threads(work: _Files, entries: Sequence[Entry]) -> Iterator[_Item | Reje
             chunk = entries[start : start + _CHUNK]
             done = list(pool.map(work, chunk) if large else map(work, chunk))
             yield from done
-            sizes = [d.row["width"] * d.row["height"] for d in done if isinstance(d, _Item)]
+            sizes = [d.effort for d in done if isinstance(d, _Item)]
             large = sum(sizes) >= _LARGE * max(1, len(sizes))
 
 
@@ -208,50 +227,26 @@ def _in_processes(work: _Files, entries: Sequence[Entry]) -> Iterator[_Item | Re
         yield from _on_threads(work, entries[read_until:])
 
 
-def _row(entry: Entry, label: int, sha256: str, picture: decode.Picture) -> dict[str, Any]:
-    mean, std = _light(picture.image)
-    return {
-        "id": entry.id,
-        "label": label,
-        "group": entry.group,
-        "given_split": entry.split,
-        "sha256": sha256,
-        "pixels": _pixel_hash(picture.image),
-        "width": picture.image.width,
-        "height": picture.image.height,
-        "mode": picture.mode,
-        "format": picture.format,
-        "mean": mean,
-        "std": std,
-    }
-
-
-def _pixel_hash(image: Image.Image) -> str:
-    content = f"{image.width}x{image.height}".encode() + image.convert("RGB").tobytes()
-    return hashlib.sha256(content).hexdigest()
-
-
-def _light(image: Image.Image) -> tuple[float, float]:
-    counts = np.array(image.convert("L").histogram(), dtype=np.float64)
-    levels, n = np.arange(256), counts.sum()
-    mean = float(levels @ counts / n)
-    return mean, float(np.sqrt((levels - mean) ** 2 @ counts / n))
-
-
-def _write(out: Path, manifest: Manifest, rejects: list[Reject], spec: ImageSpec) -> None:
+def _write(out: Path, manifest: Manifest, rejects: list[Reject], spec: InputSpec) -> None:
     manifest.save_head(out)
     listed = [asdict(r) for r in sorted(rejects, key=lambda r: (r.path, r.reason, r.detail))]
     (out / "rejects.json").write_text(_json(listed), encoding="utf-8")
-    shape = [len(manifest), spec.channels, spec.size, spec.size]
-    facts = {"spec": spec.model_dump(), "items": shape[0], "rejects": len(listed), "shape": shape}
-    (out / "scan.json").write_text(_json(facts), encoding="utf-8")
+    layout = lookup.of(spec).layout(spec)
+    facts = {
+        "spec": spec.model_dump(),
+        "items": len(manifest),
+        "rejects": len(listed),
+        "shape": [len(manifest), *layout.shape],
+        "dtype": layout.dtype,
+    }
+    (out / FACTS).write_text(_json(facts), encoding="utf-8")
 
 
 def _json(content: Any) -> str:
     return json.dumps(content, ensure_ascii=False, indent=1)
 
 
-def left_out(dataset: Path) -> list[str]:
+def left_out(dataset: Path, modality: Modality) -> list[str]:
     """What a listing alone rejects, and why: an entry may be left out of a dataset's fingerprint.
 
     Raises:
@@ -259,15 +254,16 @@ def left_out(dataset: Path) -> list[str]:
     """
     if dataset.is_file() and dataset.suffix.lower() == ".npz":
         return []
-    return sorted(f"{r.path}: {r.reason}" for r in _list_files(dataset).rejects)
+    return sorted(f"{r.path}: {r.reason}" for r in _list_files(dataset, modality).rejects)
 
 
-def has_colour(dataset: Path) -> bool:
-    """Say from headers alone whether any image is stored in colour, palettes included.
+def contents(dataset: Path, modality: Modality) -> Contents:
+    """What a modality may look at to specify its records: files, or an array's header.
 
     Raises:
-        DataRefusedError: there is no dataset, or it cannot be listed.
+        DataRefusedError: there is no dataset, or it cannot be listed; where files are asked for.
     """
     if dataset.is_file() and dataset.suffix.lower() == ".npz":
-        return npz.stored_in_colour(dataset)
-    return any(decode.stored_in_colour(entry.path) for entry in _list_files(dataset).entries)
+        header = npz.header(dataset, modality.array_key)
+        return Contents(lambda: (), header)
+    return Contents(lambda: (entry.path for entry in _list_files(dataset, modality).entries))

@@ -1,4 +1,4 @@
-"""Score any number of pictures in bounded memory: part by part, decoding ahead of the network.
+"""Score any number of items in bounded memory: part by part, decoding ahead of the network.
 
 A part is a fixed number of consecutive items. Its key is a digest of their names, sizes and times
 and of what scores them, so that a finished part can be taken up again and a changed one cannot.
@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from transfer.data.readers.listing import Reject
 from transfer.data.readers.unlabelled import Item
-from transfer.modalities.image.decode import decode, from_pixels, to_tensor
-from transfer.modalities.image.spec import Unreadable
+from transfer.modalities import lookup
+from transfer.modalities.interface import Unreadable
 from transfer.models.predictor import Card, Predictor
 
 PART = 2048
@@ -50,7 +50,7 @@ class _Batch:
 @dataclass(frozen=True)
 class _Decoded:
     batch: _Batch
-    fitted: list[NDArray[np.uint8] | Reject]  # one an item; C x H x W
+    fitted: list[NDArray[Any] | Reject]  # a record or a reason, one an item
     seconds: float
 
 
@@ -74,7 +74,7 @@ class Scorer:
     name: str
     version: int
     batch: int
-    """Pictures that pass the network at once."""
+    """Items that pass the network at once."""
     effort: Effort = field(default_factory=Effort)
 
     @property
@@ -134,12 +134,12 @@ class Scorer:
         ]
         return pa.Table.from_arrays(columns, schema=self.schema)
 
-    def _ask(self, tensors: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    def _ask(self, records: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """Probabilities (M, K)."""
-        if not tensors:
+        if not records:
             return np.empty((0, len(self.model.class_names)), np.float32)
         began = time.perf_counter()
-        found = self.model.predict_tensors(np.stack(tensors))
+        found = self.model.predict_records(np.stack(records))
         self.effort.network += time.perf_counter() - began
         return found
 
@@ -173,19 +173,19 @@ def _decode(batch: _Batch, card: Card) -> _Decoded:
     return _Decoded(batch, fitted, time.thread_time() - began)
 
 
-def _fit(item: Item, card: Card) -> NDArray[np.uint8] | Reject:
+def _fit(item: Item, card: Card) -> NDArray[Any] | Reject:
     if isinstance(item.content, Reject):
         return item.content
     try:
-        content = item.load(card.limits)
+        modality, content = lookup.of(card.spec), item.load(card.limits)
         if isinstance(content, bytes):
-            return to_tensor(decode(content, card.limits), card.spec)
-        return to_tensor(from_pixels(content), card.spec)
+            return modality.record(modality.decode(content, card.limits), card.spec)
+        return modality.record(modality.from_array(content), card.spec)
     except Unreadable as why:
         return Reject(item.id, why.reason, why.detail)
 
 
-def _reject(fitted: NDArray[np.uint8] | Reject) -> Reject | None:
+def _reject(fitted: NDArray[Any] | Reject) -> Reject | None:
     return fitted if isinstance(fitted, Reject) else None
 
 

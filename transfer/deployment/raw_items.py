@@ -2,29 +2,31 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from transfer.modalities.interface import Modality
 from transfer.models.predictor import Predictor
 
 
 def files(dataset: Path, ids: Sequence[str]) -> list[Path]:
-    """The image files of a class-folder or manifest-file dataset."""
+    """The files of a class-folder or manifest-file dataset."""
     root = dataset if dataset.is_dir() else dataset.parent
     return [root / item for item in ids]
 
 
-def arrays(dataset: Path, ids: Sequence[str]) -> NDArray[np.uint8]:
-    """Images (N, H, W) or (N, H, W, C) uint8 of an .npz dataset; an id ends in ``#row``."""
+def arrays(dataset: Path, ids: Sequence[str], modality: Modality) -> NDArray[Any]:
+    """Items (N, ...) of an .npz dataset of a modality; an id ends in ``#row``."""
     with np.load(dataset, allow_pickle=False) as stored:
         rows = [int(item.rsplit("#", 1)[1]) for item in ids]
-        images: NDArray[np.uint8] = stored["images"][rows]
-    return images
+        found: NDArray[Any] = stored[modality.array_key][rows]
+    return found
 
 
 def is_arrays(dataset: Path) -> bool:
-    """Whether a dataset holds decoded images rather than files."""
+    """Whether a dataset holds decoded items rather than files."""
     return dataset.suffix.lower() == ".npz"
 
 
@@ -47,7 +49,7 @@ def predict(
         DataRefusedError: an item cannot be decoded.
     """
     if is_arrays(dataset):
-        found = model.predict_arrays(arrays(dataset, ids))
+        found = model.predict_arrays(arrays(dataset, ids, model.modality))
     else:
         found = model.predict_files(files(dataset, ids))
     ordered = np.zeros((len(ids), len(class_names)), np.float32)

@@ -34,7 +34,7 @@ def test_probabilities(arms: Sequence[ArmFiles], items: TestItems, at_once: int 
 
 def _test_probabilities(arm: ArmFiles, items: TestItems) -> Floats:
     model = predictor.load(arm.folder)
-    scores = model.member_logits(items.images)[0].numpy()
+    scores = model.member_logits(items.records)[0].numpy()
     return calibration.softmax(scores / model.card.members[0].temperature)
 
 

@@ -1,21 +1,35 @@
 """What every backbone of every modality offers, and the record from which it is built again."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 from pydantic import Field
-from torch import nn
+from torch import nn, random
 
 from transfer.core.config import Section
 from transfer.modalities.normalisation import Normalisation
 
+_GENERATOR = Lock()
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw the weights of new layers from a seed; threads take turns, for torch has one generator
+    that layers draw from."""
+    with _GENERATOR, random.fork_rng(devices=[]):
+        random.manual_seed(seed)
+        yield
+
 
 class Backbone(nn.Module):
-    """Turns images (N, C, H, W) into features (N, D)."""
+    """Turns a batch of network inputs (N, ...) into features (N, D)."""
 
     normal: Normalisation | None = None
     """How its inputs must be standardised; None takes the statistics of the data."""
     chunk: int = 512
-    """Images that pass at once where nothing is learned: fewer where pictures are enlarged."""
+    """Items that pass at once where nothing is learned: fewer where an item takes much memory."""
     out_features: int
     """D."""
 
@@ -28,6 +42,6 @@ class Body(Section):
     """What `build` needs to make a backbone again; it stands in every model's card."""
 
     name: str
-    """A file of transfer/modalities/image/backbones/."""
+    """Key of a backbone of the modality."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Arguments of that file's ``build``: plain JSON values."""
+    """Arguments of that backbone's ``build``: plain JSON values."""

@@ -1,44 +1,19 @@
-"""A network is a backbone and a head. Shapes: N images, C channels, H x W pixels, D features."""
+"""A network is a backbone and a head. Shapes: N items, K classes, D features."""
 
-from inspect import signature
-from threading import Lock
+from importlib import import_module
 
-from pydantic import Field, field_validator
-from torch import Tensor, nn, random
+from torch import Tensor, nn
 
-from transfer.core import plugins
-from transfer.core.config import Section
-from transfer.modalities.backbone import Backbone, Body
+from transfer.modalities import lookup
+from transfer.modalities.backbone import Backbone, Body, seeded
+from transfer.modalities.interface import InputSpec
 
-BACKBONES = plugins.Kind("transfer.modalities.image.backbones", "crosstrain.backbones")
-_DICE = Lock()
-
-
-class BackboneSettings(Section):
-    """Which body is trained on the source and handed to the target."""
-
-    name: str = "resnet"
-    """A file of transfer/modalities/image/backbones/."""
-    width: int = Field(16, ge=4, le=512)
-    """Channels of the first layer; the last has eight times as many."""
-    pool: bool = True
-    """Halve the resolution after the first layer: faster; false keeps fine detail."""
-
-    @field_validator("name")
-    @classmethod
-    def _is_known(cls, name: str) -> str:
-        if name not in (known := trainable()):
-            raise ValueError(f"expected one of {', '.join(known)}")
-        return name
-
-    @property
-    def body(self) -> Body:
-        """The backbone's record."""
-        return Body(name=self.name, options={"width": self.width, "pool": self.pool})
+COMBINED = {"fused": "transfer.models.fused"}
+"""Backbones made of backbones of any modality, and the module of each."""
 
 
 class Network(nn.Module):
-    """Class scores of images: ``head(backbone(images))``."""
+    """Class scores (N, K) of a batch of inputs: ``head(backbone(inputs))``."""
 
     def __init__(self, body: Body, backbone: Backbone, classes: int) -> None:
         super().__init__()
@@ -46,28 +21,26 @@ class Network(nn.Module):
         self.backbone = backbone
         self.head = nn.Linear(backbone.out_features, classes)
 
-    def forward(self, images: Tensor) -> Tensor:
-        scores: Tensor = self.head(self.backbone(images))
+    def forward(self, inputs: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.backbone(inputs))
         return scores
 
 
-def trainable() -> list[str]:
-    """Backbones that are trained here, and so take a width; the others come with weights."""
-    return [
-        name
-        for name in plugins.names(BACKBONES)
-        if "width" in signature(plugins.attribute(BACKBONES, name, "build")).parameters
-    ]
+def backbones(modality: str) -> list[str]:
+    """Keys of all backbones of a modality, sorted."""
+    return sorted([*COMBINED, *lookup.get(modality).backbones()])
 
 
-def backbone_modules(*bodies: Body) -> list[str]:
+def backbone_modules(modality: str, *bodies: Body) -> list[str]:
     """Modules of backbones and of their parts, sorted: they are loaded by name, so no import leads
     to them.
 
     Raises:
-        SettingsError: there is no backbone of such a name.
+        SettingsError: the modality has no backbone of such a name.
     """
-    return sorted({plugins.module_name(BACKBONES, name) for name in backbone_names(*bodies)})
+    kind = lookup.get(modality)
+    names = backbone_names(*bodies)
+    return sorted({COMBINED.get(name) or kind.backbone_module(name) for name in names})
 
 
 def backbone_names(*bodies: Body) -> set[str]:
@@ -76,18 +49,28 @@ def backbone_names(*bodies: Body) -> set[str]:
     return {body.name for body in bodies} | set(parts)
 
 
-def build(body: Body, *, channels: int, classes: int, seed: int) -> Network:
+def build(body: Body, *, spec: InputSpec, classes: int, seed: int) -> Network:
     """Make a network with fresh weights; the same seed gives the same weights.
 
-    Layers draw from torch's one global generator, so threads take turns.
+    Args:
+        body: the backbone's record.
+        spec: of the items that it takes in.
+        classes: K.
+        seed: of the weights.
     """
-    with _DICE, random.fork_rng(devices=[]):
-        random.manual_seed(seed)
-        return Network(body, make_backbone(body, channels), classes)
+    with seeded(seed):
+        return Network(body, make_backbone(body, spec), classes)
 
 
-def make_backbone(body: Body, channels: int) -> Backbone:
-    """Make a backbone from its record, with weights drawn from torch's global generator."""
-    make = plugins.attribute(BACKBONES, body.name, "build")
-    backbone: Backbone = make(channels=channels, **body.options)
-    return backbone
+def make_backbone(body: Body, spec: InputSpec) -> Backbone:
+    """Make a backbone from its record, with weights drawn from torch's global generator.
+
+    Raises:
+        SettingsError: the modality has no such backbone.
+        TypeError: it takes no such option.
+    """
+    if body.name in COMBINED:
+        module = import_module(COMBINED[body.name])
+        combined: Backbone = module.build(spec=spec, **body.options)
+        return combined
+    return lookup.of(spec).build_backbone(body, spec)

@@ -1,4 +1,4 @@
-"""Parameter transfer: which tensor of the source goes where in the target's network."""
+"""Parameter transfer: which tensors of the source are copied into the target's network."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,12 +9,13 @@ from torch import Tensor
 
 from transfer.core.config import Section
 from transfer.modalities.backbone import Body
+from transfer.modalities.interface import Pretrained
 from transfer.modalities.normalisation import Normalisation
 from transfer.models.network import Network
 
 
 class Transfer(Section):
-    """What became of one tensor of the target's network; a list of these is the transfer map."""
+    """The origin of one tensor of the target's network; a list of these is the transfer map."""
 
     tensor: str
     action: Literal["copied", "sliced", "reinitialised"]
@@ -25,29 +26,37 @@ class Transfer(Section):
 
 @dataclass(frozen=True)
 class Knowledge:
-    """A pretrained network, as an arm receives it."""
+    """The weights and properties of a pretrained network that an arm uses."""
 
     source: str
-    """Name of the dataset or package it comes from."""
+    """Name of the dataset or package from which it comes."""
     class_names: tuple[str, ...]
-    """In the order of the head's rows; empty where its head is of no use."""
+    """In the order of the head's rows; empty where its head is not used."""
     state: Mapping[str, Tensor]
     body: Body
     normal: Normalisation
     """How inputs were standardised when it was trained."""
     fixed_normal: bool = False
-    """True when it must go on with `normal`; false when each dataset is standardised by its own
-    statistics."""
+    """True when `normal` must be used for every dataset; false when each dataset is standardised by
+    its own statistics."""
+
+
+def knowledge_of(pretrained: Pretrained) -> Knowledge:
+    """The knowledge in a network whose weights come with a package: its backbone's alone."""
+    named = {f"backbone.{name}": tensor for name, tensor in pretrained.state.items()}
+    return Knowledge(
+        pretrained.source, (), named, pretrained.body, pretrained.normal, fixed_normal=True
+    )
 
 
 def transplant(
     network: Network, knowledge: Knowledge, class_names: Sequence[str]
 ) -> list[Transfer]:
-    """Copy a source's tensors into a network, in place, and say what happened to each.
+    """Copy a source's tensors into a network, in place, and report what was done with each tensor.
 
     A tensor of equal name and shape is copied. Rows of the head are copied for classes of the
     same name. A first convolution whose input channels differ takes the mean of the source's
-    input channels, scaled so that a grey picture gives the same response. Everything else keeps
+    input channels, scaled so that equal channels give the same response. Everything else keeps
     its fresh values.
 
     Args:
@@ -57,24 +66,36 @@ def transplant(
     """
     rows = []
     for name, tensor in network.state_dict().items():
-        found = knowledge.state.get(name)
-        shape, source_shape = list(tensor.shape), None if found is None else list(found.shape)
-        if found is None:
+        source_tensor = knowledge.state.get(name)
+        shape, source_shape = (
+            list(tensor.shape),
+            None if source_tensor is None else list(source_tensor.shape),
+        )
+        if source_tensor is None:
             action, detail = "reinitialised", "not in the source"
         elif name.startswith("head."):
-            action, detail = _copy_rows(tensor, found, knowledge.class_names, class_names)
+            action, detail = _copy_rows(tensor, source_tensor, knowledge.class_names, class_names)
         elif shape == source_shape:
-            tensor.copy_(found)
+            tensor.copy_(source_tensor)
             action, detail = "copied", ""
         else:
-            action, detail = _adapt_channels(tensor, found)
-        told = {"tensor": name, "action": action, "shape": shape, "source_shape": source_shape}
-        rows.append(Transfer.model_validate({**told, "detail": detail}))
+            action, detail = _adapt_channels(tensor, source_tensor)
+        rows.append(
+            Transfer.model_validate(
+                {
+                    "tensor": name,
+                    "action": action,
+                    "shape": shape,
+                    "source_shape": source_shape,
+                    "detail": detail,
+                }
+            )
+        )
     return rows
 
 
-def untouched(network: Network) -> list[Transfer]:
-    """The transfer map of training from scratch: every tensor fresh."""
+def scratch_transfer_map(network: Network) -> list[Transfer]:
+    """The transfer map of training from scratch: every tensor is reinitialised."""
     return [
         Transfer(tensor=name, action="reinitialised", shape=list(t.shape), source_shape=None)
         for name, t in network.state_dict().items()
@@ -82,22 +103,23 @@ def untouched(network: Network) -> list[Transfer]:
 
 
 def _copy_rows(
-    tensor: Tensor, found: Tensor, source: Sequence[str], target: Sequence[str]
+    tensor: Tensor, source_tensor: Tensor, source: Sequence[str], target: Sequence[str]
 ) -> tuple[str, str]:
     shared = [name for name in target if name in source]
-    if not shared or tensor.shape[1:] != found.shape[1:]:
+    if not shared or tensor.shape[1:] != source_tensor.shape[1:]:
         return "reinitialised", "no shared class"
     with torch.no_grad():
         for name in shared:
-            tensor[target.index(name)] = found[source.index(name)]
+            tensor[target.index(name)] = source_tensor[source.index(name)]
     if tuple(source) == tuple(target):
         return "copied", "all classes shared"
     return "sliced", f"rows of {len(shared)} shared classes of {len(target)}"
 
 
 def _adapt_channels(tensor: Tensor, found: Tensor) -> tuple[str, str]:
+    """Fill a convolution (outputs, inputs, ...) from one with other inputs."""
     same_but_inputs = (
-        tensor.dim() == found.dim() == 4
+        tensor.dim() == found.dim() >= 3
         and tensor.shape[0] == found.shape[0]
         and tensor.shape[2:] == found.shape[2:]
     )

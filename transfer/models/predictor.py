@@ -1,30 +1,29 @@
 """From raw files or arrays to calibrated class probabilities, by a model folder alone.
 
-The card is the model's own input contract; decoding is that of training.
-Shapes: N items, K classes.
+The card is the model's own input contract; decoding is that of training. Shapes: N items, each
+with one record of the shape that the card's specification decides, K classes.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator
 from torch import Tensor
 
-from transfer.core import plugins
 from transfer.core.config import Section
-from transfer.core.errors import CrosstrainError, DataRefusedError, ModelFileError
-from transfer.data.storage.tensor_store import Images
+from transfer.core.errors import CrosstrainError, DataRefusedError, ModelFileError, SettingsError
+from transfer.data.storage.tensor_store import Records
+from transfer.modalities import lookup
 from transfer.modalities.backbone import Body
-from transfer.modalities.image.decode import decode, from_array, to_tensor
-from transfer.modalities.image.spec import ImageLimits, ImageSpec, Unreadable
+from transfer.modalities.interface import InputLimits, InputSpec, Modality, Payload, Unreadable
 from transfer.modalities.normalisation import Normalisation
 from transfer.models import checkpoint
-from transfer.models.network import BACKBONES, Network, backbone_names, build
+from transfer.models.network import Network, backbone_names, backbones, build
 
 
 class Member(Section):
@@ -48,12 +47,25 @@ class Card(Section):
     format: Literal[2] = 2
     target: str
     class_names: tuple[str, ...]
-    spec: ImageSpec
-    limits: ImageLimits
+    spec: SerializeAsAny[InputSpec]
+    limits: SerializeAsAny[InputLimits]
     members: tuple[Member, ...]
     data: dict[str, str] = Field(default_factory=dict)
     """Name of each dataset to its md5; empty for a single arm, which is an intermediate."""
     settings_digest: str = ""
+
+    @field_validator("spec", mode="before")
+    @classmethod
+    def _of_its_modality(cls, told: Any) -> InputSpec:
+        try:
+            return lookup.parsed_spec(told)
+        except SettingsError as error:
+            raise ValueError(str(error)) from error
+
+    @field_validator("limits", mode="before")
+    @classmethod
+    def _of_that_modality(cls, told: Any, info: ValidationInfo) -> Any:
+        return lookup.parsed_limits(told, info.data["spec"]) if "spec" in info.data else told
 
 
 @dataclass(frozen=True)
@@ -68,35 +80,36 @@ class Predictor:
         """Classes in the order of the columns of every prediction."""
         return self.card.class_names
 
-    def member_logits(self, images: Images) -> Tensor:
-        """Class scores (members, N, K) of images (N, C, H, W) uint8 that fit the card."""
-        pairs = zip(self.networks, self.card.members, strict=True)
-        return torch.stack([committee_logits(n, images, m.normal) for n, m in pairs])
+    @property
+    def modality(self) -> Modality:
+        """The kind of its inputs."""
+        return lookup.of(self.card.spec)
 
-    def predict_tensors(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities (N, K) of decoded images (N, C, H, W) uint8 of the card's size."""
-        scores = self.member_logits(torch.from_numpy(np.ascontiguousarray(images)))
+    def member_logits(self, records: Records) -> Tensor:
+        """Class scores (members, N, K) of records (N, ...) that fit the card."""
+        pairs, spec = zip(self.networks, self.card.members, strict=True), self.card.spec
+        return torch.stack([committee_logits(n, records, m.normal, spec) for n, m in pairs])
+
+    def predict_records(self, records: NDArray[Any]) -> NDArray[np.float32]:
+        """Probabilities (N, K) of records (N, ...) of the card's layout."""
+        scores = self.member_logits(torch.from_numpy(np.ascontiguousarray(records)))
         warmth = torch.tensor([m.temperature for m in self.card.members]).view(-1, 1, 1)
         weights = torch.tensor([m.weight for m in self.card.members]).view(-1, 1, 1)
         mixed: NDArray[np.float32] = (weights * (scores / warmth).softmax(-1)).sum(0).numpy()
         return mixed
 
-    def predict_arrays(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities (N, K) of uint8 arrays (N, H, W) or (N, H, W, channels) of any size.
+    def predict_arrays(self, arrays: NDArray[Any]) -> NDArray[np.float32]:
+        """Probabilities (N, K) of one array of items (N, ...), before they fit the card.
 
         Raises:
-            DataRefusedError: the array is not uint8 or has another number of dimensions.
+            DataRefusedError: the array has another type or shape than the modality reads.
         """
-        images = np.asarray(images)
-        if images.dtype != np.uint8 or images.ndim not in (3, 4):
-            raise DataRefusedError(
-                f"found an array of {images.dtype} with {images.ndim} dimensions; expected uint8 "
-                "of shape (N, H, W) or (N, H, W, channels)"
-            )
-        return self._of([from_array(image, self.card.spec) for image in images])
+        arrays = np.asarray(arrays)
+        self.modality.check_batch(arrays)
+        return self._of([self._fitted(array) for array in arrays])
 
     def predict_bytes(self, files: Sequence[bytes]) -> NDArray[np.float32]:
-        """Probabilities (N, K) of the contents of image files.
+        """Probabilities (N, K) of the contents of files.
 
         Raises:
             DataRefusedError: one cannot be decoded; the message says which and why.
@@ -104,32 +117,52 @@ class Predictor:
         return self._of([self._decoded(data, f"item {i}") for i, data in enumerate(files)])
 
     def predict_files(self, paths: Sequence[Path]) -> NDArray[np.float32]:
-        """Probabilities (N, K) of image files.
+        """Probabilities (N, K) of files.
 
         Raises:
             DataRefusedError: one cannot be read or decoded; the message says which and why.
         """
         return self._of([self._decoded(_read(Path(p)), str(p)) for p in paths])
 
-    def _decoded(self, data: bytes, name: str) -> NDArray[np.uint8]:
+    def predict_payload(self, items: Payload) -> NDArray[np.float32]:
+        """Probabilities (N, K) of the items of a request, see `Modality.unpack`.
+
+        Raises:
+            DataRefusedError: an item cannot be read or decoded.
+        """
+        if isinstance(items, np.ndarray):
+            return self.predict_arrays(items)
+        if isinstance(items[0], np.ndarray):
+            return self._of([self._fitted(item) for item in items])
+        if all(isinstance(item, Path) for item in items):
+            return self.predict_files(items)
+        return self.predict_bytes(items)
+
+    def _fitted(self, array: NDArray[Any]) -> NDArray[Any]:
+        return self.modality.record(self.modality.from_array(array), self.card.spec)
+
+    def _decoded(self, data: bytes, name: str) -> NDArray[Any]:
         try:
-            return to_tensor(decode(data, self.card.limits), self.card.spec)
+            sample = self.modality.decode(data, self.card.limits)
+            return self.modality.record(sample, self.card.spec)
         except Unreadable as error:
-            raise DataRefusedError(f"{name}: {error}; expected a readable image file") from error
+            readable = f"a readable {self.modality.nouns.one} file"
+            raise DataRefusedError(f"{name}: {error}; expected {readable}") from error
 
-    def _of(self, tensors: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        if not tensors:
+    def _of(self, records: list[NDArray[Any]]) -> NDArray[np.float32]:
+        if not records:
             return np.empty((0, len(self.class_names)), np.float32)
-        return self.predict_tensors(np.stack(tensors))
+        return self.predict_records(np.stack(records))
 
 
-def committee_logits(networks: Sequence[Network], images: Images, normal: Normalisation) -> Tensor:
-    """Mean class scores (N, K) of networks on images (N, C, H, W) uint8, on the CPU."""
-    parts = []
+def committee_logits(
+    networks: Sequence[Network], records: Records, normal: Normalisation, spec: InputSpec
+) -> Tensor:
+    """Mean class scores (N, K) of networks on records (N, ...), on the CPU."""
+    parts, modality = [], lookup.of(spec)
     with torch.inference_mode():
-        for part in images.split(networks[0].backbone.chunk):
-            inputs = normal.apply(part.float().div(255))
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        for part in records.split(networks[0].backbone.chunk):
+            inputs = modality.lay_out(modality.to_input(modality.scale(part, spec), normal, spec))
             parts.append(torch.stack([network(inputs) for network in networks]).mean(0))
     return torch.cat(parts)
 
@@ -161,27 +194,28 @@ def load(folder: Path) -> Predictor:
     return Predictor(card, members)
 
 
-def _check_installed(body: Body, folder: Path) -> None:
-    if missing := sorted(backbone_names(body) - set(plugins.names(BACKBONES))):
+def _check_installed(body: Body, modality: str, folder: Path) -> None:
+    if missing := sorted(backbone_names(body) - set(backbones(modality))):
         raise ModelFileError(
             f"the weights in {folder} do not fit its card while the backbone {missing[0]!r} is "
             "missing: it is a plug-in that is not installed here; expected a package with an entry "
-            f"point of that name in the group {BACKBONES.group}: install the one that the model "
-            "was trained with"
+            f"point of that name for backbones of the modality {modality!r}: install the one that "
+            "the model was trained with"
         )
 
 
 def _network(
     card: Card, state: dict[str, Tensor], member: int, number: int, folder: Path
 ) -> Network:
-    _check_installed(card.members[member].body, folder)
+    _check_installed(card.members[member].body, card.spec.modality, folder)
     prefix = tensor_name(member, number, "")
     own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    body, channels = card.members[member].body, card.spec.channels
+    body = card.members[member].body
     try:
-        network = build(body, channels=channels, classes=len(card.class_names), seed=0)
+        network = build(body, spec=card.spec, classes=len(card.class_names), seed=0)
         network.load_state_dict(own)
     except (RuntimeError, TypeError, CrosstrainError) as error:
         raise ModelFileError(f"the weights in {folder} do not fit its card: {error}") from error
     network.requires_grad_(False)
-    return network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    lookup.of(card.spec).lay_out_network(network.eval())
+    return network

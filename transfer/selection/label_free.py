@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transfer.data.items import PoolItems, SourceItems, spread
-from transfer.data.storage.tensor_store import Images
+from transfer.data.storage.tensor_store import Records
 from transfer.metrics import calibration
 from transfer.models.network import Network
 from transfer.selection import validator
@@ -48,7 +48,7 @@ def collect_outputs(
         class_names: K names; source items of other classes are left out.
     """
     source_recipe = replace(recipe, normal=validation_items.normal)
-    features, logits = _answers(network, pool.images, recipe)
+    features, logits = _answers(network, pool.records, recipe)
     labels, images = _shared(validation_items, class_names)
     source_features, source_logits = _answers(network, images, source_recipe)
     _, trained_on = _shared(train_items, class_names)
@@ -63,10 +63,10 @@ def collect_outputs(
 
 
 def _answers(
-    network: Network, images: Images, recipe: Recipe
+    network: Network, records: Records, recipe: Recipe
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Features (N, D) and class scores (N, K) of items without augmentation."""
-    features = embed(network, images, 0, recipe, seed=0)[0]
+    features = embed(network, records, 0, recipe, seed=0)[0]
     with torch.inference_mode():
         return features.cpu().numpy(), network.head(features).cpu().numpy()
 
@@ -79,7 +79,7 @@ def _shared(source: SourceItems, class_names: Sequence[str]) -> tuple[NDArray[np
     kept = np.flatnonzero(np.isin(labels, list(rows)))
     kept = kept[spread(labels[kept], MAX_SOURCE_ITEMS)]
     target_labels = np.array([rows[label] for label in labels[kept].tolist()], np.int64)
-    return target_labels, source.items.images[torch.from_numpy(kept)]
+    return target_labels, source.items.records[torch.from_numpy(kept)]
 
 
 def save(arrays: Arrays, folder: Path) -> None:

@@ -4,12 +4,19 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, Union, get_args
 
 import yaml
-from pydantic import Field, ValidationError, create_model, field_validator, model_validator
+from pydantic import (
+    Field,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from transfer.arms.adapt import AdaptSettings
 from transfer.arms.pretrain import PretrainSettings
@@ -17,17 +24,16 @@ from transfer.core import durations
 from transfer.core.config import Section
 from transfer.core.errors import SettingsError
 from transfer.data.ingest.compare import IngestSettings
-from transfer.data.quality.thresholds import QualitySettings
+from transfer.data.quality.thresholds import KINDS, QualitySettings, of_modality
 from transfer.data.splits.split import SplitSettings
 from transfer.deployment.export.export import ExportSettings
 from transfer.deployment.gate.rules import PromoteSettings
 from transfer.deployment.monitoring.drift import MonitorSettings
 from transfer.evaluation.tables import EvaluateSettings
 from transfer.methods.lookup import known
-from transfer.modalities.image.augment import AugmentPolicy
-from transfer.modalities.image.pretrained import PACKAGES
-from transfer.modalities.image.spec import ImageLimits
-from transfer.models.network import BackboneSettings
+from transfer.modalities import lookup
+from transfer.modalities.interface import Modality
+from transfer.modalities.sections import AnyAugmentation, AnyBackbone, AnyInput
 from transfer.settings.dataset_name import TARGET_PATH, dataset_name
 from transfer.settings.service import NotifySettings, ServeSettings
 
@@ -91,19 +97,6 @@ class TargetSettings(DatasetSettings):
     pool. Null uses every label; 0 uses none, which needs a source with the target's classes."""
 
 
-class ImageSettings(Section):
-    """The size and colours that every image is converted to."""
-
-    size: int = Field(28, ge=8, le=512)
-    """Height and width, pixels."""
-    channels: Literal["auto", 1, 3] = "auto"
-    """1 grey, 3 colour; auto: colour if any dataset has a colour image."""
-    fit: Literal["crop", "pad", "stretch"] = "crop"
-    """How an image that is not square becomes square."""
-    limits: ImageLimits = ImageLimits()
-    """Files beyond these are rejected before they are decoded."""
-
-
 class RunSettings(Section):
     """Where a run computes, and for how long. Results do not depend on these settings, except
     for rounding, and for what the time budget leaves out."""
@@ -152,6 +145,48 @@ class RunSettings(Section):
         return self
 
 
+_DEFAULT = lookup.default()
+_DEFAULT_QUALITY = of_modality(_DEFAULT.name)
+
+if TYPE_CHECKING:
+    AnyQuality = QualitySettings
+else:
+    AnyQuality = Union[tuple(KINDS.values())]  # noqa: UP007
+
+
+def _default(kind: Callable[..., Any]) -> Any:
+    """A section with the defaults of its class."""
+    return kind()
+
+
+def _modality(info: ValidationInfo) -> Modality:
+    """The modality of the section `input`; the default one where that section is not valid."""
+    return lookup.of(info.data["input"]) if "input" in info.data else _DEFAULT
+
+
+def _as(kind: type[Section], told: Any) -> Any:
+    """A section of a modality's class; another modality's defaults give way to its own."""
+    if isinstance(told, dict):
+        return kind.model_validate(told)
+    if isinstance(told, Section) and not isinstance(told, kind) and told == type(told)():
+        return kind()
+    return told
+
+
+def _within(field: str, error: ValidationError) -> ValidationError:
+    """An error in a section, with the name of a field before the place of each fault."""
+    faults = [
+        {
+            "type": fault["type"],
+            "loc": (field, *fault["loc"]),
+            "input": fault["input"],
+            "ctx": fault.get("ctx", {}),
+        }
+        for fault in error.errors()
+    ]
+    return ValidationError.from_exception_data(error.title, faults)  # type: ignore[arg-type]
+
+
 class Settings(Section):
     """Everything a run depends on, except the data and the code."""
 
@@ -159,18 +194,14 @@ class Settings(Section):
     more_sources: tuple[KnowledgeSettings, ...] = ()
     """Further datasets, each with a `path`, to transfer from; each is judged by itself."""
     pretrained: tuple[str, ...] = ()
-    """Backbones whose ImageNet weights come with an installed package: efficientnet_lite0, and so
-    on."""
-    pretrained_size: int = Field(128, ge=32, le=1024)
-    """Height and width of the images that `pretrained` backbones read, pixels: they were trained
-    at 224 or more; the time grows with the square."""
+    """Backbones whose weights come with an installed package: efficientnet_lite0, and so on."""
     target: TargetSettings = TargetSettings()
-    image: ImageSettings = ImageSettings()
-    validate_: QualitySettings = Field(QualitySettings(), alias="validate")
+    input: AnyInput = Field(_default(_DEFAULT.settings), validate_default=True)
+    validate_: AnyQuality = Field(_DEFAULT_QUALITY(), alias="validate", validate_default=True)
     split: SplitSettings = SplitSettings()
-    augment: AugmentPolicy = AugmentPolicy()
-    backbone: BackboneSettings = BackboneSettings()
-    pretrain: PretrainSettings = PretrainSettings()
+    augment: AnyAugmentation = Field(_DEFAULT.augmentation(), validate_default=True)
+    backbone: AnyBackbone = Field(_default(_DEFAULT.backbone), validate_default=True)
+    pretrain: PretrainSettings = Field(PretrainSettings(), validate_default=True)
     adapt: AdaptSettings = AdaptSettings()
     methods: MethodSettings = MethodSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
@@ -182,14 +213,56 @@ class Settings(Section):
     serve: ServeSettings = ServeSettings()
     notify: NotifySettings = NotifySettings()
 
-    @field_validator("pretrained")
+    @field_validator("input", mode="before")
     @classmethod
-    def _come_with_weights(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if strange := [name for name in names if name not in PACKAGES]:
-            raise ValueError(
-                f"{strange[0]!r} comes without weights; expected some of {', '.join(PACKAGES)}"
-            )
-        return names
+    def _of_its_modality(cls, told: Any) -> Any:
+        name = told.get("modality", lookup.DEFAULT) if isinstance(told, dict) else None
+        if name is None:
+            return told
+        try:
+            kind = lookup.get(name).settings
+        except SettingsError as error:
+            raise ValueError(str(error)) from error
+        return kind.model_validate(told)
+
+    @field_validator("validate_", "augment", "backbone", mode="before")
+    @classmethod
+    def _of_that_modality(cls, told: Any, info: ValidationInfo) -> Any:
+        modality = _modality(info)
+        kinds = {
+            "validate_": of_modality(modality.name),
+            "augment": modality.augmentation,
+            "backbone": modality.backbone,
+        }
+        return _as(kinds[str(info.field_name)], told)
+
+    @field_validator("pretrain", mode="before")
+    @classmethod
+    def _vary_as_that_modality(cls, told: Any, info: ValidationInfo) -> Any:
+        modality = _modality(info)
+        fields = dict(told) if isinstance(told, dict) else dict(iter(told))
+        given = fields.get("augment", _DEFAULT.pretrain_augmentation)
+        if given == _DEFAULT.pretrain_augmentation:
+            return {**fields, "augment": modality.pretrain_augmentation}
+        try:
+            return {**fields, "augment": _as(modality.augmentation, given)}
+        except ValidationError as error:
+            raise _within("augment", error) from error
+
+    @model_validator(mode="after")
+    def _fit_the_modality(self) -> Self:
+        modality = lookup.of(self.input)
+        known = modality.available()
+        if strange := [name for name in self.pretrained if name not in known]:
+            some = f"some of {', '.join(known)}" if known else f"none: {modality.name} has none"
+            raise ValueError(f"pretrained: {strange[0]!r} comes without weights; expected {some}")
+        for name, method in iter(self.methods):
+            if (changes := getattr(method, "strong", None)) is not None:
+                try:
+                    modality.strong_augmentation("strong", changes)
+                except SettingsError as error:
+                    raise ValueError(f"methods.{name}.strong: {error}") from error
+        return self
 
     @property
     def sources(self) -> tuple[SourceSettings, ...]:

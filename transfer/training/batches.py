@@ -1,6 +1,6 @@
 """From stored items to what a network takes in, and to its answers.
 
-Shapes: N items, B of them a batch, C channels, H x W pixels, D features, K classes.
+Shapes: N items, B of them a batch, ... those of a record or an input, D features, K classes.
 Batch t depends on the seed and t only, so a run that is cut off and taken up again from a
 checkpoint makes the same steps.
 """
@@ -9,13 +9,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from transfer.data.items import PoolItems, SourceItems, TrainItems
-from transfer.data.storage.tensor_store import Images
-from transfer.modalities.image.augment import AugmentPolicy, augment, mix
+from transfer.data.storage.tensor_store import Records
+from transfer.modalities import lookup
+from transfer.modalities.interface import Augmentation, InputSpec, Modality
 from transfer.modalities.normalisation import Normalisation
 from transfer.models.network import Network
 from transfer.training.method import Batch, PoolBatch, SourceBatch
@@ -50,92 +52,134 @@ Set = TypeVar("Set", TrainItems, PoolItems)
 
 
 def resident(items: Set, device: str) -> Set:
-    """The items with their pictures on the device, so that no step waits for a copy of them.
+    """The items with their records on the device, so that no step waits for a copy of them.
 
-    Pictures on disk stay there: they are larger than what is kept in memory anywhere.
+    Records on disk stay there: they are larger than what is kept in memory anywhere.
     """
-    if device == "cpu" or not isinstance(items.images, Tensor):
+    if device == "cpu" or not isinstance(items.records, Tensor):
         return items
-    return replace(items, images=items.images.to(device))
+    return replace(items, records=items.records.to(device))
 
 
-def to_input(images: Tensor, recipe: Recipe) -> Tensor:
-    """Pixels (B, C, H, W) uint8 to a standardised batch on the device."""
-    return _standardised(_pixels(images, recipe), recipe.normal)
+def to_input(records: Tensor, recipe: Recipe) -> Tensor:
+    """Records (B, ...) as stored to a standardised batch on the device."""
+    return _standardised(_scaled(records, recipe), recipe.normal, recipe)
 
 
-def _pixels(images: Tensor, recipe: Recipe) -> Tensor:
-    return images.to(recipe.machine.device).float().div(255)
+def blank_input(recipe: Recipe) -> Tensor:
+    """A standardised batch of one item without content, on the CPU."""
+    modality = _modality(recipe)
+    layout = modality.layout(recipe.spec)
+    record = torch.from_numpy(np.zeros((1, *layout.shape), layout.dtype))
+    return modality.to_input(modality.scale(record, recipe.spec), recipe.normal, recipe.spec)
 
 
-def _standardised(pixels: Tensor, normal: Normalisation) -> Tensor:
-    return normal.apply(pixels).contiguous(memory_format=torch.channels_last)
+def _modality(recipe: Recipe) -> Modality:
+    return lookup.of(recipe.spec)
 
 
-def training_batch(items: TrainItems, rows: Tensor, recipe: Recipe, seed: int, step: int) -> Batch:
-    """Augment and standardise one batch; soft targets where images were mixed."""
-    dice = generator(seed, step, 2)
-    images = augment(_pixels(items.images[rows], recipe), recipe.policy, dice)
-    targets = functional.one_hot(items.labels[rows], recipe.classes).to(images)
-    images, targets = mix(images, targets, recipe.policy, dice)
-    return Batch(_standardised(images, recipe.normal), targets)
+def _scaled(records: Tensor, recipe: Recipe) -> Tensor:
+    return _modality(recipe).scale(records.to(recipe.machine.device), recipe.spec)
+
+
+def _standardised(batch: Tensor, normal: Normalisation, recipe: Recipe) -> Tensor:
+    modality = _modality(recipe)
+    return modality.lay_out(modality.to_input(batch, normal, recipe.spec))
+
+
+def _targets(labels: Tensor, classes: int, recipe: Recipe) -> Tensor:
+    return functional.one_hot(labels, classes).to(recipe.machine.device, torch.float32)
+
+
+def training_batch(
+    items: TrainItems,
+    rows: Tensor,
+    recipe: Recipe,
+    seed: int,
+    step: int,
+    *,
+    mixed: bool = True,
+) -> Batch:
+    """Augment and standardise one batch; soft targets where items are mixed as the policy says."""
+    dice, modality = generator(seed, step, 2), _modality(recipe)
+    batch = modality.augment(_scaled(items.records[rows], recipe), recipe.policy, dice)
+    targets = _targets(items.labels[rows], recipe.classes, recipe)
+    if mixed:
+        batch, targets = modality.mix(batch, targets, recipe.policy, dice)
+    return Batch(_standardised(batch, recipe.normal, recipe), targets)
 
 
 def source_batch(
     source: SourceItems, rows: Tensor, recipe: Recipe, seed: int, step: int
 ) -> SourceBatch:
     """Augment items of the source and standardise them by the source's own statistics."""
-    dice = generator(seed, step, 4)
+    dice, modality = generator(seed, step, 4), _modality(recipe)
     policy = recipe.source_policy or recipe.policy
-    images = augment(_pixels(source.items.images[rows], recipe), policy, dice)
-    targets = functional.one_hot(source.items.labels[rows], len(source.class_names)).to(images)
-    return SourceBatch(_standardised(images, source.normal), targets, rows)
+    batch = modality.augment(_scaled(source.items.records[rows], recipe), policy, dice)
+    targets = _targets(source.items.labels[rows], len(source.class_names), recipe)
+    return SourceBatch(_standardised(batch, source.normal, recipe), targets, rows)
 
 
 def pool_batch(
     pool: PoolItems,
     rows: Tensor,
     recipe: Recipe,
-    strong: AugmentPolicy | None,
+    strong: Augmentation | None,
     seed: int,
     step: int,
 ) -> PoolBatch:
     """Two augmented views of unlabelled items, neither mixed with other items."""
-    pixels, dice = _pixels(pool.images[rows], recipe), generator(seed, step, 5)
-    weak = _standardised(augment(pixels, recipe.policy, dice), recipe.normal)
+    scaled, dice, modality = (
+        _scaled(pool.records[rows], recipe),
+        generator(seed, step, 5),
+        _modality(recipe),
+    )
+    weak = modality.augment(scaled, recipe.policy, dice)
+    weak = _standardised(weak, recipe.normal, recipe)
     if strong is None:
         return PoolBatch(weak, weak, rows)
-    return PoolBatch(weak, _standardised(augment(pixels, strong, dice), recipe.normal), rows)
+    varied = modality.augment(scaled, strong, dice)
+    return PoolBatch(weak, _standardised(varied, recipe.normal, recipe), rows)
 
 
-def embed(network: Network, images: Images, views: int, recipe: Recipe, seed: int) -> Tensor:
-    """Features (V, N, D) by the frozen body of uint8 images (N, C, H, W).
+def embed(network: Network, records: Records, views: int, recipe: Recipe, seed: int) -> Tensor:
+    """Features (V, N, D) by the frozen body of records (N, ...) as stored.
 
-    ``views`` augmented views of every image; 0 for the images as they are (V = 1). Images are not
+    ``views`` augmented views of every item; 0 for the items as they are (V = 1). Items are not
     mixed with one another: a view belongs to its item's label alone.
     """
     network.eval()
-    dice = generator(seed, 6)
+    dice, modality = generator(seed, 6), _modality(recipe)
 
     def view(part: Tensor) -> Tensor:
-        pixels = _pixels(part, recipe)
-        pixels = augment(pixels, recipe.policy, dice) if views else pixels
-        return network.backbone(_standardised(pixels, recipe.normal)).float()
+        batch = _scaled(part, recipe)
+        batch = modality.augment(batch, recipe.policy, dice) if views else batch
+        return network.backbone(_standardised(batch, recipe.normal, recipe)).float()
 
     with torch.inference_mode(), recipe.machine.autocast():
         rounds = [
-            torch.cat([view(p) for p in images.split(network.backbone.chunk)])
+            torch.cat([view(p) for p in records.split(network.backbone.chunk)])
             for _ in range(max(1, views))
         ]
     return torch.stack(rounds).clone()
 
 
-def logits(network: Network, images: Images, recipe: Recipe) -> Tensor:
-    """Class scores (N, K) float32 on the CPU of uint8 images (N, C, H, W), unaugmented."""
+def logits(network: Network, records: Records, recipe: Recipe) -> Tensor:
+    """Class scores (N, K) float32 on the CPU of records (N, ...) as stored, unaugmented."""
     network.eval()
     with torch.inference_mode(), recipe.machine.autocast():
         parts = [
             network(to_input(part, recipe)).float().cpu()
-            for part in images.split(network.backbone.chunk)
+            for part in records.split(network.backbone.chunk)
         ]
     return torch.cat(parts)
+
+
+def preview(
+    records: Tensor, policy: Augmentation, spec: InputSpec, copies: int, seed: int = 0
+) -> Tensor:
+    """Augmented copies (N, copies, ...) of records (N, ...), as they are stored, to look at."""
+    modality, dice = lookup.of(spec), torch.Generator().manual_seed(seed)
+    scaled = modality.scale(records.repeat_interleave(copies, dim=0), spec)
+    varied = modality.unscale(modality.augment(scaled, policy, dice), spec)
+    return varied.view(len(records), copies, *records.shape[1:])

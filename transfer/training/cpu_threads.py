@@ -1,9 +1,8 @@
 """How many numeric threads a training step on a CPU is worth."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from transfer.models.network import Network
 
@@ -14,13 +13,13 @@ Measured on two cores, milliseconds of a step with one and two threads: 2e9 oper
 12e9 600 and 515, 26e9 410 and 260, 75e9 850 and 565."""
 
 
-def worthwhile(network: Network, shape: Sequence[int], batch: int) -> int:
+def worthwhile(network: Network, inputs: Tensor, batch: int) -> int:
     """Threads that one training step keeps busy, 1 or more: the same on every machine.
 
     Args:
         network: left in evaluation mode.
-        shape: (C, H, W) of a picture.
-        batch: pictures a step.
+        inputs: a batch of one item (1, ...), as the network takes it in.
+        batch: items a step.
     """
     counts: list[int] = []
 
@@ -28,10 +27,10 @@ def worthwhile(network: Network, shape: Sequence[int], batch: int) -> int:
         weight: Tensor = layer.weight  # type: ignore[assignment]
         counts.append(out.numel() * weight[0].numel())  # multiplications and as many additions
 
-    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    layers = [layer for layer in network.modules() if isinstance(layer, _ConvNd | nn.Linear)]
     hooks = [layer.register_forward_hook(count) for layer in layers]
     with torch.inference_mode():
-        network.eval()(torch.zeros(1, *shape))
+        network.eval()(inputs)
     for hook in hooks:
         hook.remove()
     operations = 3 * 2 * sum(counts) * batch  # forward, and twice that backward

@@ -16,10 +16,11 @@ from pydantic import PrivateAttr, SerializeAsAny
 from torch import Tensor, distributed, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from transfer.data.items import TrainItems
-from transfer.data.storage.tensor_store import Images, taken
+from transfer.data.storage.tensor_store import Records, taken
 from transfer.models.checkpoint import Keeper
 from transfer.models.network import Network
 from transfer.training.batches import logits
@@ -79,7 +80,7 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return whole.to(mean), spread.to(mean), counts.sum(0).to(mean)
 
 
-class _BatchNorm(nn.BatchNorm2d):
+class _Together(_BatchNorm):
     """Batch normalisation over the rows of all processes; parameters and names stay."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -95,11 +96,30 @@ class _BatchNorm(nn.BatchNorm2d):
         return y
 
 
+class _Together1d(_Together, nn.BatchNorm1d):
+    pass
+
+
+class _Together2d(_Together, nn.BatchNorm2d):
+    pass
+
+
+class _Together3d(_Together, nn.BatchNorm3d):
+    pass
+
+
+_TOGETHER: dict[type[nn.Module], type[_Together]] = {
+    nn.BatchNorm1d: _Together1d,
+    nn.BatchNorm2d: _Together2d,
+    nn.BatchNorm3d: _Together3d,
+}
+
+
 def _normalise_together(module: nn.Module) -> None:
     """Let every batch normalisation within a module look at the rows of all processes."""
     for layer in module.modules():
-        if type(layer) is nn.BatchNorm2d:
-            layer.__class__ = _BatchNorm
+        if (together := _TOGETHER.get(type(layer))) is not None:
+            layer.__class__ = together
 
 
 class _Shared(Method):
@@ -143,11 +163,11 @@ def _means(terms: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _logits(network: Network, images: Images, recipe: Recipe) -> Tensor:
+def _logits(network: Network, records: Records, recipe: Recipe) -> Tensor:
     """Class scores (N, K), of which each process computes its rows."""
-    scores = torch.zeros(len(images), network.head.out_features)
-    if len(own := _own(torch.arange(len(images)))):
-        scores[own] = logits(network, taken(images, own.numpy()), recipe)
+    scores = torch.zeros(len(records), network.head.out_features)
+    if len(own := _own(torch.arange(len(records)))):
+        scores[own] = logits(network, taken(records, own.numpy()), recipe)
     distributed.all_reduce(scores)
     return scores
 

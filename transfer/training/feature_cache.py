@@ -1,6 +1,6 @@
 """Features of frozen bodies, computed once for all arms of a run that share a body.
 
-Shapes: V views, N items, C channels, H x W pixels, D features.
+Shapes: V views, N items, D features.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from torch import Tensor
 
-from transfer.data.storage.tensor_store import Images, content
+from transfer.data.storage.tensor_store import Records, content
 from transfer.models.network import Network
 from transfer.training.batches import embed
 from transfer.training.recipe import Recipe
@@ -33,17 +33,17 @@ class Features:
     def __reduce__(self) -> tuple[Any, ...]:
         return _of_run, (self._run,)
 
-    def of(self, network: Network, images: Images, views: int, recipe: Recipe) -> Tensor:
-        """Features (V, N, D) on the CPU of uint8 images (N, C, H, W) by the network's body.
+    def of(self, network: Network, records: Records, views: int, recipe: Recipe) -> Tensor:
+        """Features (V, N, D) on the CPU of records (N, ...) as stored by the network's body.
 
-        ``views`` augmented views of each image; 0 for the images as they are (V = 1).
+        ``views`` augmented views of each item; 0 for the items as they are (V = 1).
         """
-        key = f"{_digest(network)} {content(images)} {views} {recipe.policy} {recipe.normal}"
+        key = f"{_digest(network)} {content(records)} {views} {recipe.policy} {recipe.normal}"
         with self._lock:
             own = self._locks.setdefault(key, Lock())
         with own:
             if key not in self._kept:
-                self._kept[key] = embed(network, images, views, recipe, SEED).cpu()
+                self._kept[key] = embed(network, records, views, recipe, SEED).cpu()
             return self._kept[key]
 
 

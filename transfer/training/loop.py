@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from transfer.core.errors import CrosstrainError
 from transfer.data.items import PoolItems, SourceItems, TrainItems
-from transfer.data.storage.tensor_store import Images
+from transfer.data.storage.tensor_store import Records
+from transfer.modalities import lookup
 from transfer.models.checkpoint import Keeper
 from transfer.models.network import Network
 from transfer.training.batches import (
@@ -21,6 +22,7 @@ from transfer.training.batches import (
     pool_batch,
     resident,
     source_batch,
+    to_input,
     training_batch,
 )
 from transfer.training.frozen import Frozen
@@ -37,8 +39,8 @@ class Watch:
     items: TrainItems
     every: int
     patience: int
-    score: Callable[[Network, Images, Recipe], Tensor] = logits
-    """Gives class scores (N, K) of the items' images."""
+    score: Callable[[Network, Records, Recipe], Tensor] = logits
+    """Gives class scores (N, K) of the items' records."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,8 @@ class _Loop:
         self.features = None if features is None else features.to(device)
         self._targets = None if features is None else self._smoothed(self.items.labels).to(device)
         self.beside = _on(device, method, beside)
-        self.network = prepared.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = prepared.network.to(device)
+        lookup.of(recipe.spec).lay_out_network(self.network)
         prepared.helpers.to(device)
         prepared.reference = {name: t.to(device) for name, t in prepared.reference.items()}
         self.frozen = Frozen(prepared, type(method).__name__)
@@ -213,8 +216,9 @@ class _Loop:
 
     def _labelled(self, rows: Tensor) -> Batch:
         if not len(rows):
-            empty = self.items.images[:0].to(self.recipe.machine.device).float()
-            return Batch(empty, empty.new_zeros(0, self.recipe.classes))
+            empty = to_input(self.items.records[:0], self.recipe)
+            targets = torch.zeros(0, self.recipe.classes, device=empty.device)
+            return Batch(empty, targets)
         if self.features is not None:
             return self._embedded(rows)
         batch = training_batch(self.items, rows, self.recipe, self.seed, self.step)
@@ -272,7 +276,7 @@ class _Loop:
         """Score the validation items with the weights that would be kept now."""
         check_trainable(watch.items)
         kept = self._swap_in(self.average.state)
-        scores = watch.score(self.network, watch.items.images, self.recipe)
+        scores = watch.score(self.network, watch.items.records, self.recipe)
         loss = float(functional.cross_entropy(scores, watch.items.labels))
         _finite(loss, "validation loss", self.step)
         right = float((scores.argmax(1) == watch.items.labels).float().mean())
@@ -322,7 +326,7 @@ class _Loop:
     def restore(self, state: dict[str, object]) -> None:
         """Continue from a snapshot."""
         self.step = int(state["step"])  # type: ignore[call-overload]
-        self.network.load_state_dict(state["network"])
+        self.network.load_state_dict(state["network"])  # type: ignore[arg-type]
         self.prepared.helpers.load_state_dict(state["helpers"])  # type: ignore[arg-type]
         self.optimiser.load_state_dict(state["optimiser"])  # type: ignore[arg-type]
         average: dict[str, Tensor] = state["average"]  # type: ignore[assignment]

@@ -21,7 +21,7 @@ from torch.nn import functional
 from transfer.core.config import Section
 from transfer.data.items import PoolItems, SourceItems, TrainItems
 from transfer.modalities.backbone import Body
-from transfer.modalities.image.augment import AugmentPolicy
+from transfer.modalities.interface import Augmentation
 from transfer.modalities.normalisation import Normalisation
 from transfer.models.network import Network, build
 from transfer.models.parameter_transfer import Knowledge, Transfer, transplant
@@ -32,7 +32,7 @@ from transfer.training.recipe import Recipe
 class SourceBatch:
     """Augmented items of the source, standardised by the source's own statistics."""
 
-    inputs: Tensor  # M x C x H x W
+    inputs: Tensor  # M x ..., as the network takes them in
     targets: Tensor  # M x Ks class probabilities
     rows: Tensor  # M indices into the source's items
 
@@ -41,8 +41,8 @@ class SourceBatch:
 class PoolBatch:
     """Two augmented views of the same unlabelled items of the target."""
 
-    weak: Tensor  # U x C x H x W: as labelled items are varied, but not mixed
-    strong: Tensor  # U x C x H x W: by `Prepared.strong`; equals weak where that is None
+    weak: Tensor  # U x ...: as labelled items are varied, but not mixed
+    strong: Tensor  # U x ...: by `Prepared.strong`; equals weak where that is None
     rows: Tensor  # U indices into the pool
 
 
@@ -50,7 +50,7 @@ class PoolBatch:
 class Batch:
     """What a loss sees: class scores are the loop's business, targets may be soft."""
 
-    inputs: Tensor  # N x C x H x W normalised images, or N x D features of a frozen backbone
+    inputs: Tensor  # N x ... as the network takes them in, or N x D features of a frozen backbone
     targets: Tensor  # N x K class probabilities, rows sum to 1; N = 0 where nothing is labelled
     source: SourceBatch | None = None
     """For a method that reads the source's items."""
@@ -79,11 +79,11 @@ class Prepared:
     """False for a method that pulls its weights by itself: the optimiser's decay is then off."""
     views: int = 0
     """Above 0 the backbone must be `frozen`: features of that many augmented views of each training
-    image are computed once, and only the head is trained."""
+    item are computed once, and only the head is trained."""
     pool_batch: int = 0
-    """Unlabelled images a step; 0 takes as many as labelled ones."""
-    strong: AugmentPolicy | None = None
-    """How the second view of unlabelled images is varied."""
+    """Unlabelled items a step; 0 takes as many as labelled ones."""
+    strong: Augmentation | None = None
+    """How the second view of unlabelled items is varied."""
 
     def __post_init__(self) -> None:
         self.hold()
@@ -152,7 +152,6 @@ class Job:
     """The backbone to build: the knowledge's, or that of the settings where none is given."""
     own: Body
     """That of the settings."""
-    channels: int
     class_names: tuple[str, ...]
     """K names."""
     knowledge: Knowledge | None
@@ -170,7 +169,7 @@ class Job:
         """A fresh network; the same weights at every call."""
         return build(
             body or self.body,
-            channels=self.channels,
+            spec=self.recipe.spec,
             classes=len(self.class_names),
             seed=self.seed,
         )

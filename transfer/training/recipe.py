@@ -1,13 +1,13 @@
 """How a network is trained: optimisation, machine, augmentation and the learning rate's course."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from pydantic import Field
 
 from transfer.core.config import Section
-from transfer.modalities.image.augment import AugmentPolicy
+from transfer.modalities.interface import Augmentation, InputSpec
 from transfer.modalities.normalisation import Normalisation
 from transfer.training.precision import Precision
 
@@ -51,12 +51,14 @@ class Recipe:
     """What a network sees: the items' statistics and how they are varied."""
 
     training: TrainingSettings
-    policy: AugmentPolicy
+    policy: Augmentation
     normal: Normalisation
     classes: int
     machine: Machine = Machine()
-    source_policy: AugmentPolicy | None = None
+    source_policy: Augmentation | None = None
     """How items of the source are varied where a method reads them; None varies them alike."""
+    spec: InputSpec = field(kw_only=True)
+    """What the items were turned into; its modality augments and standardises them."""
 
 
 def one_cycle(progress: float, warmup: float) -> float:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from transfer.data.items import SourceItems, TrainItems, spread
-from transfer.data.storage.tensor_store import Images
+from transfer.data.storage.tensor_store import Records
 from transfer.models.network import Network, build
 from transfer.models.parameter_transfer import Knowledge, transplant
 from transfer.training.batches import embed
@@ -32,14 +32,12 @@ def candidate(
         recipe: machine and normalisation of the target.
     """
     names = knowledge.class_names
-    network = build(
-        knowledge.body, channels=items.images.shape[1], classes=max(1, len(names)), seed=0
-    )
+    network = build(knowledge.body, spec=recipe.spec, classes=max(1, len(names)), seed=0)
     transplant(network, knowledge, names or ("none",))
     network.to(recipe.machine.device)
     if knowledge.fixed_normal:
         recipe = replace(recipe, normal=knowledge.normal)
-    features = _features(network, items.images, recipe)
+    features = _features(network, items.records, recipe)
     with torch.inference_mode():
         head = network.head(features.to(recipe.machine.device)).softmax(1).cpu()
     source_features = None
@@ -47,10 +45,10 @@ def candidate(
         rows = torch.from_numpy(spread(source.items.labels.numpy(), MAX_SOURCE_ITEMS))
         own = knowledge.normal if knowledge.fixed_normal else source.normal
         at_source = replace(recipe, normal=own)
-        source_features = _features(network, source.items.images[rows], at_source).numpy()
+        source_features = _features(network, source.items.records[rows], at_source).numpy()
     probabilities = head.numpy() if names else None
     return Candidate(knowledge.source, features.numpy(), source_features, probabilities, names)
 
 
-def _features(network: Network, images: Images, recipe: Recipe) -> Tensor:
-    return embed(network, images, 0, recipe, seed=0)[0].cpu()
+def _features(network: Network, records: Records, recipe: Recipe) -> Tensor:
+    return embed(network, records, 0, recipe, seed=0)[0].cpu()

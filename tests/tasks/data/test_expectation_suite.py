@@ -8,10 +8,14 @@ import pytest
 
 from tasks.data.expectation_suite import ValidationReport, refuse, validate
 from transfer.core.errors import DataRefusedError
-from transfer.data.manifest import COLUMNS, Manifest
-from transfer.data.quality.checks import Scanned
-from transfer.data.quality.thresholds import QualitySettings
+from transfer.data.manifest import Manifest, columns
+from transfer.data.quality.checks import ScannedDataset
+from transfer.data.quality.thresholds import of_modality
 from transfer.data.splits.split import NAMES
+
+QualitySettings = of_modality("image")
+
+COLUMNS = columns("image")
 
 PLAIN = {"group": "", "given_split": "", "mode": "L", "format": "PNG"}
 PLAIN |= {"width": 8, "height": 8, "mean": 100.0, "std": 10.0}
@@ -41,7 +45,7 @@ def dataset(name, *, per_class=6, classes=("cat", "dog"), changes=None, drop=(),
     sides = other.pop("sides", ["train", "test", "train", "val"] * len(items))
     frame = pd.DataFrame({"split": pd.Categorical(sides[: len(items)], NAMES)})
     manifest = Manifest(name, "image", tuple(classes), items)
-    return Scanned(manifest, other.pop("rejects", []), other.pop("split", frame))
+    return ScannedDataset(manifest, other.pop("rejects", []), other.pop("split", frame))
 
 
 def checked(out, *, source=None, target=None, near=NEAR, **thresholds):

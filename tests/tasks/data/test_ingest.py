@@ -18,6 +18,7 @@ from tasks.data import ingest
 from tasks.versioning import data_dvc, dataset_versions, ingest_journal
 from tasks.versioning import git as commits
 from tests.death import die_at
+from tests.transfer import tiny
 from transfer.core.errors import CrosstrainError, DataRefusedError, SettingsError
 from transfer.data.manifest import Manifest
 from transfer.data.scan import survey
@@ -125,7 +126,7 @@ def take(source, dataset="plants", settings=SETTINGS, **options):
 
 
 def labels(dataset="data/plants"):
-    table, _ = survey(Path(dataset), SETTINGS.image.limits)
+    table, _ = survey(Path(dataset), SETTINGS.input.limits, tiny.MODALITY)
     return dict(zip(table["pixels"], table["label"], strict=True))
 
 
@@ -340,7 +341,7 @@ def test_pushed_data_comes_back_from_the_remote(project, new, tmp_path):
 
 
 def divide(dataset):
-    table, _ = survey(Path(dataset), SETTINGS.image.limits)
+    table, _ = survey(Path(dataset), SETTINGS.input.limits, tiny.MODALITY)
     names = tuple(sorted(set(table["label"])))
     numbered = table.assign(label=[names.index(label) for label in table["label"]])
     manifest = Manifest("plants", "image", names, numbered)

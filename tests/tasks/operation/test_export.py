@@ -149,7 +149,8 @@ def test_backbones_made_of_parts_count_as_code(converted):
     )
     card = card.model_copy(update={"members": (first.model_copy(update={"body": fused}), second)})
     assert export._bodies(card) == [
-        "transfer.modalities.image.backbones.fused",
+        "transfer.modalities.image.modality",
         "transfer.modalities.image.backbones.mobilenet_v2",
         "transfer.modalities.image.backbones.resnet",
+        "transfer.models.fused",
     ]

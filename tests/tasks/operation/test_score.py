@@ -110,11 +110,11 @@ def cut_off(do, predictor, tmp_path, monkeypatch):
     calls = []
 
     class Mortal(predict.Predictor):
-        def predict_tensors(self, images):
+        def predict_records(self, images):
             calls.append(len(images))
             if len(calls) == 4:
                 raise Stopped
-            return super().predict_tensors(images)
+            return super().predict_records(images)
 
     with pytest.raises(Stopped):
         do(model=Mortal(predictor.card, predictor.networks))

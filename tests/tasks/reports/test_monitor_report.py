@@ -56,7 +56,7 @@ def shown(told):
 
 def test_the_page_loads_nothing_and_escapes_names(looked, drawn):
     page = monitor_report.render(looked[0], drawn)
-    assert set(drawn) == {"map", "light", "classes", "drawn", "unusual"}
+    assert set(drawn) == {"map", "summary", "classes", "drawn", "unusual"}
     assert page.count("<svg") == 5
     outside = [a for a in re.findall(r'(?:src|href)="([^"]*)"', page) if not a.startswith("#")]
     assert all(address.startswith("data:") for address in outside), outside[:3]
@@ -67,7 +67,7 @@ def test_the_page_loads_nothing_and_escapes_names(looked, drawn):
 def test_every_test_and_every_reject_is_on_the_page(looked, drawn):
     told = looked[0]
     page = monitor_report.render(told, drawn)
-    assert told.drift and "light" in [test.name for test in told.drifted]
+    assert told.drift and "summary" in [test.name for test in told.drifted]
     for test in told.tests:
         assert f'<th scope="row">{test.name}</th>' in page
     assert all(f"cut{i}.jpg" in page for i in range(4))

@@ -12,6 +12,9 @@ from matplotlib.colors import to_hex
 
 from tasks.reports import plot_style, report_plots
 from transfer.evaluation.report_schema import ClassFigures, Result
+from transfer.modalities import lookup
+
+MODALITY = lookup.get("image")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +63,9 @@ def test_a_sheet_shows_the_first_items_of_each_class_in_its_row(channels):
     draw = np.random.default_rng(0)
     images = draw.integers(0, 256, (40, channels, 6, 6), np.uint8)
     labels = draw.permutation(np.repeat([0, 1, 2], [30, 8, 2]))
-    figure = report_plots.sample_sheet(images, labels, ["a", "b", "c"], per_class=4, title="T")
+    figure = report_plots.sample_sheet(
+        images, labels, ["a", "b", "c"], MODALITY, per_class=4, title="T"
+    )
     sheet = figure.axes[0].images[0].get_array()
     for k in range(3):
         members = [i for i in range(40) if labels[i] == k][:4]
@@ -77,15 +82,17 @@ def test_a_sheet_shows_the_first_items_of_each_class_in_its_row(channels):
 def test_a_sheet_stops_at_twenty_classes_and_says_so():
     images, labels = np.zeros((21, 1, 4, 4), np.uint8), np.arange(21)
     names = [f"class {k}" for k in range(21)]
-    figure = report_plots.sample_sheet(images, labels, names, title="Source")
+    figure = report_plots.sample_sheet(images, labels, names, MODALITY, title="Source")
     assert "Source (first 20 of 21 classes)" in words(figure)
     assert ticks(figure.axes[0].yaxis) == names[:20]
-    assert "Source" in words(report_plots.sample_sheet(images, labels, names[:20], title="Source"))
+    assert "Source" in words(
+        report_plots.sample_sheet(images, labels, names[:20], MODALITY, title="Source")
+    )
 
 
 def test_a_large_picture_is_reduced_to_the_mean_of_its_pixels():
     image = np.random.default_rng(1).integers(0, 256, (3, 120, 120), np.uint8)
-    figure = report_plots.sample_sheet(image[None], np.array([0]), ["a"], per_class=1)
+    figure = report_plots.sample_sheet(image[None], np.array([0]), ["a"], MODALITY, per_class=1)
     sheet = figure.axes[0].images[0].get_array()
     assert sheet.shape == (40, 40, 4)
     blocks = [[image[:, y : y + 3, x : x + 3] for x in (0, 117)] for y in (0, 117)]
@@ -98,7 +105,12 @@ def test_a_preview_shows_originals_first_and_their_copies_beside_them():
     draw = np.random.default_rng(2)
     original = draw.integers(0, 256, (2, 1, 4, 4), np.uint8)
     augmented = draw.integers(0, 256, (2, 3, 1, 4, 4), np.uint8)
-    sheet = report_plots.augmentation_preview(original, augmented).axes[0].images[0].get_array()
+    sheet = (
+        report_plots.augmentation_preview(original, augmented, MODALITY)
+        .axes[0]
+        .images[0]
+        .get_array()
+    )
     for r in range(2):
         assert (sheet[r * 6 : r * 6 + 4, :4, 0] == original[r, 0]).all()
         for c in range(3):
@@ -235,7 +247,7 @@ def test_any_class_name_can_be_drawn(result):
         figures = [
             report_plots.confusion(shown),
             report_plots.class_recall(shown),
-            report_plots.sample_sheet(images, np.arange(8), NASTY, title=" ".join(NASTY)),
+            report_plots.sample_sheet(images, np.arange(8), NASTY, MODALITY, title=" ".join(NASTY)),
         ]
         drawn = [plot_style.svg(figure).decode() for figure in figures]
     for text in drawn:

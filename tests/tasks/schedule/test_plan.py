@@ -17,9 +17,11 @@ from transfer.arms import pretrain
 from transfer.arms.budget_policy import Standing
 from transfer.arms.plan import ArmPlan
 from transfer.core.errors import DataRefusedError, SettingsError
-from transfer.data.manifest import COLUMNS, Manifest
+from transfer.data.manifest import Manifest, columns
 from transfer.models.parameter_transfer import Knowledge
 from transfer.settings.project import Settings
+
+COLUMNS = columns("image")
 
 SPLIT = Ref(Path("build/split"), "s" * 64, 0.0, reused=False)
 

@@ -4,17 +4,23 @@ import pytest
 import torch
 
 from tasks.training.pretrained_weights import unpack
+from tests.transfer import tiny
 from transfer.arms import pretrain
 from transfer.core.errors import SettingsError
 from transfer.modalities.image import pretrained
+from transfer.modalities.image.settings import ImageSettings
 from transfer.modalities.image.spec import ImageSpec
 from transfer.models.network import build
-from transfer.models.parameter_transfer import transplant
+from transfer.models.parameter_transfer import knowledge_of, transplant
 from transfer.settings.project import check
 
 NAME = "efficientnet_lite0"
 SIZE = 64
 GREY, COLOUR = (ImageSpec(size=28, channels=channels) for channels in (1, 3))
+
+
+def sized(size):
+    return ImageSettings(pretrained_size=size)
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +31,8 @@ def stored(tmp_path_factory):
     folder = tmp_path_factory.mktemp("packages")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        found = [unpack.fn(NAME, spec, SIZE) for spec in (GREY, GREY, COLOUR)]
-        found.append(unpack.fn(NAME, GREY, 2 * SIZE))
+        found = [unpack.fn(NAME, spec, sized(SIZE)) for spec in (GREY, GREY, COLOUR)]
+        found.append(unpack.fn(NAME, GREY, sized(2 * SIZE)))
     return folder, found
 
 
@@ -37,7 +43,7 @@ def knowledge(stored):
 
 
 def test_every_weight_comes_back_bit_for_bit(knowledge):
-    wanted = pretrained.knowledge(NAME, channels=1, size=SIZE).state
+    wanted = knowledge_of(pretrained.pretrained(NAME, channels=1, size=SIZE)).state
     assert knowledge.state.keys() == wanted.keys()
     for name, tensor in wanted.items():
         assert knowledge.state[name].dtype == tensor.dtype
@@ -45,14 +51,14 @@ def test_every_weight_comes_back_bit_for_bit(knowledge):
 
 
 def test_its_card_says_how_it_is_to_be_used(knowledge):
-    wanted = pretrained.knowledge(NAME, channels=1, size=SIZE)
+    wanted = knowledge_of(pretrained.pretrained(NAME, channels=1, size=SIZE))
     assert knowledge.body == wanted.body and knowledge.body.name == NAME
     assert knowledge.fixed_normal and knowledge.normal == wanted.normal
     assert knowledge.class_names == ()
 
 
 def test_what_was_stored_fits_a_network_for_any_target(knowledge):
-    network = build(knowledge.body, channels=1, classes=4, seed=0)
+    network = build(knowledge.body, spec=tiny.spec(1), classes=4, seed=0)
     rows = transplant(network, knowledge, ("a", "b", "c", "d"))
     assert {row.action for row in rows if row.tensor.startswith("head.")} == {"reinitialised"}
     assert {row.action for row in rows if not row.tensor.startswith("head.")} <= {

@@ -1,8 +1,11 @@
-"""The revision comes from Git; without Git there is no error."""
+"""The revision of the code is that of its clone, else the installed version."""
 
 import subprocess
+from importlib.metadata import version
 
-from tasks.versioning.code_revision import code_revision
+from tasks.versioning.code_revision import code_revision, git_revision
+
+INSTALLED = f"crosstrain {version('crosstrain')}"
 
 
 def git(*command):
@@ -14,24 +17,43 @@ def git(*command):
 def test_a_clean_commit_a_change_and_a_tag(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     git("init", "-q")
-    assert code_revision() == "unversioned"  # no commit yet
+    assert code_revision(tmp_path) == INSTALLED  # no commit yet
     (tmp_path / "a.txt").write_text("1")
     git("add", ".")
     git("commit", "-q", "-m", "first")
     head = git("rev-parse", "HEAD")
-    assert code_revision() == head and len(head) == 40
+    assert code_revision(tmp_path) == head and len(head) == 40
     git("tag", "v1")
-    assert code_revision() == head
+    assert code_revision(tmp_path) == head
     (tmp_path / "a.txt").write_text("2")
-    assert code_revision() == f"{head}-dirty"
+    assert code_revision(tmp_path) == f"{head}-dirty"
+
+
+def test_the_project_is_not_taken_for_the_code(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = code_revision()
+    git("init", "-q")
+    (tmp_path / "params.yaml").write_text("{}")
+    git("add", ".")
+    git("commit", "-q", "-m", "project")
+    assert code_revision() == before
+    assert git_revision(tmp_path) == git("rev-parse", "HEAD")
+
+
+def test_a_folder_inside_a_repository_holds_an_installation(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    git("init", "-q")
+    (tmp_path / ".venv").mkdir()
+    assert code_revision(tmp_path / ".venv") == INSTALLED
 
 
 def test_outside_of_git(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert code_revision() == "unversioned"
+    assert code_revision(tmp_path) == INSTALLED
+    assert git_revision(tmp_path) == ""
 
 
 def test_without_git(tmp_path, monkeypatch):
+    (tmp_path / ".git").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert code_revision() == "unversioned"
+    assert code_revision(tmp_path) == INSTALLED

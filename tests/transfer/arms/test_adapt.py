@@ -50,14 +50,14 @@ def test_every_item_is_scored_by_the_network_of_its_fold(three):
     assert sorted(set(fold)) == [0, 1, 2]
     for i, network in enumerate(three.networks):
         rows = torch.from_numpy(fold == i)
-        assert torch.equal(three.scores[rows], logits(network, SEEN.images[rows], RECIPE))
+        assert torch.equal(three.scores[rows], logits(network, SEEN.records[rows], RECIPE))
 
 
 def test_an_item_leaves_no_trace_in_the_network_that_scores_it(three):
     """Change one picture: only the networks that do not score it may differ."""
-    images = SEEN.images.clone()
+    images = SEEN.records.clone()
     images[5] = 255 - images[5]
-    changed = arm(replace(SEEN, images=images))
+    changed = arm(replace(SEEN, records=images))
     own = fold_of()[5]
     for i, (before, after) in enumerate(zip(three.networks, changed.networks, strict=True)):
         assert tiny.same(before.state_dict(), after.state_dict()) == (i == own)
@@ -108,18 +108,18 @@ def test_with_many_labels_an_arm_is_one_network_judged_on_validation():
     validation = tiny.items(10, seed=1)
     one = arm(n_folds=0, validation=validation)
     assert len(one.networks) == 1 and one.judged is validation
-    assert torch.equal(one.scores, logits(one.networks[0], validation.images, RECIPE))
-    images = validation.images.flip(0)
-    other = arm(n_folds=0, validation=replace(validation, images=images))
+    assert torch.equal(one.scores, logits(one.networks[0], validation.records, RECIPE))
+    images = validation.records.flip(0)
+    other = arm(n_folds=0, validation=replace(validation, records=images))
     assert tiny.same(one.networks[0].state_dict(), other.networks[0].state_dict())
 
 
 def test_all_labels_are_used_when_validation_selects():
     validation = tiny.items(10, seed=1)
     one = arm(n_folds=0, validation=validation)
-    images = SEEN.images.clone()
+    images = SEEN.records.clone()
     images[23] = 0
-    other = arm(replace(SEEN, images=images), n_folds=0, validation=validation)
+    other = arm(replace(SEEN, records=images), n_folds=0, validation=validation)
     assert not tiny.same(one.networks[0].state_dict(), other.networks[0].state_dict())
 
 
@@ -149,8 +149,8 @@ def test_a_committee_on_one_frozen_body_is_one_network_of_the_mean_scores():
     (network,) = probe.networks
     body = {f"backbone.{k}": v for k, v in network.backbone.state_dict().items()}
     assert tiny.same(body, {k: v for k, v in given.items() if k in body})
-    scores = logits(network, SEEN.images, RECIPE)
-    heads = [logits(one, SEEN.images, RECIPE) for one in probes(method)]
+    scores = logits(network, SEEN.records, RECIPE)
+    heads = [logits(one, SEEN.records, RECIPE) for one in probes(method)]
     torch.testing.assert_close(scores, torch.stack(heads).mean(0), rtol=1e-4, atol=1e-4)
 
 
@@ -197,11 +197,13 @@ def tuned(tmp_path_factory):
 
 def test_a_stored_arm_gives_the_logits_of_its_networks_exactly(three, stored):
     model = predictor.load(stored)
-    fresh = tiny.items(30, seed=8).images
+    fresh = tiny.items(30, seed=8).records
     (networks,) = model.networks
     for ours, theirs in zip(three.networks, networks, strict=True):
         with torch.no_grad():
-            found = predictor.committee_logits([theirs], fresh, model.card.members[0].normal)
+            found = predictor.committee_logits(
+                [theirs], fresh, model.card.members[0].normal, model.card.spec
+            )
         assert torch.equal(found, logits(ours, fresh, RECIPE))
     mean = torch.stack([logits(n, fresh, RECIPE) for n in three.networks]).mean(0)
     assert torch.equal(model.member_logits(fresh)[0], mean)
@@ -211,7 +213,7 @@ def test_a_stored_single_network_gives_the_arms_own_scores(tmp_path):
     validation = tiny.items(10, seed=1)
     made = arm(n_folds=0, validation=validation)
     model = predictor.load(saved(made, tmp_path / "one", 0))
-    assert torch.equal(model.member_logits(validation.images)[0], made.scores)
+    assert torch.equal(model.member_logits(validation.records)[0], made.scores)
 
 
 def test_the_scores_are_stored_beside_their_labels_and_ids(three, stored):
@@ -255,7 +257,7 @@ def test_a_model_names_the_classes_it_was_taught(tmp_path):
     made = adapt.adapt("scratch", Scratch(), [], target, recipe, seed=0)
     adapt.save(made, target, tmp_path)
     model, fresh = predictor.load(tmp_path), tiny.items(30, seed=9)
-    guess = model.predict_arrays(fresh.images[:, 0].numpy()).argmax(1)
+    guess = model.predict_arrays(fresh.records[:, 0].numpy()).argmax(1)
     named = np.array([model.class_names[k] for k in guess])
     true = np.array([tiny.CLASSES[k] for k in fresh.labels])
     assert (named == true).mean() > 0.9
@@ -266,7 +268,7 @@ def test_a_model_names_the_classes_it_was_taught(tmp_path):
 
 @pytest.mark.parametrize("weights", [(0.25, 0.75), (1.0, 0.0), (0.0, 1.0), (0.5, 0.5)])
 def test_a_composed_model_is_the_weighted_sum_of_its_arms(stored, tuned, weights, tmp_path):
-    arms, fresh = [stored, tuned], tiny.items(30, seed=8).images
+    arms, fresh = [stored, tuned], tiny.items(30, seed=8).records
     card = adapt.compose(
         arms,
         weights,
@@ -282,7 +284,7 @@ def test_a_composed_model_is_the_weighted_sum_of_its_arms(stored, tuned, weights
         parts.append(calibration.softmax(scores / model.card.members[0].temperature))
     expected = combine(np.stack(parts), np.array(weights))
     model = predictor.load(tmp_path)
-    np.testing.assert_allclose(model.predict_tensors(fresh.numpy()), expected, atol=1e-6)
+    np.testing.assert_allclose(model.predict_records(fresh.numpy()), expected, atol=1e-6)
     names = ("scratch/1", "fine_tune/oaks/4")  # as this run calls them, not as they were stored
     kept = [name for name, weight in zip(names, weights, strict=True) if weight]
     assert [member.arm for member in card.members] == kept

@@ -32,6 +32,7 @@ def run(out, items=SEEN, keeper=None, **changes):
         items,
         WATCHED,
         body=tiny.BODY,
+        spec=tiny.spec(),
         settings=PretrainSettings(training=training, augment=AugmentPolicy(), **told),
         machine=Machine(),
         out=out,
@@ -49,8 +50,8 @@ def test_the_card_tells_the_accuracy_of_the_weights_that_were_kept(made):
     card, folder = made
     net = tiny.network()
     net.load_state_dict(checkpoint.load_state(folder))
-    scores = logits(net, WATCHED.images, tiny.recipe(SEEN)).double()
-    assert card.normal == normalisation(SEEN)
+    scores = logits(net, WATCHED.records, tiny.recipe(SEEN)).double()
+    assert card.normal == normalisation(SEEN, tiny.spec())
     found = float((scores.argmax(1) == WATCHED.labels).double().mean())
     assert card.validation_accuracy == pytest.approx(found)
     loss = float(torch.nn.functional.cross_entropy(scores, WATCHED.labels))
@@ -103,7 +104,7 @@ def test_divergence_is_told_and_nothing_is_kept(tmp_path):
 
 
 def test_the_test_split_is_refused(tmp_path):
-    held_out = TestItems(SEEN.images, SEEN.labels, SEEN.ids)
+    held_out = TestItems(SEEN.records, SEEN.labels, SEEN.ids)
     with pytest.raises(TypeError, match="TestItems"):
         run(tmp_path, items=held_out)
 

@@ -82,7 +82,7 @@ def test_an_unlabelled_picture_of_a_group_that_is_held_out_is_held_out_too():
     target = replace(tiny.target(SEEN), pool=tiny.pool_of(beside))
     job = trainer(Scratch(), target=target, hidden=HELD).job
     assert job.pool.groups.tolist() == ["g0", "own", "other"]
-    assert torch.equal(job.pool.images, beside.images[[2, 3, 5]])
+    assert torch.equal(job.pool.records, beside.records[[2, 3, 5]])
 
 
 def test_without_folds_nothing_is_held_out():
@@ -94,7 +94,7 @@ def test_without_folds_nothing_is_held_out():
 def test_a_batch_holds_nothing_that_is_held_out():
     NOTES.clear()
     target = replace(tiny.target(SEEN), pool=tiny.pool_of(SEEN))
-    images = SEEN.images.float().div(255)
+    images = SEEN.records.float().div(255)
     held = RECIPE.normal.apply(images[-HELD:])
     trainer(Reader(), SHORT, target=target, hidden=HELD).train()
     assert len(NOTES) == 10
@@ -231,7 +231,7 @@ def test_features_are_those_of_the_job_s_items_in_their_order():
     one, network = trainer(LinearProbe(), hidden=HELD, sources=[tiny.knowledge()]), tiny.network()
     found = one.embed(network)
     assert found.shape == (1, 20, 32)
-    expected = embed(tiny.network(), SEEN.images[:20], 0, RECIPE, 0)
+    expected = embed(tiny.network(), SEEN.records[:20], 0, RECIPE, 0)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -240,7 +240,7 @@ def test_features_of_the_pool_are_those_of_the_job_s_pool():
     target = replace(tiny.target(SEEN), pool=tiny.pool_of(beside))
     one = trainer(LinearProbe(), target=target, hidden=HELD, sources=[tiny.knowledge()])
     found = one.embed(tiny.network(), pool=True)
-    expected = embed(tiny.network(), beside.images[[2, 3, 5]], 0, RECIPE, 0)
+    expected = embed(tiny.network(), beside.records[[2, 3, 5]], 0, RECIPE, 0)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -253,9 +253,9 @@ def test_without_a_pool_there_are_no_features_of_it():
 def test_features_go_by_the_standardisation_that_is_asked_for_else_by_the_job_s():
     one, network = trainer(LinearProbe(), sources=[tiny.knowledge()]), tiny.network()
     asked = one.embed(network, normal=FIXED)
-    plain = embed(network, SEEN.images, 0, RECIPE, 0)
+    plain = embed(network, SEEN.records, 0, RECIPE, 0)
     assert torch.equal(one.embed(network), plain)
-    assert torch.equal(asked, embed(network, SEEN.images, 0, replace(RECIPE, normal=FIXED), 0))
+    assert torch.equal(asked, embed(network, SEEN.records, 0, replace(RECIPE, normal=FIXED), 0))
     assert not torch.equal(asked, plain)
 
 

@@ -9,7 +9,7 @@ import pytest
 from transfer.core import plugins
 from transfer.core.errors import SettingsError
 from transfer.methods import lookup
-from transfer.models.network import BACKBONES
+from transfer.modalities.image.settings import BACKBONES
 from transfer.selection.validator import VALIDATORS
 
 SHELF = plugins.Kind("shelf_of_methods", "crosstrain.shelf", helpers=("shared",))

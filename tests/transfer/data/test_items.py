@@ -65,9 +65,9 @@ def test_every_item_is_where_its_split_says(hedge):
     for name, items in found.items():
         expected = [i for i, side in enumerate(SPLITS) if side == name]
         assert rows(items) == expected
-        assert np.array_equal(items.images.numpy(), images[expected])
+        assert np.array_equal(items.records.numpy(), images[expected])
         assert np.array_equal(items.labels.numpy(), labels[expected])
-        assert items.labels.dtype == torch.int64 and items.images.dtype == torch.uint8
+        assert items.labels.dtype == torch.int64 and items.records.dtype == torch.uint8
         assert items.ids.dtype.kind == "U"
 
 
@@ -137,7 +137,7 @@ def test_a_pool_has_the_pictures_of_the_training_split_and_no_label(hedge):
     images, _, scanned, divided = hedge
     found = pool(scanned, divided)
     assert rows(found) == sides("train")
-    assert np.array_equal(found.images.numpy(), images[sides("train")])
+    assert np.array_equal(found.records.numpy(), images[sides("train")])
     assert {field.name for field in fields(found)} == {"images", "ids", "groups"}
     assert not isinstance(found, TrainItems) and not hasattr(found, "labels")
 
@@ -146,7 +146,7 @@ def test_a_pool_may_take_validation_pictures_and_never_one_of_the_test_split(hed
     images, _, scanned, divided = hedge
     found = pool(scanned, divided, with_val=True)
     assert rows(found) == sides("train", "val")
-    assert np.array_equal(found.images.numpy(), images[sides("train", "val")])
+    assert np.array_equal(found.records.numpy(), images[sides("train", "val")])
     tested = set(arrays.test_items(scanned, divided).ids)
     assert tested and not tested & set(found.ids)
 
@@ -167,7 +167,7 @@ def test_items_without_some_groups_are_all_others_in_their_order(make):
     assert type(kept) is type(items)
     assert kept.groups.tolist() == ["b", "b", "c"]
     assert kept.ids.tolist() == items.ids[[2, 3, 4]].tolist()
-    assert torch.equal(kept.images, items.images[[2, 3, 4]])
+    assert torch.equal(kept.records, items.records[[2, 3, 4]])
     if isinstance(items, TrainItems):
         assert torch.equal(kept.labels, items.labels[[2, 3, 4]])
     assert len(items.without(np.array(list("abc")))) == 0
@@ -176,7 +176,9 @@ def test_items_without_some_groups_are_all_others_in_their_order(make):
 
 def test_a_pool_can_be_measured():
     items = tiny.items(12)
-    assert normalisation(tiny.pool_of(items)) == normalisation(items)
+    assert normalisation(tiny.pool_of(items), tiny.spec_of(items)) == normalisation(
+        items, tiny.spec_of(items)
+    )
     assert isinstance(tiny.pool_of(items), PoolItems)
 
 
@@ -185,7 +187,7 @@ def test_a_pool_can_be_measured():
 
 def trees(names, seed, n=6):
     """Items of a dataset with these classes."""
-    return SourceItems.of(tiny.items(n, len(names), seed=seed), names)
+    return SourceItems.of(tiny.items(n, len(names), seed=seed), names, tiny.spec())
 
 
 def told(source):
@@ -195,25 +197,25 @@ def told(source):
 
 def test_classes_of_one_name_are_one_class_wherever_they_stand():
     one, other = trees(("acer", "betula"), 1), trees(("corylus", "betula", "fagus"), 2)
-    found = union([one, other])
+    found = union([one, other], tiny.spec())
     assert found.class_names == ("acer", "betula", "corylus", "fagus")
     assert told(found) == told(one) + told(other)
-    assert torch.equal(found.items.images, torch.cat([one.items.images, other.items.images]))
+    assert torch.equal(found.items.records, torch.cat([one.items.records, other.items.records]))
     assert found.items.labels.dtype == torch.int64
 
 
 def test_a_union_has_the_statistics_of_all_its_pictures():
     parts = [trees(("acer", "betula"), 1, 6), trees(("acer", "betula"), 2, 20)]
-    parts[1] = replace(parts[1], items=replace(parts[1].items, images=parts[1].items.images // 3))
-    pixels = np.concatenate([part.items.images.numpy() for part in parts]) / 255
-    found = union(parts).normal
+    parts[1] = replace(parts[1], items=replace(parts[1].items, records=parts[1].items.records // 3))
+    pixels = np.concatenate([part.items.records.numpy() for part in parts]) / 255
+    found = union(parts, tiny.spec()).normal
     np.testing.assert_allclose(found.mean, pixels.mean((0, 2, 3)))
     np.testing.assert_allclose(found.std, pixels.std((0, 2, 3)))
 
 
 def test_items_of_the_same_key_in_two_datasets_stay_two_and_their_groups_apart():
-    part = SourceItems.of(tiny.items(4, 2, groups=list("aabb")), ("acer", "betula"))
-    found = union([part, part]).items
+    part = SourceItems.of(tiny.items(4, 2, groups=list("aabb")), ("acer", "betula"), tiny.spec())
+    found = union([part, part], tiny.spec()).items
     assert len(set(found.ids.tolist())) == 8
     assert len(set(found.groups.tolist())) == 4
     assert found.groups[0] == found.groups[1] != found.groups[4] == found.groups[5]
@@ -221,7 +223,7 @@ def test_items_of_the_same_key_in_two_datasets_stay_two_and_their_groups_apart()
 
 def test_a_union_of_one_is_that_one():
     part = trees(("acer", "betula"), 1)
-    assert union([part]) is part
+    assert union([part], tiny.spec()) is part
 
 
 @settings(max_examples=30)
@@ -236,7 +238,7 @@ def test_a_union_of_one_is_that_one():
 )
 def test_no_label_changes_its_name_in_a_union(drawn_names):
     parts = [trees(names, seed, n=3) for seed, names in enumerate(drawn_names)]
-    found = union(parts)
+    found = union(parts, tiny.spec())
     assert told(found) == [name for part in parts for name in told(part)]
     assert sorted(found.class_names) == sorted({n for names in drawn_names for n in names})
 
@@ -245,7 +247,7 @@ def test_taking_items_keeps_their_parts_together():
     items = tiny.items(6, groups=list("aabbcc"))
     kept = items.take(np.array([True, False, True, False, False, True]))
     assert len(kept) == 3
-    assert torch.equal(kept.images, items.images[[0, 2, 5]])
+    assert torch.equal(kept.records, items.records[[0, 2, 5]])
     assert torch.equal(kept.labels, items.labels[[0, 2, 5]])
     assert kept.ids.tolist() == items.ids[[0, 2, 5]].tolist()
     assert kept.groups.tolist() == ["a", "b", "c"]
@@ -258,7 +260,7 @@ def test_statistics_are_those_of_numpy(images):
     n = len(images)
     ids = np.arange(n).astype(str)
     items = TrainItems(torch.from_numpy(images), torch.zeros(n, dtype=torch.long), ids, ids)
-    found = normalisation(items)
+    found = normalisation(items, tiny.spec_of(items))
     scaled = images.astype(np.float64) / 255
     np.testing.assert_allclose(found.mean, scaled.mean((0, 2, 3)), atol=1e-12)
     expected = np.maximum(scaled.std((0, 2, 3)), 1 / 255)
@@ -267,6 +269,6 @@ def test_statistics_are_those_of_numpy(images):
 
 def test_standardised_training_items_have_mean_0_and_standard_deviation_1():
     items = tiny.items(channels=3)
-    found = normalisation(items).apply(items.images.double().div(255))
+    found = normalisation(items, tiny.spec_of(items)).apply(items.records.double().div(255))
     np.testing.assert_allclose(found.mean((0, 2, 3)), 0, atol=1e-6)
     np.testing.assert_allclose(found.std((0, 2, 3), correction=0), 1, atol=1e-6)

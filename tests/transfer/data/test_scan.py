@@ -14,13 +14,14 @@ import pandas as pd
 import pytest
 from PIL import ExifTags, Image
 
+from tests.transfer import tiny
 from transfer.core.errors import DataRefusedError
 from transfer.data import scan as scanning
-from transfer.data.manifest import COLUMNS, Manifest
+from transfer.data.manifest import Manifest, columns
 from transfer.data.readers.listing import Entry, FolderEntries
-from transfer.data.scan import has_colour
 from transfer.data.storage.tensor_store import on_disk
 from transfer.modalities.image.decode import from_array
+from transfer.modalities.image.settings import ImageSettings
 from transfer.modalities.image.spec import ImageLimits, ImageSpec
 
 SPEC = ImageSpec(size=8, channels=1)
@@ -85,7 +86,7 @@ def out(tmp_path):
 def scan(dataset, out, **change):
     settings = {"name": "toys", "spec": SPEC, "limits": ImageLimits(max_bytes=2**20)}
     manifest = scanning.scan(dataset, out, **settings | change)
-    return replace(manifest, items=manifest.items[list(COLUMNS)])
+    return replace(manifest, items=manifest.items[list(columns("image"))])
 
 
 def refusal(dataset, out):
@@ -104,8 +105,8 @@ def test_a_scan_writes_what_it_returns(dataset, out):
     assert manifest.class_names == ("cat", "dog")
     assert list(manifest.items["id"]) == ["cat/1.png", "cat/2.png", "dog/1.png"]
     assert list(manifest.items["label"]) == [0, 0, 1]
-    assert {k: str(v) for k, v in manifest.items.dtypes.items()} == COLUMNS
-    pd.testing.assert_frame_equal(Manifest.load(out).items[list(COLUMNS)], manifest.items)
+    assert {k: str(v) for k, v in manifest.items.dtypes.items()} == columns("image")
+    pd.testing.assert_frame_equal(Manifest.load(out).items[list(columns("image"))], manifest.items)
     assert json.loads((out / "scan.json").read_text()) == {
         "spec": {"size": 8, "channels": 1, "fit": "crop"},
         "items": 3,
@@ -158,10 +159,10 @@ def test_large_pictures_on_threads_keep_their_order(tmp_path, out, monkeypatch):
     names = [f"{i % 2}/{i:03d}.png" for i in range(150)]
     fill(tmp_path / "set", *names)
     slow = scan(tmp_path / "set", out)
-    expected = (out / "images.u8").read_bytes()
+    expected = (out / "records.bin").read_bytes()
     monkeypatch.setattr(scanning, "_LARGE", 1)
     pd.testing.assert_frame_equal(scan(tmp_path / "set", out).items, slow.items)
-    assert (out / "images.u8").read_bytes() == expected
+    assert (out / "records.bin").read_bytes() == expected
 
 
 @pytest.mark.parametrize("dies", [False, True], ids=["all live", "one dies"])
@@ -169,13 +170,13 @@ def test_processes_read_what_one_process_reads(tmp_path, out, monkeypatch, dies)
     fill(tmp_path / "set", *(f"{i % 2}/{i:03d}.png" for i in range(150)))
     (tmp_path / "set" / "1" / "077.png").write_bytes(b"-")
     alone = scan(tmp_path / "set", out)
-    expected = [(out / name).read_bytes() for name in ("images.u8", "rejects.json")]
+    expected = [(out / name).read_bytes() for name in ("records.bin", "rejects.json")]
     monkeypatch.setattr(scanning, "_MANY", 1)
     monkeypatch.setattr(scanning, "_CORES", 2)
     if dies:
         monkeypatch.setattr(scanning._Files, "__reduce__", lambda _: (os._exit, (1,)))
     pd.testing.assert_frame_equal(scan(tmp_path / "set", out).items, alone.items)
-    assert [(out / name).read_bytes() for name in ("images.u8", "rejects.json")] == expected
+    assert [(out / name).read_bytes() for name in ("records.bin", "rejects.json")] == expected
 
 
 def test_packed_entries_are_a_list_of_them():
@@ -205,7 +206,7 @@ def test_two_scans_write_the_same_bytes(dataset, tmp_path):
         "manifest.parquet",
         "manifest.json",
         "rejects.json",
-        "images.u8",
+        "records.bin",
         "scan.json",
     }
 
@@ -373,7 +374,13 @@ def test_a_file_of_another_kind_is_refused(tmp_path, out):
 # --- what others ask
 
 
-def test_has_colour_reads_headers_only(dataset, tmp_path):
+def has_colour(dataset):
+    settings = ImageSettings(channels="auto")
+    spec = tiny.MODALITY.specify(settings, [scanning.contents(dataset, tiny.MODALITY)])
+    return spec.channels == 3
+
+
+def test_auto_channels_read_headers_only(dataset, tmp_path):
     (dataset / "cat" / "bad.png").write_bytes(b"-")
     assert not has_colour(dataset)
     (dataset / "dog" / "2.png").write_bytes(png(noise(8, 8, 3))[:60])  # a header and no pixels
@@ -390,16 +397,19 @@ def test_images_that_disagree_with_the_scan_are_refused(dataset, out):
     with pytest.raises(DataRefusedError, match="holds no scan"):
         on_disk(out)
     scan(dataset, out)
-    with (out / "images.u8").open("ab") as file:
+    with (out / "records.bin").open("ab") as file:
         file.write(b"-")
     with pytest.raises(DataRefusedError, match="193 bytes; expected 192"):
         on_disk(out)
 
 
 def test_what_a_listing_leaves_out_is_told_without_reading(dataset):
-    assert scanning.left_out(dataset) == []
+    assert scanning.left_out(dataset, tiny.MODALITY) == []
     (dataset / "cat" / "link.png").symlink_to(dataset / "cat" / "1.png")
     (dataset / "dog" / ".DS_Store").write_bytes(b"-")
-    assert scanning.left_out(dataset) == ["cat/link.png: symlink", "dog/.DS_Store: hidden"]
+    assert scanning.left_out(dataset, tiny.MODALITY) == [
+        "cat/link.png: symlink",
+        "dog/.DS_Store: hidden",
+    ]
     with pytest.raises(DataRefusedError):
-        scanning.left_out(dataset / "missing")
+        scanning.left_out(dataset / "missing", tiny.MODALITY)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from tests.transfer import tiny
 from tests.transfer.models.test_predictor import write
-from transfer.data.readers.unlabelled import Pictures
+from transfer.data.readers.unlabelled import Unlabelled
 from transfer.deployment import batch_scoring
 from transfer.deployment.batch_scoring import Scorer
 from transfer.modalities.image.spec import ImageLimits
@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
 
 
 def table(model, folder, batch=7, size=16):
-    found = Pictures.open(folder, model.card.limits)
+    found = Unlabelled.open(folder, model.card.limits, tiny.MODALITY)
     scored = list(Scorer(model, "trees", 3, batch).score(batch_scoring.parts(found, "", size)))
     return scored, [row for _, part in scored for row in part.to_pylist()]
 
@@ -91,7 +91,9 @@ def test_arrays_are_answered_as_files_are(model, tmp_path):
 def keys(model, source, what="", size=16):
     return [
         part.key
-        for part in batch_scoring.parts(Pictures.open(source, model.card.limits), what, size)
+        for part in batch_scoring.parts(
+            Unlabelled.open(source, model.card.limits, tiny.MODALITY), what, size
+        )
     ]
 
 
@@ -120,7 +122,7 @@ def test_no_more_than_two_batches_are_begun_before_their_turn(model, folder, mon
         return fit(batch, card)
 
     monkeypatch.setattr(batch_scoring, "_decode", watch)
-    found = batch_scoring.parts(Pictures.open(folder, model.card.limits), "", 2)
+    found = batch_scoring.parts(Unlabelled.open(folder, model.card.limits, tiny.MODALITY), "", 2)
     for _ in Scorer(model, "trees", 3, 2).score(found):
         with lock:
             begun[0] -= 1
@@ -134,7 +136,7 @@ def test_limits_of_the_card_hold(model, folder):
 
 
 def test_an_unfinished_scoring_leaves_no_thread(model, folder):
-    found = batch_scoring.parts(Pictures.open(folder, model.card.limits), "", 2)
+    found = batch_scoring.parts(Unlabelled.open(folder, model.card.limits, tiny.MODALITY), "", 2)
     scored = Scorer(model, "trees", 3, 2).score(found)
     next(scored)
     scored.close()

@@ -37,7 +37,7 @@ def hard_test_items():
     items = tiny.items(47, seed=5)
     labels = items.labels.clone()
     labels[::4] = (labels[::4] + 1) % 3
-    return TestItems(items.images, labels, items.ids)
+    return TestItems(items.records, labels, items.ids)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_test_probabilities_are_the_calibrated_scores_of_the_networks(trained, t
     _, trained_arms = trained
     items = hard_test_items()
     for arm, own in zip(trained_arms, tested[0], strict=True):
-        mean = np.mean([logits(n, items.images, RECIPE).numpy() for n in arm.networks], 0)
+        mean = np.mean([logits(n, items.records, RECIPE).numpy() for n in arm.networks], 0)
         t = calibration.fit_temperature(arm.scores.numpy(), LABELLED.labels.numpy())
         np.testing.assert_allclose(own, calibration.softmax(mean / t), atol=1e-6)
 

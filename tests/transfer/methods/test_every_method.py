@@ -329,7 +329,7 @@ def test_it_maps_every_tensor_and_says_what_came_from_the_source(name, trained):
 def test_it_learns(name, trained):
     seen, trainer, result = trained(name)
     recipe = trainer.seen_by(result)
-    scores = logits(result.network, seen.images, recipe)
+    scores = logits(result.network, seen.records, recipe)
     chance = torch.full_like(scores, 1 / 3)
     assert functional.cross_entropy(scores, seen.labels) < functional.cross_entropy(
         chance, seen.labels
@@ -343,13 +343,13 @@ def test_held_out_items_leave_no_trace(name):
     change the network."""
     method, seen = METHODS[name](), tiny.items()
     recipe = tiny.recipe(seen, steps=2)
-    changed = seen.images.clone()
+    changed = seen.records.clone()
     changed[-4:] = 255 - changed[-4:]
     labels = seen.labels.clone()
     labels[-4:] = (labels[-4:] + 1) % 3
     states = []
-    for images, told in ((seen.images, seen.labels), (changed, labels)):
-        items = replace(seen, images=images, labels=told)
+    for images, told in ((seen.records, seen.labels), (changed, labels)):
+        items = replace(seen, records=images, labels=told)
         target = replace(tiny.target(items), pool=tiny.pool_of(items))
         trainer = tiny.trainer(
             method, items, recipe, sources=sources_of(method), target=target, hidden=4
@@ -395,5 +395,5 @@ def test_it_works_without_a_single_label(name):
     source = tiny.source(class_names=tiny.CLASSES)
     target = replace(tiny.target(none, folds=0), pool=tiny.pool_of(seen), source=source)
     result = tiny.trainer(method, none, recipe, sources=[SAME], target=target).train()
-    scores = logits(result.network, seen.images, recipe)
+    scores = logits(result.network, seen.records, recipe)
     assert scores.isfinite().all() and scores.shape == (24, 3)

@@ -1,48 +1,37 @@
-"""Standardised batches against NumPy, whatever the device, the channels and the precision."""
+"""Statistics a channel are applied to batches of the kind they were measured on, and no other."""
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
+from transfer.core.errors import DataRefusedError
 from transfer.modalities.normalisation import Normalisation
 
-RGB = Normalisation(mean=(0.2, 0.5, 0.9), std=(0.1, 0.2, 0.4))
+MEAN, STD = (0.5, 0.25), (2.0, 4.0)
 
 
-def test_a_standardised_batch_is_that_of_numpy():
-    pixels = np.random.default_rng(0).random((4, 3, 5, 5))
-    expected = (pixels - np.reshape(RGB.mean, (3, 1, 1))) / np.reshape(RGB.std, (3, 1, 1))
-    found = RGB.apply(torch.from_numpy(pixels).float()).numpy()
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+@pytest.mark.parametrize("shape", [(3, 2), (3, 2, 7), (3, 2, 5, 7)])
+def test_each_channel_is_standardised_by_its_own_numbers(shape: tuple[int, ...]) -> None:
+    batch = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    found = Normalisation(mean=MEAN, std=STD, dims=len(shape)).apply(batch).numpy()
+    for channel in range(2):
+        expected = (batch.numpy()[:, channel] - MEAN[channel]) / STD[channel]
+        np.testing.assert_allclose(found[:, channel], expected, rtol=1e-6)
 
 
-@given(st.floats(0, 1), st.floats(1 / 255, 1))
-def test_the_mean_goes_to_0_and_a_standard_deviation_above_it_to_1(mean, std):
-    normal = Normalisation(mean=(mean,), std=(std,))
-    pixels = torch.tensor([mean, mean + std]).view(2, 1, 1, 1)
-    found = normal.apply(pixels).flatten().tolist()
-    assert found == pytest.approx([0, 1], abs=1e-4)
+@pytest.mark.parametrize("shape", [(2, 1, 100), (2, 3, 4, 4), (2, 1), (2, 2, 4, 4, 4)])
+def test_a_batch_of_another_shape_is_refused_with_both_shapes(shape: tuple[int, ...]) -> None:
+    with pytest.raises(DataRefusedError) as error:
+        Normalisation(mean=(0.4,), std=(0.3,)).apply(torch.zeros(shape))
+    assert str(shape) in str(error.value) and "(N, 1, ...)" in str(error.value)
 
 
-def test_a_batch_of_none_stays_one():
-    assert RGB.apply(torch.zeros(0, 3, 4, 4)).shape == (0, 3, 4, 4)
+def test_without_numbers_inputs_of_any_kind_stay_as_they_are() -> None:
+    tokens = torch.arange(6).view(2, 3)
+    assert Normalisation.none().apply(tokens) is tokens
+    assert Normalisation.model_validate_json(Normalisation.none().model_dump_json()).mean == ()
 
 
-def test_the_pixels_that_were_handed_in_are_left_alone():
-    pixels = torch.rand(2, 3, 4, 4)
-    before = pixels.clone()
-    RGB.apply(pixels)
-    assert torch.equal(pixels, before)
-
-
-def test_it_survives_a_card():
-    assert Normalisation.model_validate_json(RGB.model_dump_json()) == RGB
-
-
-def test_it_is_a_frozen_group_without_other_fields():
-    with pytest.raises(ValueError, match="frozen"):
-        RGB.mean = (0.0,)
-    with pytest.raises(ValueError, match="median"):
-        Normalisation(mean=(0.0,), std=(1.0,), median=(0.5,))
+def test_as_many_means_as_deviations_are_expected() -> None:
+    with pytest.raises(ValueError, match="found 1 means and 2 standard deviations"):
+        Normalisation(mean=(0.0,), std=(1.0, 1.0))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.transfer import tiny
-from transfer.models.network import BackboneSettings
+from transfer.modalities.image.settings import ImageBackboneSettings as BackboneSettings
 
 
 @pytest.fixture

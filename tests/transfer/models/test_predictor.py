@@ -98,7 +98,7 @@ def test_probabilities_are_the_weighted_sum_of_calibrated_committees(model, chan
             with torch.no_grad():
                 scores.append(net((scaled - mean) / std).numpy())
         expected = expected + member.weight * softmax(np.mean(scores, 0) / member.temperature)
-    found = model.predict_tensors(images)
+    found = model.predict_records(images)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=1e-5)
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
@@ -115,7 +115,7 @@ def test_files_bytes_and_arrays_get_one_answer(model, channels, side, tmp_path):
     assert np.array_equal(by_file, model.predict_bytes([path.read_bytes() for path in paths]))
     assert np.array_equal(by_file, model.predict_arrays(images))
     if side == tiny.SIDE:
-        assert np.array_equal(by_file, model.predict_tensors(tensors(images)))
+        assert np.array_equal(by_file, model.predict_records(tensors(images)))
 
 
 def test_an_answer_does_not_depend_on_its_neighbours(model, channels):
@@ -127,9 +127,9 @@ def test_an_answer_does_not_depend_on_its_neighbours(model, channels):
 def test_many_items_are_cut_into_chunks(tmp_path):
     net = tiny.network().eval()
     images = torch.from_numpy(tensors(pixels(1, 7)))
-    whole = predictor.committee_logits([net], images, NORMAL[1])
+    whole = predictor.committee_logits([net], images, NORMAL[1], tiny.spec())
     net.backbone.chunk = 3
-    parts = predictor.committee_logits([net], images, NORMAL[1])
+    parts = predictor.committee_logits([net], images, NORMAL[1], tiny.spec())
     torch.testing.assert_close(whole, parts, rtol=1e-4, atol=1e-5)
 
 
@@ -160,7 +160,7 @@ def test_loading_twice_gives_the_same_bits_and_nothing_to_train(tmp_path):
     folder = write(tmp_path / "model")
     one, two = predictor.load(folder), predictor.load(folder)
     images = tensors(pixels(1))
-    assert np.array_equal(one.predict_tensors(images), two.predict_tensors(images))
+    assert np.array_equal(one.predict_records(images), two.predict_records(images))
     for network in (net for member in one.networks for net in member):
         assert not network.training
         assert not any(p.requires_grad for p in network.parameters())

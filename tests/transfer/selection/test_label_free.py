@@ -68,7 +68,7 @@ def of_shared(given):
 
 
 def test_the_targets_outputs_are_those_of_the_network(network, observed):
-    features, logits = answers(network, tiny.pool().images, tiny.NORMAL)
+    features, logits = answers(network, tiny.pool().records, tiny.NORMAL)
     np.testing.assert_allclose(observed["features"], features, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(observed["logits"], logits, rtol=1e-4, atol=1e-5)
     assert observed["logits"].shape == (20, 3)
@@ -78,7 +78,7 @@ def test_the_targets_outputs_are_those_of_the_network(network, observed):
 def test_source_items_are_standardised_by_their_own_statistics(network, observed, normal):
     held = source(12, seed=8)
     rows, _ = of_shared(held)
-    features, logits = answers(network, held.items.images[rows], normal)
+    features, logits = answers(network, held.items.records[rows], normal)
     for name, expected in (("source_features", features), ("source_logits", logits)):
         assert np.allclose(observed[name], expected, rtol=1e-4, atol=1e-5) == (normal == OWN)
 
@@ -86,7 +86,7 @@ def test_source_items_are_standardised_by_their_own_statistics(network, observed
 def test_train_features_are_of_items_of_the_training_split(network, observed):
     learned = source()
     rows, _ = of_shared(learned)
-    features, _ = answers(network, learned.items.images[rows], OWN)
+    features, _ = answers(network, learned.items.records[rows], OWN)
     np.testing.assert_allclose(observed["train_features"], features, rtol=1e-4, atol=1e-5)
 
 
@@ -123,7 +123,7 @@ def test_the_sampled_source_items_have_every_class_in_its_share(network, monkeyp
     if order == "sorted":
         rows = torch.argsort(given.items.labels, stable=True)
         sorted_items = replace(
-            given.items, images=given.items.images[rows], labels=given.items.labels[rows]
+            given.items, images=given.items.records[rows], labels=given.items.labels[rows]
         )
         given = replace(given, items=sorted_items)
     outputs = label_free.collect_outputs(network, recipe, tiny.pool(), given, given, tiny.CLASSES)
@@ -273,7 +273,7 @@ def test_the_stored_outputs_are_those_of_the_stored_model(arms):
     for arm in arms:
         model = predictor.load(arm.folder)
         assert model.card.members[0].normal == tiny.NORMAL
-        logits = model.member_logits(unlabelled().pool.images)[0].numpy()
+        logits = model.member_logits(unlabelled().pool.records)[0].numpy()
         with np.load(arm.folder / label_free.FILE) as stored:
             np.testing.assert_allclose(stored["logits"], logits, rtol=1e-4, atol=1e-4)
 

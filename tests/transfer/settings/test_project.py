@@ -103,7 +103,7 @@ def test_settings_survive_a_round_trip():
         ("target.labels_per_class=null", lambda s: s.target.labels_per_class is None),
         ("target.labels_per_class=", lambda s: s.target.labels_per_class is None),
         ("augment.flip_horizontal=true", lambda s: s.augment.flip_horizontal is True),
-        (" image.channels = 3", lambda s: s.image.channels == 3),
+        (" input.channels = 3", lambda s: s.input.channels == 3),
         ("target.name=a b", lambda s: s.target.name == "a b"),
         ("target.path=data/plants.v2", lambda s: s.target.label == "plants.v2"),
         ("target.path=data/plants.v2.npz", lambda s: s.target.label == "plants.v2"),
@@ -127,9 +127,9 @@ def test_the_last_override_wins():
 
 
 def test_an_override_may_stand_where_the_file_has_no_section(tmp_path):
-    (tmp_path / "few.yaml").write_text("image: {size: 16}\n")
+    (tmp_path / "few.yaml").write_text("input: {size: 16}\n")
     found = project.load(tmp_path / "few.yaml", ["adapt.training.steps=3"])
-    assert (found.image.size, found.adapt.training.steps) == (16, 3)
+    assert (found.input.size, found.adapt.training.steps) == (16, 3)
 
 
 @pytest.mark.parametrize("override", ["adapt.seeds", "=3", " = 3", ""])
@@ -231,9 +231,9 @@ def test_an_unknown_key_in_a_rule_is_refused_without_an_empty_list():
 @pytest.mark.parametrize(
     ("override", "parts"),
     [
-        ("image.size=big", ["image.size = 'big'", "valid integer"]),
-        ("image.size=4", ["image.size = 4", "greater than or equal to 8"]),
-        ("image.channels=2", ["image.channels = 2", "'auto', 1 or 3"]),
+        ("input.size=big", ["input.size = 'big'", "valid integer"]),
+        ("input.size=4", ["input.size = 4", "greater than or equal to 8"]),
+        ("input.channels=2", ["input.channels = 2", "'auto', 1 or 3"]),
         ("split.test=0.95", ["val + test is 1.05", "less than 1"]),
         ("adapt.methods=[scrach]", ["no 'scrach'", ", ".join(known())]),
         ("adapt.methods=[scratch]", ["at least one method that uses the source"]),
@@ -255,7 +255,7 @@ def test_a_wrong_value_is_refused_with_what_was_expected(override, parts):
 
 
 def test_all_mistakes_are_told_at_once():
-    message = refused("image.size=4", "adapt.training.step=3", "run.workers=-1")
+    message = refused("input.size=4", "adapt.training.step=3", "run.workers=-1")
     assert len(message.splitlines()) == 4
 
 
@@ -293,7 +293,7 @@ def test_the_digest_reads_all_that_decides_results_and_nothing_else():
     for override in ("run.workers=3", "run.budget=5m", "run.device=cpu", "promote.rules=[]"):
         assert project.load(PARAMS, [override]).digest() == base, override
     others = [
-        "source.path=data/other", "target.labels_per_class=9", "image.size=29",
+        "source.path=data/other", "target.labels_per_class=9", "input.size=29",
         "validate.min_items=11", "split.seed=1", "augment.rotate=11", "backbone.width=17",
         "pretrain.seed=1", "adapt.seeds=[0,1]", "methods.l2_sp.alpha=0.2", "evaluate.level=0.9",
     ]  # fmt: skip

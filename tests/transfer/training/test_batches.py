@@ -42,11 +42,11 @@ def test_logits_do_not_depend_on_the_chunks():
     seen = tiny.items()
     recipe = tiny.recipe(seen)
     network = tiny.network().eval()
-    whole = logits(network, seen.images, recipe)
+    whole = logits(network, seen.records, recipe)
     assert whole.shape == (24, 3) and whole.dtype == torch.float32
     network.backbone.chunk = 5
-    np.testing.assert_allclose(whole, logits(network, seen.images, recipe), atol=1e-5)
-    assert logits(network, seen.images[:0], recipe).shape == (0, 3)
+    np.testing.assert_allclose(whole, logits(network, seen.records, recipe), atol=1e-5)
+    assert logits(network, seen.records[:0], recipe).shape == (0, 3)
 
 
 def test_precision_is_that_of_the_products():
@@ -62,16 +62,16 @@ def test_precision_is_that_of_the_products():
 def test_views_are_features_of_augmented_items():
     seen = tiny.items(6)
     network = tiny.network().eval()
-    plain = embed(network, seen.images, 2, tiny.recipe(seen), seed=0)
+    plain = embed(network, seen.records, 2, tiny.recipe(seen), seed=0)
     with torch.no_grad():
-        expected = network.backbone(to_input(seen.images, tiny.recipe(seen)))
+        expected = network.backbone(to_input(seen.records, tiny.recipe(seen)))
     assert plain.shape == (2, 6, 32)
     for view in plain:
         np.testing.assert_allclose(view, expected, atol=1e-5)
-    varied = embed(network, seen.images, 2, tiny.recipe(seen, AugmentPolicy()), seed=0)
+    varied = embed(network, seen.records, 2, tiny.recipe(seen, AugmentPolicy()), seed=0)
     assert not torch.allclose(varied[0], varied[1])
     assert torch.equal(
-        varied, embed(network, seen.images, 2, tiny.recipe(seen, AugmentPolicy()), seed=0)
+        varied, embed(network, seen.records, 2, tiny.recipe(seen, AugmentPolicy()), seed=0)
     )
 
 
@@ -79,8 +79,8 @@ def test_a_view_is_never_mixed_with_an_item_of_another_label():
     seen = tiny.items(6)
     network = tiny.network().eval()
     mixing = tiny.STILL.model_copy(update={"mixup": 1.0, "cutmix": 1.0})
-    plain = embed(network, seen.images, 3, tiny.recipe(seen), seed=0)
-    assert torch.equal(embed(network, seen.images, 3, tiny.recipe(seen, mixing), seed=0), plain)
+    plain = embed(network, seen.records, 3, tiny.recipe(seen), seed=0)
+    assert torch.equal(embed(network, seen.records, 3, tiny.recipe(seen, mixing), seed=0), plain)
 
 
 @settings(max_examples=20)
@@ -101,7 +101,7 @@ def test_pictures_in_memory_go_to_the_device_once_and_those_on_disk_stay():
     seen = tiny.items()
     assert resident(seen, "cpu") is seen
     moved = resident(seen, "meta")
-    assert (moved.images.device.type, moved.images.shape) == ("meta", seen.images.shape)
+    assert (moved.records.device.type, moved.records.shape) == ("meta", seen.records.shape)
     assert moved.labels is seen.labels
-    on_disk = replace(seen, images=held(seen.images))
+    on_disk = replace(seen, records=held(seen.records))
     assert resident(on_disk, "meta") is on_disk

@@ -2,6 +2,7 @@
 
 import torch
 
+from tests.transfer import tiny
 from transfer.modalities.backbone import Body
 from transfer.models.network import build
 from transfer.training import cpu_threads
@@ -10,7 +11,10 @@ from transfer.training.cpu_threads import worthwhile
 
 def test_operations_are_those_of_convolutions_and_the_head(monkeypatch):
     network = build(
-        Body(name="resnet", options={"width": 4, "pool": True}), channels=1, classes=5, seed=0
+        Body(name="resnet", options={"width": 4, "pool": True}),
+        spec=tiny.spec(1),
+        classes=5,
+        seed=0,
     )
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     by_layer = [
@@ -21,15 +25,15 @@ def test_operations_are_those_of_convolutions_and_the_head(monkeypatch):
         5 * 32,
     ]
     monkeypatch.setattr(cpu_threads, "EACH", 6 * sum(by_layer))
-    assert [worthwhile(network, (1, 8, 8), batch) for batch in (1, 7)] == [1, 7]
+    assert [worthwhile(network, torch.zeros(1, 1, 8, 8), batch) for batch in (1, 7)] == [1, 7]
     monkeypatch.setattr(cpu_threads, "EACH", 6 * sum(by_layer) + 1)
-    assert worthwhile(network, (1, 8, 8), 7) == 6
+    assert worthwhile(network, torch.zeros(1, 1, 8, 8), 7) == 6
     assert all(torch.equal(before[name], t) for name, t in network.state_dict().items())
     assert not any(layer._forward_hooks for layer in network.modules())
 
 
 def test_the_default_network_takes_one_and_a_large_one_several():
-    small = build(Body(name="resnet", options={"width": 12}), channels=1, classes=10, seed=0)
-    large = build(Body(name="resnet", options={"width": 32}), channels=1, classes=10, seed=0)
-    assert worthwhile(small, (1, 28, 28), 64) == 1
-    assert worthwhile(large, (1, 64, 64), 64) >= 8
+    small = build(Body(name="resnet", options={"width": 12}), spec=tiny.spec(1), classes=10, seed=0)
+    large = build(Body(name="resnet", options={"width": 32}), spec=tiny.spec(1), classes=10, seed=0)
+    assert worthwhile(small, torch.zeros(1, 1, 28, 28), 64) == 1
+    assert worthwhile(large, torch.zeros(1, 1, 64, 64), 64) >= 8

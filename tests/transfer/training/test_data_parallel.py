@@ -30,7 +30,7 @@ def train(loop, keeper=None, rank=0, size=9, watched=WATCHED):
     net, history = loop(
         method, prepared, SEEN, recipe, seed=4, watch=watch, keeper=keeper, on_step=None
     )
-    return tiny.state(net), vars(history), logits(net, SEEN.images, recipe)
+    return tiny.state(net), vars(history), logits(net, SEEN.records, recipe)
 
 
 @pytest.mark.parametrize("size", [2, 3])

@@ -89,7 +89,7 @@ def test_first_loss_is_the_smoothed_cross_entropy():
     _, history = train(seen, recipe, seed=5)
     (rows,) = batches(8, 8, 5, 0, 1)
     with torch.no_grad():
-        scores = tiny.network().train()(to_input(seen.images[rows], recipe))
+        scores = tiny.network().train()(to_input(seen.records[rows], recipe))
     p = scores.double().softmax(1).numpy()
     hard = log_loss(seen.labels[rows].numpy(), p, labels=[0, 1, 2])
     expected = 0.8 * hard + 0.2 * -np.log(p).mean()
@@ -118,7 +118,7 @@ def test_a_batch_holds_its_items_and_their_labels():
     recipe = tiny.recipe(seen, steps=3, label_smoothing=0)
     train(seen, recipe, seed=4, method=Spy())
     for (batch, *_), rows in zip(NOTES, batches(24, 8, 4, 0, 3), strict=True):
-        assert torch.equal(batch.inputs, to_input(seen.images[rows], recipe))
+        assert torch.equal(batch.inputs, to_input(seen.records[rows], recipe))
         assert torch.equal(batch.targets.argmax(1), seen.labels[rows])
 
 
@@ -260,7 +260,7 @@ def test_early_stopping_keeps_the_best_weights():
     assert len(history.validation_loss) - 1 - best == 4
     assert history.validation_step == list(range(2, history.validation_step[-1] + 1, 2))
     assert history.validation_step[-1] < 60
-    p = logits(network, watched.images, recipe).double().softmax(1).numpy()
+    p = logits(network, watched.records, recipe).double().softmax(1).numpy()
     labels = watched.labels.numpy()
     assert log_loss(labels, p) == pytest.approx(min(history.validation_loss), rel=1e-5)
     assert (p.argmax(1) == labels).mean() == pytest.approx(history.validation_accuracy[best])
@@ -289,7 +289,7 @@ def test_a_look_changes_nothing_but_the_choice(tmp_path):
 
 def test_the_test_split_cannot_be_trained_on_or_selected_on():
     seen = tiny.items()
-    held_out = TestItems(seen.images, seen.labels, seen.ids)
+    held_out = TestItems(seen.records, seen.labels, seen.ids)
     recipe = tiny.recipe(seen, steps=2)
     with pytest.raises(TypeError, match="not TestItems"):
         train(held_out, recipe)

@@ -55,7 +55,7 @@ def close(actual, expected):
 def test_features_and_probabilities_are_the_sources_own(source):
     knowledge = tiny.knowledge()
     probed = candidate(knowledge, ITEMS, source, RECIPE)
-    features, probabilities = passed(knowledge, ITEMS.images, RECIPE.normal)
+    features, probabilities = passed(knowledge, ITEMS.records, RECIPE.normal)
     assert (probed.name, probed.source_classes) == ("trees", ("betula", "fagus"))
     assert close(probed.features, features)
     assert close(probed.probabilities, probabilities)
@@ -66,14 +66,14 @@ def test_all_rows_of_the_head_are_the_sources_in_its_order(source):
     """The target's classes are in another order, and the source lacks a class of the target."""
     knowledge = tiny.knowledge(tiny.CLASSES[::-1])
     probed = candidate(knowledge, ITEMS, source, RECIPE)
-    assert close(probed.probabilities, passed(knowledge, ITEMS.images, RECIPE.normal)[1])
+    assert close(probed.probabilities, passed(knowledge, ITEMS.records, RECIPE.normal)[1])
 
 
 @pytest.mark.parametrize("normal", [OWN, tiny.NORMAL, RECIPE.normal], ids=["own", "card", "target"])
 def test_source_items_are_standardised_by_the_sources_statistics(source, normal):
     knowledge = tiny.knowledge()
     probed = candidate(knowledge, ITEMS, source, RECIPE)
-    expected = passed(knowledge, source.items.images, normal)[0]
+    expected = passed(knowledge, source.items.records, normal)[0]
     assert close(probed.source_features, expected) == (normal == OWN)
 
 
@@ -84,14 +84,14 @@ def test_without_the_sources_items_there_are_no_source_features():
 def test_a_package_has_features_and_no_probabilities():
     probed = candidate(pretrained_package(), ITEMS, None, RECIPE)
     assert probed.probabilities is None and probed.source_classes == ()
-    assert close(probed.features, passed(pretrained_package(), ITEMS.images, PACKED)[0])
+    assert close(probed.features, passed(pretrained_package(), ITEMS.records, PACKED)[0])
 
 
 def test_a_package_keeps_its_own_normalisation_for_all_items(source):
     probed = candidate(pretrained_package(), ITEMS, source, RECIPE)
-    assert not close(probed.features, passed(pretrained_package(), ITEMS.images, RECIPE.normal)[0])
+    assert not close(probed.features, passed(pretrained_package(), ITEMS.records, RECIPE.normal)[0])
     assert close(
-        probed.source_features, passed(pretrained_package(), source.items.images, PACKED)[0]
+        probed.source_features, passed(pretrained_package(), source.items.records, PACKED)[0]
     )
 
 
@@ -99,7 +99,7 @@ def test_colour_images_are_probed_too():
     colour = tiny.items(channels=3)
     knowledge = tiny.knowledge(channels=3)
     probed = candidate(knowledge, colour, tiny.source(channels=3), tiny.recipe(colour))
-    assert close(probed.features, passed(knowledge, colour.images, tiny.recipe(colour).normal)[0])
+    assert close(probed.features, passed(knowledge, colour.records, tiny.recipe(colour).normal)[0])
 
 
 def test_no_item_is_augmented_and_nothing_is_trained(source):
@@ -129,7 +129,7 @@ def test_of_many_source_items_every_class_is_sampled(monkeypatch):
     monkeypatch.setattr(source_probing, "MAX_SOURCE_ITEMS", 12)
     knowledge, source = tiny.knowledge(tiny.CLASSES), tiny.source(36, tiny.CLASSES)
     features = candidate(knowledge, ITEMS, source, RECIPE).source_features
-    all_features = passed(knowledge, source.items.images, source.normal)[0]
+    all_features = passed(knowledge, source.items.records, source.normal)[0]
     rows = [int(np.abs(all_features - row).sum(1).argmin()) for row in features]
     assert np.bincount(source.items.labels.numpy()[rows], minlength=3).tolist() == [4, 4, 4]
 

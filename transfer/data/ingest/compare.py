@@ -4,7 +4,6 @@ import difflib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 from pydantic import Field
@@ -14,6 +13,7 @@ from transfer.data.ingest.archive import DeliveryLimits
 from transfer.data.ingest.changes import ClassChange, Conflict, Duplicate
 from transfer.data.quality.thresholds import QualitySettings
 from transfer.data.readers.listing import Reject
+from transfer.modalities.interface import Modality
 
 
 class IngestSettings(Section):
@@ -27,14 +27,14 @@ class IngestSettings(Section):
 
 @dataclass(frozen=True)
 class Item:
-    """A picture, where it lies, and what it is said to show."""
+    """An item, where it lies, and its label."""
 
     id: str
     """Path inside the dataset or the delivery."""
     label: str
-    pixels: str
-    """Digest of the decoded picture, by which pictures are the same: equal files have equal
-    pictures."""
+    content: str
+    """Digest of the decoded content, by which items are the same: equal files have equal
+    content."""
     sha256: str = ""
     group: str = ""
     split: str = ""
@@ -49,7 +49,7 @@ class Findings:
     duplicates: list[Duplicate]
     conflicts: list[Conflict]
     corrections: list[Item]
-    """Delivered items that give known pictures another label, one for each such picture."""
+    """Delivered items that give known items another label, one for each such item."""
     relabelled: list[tuple[Item, Item]]
     """Items of the dataset, and the delivered item that corrects each."""
     removed: list[Item]
@@ -67,33 +67,33 @@ def compare(
     relabel: bool = False,
     replace: bool = False,
 ) -> Findings:
-    """Compare a delivery with a dataset, picture by picture; names of files say nothing.
+    """Compare a delivery with a dataset, by the content of items; names of files say nothing.
 
     Args:
         existing: the dataset's items.
         delivered: the delivery's items, which may repeat one another.
         relabel: the delivery is right where a label differs. Where it contradicts itself, it is
             right in neither.
-        replace: the delivery is the whole dataset: pictures that it lacks are removed.
+        replace: the delivery is the whole dataset: items that it lacks are removed.
     """
-    known, given = _by_picture(existing), _by_picture(delivered)
+    known, given = _by_content(existing), _by_content(delivered)
     found = Findings([], [], [], [], [], [])
-    for pixels in sorted(given, key=lambda pixels: given[pixels][0].id):
-        _place(given[pixels], known.get(pixels, []), found, relabel=relabel)
+    for content in sorted(given, key=lambda content: given[content][0].id):
+        _place(given[content], known.get(content, []), found, relabel=relabel)
     if replace:
-        found.removed.extend(item for item in existing if item.pixels not in given)
+        found.removed.extend(item for item in existing if item.content not in given)
     return found
 
 
-def _by_picture(items: Iterable[Item]) -> dict[str, list[Item]]:
+def _by_content(items: Iterable[Item]) -> dict[str, list[Item]]:
     groups: dict[str, list[Item]] = defaultdict(list)
     for item in sorted(items, key=lambda item: item.id):
-        groups[item.pixels].append(item)
+        groups[item.content].append(item)
     return groups
 
 
 def _place(same: list[Item], known: list[Item], found: Findings, *, relabel: bool) -> None:
-    """Sort delivered items that are one picture, of which the dataset has some or none."""
+    """Sort delivered items of one content, of which the dataset has some or none."""
     first, *copies = same
     if other := next((copy for copy in copies if copy.label != first.label), None):
         for item in same:
@@ -120,35 +120,20 @@ def _conflict(item: Item, against: Item) -> Conflict:
 
 def items_of(table: pd.DataFrame) -> list[Item]:
     """The items of what `transfer.data.scan.survey` found."""
-    columns = ("id", "label", "pixels", "sha256", "group", "given_split")
+    columns = ("id", "label", "content", "sha256", "group", "given_split")
     return [Item(*row) for row in zip(*(table[name] for name in columns), strict=True)]
 
 
-def unfit(table: pd.DataFrame, quality: QualitySettings) -> list[Reject]:
-    """What training would refuse of readable pictures, one by one; see `validate:`.
+def unfit(table: pd.DataFrame, quality: QualitySettings, modality: Modality) -> list[Reject]:
+    """What training would refuse of readable items, one by one; see `validate:`.
 
     Args:
         table: what `transfer.data.scan.survey` found.
+        quality: the section `validate`, with the thresholds of the modality.
+        modality: of the items.
     """
     rows = [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
-    return [Reject(row["id"], *why) for row in rows if (why := _fault(row, quality))]
-
-
-def _fault(told: Mapping[str, Any], quality: QualitySettings) -> tuple[str, str] | None:
-    sides = (told["width"], told["height"])
-    size = f"{sides[0]} x {sides[1]} pixels"
-    if min(sides) < quality.min_side:
-        return "too_small", f"{size}; validate.min_side is {quality.min_side}"
-    if max(sides) > quality.max_side:
-        return "too_large", f"{size}; validate.max_side is {quality.max_side}"
-    if told["mode"] not in quality.modes:
-        return "wrong_mode", f"{told['mode']}; expected one of {', '.join(quality.modes)}"
-    if told["format"] not in quality.formats:
-        return "wrong_format", f"{told['format']}; expected one of {', '.join(quality.formats)}"
-    if told["std"] < quality.min_std:
-        least = f"{quality.min_std:g} (validate.min_std)"
-        return "blank", f"its grey levels deviate by {told['std']:.2f}; expected at least {least}"
-    return None
+    return [Reject(row["id"], *why) for row in rows if (why := modality.fault(row, quality))]
 
 
 def unknown_classes(items: Sequence[Item], known: Sequence[str]) -> list[Reject]:

@@ -21,9 +21,10 @@ from transfer.data.ingest.changes import Added, Relabelled, Removed
 from transfer.data.ingest.compare import Findings, Item
 from transfer.data.readers import manifest_file
 from transfer.data.readers.listing import Reject
-from transfer.data.readers.npz import NEEDED, OPTIONAL
+from transfer.data.readers.npz import OPTIONAL, needed
+from transfer.modalities.interface import Modality
 
-LAYOUTS = "<class>/<picture>, a .csv manifest with its pictures, or one .npz file"
+LAYOUTS = "<class>/<file>, a .csv manifest with its files, or one .npz file"
 _TABLES = (".csv", ".parquet")
 _SYSTEM = (".", "thumbs.db", "desktop.ini", "__macosx")
 
@@ -233,26 +234,30 @@ def empty_table(delivery: Path) -> bytes:
     ).encode()
 
 
-def empty_arrays(delivery: Path) -> bytes:
+def empty_arrays(delivery: Path, modality: Modality) -> bytes:
     """The arrays of another .npz file without an item or a class."""
     arrays = _load(delivery)
-    kept = {name: arrays[name][:0] for name in (*NEEDED, *OPTIONAL) if name in arrays}
+    kept = {name: arrays[name][:0] for name in (*needed(modality), *OPTIONAL) if name in arrays}
     return _saved(kept, compressed=_is_compressed(delivery))
 
 
-def into_arrays(dataset: Path, delivery: Path, found: Findings, *, name: str) -> Plan:
+def into_arrays(
+    dataset: Path, delivery: Path, found: Findings, *, name: str, modality: Modality
+) -> Plan:
     """Plan for an .npz file, which is rewritten.
 
     Args:
         dataset: the file as it is.
-        delivery: another with pictures of the same shape.
+        delivery: another with items of the same shape.
         name: of the dataset's file, which the ids of its items begin with.
+        modality: of the items.
 
     Raises:
         DataRefusedError: the arrays of the two do not fit together.
     """
     old, new = _load(dataset), _load(delivery)
-    _check_fit(dataset, old, delivery, new)
+    _check_fit(dataset, old, delivery, new, modality)
+    key = modality.array_key
     names = [str(one) for one in old["class_names"]]
     more = sorted({item.label for item in found.added} - set(names))
     index = {label: row for row, label in enumerate([*names, *more])}
@@ -263,10 +268,10 @@ def into_arrays(dataset: Path, delivery: Path, found: Findings, *, name: str) ->
     take = np.array([_number(item.id) for item in found.added], dtype=np.int64)
     told = [index[item.label] for item in found.added]
     arrays = {
-        "images": np.concatenate([old["images"][keep], new["images"][take]]),
+        key: np.concatenate([old[key][keep], new[key][take]]),
         "labels": np.concatenate([labels[keep], np.array(told, dtype=np.int64)]),
         "class_names": np.array([*names, *more]),
-        **{key: _optional(key, old, new, keep, take) for key in OPTIONAL if key in {*old, *new}},
+        **{k: _optional(k, old, new, keep, take) for k in OPTIONAL if k in {*old, *new}},
     }
     ids = [f"{name}#{len(keep) + n:0{_width(arrays)}d}" for n in range(len(take))]
     return Plan(
@@ -293,16 +298,23 @@ def _load(file: Path) -> dict[str, Any]:
         return {name: stored[name] for name in stored.files}
 
 
-def _check_fit(dataset: Path, old: dict[str, Any], delivery: Path, new: dict[str, Any]) -> None:
-    if odd := sorted({*old} - {*NEEDED, *OPTIONAL}):
+def _check_fit(
+    dataset: Path,
+    old: dict[str, Any],
+    delivery: Path,
+    new: dict[str, Any],
+    modality: Modality,
+) -> None:
+    key = modality.array_key
+    if odd := sorted({*old} - {*needed(modality), *OPTIONAL}):
         raise DataRefusedError(
             f"{dataset} holds the array {odd[0]!r}, of which nobody can say what it is for the new "
             "items; remove it, or add them yourself"
         )
-    if old["images"].shape[1:] != new["images"].shape[1:]:
+    if old[key].shape[1:] != new[key].shape[1:]:
         raise DataRefusedError(
-            f"the pictures in {delivery.name} are {new['images'].shape[1:]}, those in {dataset} "
-            f"{old['images'].shape[1:]}; expected the same shape"
+            f"the {modality.nouns.many} in {delivery.name} are {new[key].shape[1:]}, those in "
+            f"{dataset} {old[key].shape[1:]}; expected the same shape"
         )
 
 

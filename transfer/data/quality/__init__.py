@@ -1,4 +1,4 @@
-"""What a dataset must be like to be trained on, as data.
+"""Requirements that a dataset must meet before training, given as data.
 
-The expectations are put to the tables by `tasks.data.expectation_suite`.
+`tasks.data.expectation_suite` checks the expectations on the tables.
 """

@@ -1,7 +1,7 @@
-"""Tables in which a flaw of a dataset is a value of a column.
+"""Tables in which each problem of a dataset is a value in a column.
 
-A column such as ``copy_of`` is '' where an item is in order and says what is wrong where it is
-not, so that every expectation is about one column and every failure can name its rows.
+A column such as ``copy_of`` is '' for an item without the problem and describes the problem
+otherwise, so every expectation is about one column and every failure can name its rows.
 """
 
 import json
@@ -17,22 +17,22 @@ from numpy.typing import NDArray
 
 from transfer.core.errors import DataRefusedError
 from transfer.data.label_overlap import relate
-from transfer.data.manifest import COLUMNS, Manifest
+from transfer.data.manifest import Manifest, columns
 from transfer.data.splits import split as splitting
 from transfer.data.splits.duplicates import BLANK, hashes, hashes_in_parts, linked_sets, repeated
 from transfer.data.storage.table import Items, chosen, numbers, parts
 
 
 @dataclass(frozen=True)
-class Scanned:
-    """A dataset to validate: its manifest, its rejects, and its split if it has one yet."""
+class ScannedDataset:
+    """A dataset to validate: its manifest, its rejects, and its split if it exists already."""
 
     manifest: Manifest
     rejects: Sequence[Mapping[str, str]]
     split: pd.DataFrame | None = None
 
     @classmethod
-    def load(cls, scan: Path, split: Path | None = None) -> "Scanned":
+    def load(cls, scan: Path, split: Path | None = None) -> "ScannedDataset":
         """Read a scan folder and, where there is one, a split folder.
 
         Raises:
@@ -48,29 +48,31 @@ class Scanned:
         return cls(manifest, rejects, None if split is None else splitting.load(split, manifest))
 
 
-def items_tables(data: Scanned, target: Scanned | None = None) -> Iterator[pd.DataFrame]:
-    """Describe each item, one row each in the manifest's order, some rows at a time.
+def items_tables(
+    data: ScannedDataset, target: ScannedDataset | None = None
+) -> Iterator[pd.DataFrame]:
+    """Tables of all items in the manifest's order, a row per item, in parts.
 
     Args:
-        target: for a source: what it must not give away.
+        target: for a source: the target whose held-out items must not be in it.
 
     Returns:
         Tables of `PART` rows or fewer: the manifest's columns and ``same_id`` (id of an earlier
-        item of that id), ``copy_of`` (id of the first item with the same picture),
-        ``other_label`` (classes that the same picture stands under besides its own),
+        item of that id), ``copy_of`` (id of the first item with the same content),
+        ``other_label`` (classes that the same content stands under besides its own),
         ``elsewhere`` (splits that hold a copy or a member of its group), ``in_target`` (id of an
         equal item of the target) and ``held_out`` (the target's split, val or test, that this
         item equals although it is in use). Each is '' where there is nothing to say.
     """
     items = data.manifest.items
-    pictures = repeated(hashes(items, "pixels"))
+    pictures = repeated(hashes(items, "content"))
     told = [
         ("same_id", _first(items, *repeated(hashes(items, "id")))),
         ("copy_of", _first(items, *pictures)),
         ("other_label", _other_labels(data.manifest, *pictures)),
         ("elsewhere", _elsewhere(data)),
     ]
-    nothing = _Flaw(np.empty(0, np.int64), [])
+    nothing = _Problem(np.empty(0, np.int64), [])
     if target is None:
         told += [("in_target", nothing), ("held_out", nothing)]
     else:
@@ -79,39 +81,43 @@ def items_tables(data: Scanned, target: Scanned | None = None) -> Iterator[pd.Da
     def described(rows: slice, part: pd.DataFrame) -> pd.DataFrame:
         return part.assign(**{name: flaw.of(rows) for name, flaw in told})
 
-    yield from starmap(described, parts(items, *COLUMNS))  # holds no part while the next is read
+    yield from starmap(
+        described, parts(items, *columns(data.manifest.modality))
+    )  # holds no part while the next is read
 
 
 @dataclass(frozen=True)
-class _Flaw:
-    """What is to be said of some items, most of them in order."""
+class _Problem:
+    """The text of a problem for the rows that have it; most rows do not."""
 
     rows: NDArray[np.int64]  # ascending
     words: Sequence[str]
 
     def of(self, where: slice) -> NDArray[np.object_]:
-        """What is said of these rows."""
+        """Texts of a slice of rows; '' for a row without the problem."""
         first, last = np.searchsorted(self.rows, (where.start, where.stop))
-        found = np.full(where.stop - where.start, "", dtype=object)
-        found[self.rows[first:last] - where.start] = self.words[first:last]
-        return found
+        texts = np.full(where.stop - where.start, "", dtype=object)
+        texts[self.rows[first:last] - where.start] = self.words[first:last]
+        return texts
 
 
-def _first(items: Items, rows: NDArray[np.int64], codes: NDArray[np.int64]) -> _Flaw:
-    """Name the first item of each set of equal ones, where it is another."""
+def _first(items: Items, rows: NDArray[np.int64], codes: NDArray[np.int64]) -> _Problem:
+    """For each item of a set of equal items except the first: the id of the first."""
     _, first = np.unique(codes, return_index=True)
     later = np.delete(np.arange(len(rows)), first)
     names = chosen(items, rows[first], "id")["id"]
-    return _Flaw(rows[later], names.loc[pd.Index(rows[first][codes[later]])].tolist())
+    return _Problem(rows[later], names.loc[pd.Index(rows[first][codes[later]])].tolist())
 
 
-def _other_labels(manifest: Manifest, rows: NDArray[np.int64], codes: NDArray[np.int64]) -> _Flaw:
+def _other_labels(
+    manifest: Manifest, rows: NDArray[np.int64], codes: NDArray[np.int64]
+) -> _Problem:
     names = dict(enumerate(manifest.class_names))
     labels = numbers(manifest.items, "label")[rows].tolist()
     return _others(rows, codes, [names.get(label, f"label {label}") for label in labels])
 
 
-def _elsewhere(data: Scanned) -> _Flaw:
+def _elsewhere(data: ScannedDataset) -> _Problem:
     if data.split is None:
         return _others(np.empty(0, np.int64), np.empty(0, np.int64), [])
     side, sets = data.split["split"], linked_sets(data.manifest.items)
@@ -124,31 +130,34 @@ def _elsewhere(data: Scanned) -> _Flaw:
     return _others(rows, sets[rows], side.iloc[rows].tolist())
 
 
-def _others(rows: NDArray[np.int64], sets: NDArray[np.integer], values: Sequence[str]) -> _Flaw:
-    """Name the other values within each row's set, '' where there are none."""
-    known: dict[int, set[str]] = {}
+def _others(rows: NDArray[np.int64], sets: NDArray[np.integer], values: Sequence[str]) -> _Problem:
+    """The other values within each row's set, '' where there are none."""
+    values_of_set: dict[int, set[str]] = {}
     for key, value in zip(sets.tolist(), values, strict=True):
-        known.setdefault(key, set()).add(value)
-    told = [", ".join(sorted(known[k] - {v})) for k, v in zip(sets.tolist(), values, strict=True)]
-    return _Flaw(rows, told)
+        values_of_set.setdefault(key, set()).add(value)
+    other_values = [
+        ", ".join(sorted(values_of_set[key] - {value}))
+        for key, value in zip(sets.tolist(), values, strict=True)
+    ]
+    return _Problem(rows, other_values)
 
 
-def _in_target(items: Items, target: Scanned) -> _Flaw:
+def _in_target(items: Items, target: ScannedDataset) -> _Problem:
     rows, theirs = _equal(items, target.manifest.items, np.ones(len(target.manifest), bool))
     names = chosen(target.manifest.items, np.unique(theirs), "id")["id"]
-    return _Flaw(rows, names.loc[pd.Index(theirs)].tolist())
+    return _Problem(rows, names.loc[pd.Index(theirs)].tolist())
 
 
-def _held_out(data: Scanned, target: Scanned) -> _Flaw:
+def _held_out(data: ScannedDataset, target: ScannedDataset) -> _Problem:
     if target.split is None:
-        return _Flaw(np.empty(0, np.int64), [])
+        return _Problem(np.empty(0, np.int64), [])
     side = target.split["split"]
-    judged = side.isin(["val", "test"]).to_numpy(bool)
-    rows, theirs = _equal(data.manifest.items, target.manifest.items, judged)
+    held_out = side.isin(["val", "test"]).to_numpy(bool)
+    rows, theirs = _equal(data.manifest.items, target.manifest.items, held_out)
     if data.split is not None:
         used = (data.split["split"] != splitting.EXCLUDED).to_numpy()[rows]
         rows, theirs = rows[used], theirs[used]
-    return _Flaw(rows, side.iloc[theirs].tolist())
+    return _Problem(rows, side.iloc[theirs].tolist())
 
 
 def _equal(
@@ -156,23 +165,23 @@ def _equal(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows of the items that equal one of the counted others, and the row of the last such.
 
-    One of the same picture goes before one of the same file.
+    One of the same content goes before one of the same file.
     """
     found = np.full(len(items), -1, np.int32)
-    for column in ("sha256", "pixels"):
+    for column in ("sha256", "content"):
         _mark_equal(found, items, others, column, counted)
     rows = np.flatnonzero(found >= 0)
     return rows, found[rows].astype(np.int64)
 
 
 def _mark_equal(
-    found: NDArray[np.int32],
+    equal_rows: NDArray[np.int32],
     items: Items,
     others: Items,
     column: str,
     counted: NDArray[np.bool_],
 ) -> None:
-    """Write to each item (N) that equals a counted other in a column the row of the last such."""
+    """Write, for each item (N) equal to a counted other in a column, the row of the last such."""
     if not len(others):
         return
     known = hashes(others, column)
@@ -182,7 +191,7 @@ def _mark_equal(
     for rows, part in hashes_in_parts(items, column):
         place = np.searchsorted(known, part, side="right") - 1
         same = (part != BLANK) & (known[place] == part)
-        found[rows][same] = order[place[same]]
+        equal_rows[rows][same] = order[place[same]]
 
 
 def classes_table(manifest: Manifest) -> pd.DataFrame:
@@ -199,34 +208,40 @@ def classes_table(manifest: Manifest) -> pd.DataFrame:
     return table
 
 
-def files_tables(data: Scanned) -> Iterator[pd.DataFrame]:
-    """List all that was found, some at a time: ``path`` and ``reason``, '' for what was read.
+def files_tables(data: ScannedDataset) -> Iterator[pd.DataFrame]:
+    """List all files in parts: ``path`` and ``reason``; the reason is '' for a file that was read.
 
-    Hidden files, such as those a file manager leaves in every folder, are no part of a dataset.
+    Hidden files, such as those of a file manager, do not belong to a dataset and are not listed.
     """
-    rejected = [(x["path"], x["reason"]) for x in data.rejects if x["reason"] != "hidden"]
+    rejected = [
+        (reject["path"], reject["reason"])
+        for reject in data.rejects
+        if reject["reason"] != "hidden"
+    ]
     first = pd.DataFrame(rejected, columns=["path", "reason"], dtype="str")
     for _, part in parts(data.manifest.items, "id"):
-        read = part.rename(columns={"id": "path"}).assign(reason="")
-        yield pd.concat([first, read], ignore_index=True)
+        accepted = part.rename(columns={"id": "path"}).assign(reason="")
+        yield pd.concat([first, accepted], ignore_index=True)
         first = first[:0]
 
 
-def found(data: Scanned) -> int:
-    """Number of files, hidden ones aside."""
-    return len(data.manifest) + sum(x["reason"] != "hidden" for x in data.rejects)
+def file_count(data: ScannedDataset) -> int:
+    """Number of files and array rows, without hidden files."""
+    return len(data.manifest) + sum(reject["reason"] != "hidden" for reject in data.rejects)
 
 
-def pair_table(source: Scanned, target: Scanned, near: Mapping[str, Any] | None) -> pd.DataFrame:
-    """Describe source and target together in one row.
+def pair_table(
+    source: ScannedDataset, target: ScannedDataset, near: Mapping[str, Any] | None
+) -> pd.DataFrame:
+    """A table of a single row about source and target together.
 
     Args:
-        near: ``near_duplicates`` of the target's split.json; None when it is not known yet.
+        near: ``near_duplicates`` of the target's split.json; None when they are not known yet.
 
     Returns:
         Columns ``pair``, ``relation`` (or why there is none) and ``near_share``: the share of
-        the target's val and test items with a near-duplicate in another split, of those that
-        were searched for one; missing when near is None.
+        the searched val and test items of the target that have a near-duplicate in another split;
+        missing when near is None.
     """
     try:
         relation: str = relate(source.manifest.class_names, target.manifest.class_names).relation

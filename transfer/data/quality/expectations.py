@@ -1,4 +1,4 @@
-"""What is expected of a source and a target, as data: `tasks.data.expectation_suite` puts it to the
+"""Expectations on a source and a target, as data; `tasks.data.expectation_suite` checks them on the
 tables."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -9,32 +9,34 @@ from typing import Any, Literal
 import pandas as pd
 
 from transfer.data.quality import checks
-from transfer.data.quality.checks import Scanned
+from transfer.data.quality.checks import ScannedDataset
 from transfer.data.quality.thresholds import QualitySettings
+from transfer.modalities import lookup
+from transfer.modalities.interface import ColumnRule
 
 IN_SET, BETWEEN = "ExpectColumnValuesToBeInSet", "ExpectColumnValuesToBeBetween"
 SPLITS = ["", "train", "val", "test"]
 LEAKS = "no item has a copy or a member of its group in another split"
-GIVEN_AWAY = "no item in use equals a val or test item of the target"
+NO_TARGET_LEAK = "no item in use equals a val or test item of the target"
 NEAR = "few val and test items have a near-duplicate in another split"
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """One statement about a table, for people and as a Great Expectations class."""
+    """One statement about a table, in words and as a Great Expectations class."""
 
     what: str  # the statement
-    kind: str  # class in great_expectations.expectations
+    class_name: str  # class in great_expectations.expectations
     arguments: dict[str, Any]
     expected: str  # the threshold, for people
     setting: str = ""  # the fields of QualitySettings that move it; '' where none does
     severity: Literal["critical", "warning", "info"] = "critical"
-    examples: list[str] = field(default_factory=list)  # where the table's rows are none
+    examples: list[str] = field(default_factory=list)  # where the rows are not examples themselves
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A table and what is expected of it: of a table in parts, something of each row."""
+    """A table and the expectations on it; a table in parts only has expectations on single rows."""
 
     dataset: str
     title: str
@@ -44,23 +46,26 @@ class Suite:
 
 
 def suites(
-    source: Scanned, target: Scanned, settings: QualitySettings, near: Mapping[str, Any] | None
+    source: ScannedDataset,
+    target: ScannedDataset,
+    settings: QualitySettings,
+    near: Mapping[str, Any] | None,
 ) -> list[Suite]:
-    """List all that can be expected, given how far the two have come.
+    """All expectations that can be checked with the available splits and near-duplicates.
 
     Args:
-        near: ``near_duplicates`` of the target's split.json; None when it is not known yet.
+        near: ``near_duplicates`` of the target's split.json; None when they are not known yet.
 
     Raises:
         DataRefusedError: a split belongs to another manifest.
     """
-    found = []
+    all_suites = []
     for role, data, other in (("source", source, target), ("target", target, None)):
         name = f"{role} {data.manifest.name}"
-        files, classes = checks.found(data), [checks.classes_table(data.manifest)]
+        files, classes = checks.file_count(data), [checks.classes_table(data.manifest)]
         readable = _blank("files can be used", "reason", "max_reject_share", settings, files)
         expected = [*_items(settings, data), *_leaks(settings, data, other)]
-        found += [
+        all_suites += [
             Suite(name, "files", partial(checks.files_tables, data), "path", [readable]),
             Suite(name, "classes", partial(list, classes), "class", list(_classes(settings))),
             Suite(name, "items", partial(checks.items_tables, data, other), "id", expected),
@@ -68,18 +73,20 @@ def suites(
     pair = [checks.pair_table(source, target, near)]
     expected = [_among("the source's classes suit the target's", "relation", "relations", settings)]
     expected += [] if near is None else _near(settings, near)
-    return [*found, Suite("source and target", "pair", partial(list, pair), "pair", expected)]
+    return [*all_suites, Suite("source and target", "pair", partial(list, pair), "pair", expected)]
 
 
-def not_reached(source: Scanned, target: Scanned, near: Mapping[str, Any] | None) -> list[str]:
-    """Name what `suites` leaves out for want of a split or of a search for near-duplicates."""
+def not_reached(
+    source: ScannedDataset, target: ScannedDataset, near: Mapping[str, Any] | None
+) -> list[str]:
+    """Statements that `suites` leaves out, without a split or a search for near-duplicates."""
     left_out = [
         f"{role} {data.manifest.name}: {LEAKS}"
         for role, data in (("source", source), ("target", target))
         if data.split is None
     ]
     if target.split is None:
-        left_out.append(f"source {source.manifest.name}: {GIVEN_AWAY}")
+        left_out.append(f"source {source.manifest.name}: {NO_TARGET_LEAK}")
     return left_out if near is not None else [*left_out, f"source and target: {NEAR}"]
 
 
@@ -97,11 +104,11 @@ def _classes(settings: QualitySettings) -> Iterator[Expectation]:
     )
     enough = "each class has enough items"
     yield _range(enough, "items", fewest, None, setting="min_items_per_class")
-    swamped = "the largest class does not swamp the others"
-    yield _range(swamped, "times_fewer", None, most, setting="max_imbalance")
+    balanced = "the largest class does not dominate the others"
+    yield _range(balanced, "times_fewer", None, most, setting="max_imbalance")
 
 
-def _items(settings: QualitySettings, data: Scanned) -> Iterator[Expectation]:
+def _items(settings: QualitySettings, data: ScannedDataset) -> Iterator[Expectation]:
     rows, last = len(data.manifest), max(len(data.manifest.class_names) - 1, 0)
     yield Expectation(
         "each item has an id", "ExpectColumnValuesToNotBeNull", {"column": "id"}, "none lacks one"
@@ -109,24 +116,33 @@ def _items(settings: QualitySettings, data: Scanned) -> Iterator[Expectation]:
     distinct = {"column": "same_id", "value_set": [""]}
     yield Expectation("ids are distinct", IN_SET, distinct, "none twice")
     yield _range("each label names a class", "label", 0, last)
-    for side in ("width", "height"):
-        low, high, bounds = settings.min_side, settings.max_side, "min_side, max_side"
-        yield _range(f"no {side} is extreme", side, low, high, setting=bounds, unit=" pixels")
-    yield _among("pixel modes are accepted", "mode", "modes", settings)
-    yield _among("file formats are accepted", "format", "formats", settings)
+    for rule in lookup.get(data.manifest.modality).rules(settings):
+        yield _ruled(rule, settings, rows)
     known = {"column": "given_split", "value_set": SPLITS}
     yield Expectation("given splits are known", IN_SET, known, "train, val, test or none")
-    mostly, limit = _tolerance("max_empty_share", settings, rows)
-    contrast = {"column": "std", "min_value": settings.min_std, "mostly": mostly}
-    full = f"pictures are not empty (std of grey at least {settings.min_std:g})"
-    yield Expectation(full, BETWEEN, contrast, limit, "max_empty_share")
-    yield _blank("pictures do not repeat", "copy_of", "max_duplicate_share", settings, rows)
-    one_label = "a picture has one label"
+    yield _blank("items do not repeat", "copy_of", "max_duplicate_share", settings, rows)
+    one_label = "an item has one label"
     yield _blank(one_label, "other_label", "max_conflict_share", settings, rows)
 
 
+def _ruled(rule: ColumnRule, settings: QualitySettings, rows: int) -> Expectation:
+    """What a modality expects of one of its columns."""
+    if rule.among is not None:
+        arguments = {"column": rule.column, "value_set": list(rule.among)}
+        told = f"one of {', '.join(rule.among)}"
+        return Expectation(rule.what, IN_SET, arguments, told, rule.setting)
+    if not rule.tolerated:
+        bounds = {"setting": rule.setting, "unit": rule.unit}
+        return _range(rule.what, rule.column, rule.low, rule.high, **bounds)
+    mostly, limit = _tolerance(rule.tolerated, settings, rows)
+    ends = {"min_value": rule.low, "max_value": rule.high}
+    given = {name: end for name, end in ends.items() if end is not None}
+    bounded: dict[str, Any] = {"column": rule.column, **given, "mostly": mostly}
+    return Expectation(rule.what, BETWEEN, bounded, limit, rule.tolerated)
+
+
 def _leaks(
-    settings: QualitySettings, data: Scanned, target: Scanned | None
+    settings: QualitySettings, data: ScannedDataset, target: ScannedDataset | None
 ) -> Iterator[Expectation]:
     rows = len(data.manifest)
     if data.split is not None:
@@ -135,7 +151,7 @@ def _leaks(
         return
     if target.split is not None:
         away = {"column": "held_out", "value_set": [""]}
-        yield Expectation(GIVEN_AWAY, IN_SET, away, "none")
+        yield Expectation(NO_TARGET_LEAK, IN_SET, away, "none")
     shared = {"column": "in_target", "value_set": [""]}
     no_copy = "no item equals one of the target"
     yield Expectation(no_copy, IN_SET, shared, "none; for information", severity="info")
@@ -151,14 +167,14 @@ def _near(settings: QualitySettings, near: Mapping[str, Any]) -> Iterator[Expect
         share = getattr(settings, setting)
         most = {"column": "near_share", "max_value": share}
         limit = f"a share of at most {share:g}"
-        kind = "ExpectColumnMaxToBeBetween"
-        yield Expectation(NEAR, kind, most, limit, setting, severity, examples)
+        class_name = "ExpectColumnMaxToBeBetween"
+        yield Expectation(NEAR, class_name, most, limit, setting, severity, examples)
 
 
 def _rows(what: str, setting: str, settings: QualitySettings) -> Expectation:
     least = getattr(settings, setting)
-    kind, arguments = "ExpectTableRowCountToBeBetween", {"min_value": least}
-    return Expectation(what, kind, arguments, f"at least {least}", setting)
+    class_name, arguments = "ExpectTableRowCountToBeBetween", {"min_value": least}
+    return Expectation(what, class_name, arguments, f"at least {least}", setting)
 
 
 def _unique(what: str, column: str) -> Expectation:
@@ -195,7 +211,7 @@ def _blank(
 
 
 def _tolerance(setting: str, settings: QualitySettings, rows: int) -> tuple[float, str]:
-    """Turn a limit on failing rows, a count or a share, into ``mostly`` and words.
+    """Convert a limit on failing rows, a count or a share, to ``mostly`` and a text.
 
     ``mostly`` is the quotient that Great Expectations itself computes from a count of rows, so
     that a dataset exactly at the limit passes.

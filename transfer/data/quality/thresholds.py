@@ -1,18 +1,18 @@
-"""The thresholds of validation: what a dataset must be like to be trained on."""
+"""Thresholds of data validation: the requirements on a dataset before training."""
 
-from pydantic import Field, model_validator
+from typing import Any
 
-from transfer.core.config import Section
+from pydantic import Field, create_model, model_validator
+
 from transfer.data.label_overlap import Relation
+from transfer.modalities import lookup
+from transfer.modalities.interface import Thresholds
 
-MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB")
-DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "array")
 RELATIONS: tuple[Relation, ...] = ("same", "subset", "superset", "overlap", "disjoint")
 
 
-class QualitySettings(Section):
-    """What a dataset must be like to be trained on. A share is a fraction, 0 to 1."""
+class QualitySettings(Thresholds):
+    """Requirements that a dataset must meet before training. A share is a fraction, 0 to 1."""
 
     max_reject_share: float = Field(0.05, ge=0, le=1)
     """Largest share of a dataset's files that may be unusable."""
@@ -23,44 +23,56 @@ class QualitySettings(Section):
     min_items_per_class: int = Field(5, ge=1)
     """Fewest usable items in a class."""
     max_imbalance: float = Field(50, ge=1)
-    """How many times as many items as any other class the largest one may have."""
-    min_side: int = Field(4, ge=1)
-    """Shortest width or height of a picture, pixels."""
-    max_side: int = Field(10_000, ge=1)
-    """Longest width or height of a picture, pixels."""
-    modes: tuple[str, ...] = MODES + DEEP_MODES
-    """Pixel modes that are accepted, as Pillow names them."""
-    formats: tuple[str, ...] = FORMATS
-    """File formats that are accepted, as Pillow names them; `array` is a row of an .npz file."""
-    min_std: float = Field(1.0, ge=0, le=127.5)
-    """A picture whose grey levels (0-255) have a smaller standard deviation counts as empty."""
-    max_empty_share: float = Field(0.01, ge=0, le=1)
-    """Largest share of empty pictures."""
+    """Largest allowed ratio of the items of the largest class to the items of any other class."""
     max_duplicate_share: float = Field(0.2, ge=0, le=1)
-    """Largest share of items whose picture equals that of an earlier item."""
+    """Largest share of items whose content equals that of an earlier item."""
     max_conflict_share: float = Field(0.01, ge=0, le=1)
-    """Largest share of items whose picture also stands under another label."""
+    """Largest share of items whose content also stands under another label."""
     max_cross_split_duplicates: int = Field(0, ge=0)
     """Most items that have a copy, or a member of their group, in another split."""
-    near_duplicate_rms: float = Field(0.02, ge=0, le=1)
-    """Pictures whose 16 x 16 thumbnails differ by at most this root mean square, of a grey scale
-    from 0 to 1, are near-duplicates."""
     warn_near_duplicate_share: float = Field(0.01, ge=0, le=1)
-    """Share of the target's val and test items with a near-duplicate in another split that is
-    worth a warning."""
+    """A larger share of the target's val and test items with a near-duplicate in another split is a
+    warning."""
     max_near_duplicate_share: float = Field(0.2, ge=0, le=1)
-    """Largest such share."""
+    """A larger share of such items is an error."""
     relations: tuple[Relation, ...] = RELATIONS
-    """What the source's classes may be to the target's."""
+    """Accepted relations of the source's classes to the target's."""
 
     @model_validator(mode="after")
-    def _keep_order(self) -> "QualitySettings":
-        for low, high in (
-            ("min_side", "max_side"),
-            ("warn_near_duplicate_share", "max_near_duplicate_share"),
-        ):
-            if getattr(self, low) > getattr(self, high):
-                raise ValueError(
-                    f"{low} is {getattr(self, low)}, above {high}, {getattr(self, high)}"
-                )
+    def _keep_order_of_shares(self) -> "QualitySettings":
+        low, high = self.warn_near_duplicate_share, self.max_near_duplicate_share
+        if low > high:
+            raise ValueError(
+                f"warn_near_duplicate_share is {low}, above max_near_duplicate_share, {high}"
+            )
         return self
+
+
+def of_modality(name: str) -> type[QualitySettings]:
+    """The section ``validate`` for a modality: these thresholds and the modality's own.
+
+    Raises:
+        SettingsError: there is no such modality.
+    """
+    lookup.get(name)
+    return KINDS[name]
+
+
+def _kind(name: str) -> type[QualitySettings]:
+    own = lookup.get(name).thresholds
+    bases: Any = (QualitySettings, own)
+    section: Any = create_model(
+        f"{name.title()}Quality",
+        __base__=bases,
+        __module__=__name__,
+        __doc__=QualitySettings.__doc__,
+    )
+    typed: type[QualitySettings] = section
+    return typed
+
+
+KINDS: dict[str, Any] = {name: _kind(name) for name in lookup.names()}
+"""The section ``validate`` of every modality."""
+globals().update(
+    {section.__name__: section for section in KINDS.values()}
+)  # where pickle finds them

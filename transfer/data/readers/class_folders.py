@@ -1,4 +1,4 @@
-"""A folder of class folders: a class is a folder's name, its images lie at any depth below."""
+"""A folder of class folders: a class is a folder's name, its items lie at any depth below."""
 
 import os
 import unicodedata
@@ -15,13 +15,14 @@ from transfer.data.readers.listing import (
     unreadable,
 )
 from transfer.data.splits.assignment import SIDES
+from transfer.modalities.interface import Modality
 
 _SPLIT_NAMES = frozenset({*SIDES, "training", "valid", "validation", "testing"})
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 
 
-def list_folder(root: Path) -> Listing:
-    """List every file of every class folder; class names are NFC-normalised.
+def list_folder(root: Path, modality: Modality) -> Listing:
+    """List every file of a modality in every class folder; class names are NFC-normalised.
 
     Rejects: hidden (the system's own files), symlink, permission, bad_name (no UTF-8), wrong_type,
     and no_class_folder (a file beside the class folders).
@@ -41,9 +42,9 @@ def list_folder(root: Path) -> Listing:
         elif child.is_dir():
             label = unicodedata.normalize("NFC", child.name)
             names.add(label)
-            entries.add(label, sorted(_ids(walk(child.path, child.name, label), rejects)))
+            entries.add(label, sorted(_ids(walk(child.path, child.name, label, modality), rejects)))
         else:
-            detail = "beside the class folders; expected <class>/<image>"
+            detail = "beside the class folders; expected <class>/<file>"
             rejects.append(Reject(child.name, "no_class_folder", detail))
     _check_not_splits(root, names)
     return Listing(tuple(sorted(names)), entries, rejects)
@@ -70,13 +71,14 @@ def _children(folder: str) -> list["os.DirEntry[str]"]:
         return sorted(children, key=lambda child: child.name)
 
 
-def walk(folder: str, inside: str, label: str) -> Iterator[Entry | Reject]:
+def walk(folder: str, inside: str, label: str, modality: Modality) -> Iterator[Entry | Reject]:
     """List what lies below a folder, at any depth, in an order that its names alone decide.
 
     Args:
         folder: where to begin.
         inside: its place in the dataset, '/' separated; empty for the dataset itself.
         label: of every entry.
+        modality: of the files.
     """
     waiting = [(folder, inside)]
     while waiting:
@@ -94,7 +96,7 @@ def walk(folder: str, inside: str, label: str) -> Iterator[Entry | Reject]:
             elif child.is_dir():
                 below.append((child.path, name))
             else:
-                yield check_suffix(name) or Entry(name, Path(child.path), label)
+                yield check_suffix(name, modality) or Entry(name, Path(child.path), label)
         waiting += reversed(below)
 
 

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import overload
 
 from transfer.core.errors import DataRefusedError
-from transfer.modalities.image.decode import SUFFIXES, too_large
-from transfer.modalities.image.spec import ImageLimits, Unreadable
+from transfer.modalities.interface import InputLimits, Modality, Unreadable
 
 KINDS = "a folder of class folders, or a .csv, .parquet or .npz file"
 _NO_LINKS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -106,27 +105,32 @@ def no_dataset(path: Path) -> DataRefusedError:
 
 
 def check_classes(
-    dataset: Path, names: Sequence[str], labels: Counter[str], rejects: Sequence[Reject]
+    dataset: Path,
+    names: Sequence[str],
+    labels: Counter[str],
+    rejects: Sequence[Reject],
+    modality: Modality,
 ) -> None:
     """Check that there is something to learn: two classes, none of them empty.
 
     Args:
         labels: how many items each class has.
+        modality: of the items.
 
     Raises:
         DataRefusedError: there is no item at all, a class without one, or only one class.
     """
-    counts = sorted(Counter(r.reason for r in rejects).items())
+    noun, counts = modality.nouns.one, sorted(Counter(r.reason for r in rejects).items())
     why = f" (rejected: {', '.join(f'{n} {reason}' for reason, n in counts)})" if counts else ""
     if not labels.total():
         told = [f"; {r.path}: {r.detail}" for r in rejects if r.reason != "hidden"]
         raise DataRefusedError(
-            f"{dataset} holds no readable image of a class{why}{''.join(told[:1])}. Expected "
-            f"{KINDS}; image files end in {', '.join(sorted(SUFFIXES))}"
+            f"{dataset} holds no readable {noun} of a class{why}{''.join(told[:1])}. Expected "
+            f"{KINDS}; {noun} files end in {', '.join(sorted(modality.suffixes))}"
         )
     if empty := [repr(name) for name in names if not labels[name]]:
         raise DataRefusedError(
-            f"{dataset}: no readable image of class {', '.join(empty)}{why}; expected one or more "
+            f"{dataset}: no readable {noun} of class {', '.join(empty)}{why}; expected one or more "
             "a class: add some, or remove the class"
         )
     if len(names) < 2:
@@ -149,15 +153,20 @@ def check_spelling(where: str, found: Sequence[str], known: Sequence[str]) -> No
             raise DataRefusedError(f"{where} holds {name!r}; expected {near[0]!r}: rename it")
 
 
-def check_suffix(name: str) -> Reject | None:
-    """Reject a name that does not end like an image file's."""
-    if Path(name).suffix.lower() in SUFFIXES:
+def check_suffix(name: str, modality: Modality) -> Reject | None:
+    """Reject a name that does not end like a file of a modality."""
+    if Path(name).suffix.lower() in modality.suffixes:
         return None
-    return Reject(name, "wrong_type", f"expected one of {', '.join(sorted(SUFFIXES))}")
+    return Reject(name, "wrong_type", f"expected one of {', '.join(sorted(modality.suffixes))}")
 
 
-def read(path: Path, limits: ImageLimits) -> bytes:
-    """Read an image file once, without following a link.
+def too_large(size: int, limits: InputLimits) -> Unreadable:
+    """Say that a file has more bytes than allowed."""
+    return Unreadable("too_large", f"{size} bytes; at most {limits.max_bytes} are allowed")
+
+
+def read(path: Path, limits: InputLimits) -> bytes:
+    """Read the file of an item once, without following a link.
 
     Raises:
         Unreadable: permission, missing, symlink, wrong_type (a folder, a pipe), too_large.

@@ -13,13 +13,14 @@ from typing import Any
 from transfer.core.errors import DataRefusedError
 from transfer.data.readers.listing import Entry, Listing, Reject, check_spelling, check_suffix
 from transfer.data.splits.assignment import SIDES
+from transfer.modalities.interface import Modality
 
 NEEDED = ("path", "label")
 OPTIONAL = ("group", "split")
 _ENCODING = "utf-8-sig"
 
 
-def list_table(file: Path, *, need_labels: bool = True) -> Listing:
+def list_table(file: Path, modality: Modality, *, need_labels: bool = True) -> Listing:
     """List the rows of a manifest; paths are relative to its folder, other columns are ignored.
 
     Values are text as written: 03 stays 03, NA is a name. Spaces around all but paths are cut off.
@@ -31,7 +32,7 @@ def list_table(file: Path, *, need_labels: bool = True) -> Listing:
         DataRefusedError: the file is unreadable or lacks a column.
     """
     rows = _read(file, NEEDED)
-    reject = _checker(file.parent, need_labels)
+    reject = _checker(file.parent, modality, need_labels)
     entries: dict[str, Entry] = {}
     rejects: list[Reject] = []
     for number, row in enumerate(rows, 1):
@@ -44,7 +45,7 @@ def list_table(file: Path, *, need_labels: bool = True) -> Listing:
     return Listing(tuple(sorted(labels)), [entries[id_] for id_ in sorted(entries)], rejects)
 
 
-def list_paths(file: Path) -> Iterator[Entry | Reject]:
+def list_paths(file: Path, modality: Modality) -> Iterator[Entry | Reject]:
     """List what the column ``path`` names, a row each and in that order; no other is needed.
 
     Rejects: missing (no path), bad_name, path_escape, symlink, wrong_type.
@@ -58,7 +59,7 @@ def list_paths(file: Path) -> Iterator[Entry | Reject]:
             yield Reject("", "missing", f"row {number} has no path")
             continue
         entry = _entry(file.parent, row)
-        yield _unfit(root, real, row["path"], entry) or entry
+        yield _unfit(root, real, row["path"], entry, modality) or entry
 
 
 def _entry(folder: Path, row: dict[str, str]) -> Entry:
@@ -72,7 +73,9 @@ def _repeated(entry: Entry, first: Entry, number: int) -> Reject:
     return Reject(entry.id, "duplicate_path", f"row {number} names it again{other}")
 
 
-def _checker(folder: Path, need_labels: bool) -> Callable[[dict[str, str], Entry], Reject | None]:
+def _checker(
+    folder: Path, modality: Modality, need_labels: bool
+) -> Callable[[dict[str, str], Entry], Reject | None]:
     root = _real(folder)
     real = lru_cache(maxsize=None)(_real)
 
@@ -80,7 +83,7 @@ def _checker(folder: Path, need_labels: bool) -> Callable[[dict[str, str], Entry
         where = row["path"]
         if not where:
             return Reject("", "missing", f"a row labelled {entry.label!r} has no path")
-        if bad := _unfit(root, real, where, entry):
+        if bad := _unfit(root, real, where, entry, modality):
             return bad
         if need_labels and not entry.label:
             return Reject(where, "no_label", "its label is empty")
@@ -92,10 +95,12 @@ def _checker(folder: Path, need_labels: bool) -> Callable[[dict[str, str], Entry
     return check
 
 
-def _unfit(root: Path, real: Callable[[Path], Path], where: str, entry: Entry) -> Reject | None:
+def _unfit(
+    root: Path, real: Callable[[Path], Path], where: str, entry: Entry, modality: Modality
+) -> Reject | None:
     if "\0" in where:
         return Reject(where, "bad_name", "the path holds a NUL character")
-    return _outside(root, real, entry.id) or check_suffix(entry.id)
+    return _outside(root, real, entry.id) or check_suffix(entry.id, modality)
 
 
 def _real(path: Path) -> Path:

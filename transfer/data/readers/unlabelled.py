@@ -1,4 +1,4 @@
-"""Pictures that need no label: a folder at any depth, the paths of a manifest file, or arrays.
+"""Items that need no label: a folder at any depth, the paths of a manifest file, or arrays.
 
 Everything that is there is told, in an order that does not change: what cannot be used as a
 `Reject`, in its place.
@@ -7,8 +7,8 @@ Everything that is there is told, in an order that does not change: what cannot 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from transfer.core.errors import DataRefusedError
@@ -16,9 +16,9 @@ from transfer.data.readers import npz
 from transfer.data.readers.class_folders import walk
 from transfer.data.readers.listing import Entry, Reject, read
 from transfer.data.readers.manifest_file import list_paths
-from transfer.modalities.image.spec import ImageLimits
+from transfer.modalities.interface import InputLimits, Modality
 
-KINDS = "a folder of pictures, or a .csv, .parquet or .npz file"
+KINDS = "a folder of files, or a .csv, .parquet or .npz file"
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Item:
 
     id: str
     """Path inside the folder, '/' separated, or ``<file>#<row>``."""
-    content: Path | NDArray[np.uint8] | Reject
-    """A file to read, pixels (H, W) or (H, W, C), or why it cannot be used."""
+    content: Path | NDArray[Any] | Reject
+    """A file to read, a row of an array, or why it cannot be used."""
 
     def stamp(self) -> str:
         """A text that differs when the content may have changed; files are not read for it."""
@@ -38,8 +38,8 @@ class Item:
             return f"{self.id}\0{_stamp(self.content)}"
         return self.id
 
-    def load(self, limits: ImageLimits) -> bytes | NDArray[np.uint8]:
-        """The bytes of a file, or pixels.
+    def load(self, limits: InputLimits) -> bytes | NDArray[Any]:
+        """The bytes of a file, or a row of an array.
 
         Raises:
             Unreadable: the file cannot be read.
@@ -52,17 +52,18 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Unlabelled:
     """A folder, manifest file or archive; may be gone through more than once."""
 
     source: Path
-    limits: ImageLimits
-    images: NDArray[np.uint8] | None
+    limits: InputLimits
+    modality: Modality
+    rows: NDArray[Any] | None
     stamp: str
     """Stands for the content where a single file holds all of it; else empty."""
 
     @classmethod
-    def open(cls, source: Path, limits: ImageLimits) -> "Pictures":
+    def open(cls, source: Path, limits: InputLimits, modality: Modality) -> "Unlabelled":
         """Look what kind of thing this is; an .npz file is read whole.
 
         Raises:
@@ -70,9 +71,10 @@ class Pictures:
         """
         suffix = source.suffix.lower()
         if source.is_file() and suffix == ".npz":
-            return cls(source, limits, npz.load_images(source, limits), _stamp(source))
+            rows = npz.load_rows(source, limits, modality)
+            return cls(source, limits, modality, rows, _stamp(source))
         if source.is_dir() or (source.is_file() and suffix in (".csv", ".parquet")):
-            return cls(source, limits, None, "")
+            return cls(source, limits, modality, None, "")
         found = "is none" if source.exists() else "does not exist"
         raise DataRefusedError(f"{source} {found}; expected {KINDS}")
 
@@ -82,9 +84,9 @@ class Pictures:
         Raises:
             DataRefusedError: the folder or the manifest cannot be read.
         """
-        if self.images is not None:
-            names = npz.row_ids(self.source, len(self.images))
-            yield from map(Item, names, self.images)
+        if self.rows is not None:
+            names = npz.row_ids(self.source, len(self.rows))
+            yield from map(Item, names, self.rows)
             return
         for found in self._listed():
             if isinstance(found, Entry):
@@ -94,9 +96,9 @@ class Pictures:
 
     def _listed(self) -> Iterator[Entry | Reject]:
         if not self.source.is_dir():
-            return list_paths(self.source)
+            return list_paths(self.source, self.modality)
         _check_readable(self.source)
-        return walk(str(self.source), "", "")
+        return walk(str(self.source), "", "", self.modality)
 
 
 def _check_readable(folder: Path) -> None:

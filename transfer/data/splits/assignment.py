@@ -1,4 +1,4 @@
-"""The side an item is drawn to, by itself: a hash of its picture or group and the seed."""
+"""The split of each item on its own: a hash of its content, or of its group, and the seed."""
 
 import hashlib
 from collections.abc import Iterable
@@ -6,35 +6,35 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-SIDES = ("train", "val", "test")  # by precedence, lowest first
+SIDES = ("train", "val", "test")  # in ascending order of precedence
 TRAIN, VAL, TEST = range(3)
 
 
 def fraction(seed: int, key: str) -> float:
-    """Map a key to [0, 1), evenly and the same on every machine: 53 bits of BLAKE2b."""
+    """Map a key to [0, 1), uniformly and the same on every machine: 53 bits of BLAKE2b."""
     digest = hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest()
     return (int.from_bytes(digest, "big") >> 11) / 2**53
 
 
 def side(u: float, val: float, test: float) -> str:
-    """Name the side of a fraction: [0, test) test, [test, test + val) val, the rest train."""
+    """Split of a fraction u: [0, test) is test, [test, test + val) is val, the rest is train."""
     return SIDES[TEST if u < test else VAL if u < test + val else TRAIN]
 
 
 def keys(items: pd.DataFrame) -> list[str]:
     """Give what each item is drawn by: its group if it has one, else its picture."""
-    pairs = zip(items["group"], items["pixels"], strict=True)
+    pairs = zip(items["group"], items["content"], strict=True)
     return [f"group:{group}" if group else pixels for group, pixels in pairs]
 
 
 def ranks(
     given: Iterable[str], drawn_by: Iterable[str], seed: int, val: float, test: float
 ) -> np.ndarray:
-    """Place each item on its given split, or where its key is drawn: N indices into SIDES.
+    """Split of each item, given or drawn by its key: N indices into SIDES.
 
     Args:
-        given: N, a name of SIDES or ''.
-        drawn_by: N `keys`.
+        given: N names of SIDES; '' for an item without a given split.
+        drawn_by: N keys, see `keys`.
     """
     pairs = zip(given, drawn_by, strict=True)
     names = (name or side(fraction(seed, key), val, test) for name, key in pairs)
@@ -42,7 +42,7 @@ def ranks(
 
 
 def highest(rank: np.ndarray, sets: np.ndarray) -> np.ndarray:
-    """Give for each item the highest rank in its set; both N integers."""
-    top = np.zeros(sets.max(initial=-1) + 1, rank.dtype)
-    np.maximum.at(top, sets, rank)
-    return top[sets]
+    """For each item, the highest rank in its set; ``rank`` and ``sets`` are N integers."""
+    highest_rank = np.zeros(sets.max(initial=-1) + 1, rank.dtype)
+    np.maximum.at(highest_rank, sets, rank)
+    return highest_rank[sets]

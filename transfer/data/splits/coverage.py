@@ -1,4 +1,4 @@
-"""How many items of each class a split gives, and whether that is enough to train and judge."""
+"""Number of items of each class in a split, and whether they suffice to train and evaluate."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -21,11 +21,11 @@ from transfer.data.storage.table import Items, chosen, numbers, parts
 
 SPLITS = ["train", "val", "test", "excluded"]
 EXAMPLES = 20
-SEEDS = 1000  # tried when a class lacks items
+SEEDS = 1000  # number of seeds tried when a class lacks items
 
 
 def table(manifest: Manifest, frame: pd.DataFrame) -> pd.DataFrame:
-    """Count the items of each class, one row a class in the manifest's order.
+    """Count the items of each class; a row per class, in the manifest's order.
 
     Returns:
         Columns ``train``, ``val``, ``test``, ``excluded``, ``labelled``, and ``independent``:
@@ -46,16 +46,16 @@ def _independent(
     label: NDArray[np.int32], sets: NDArray[np.int32], classes: int
 ) -> NDArray[np.int64]:
     """Count the sets of linked items of each class."""
-    both = sets.astype(np.int64) * classes + label
-    both.sort()
-    first = np.flatnonzero(np.diff(both, prepend=-1))
-    return np.bincount(both[first] % classes, minlength=classes)
+    codes = sets.astype(np.int64) * classes + label
+    codes.sort()
+    first = np.flatnonzero(np.diff(codes, prepend=-1))
+    return np.bincount(codes[first] % classes, minlength=classes)
 
 
 def lacking(counts: pd.DataFrame, folds: int, *, unlabelled: bool = False) -> pd.DataFrame:
-    """Give the rows of `table` that are too small to train on, choose by and judge.
+    """Rows of `table` with too few items for training, selection or evaluation.
 
-    A target that is used without labels is only judged.
+    A target that is used without labels needs items for evaluation only.
     """
     if unlabelled:
         return counts[counts["test"] < 1]
@@ -68,11 +68,11 @@ def lacking(counts: pd.DataFrame, folds: int, *, unlabelled: bool = False) -> pd
 def refusal(
     name: str, short: pd.DataFrame, frame: pd.DataFrame, *, folds: int, ways: Sequence[str]
 ) -> str:
-    """Say which classes of a dataset lack what, and what would help.
+    """Error message: the classes with too few items, their counts, and possible solutions.
 
     Args:
-        short: what `lacking` gave.
-        ways: what the user can do.
+        short: the rows that `lacking` returned.
+        ways: actions that the user can take.
     """
     chosen_by = f"{folds} labelled items" if folds else "1 labelled item and 1 val item"
     head = (
@@ -91,42 +91,44 @@ def refusal(
 def candidate_seeds(
     manifest: Manifest, *, val: float, test: float, folds: int, merge_val: bool
 ) -> Iterator[int]:
-    """Yield the seeds below SEEDS that give every class what it needs, before a cap on labels.
+    """Yield the seeds below SEEDS with enough items of every class, before the limit on labels.
 
-    Looks at class counts only, smallest class first: a seed is judged by what it lacks and never
-    by how well a model would do on it.
+    Only class counts are used, smallest class first; the accuracy of a model never decides which
+    seed is proposed.
     """
     items, sets = manifest.items, linked_sets(manifest.items)
     label = numbers(items, "label")
     sizes = pd.Series(sets).groupby(label).nunique()
     if len(sizes) < len(manifest.class_names) or (sizes <= max(folds, 1)).any():
         return
-    parts = []  # of one class each: rows of its items and of all that are linked to them
+    class_rows = []  # per class: rows of its items and of all items linked to them
     for index in sizes.sort_values().index:
         rows = np.flatnonzero(np.isin(sets, sets[label == index]))
-        parts.append((rows, label[rows] == index))
+        class_rows.append((rows, label[rows] == index))
     given = items["given_split"].to_numpy()
-    drawn_by = np.array(keys(items[["group", "pixels"]]), dtype=object)
+    drawn_by = np.array(keys(items[["group", "content"]]), dtype=object)
     for seed in range(SEEDS):
         placed = (
-            (ranks(given[rows], drawn_by[rows], seed, val, test), sets[rows], mine)
-            for rows, mine in parts
+            (ranks(given[rows], drawn_by[rows], seed, val, test), sets[rows], of_class)
+            for rows, of_class in class_rows
         )
         if all(_covers(*part, folds, merge_val) for part in placed):
             yield seed
 
 
 def _covers(
-    rank: np.ndarray, sets: np.ndarray, mine: np.ndarray, folds: int, merge_val: bool
+    rank: np.ndarray, sets: np.ndarray, of_class: np.ndarray, folds: int, merge_val: bool
 ) -> bool:
-    live = mine & (rank == highest(rank, sets))
-    pool = np.unique(sets[live & (rank <= (VAL if merge_val else TRAIN))])
-    chosen_by = bool(folds) or (live & (rank == VAL)).any()
-    return bool((live & (rank == TEST)).any() and chosen_by and len(pool) >= max(folds, 1))
+    included = of_class & (rank == highest(rank, sets))
+    trainable_sets = np.unique(sets[included & (rank <= (VAL if merge_val else TRAIN))])
+    can_select = bool(folds) or (included & (rank == VAL)).any()
+    return bool(
+        (included & (rank == TEST)).any() and can_select and len(trainable_sets) >= max(folds, 1)
+    )
 
 
 def summary(manifest: Manifest, frame: pd.DataFrame, near: Sequence[NearPair]) -> dict[str, Any]:
-    """Describe a split for ``split.json``: counts, exclusions, doubtful labels, near pairs."""
+    """Summary of a split for ``split.json``: counts, exclusions, conflicting labels, near pairs."""
     counts = table(manifest, frame)
     return {
         "dataset": manifest.name,
@@ -134,7 +136,7 @@ def summary(manifest: Manifest, frame: pd.DataFrame, near: Sequence[NearPair]) -
         **{str(name): int(total) for name, total in counts.sum().items()},
         "excluded_by_reason": exclusions(frame),
         "classes": {str(name): row for name, row in counts.to_dict("index").items()},
-        "same_picture_other_label": _conflicts(manifest.items),
+        "same_content_other_label": _conflicts(manifest.items),
         "near_duplicates": _near(manifest.items, frame["split"], near),
     }
 
@@ -146,34 +148,40 @@ def exclusions(frame: pd.DataFrame) -> dict[str, int]:
 
 
 def _conflicts(items: Items) -> int:
-    rows, codes = repeated(hashes(items, "pixels"))
+    rows, codes = repeated(hashes(items, "content"))
     labels = pd.Series(numbers(items, "label")[rows])
     return int((labels.groupby(codes).transform("nunique") > 1).sum())
 
 
 def _near(items: Items, sides: pd.Series, near: Sequence[NearPair]) -> dict[str, Any]:
     split = _sides_of(items, sides, {name for pair in near for name in (pair.a, pair.b)})
-    found = [f"{split[pair.a]}-{split[pair.b]}" for pair in near]
-    names, counts = np.unique(found, return_counts=True)
-    about = judged(items, sides)
-    searched = set(chosen(items, np.concatenate([*about.values()]), "id")["id"])
+    pair_splits = [f"{split[pair.a]}-{split[pair.b]}" for pair in near]
+    names, counts = np.unique(pair_splits, return_counts=True)
+    searched_rows = judged(items, sides)
+    searched = set(chosen(items, np.concatenate([*searched_rows.values()]), "id")["id"])
     touched = [side for name, side in split.items() if side == "train" or name in searched]
     return {
         "pairs": len(near),
         "search_stopped": len(near) >= MAX_PAIRS,
         "by_splits": dict(zip(names.tolist(), counts.tolist(), strict=True)),
         "items": {name: touched.count(name) for name in SPLITS[:3]},
-        "searched": {name: len(rows) for name, rows in about.items()},
+        "searched": {name: len(rows) for name, rows in searched_rows.items()},
         "examples": [
-            {"a": x.a, "a_split": split[x.a], "b": x.b, "b_split": split[x.b], "rms": x.rms}
-            for x in near[:EXAMPLES]
+            {
+                "a": pair.a,
+                "a_split": split[pair.a],
+                "b": pair.b,
+                "b_split": split[pair.b],
+                "rms": pair.rms,
+            }
+            for pair in near[:EXAMPLES]
         ],
     }
 
 
 def _sides_of(items: Items, sides: pd.Series, ids: set[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    sides_by_id: dict[str, str] = {}
     for rows, part in parts(items, "id") if ids else ():
-        here = part["id"].isin(ids).to_numpy()
-        found |= dict(zip(part["id"][here], sides.iloc[rows][here], strict=True))
-    return found
+        requested = part["id"].isin(ids).to_numpy()
+        sides_by_id |= dict(zip(part["id"][requested], sides.iloc[rows][requested], strict=True))
+    return sides_by_id

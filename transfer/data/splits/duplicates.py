@@ -1,8 +1,9 @@
-"""Copies of one picture: exact ones link items into sets, near ones are found and reported."""
+"""Copies of one item: exact ones link items into sets, near ones are found and reported."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,11 @@ from numpy.typing import NDArray
 
 from transfer.core.errors import SettingsError
 from transfer.data.storage.table import PART, Items, chosen, first_filled, parts
-from transfer.data.storage.tensor_store import Images
+from transfer.data.storage.tensor_store import Records
+from transfer.modalities.interface import Modality
 
-THUMB = 16  # side of a thumbnail, in pixels
-MAX_PAIRS = 100_000  # a search that finds this many stops: the limit says nothing about this data
-JUDGED = 5_000  # test items, and val items, that near-duplicates are looked for of
+MAX_PAIRS = 100_000  # the search stops at so many pairs: the threshold does not suit the data
+JUDGED = 5_000  # most test items, and most val items, whose near-duplicates are searched
 BLANK = np.uint64(0)
 _ROWS = 2048  # rows of a block of the distance matrix: 2048 x 2048 float32 = 16 MiB
 _RECHECK = 16_384  # candidates rechecked at a time: 16384 x 256 float64 = 32 MiB
@@ -24,7 +25,7 @@ _RECHECK = 16_384  # candidates rechecked at a time: 16384 x 256 float64 = 32 Mi
 
 @dataclass(frozen=True)
 class NearPair:
-    """Two items on different sides whose thumbnails differ by ``rms`` (0..1)."""
+    """Two items on different sides whose fingerprints differ by ``rms``."""
 
     a: str  # id; its side's name sorts before that of b
     b: str
@@ -32,51 +33,51 @@ class NearPair:
 
 
 def links(items: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Code what makes items belong together: equal codes in a column are one set.
+    """Codes of what links items: items with equal codes in a column belong together.
 
     Args:
         items: a manifest's items, N rows.
 
     Returns:
-        ``pixels``, ``sha256`` and ``group``, each N integers. An empty value belongs to itself
-        alone, and so do the bytes of an array file, which hold many pictures.
+        ``content``, ``sha256`` and ``group``, each N integers. An empty value belongs to itself
+        alone, and so do the bytes of an array file, which hold many items.
     """
     return {
-        "pixels": codes(items["pixels"]),
+        "content": codes(items["content"]),
         "sha256": codes(file_hashes(items)),
         "group": codes(items["group"]),
     }
 
 
 def file_hashes(items: pd.DataFrame) -> pd.Series:
-    """Give the sha256 of each item's own file; '' for a row of an array file."""
+    """The sha256 of each item's own file; '' for a row of an array file."""
     return items["sha256"].where(items["format"] != "array", "")
 
 
-_READ = {"sha256": ("sha256", "format"), "key": ("group", "pixels")}
+_READ = {"sha256": ("sha256", "format"), "key": ("group", "content")}
 
 
 def hashes(items: Items, column: str) -> NDArray[np.uint64]:
-    """Give N numbers of 64 bits that are equal where the values of a column are.
+    """N hashes of 64 bits that are equal where the values of a column are equal.
 
-    Two values of N that differ have one number with a probability below N * N / 2 ** 65: 7e-7 for
-    five million. They would count as copies, so that one of them may be left out of training.
+    Some two different values of N get the same hash with a probability below N * N / 2 ** 65: 7e-7
+    for five million. They would count as copies, so one of the items could be left out of training.
 
     Args:
         column: for ``sha256`` the items' own files, see `file_hashes`; ``key`` for what an item
-            is drawn by, its group or else its picture.
+            is drawn by, its group or else its content.
 
     Returns:
-        `BLANK` for an empty value, and for no other.
+        `BLANK` for an empty value, and for no other value.
     """
-    found = np.empty(len(items), np.uint64)
+    hashed = np.empty(len(items), np.uint64)
     for rows, part in hashes_in_parts(items, column):
-        found[rows] = part
-    return found
+        hashed[rows] = part
+    return hashed
 
 
 def hashes_in_parts(items: Items, column: str) -> Iterator[tuple[slice, NDArray[np.uint64]]]:
-    """Give `hashes`, some rows at a time: where the rows are among all, and their numbers."""
+    """Yield `hashes` in parts: the slice of rows, and their hashes."""
     names = _READ.get(column, (column,))
     for rows, part in parts(items, *names):
         values = file_hashes(part) if column == "sha256" else first_filled(part, *names)
@@ -86,10 +87,10 @@ def hashes_in_parts(items: Items, column: str) -> Iterator[tuple[slice, NDArray[
 
 
 def repeated(values: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Find the values that occur twice or more, `BLANK` aside.
+    """Find the values that occur at least twice, except `BLANK`.
 
     Returns:
-        M rows, ascending, and M codes from 0, equal where the values are.
+        M rows, ascending, and M codes from 0, equal where the values are equal.
     """
     halves = values.view(np.uint32)[::2]  # sorting them takes half the memory
     rows = np.flatnonzero(among(halves, _twice(halves)) & (values != BLANK))
@@ -99,39 +100,39 @@ def repeated(values: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.
 
 
 def _twice(values: NDArray[Any]) -> NDArray[Any]:
-    """The values that occur twice or more, each once and ascending."""
+    """The values that occur at least twice, ascending and without repeats."""
     ordered = np.sort(values)
     return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
 
 
 def among(values: NDArray[Any], known: NDArray[Any]) -> NDArray[np.bool_]:
-    """Say of N values which are among the known ones, which ascend."""
-    found = np.zeros(len(values), bool)
+    """Mask (N,) of the values that are among the known ones; ``known`` must be ascending."""
+    member = np.zeros(len(values), bool)
     if len(known):
         for start in range(0, len(values), PART):
             part = values[start : start + PART]
             place = np.searchsorted(known[:-1], part)
-            found[start : start + PART] = known[place] == part
-    return found
+            member[start : start + PART] = known[place] == part
+    return member
 
 
 def linked_sets(items: Items) -> NDArray[np.int32]:
-    """Number the sets of items that belong together, through copies or groups, also in a chain.
+    """Number the sets of items linked by copies or groups, directly or through other items.
 
-    Whatever divides items (splits, folds of a cross-validation) keeps each set whole, or leaks.
+    A division of items (splits, folds of a cross-validation) must keep each set whole, or it leaks.
     The sets are the connected components of a graph whose edges join an item to its group, its
-    picture and its file. Only what stands there twice can join anything: the graph is made of
+    content and its file. Only what stands there twice can join anything: the graph is made of
     groups and copies alone.
 
     Args:
         items: a manifest's items, N rows.
 
     Returns:
-        N integers: of each item the row of the first of its set.
+        N integers: for each item, the row of the first item of its set.
     """
     sets = _grouped(items)
     edges, first = [], 0
-    for column in ("pixels", "sha256"):
+    for column in ("content", "sha256"):
         rows, codes = repeated(hashes(items, column))
         edges.append((sets[rows], codes + first))
         first += int(codes.max(initial=-1)) + 1
@@ -144,7 +145,7 @@ def linked_sets(items: Items) -> NDArray[np.int32]:
 
 
 def _grouped(items: Items) -> NDArray[np.int32]:
-    """Number the groups by the first row of each; an item without one is a group of its own."""
+    """Number the groups by their first row; an item without a group is a group of its own."""
     values = hashes(items, "group")
     rows = np.flatnonzero(values != BLANK)
     sets = np.arange(len(values), dtype=np.int32)
@@ -157,15 +158,15 @@ def _grouped(items: Items) -> NDArray[np.int32]:
 
 
 def _joined(
-    one: NDArray[np.integer], other: NDArray[np.int64]
+    groups: NDArray[np.integer], copies: NDArray[np.int64]
 ) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
-    """Join M groups to M copies: the groups, ascending, and the smallest that each is joined to."""
+    """Join M groups to M copies: the groups, ascending, and the smallest group joined to each."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    known, place = np.unique(one, return_inverse=True)
-    n = len(known) + int(other.max(initial=-1)) + 1
-    edges = (np.ones(len(place), np.int8), (place, other + len(known)))
+    known, place = np.unique(groups, return_inverse=True)
+    n = len(known) + int(copies.max(initial=-1)) + 1
+    edges = (np.ones(len(place), np.int8), (place, copies + len(known)))
     component = connected_components(coo_array(edges, shape=(n, n)), directed=False)[1]
     smallest = np.full(n, np.iinfo(np.int64).max)
     np.minimum.at(smallest, component[: len(known)], known)
@@ -173,91 +174,65 @@ def _joined(
 
 
 def codes(values: pd.Series) -> NDArray[np.int64]:
-    """Number the values (N); an empty one has a number of its own."""
-    found, names = pd.factorize(values)
+    """Number the values (N); each empty value has a number of its own."""
+    numbered, names = pd.factorize(values)
     blank = (values == "").to_numpy()
-    found[blank] = len(names) + np.arange(blank.sum())
-    return found.astype(np.int64)
-
-
-def thumbnails(images: np.ndarray) -> np.ndarray:
-    """Reduce pictures to 16 x 16 grey area means.
-
-    Grey is the mean over channels. A cell covers H/16 x W/16 pixels, and a pixel that two cells
-    share counts in each by its share of the area, so any size works, below 16 as well.
-
-    Args:
-        images: N x C x H x W, uint8.
-
-    Returns:
-        N x 256, float32, 0..1.
-    """
-    n, _, height, width = images.shape
-    down, across = _area_weights(height), _area_weights(width).T
-    thumbs = np.empty((n, THUMB * THUMB), np.float32)
-    step = max(1, 2**22 // (height * width))
-    for start in range(0, n, step):
-        grey = images[start : start + step].mean(axis=1, dtype=np.float32)  # n x H x W
-        thumbs[start : start + step] = (down @ grey @ across).reshape(len(grey), -1) / 255
-    return thumbs
-
-
-def _area_weights(size: int) -> np.ndarray:
-    """Share of each of ``size`` pixels in each of the 16 cells, 16 x size; rows sum to 1."""
-    edges = np.arange(THUMB + 1) * (size / THUMB)
-    pixel = np.arange(size)
-    low = np.maximum(edges[:-1, None], pixel)
-    high = np.minimum(edges[1:, None], pixel + 1)
-    return (np.clip(high - low, 0, None) * (THUMB / size)).astype(np.float32)
+    numbered[blank] = len(names) + np.arange(blank.sum())
+    return numbered.astype(np.int64)
 
 
 def judged(items: Items, sides: pd.Series) -> dict[str, NDArray[np.int64]]:
-    """Rows of the test and the val items that a search for near-duplicates is about.
+    """Rows of the test and val items whose near-duplicates are searched.
 
     Args:
         items: N rows.
         sides: N, such as the ``split`` column.
 
     Returns:
-        By side, rows in ascending order: all of them, or the `JUDGED` whose ids have the smallest
-        hash where there are more.
+        Rows by side, ascending: all of the side, or where there are more than `JUDGED`, those whose
+        ids have the smallest hashes.
     """
-    found = {}
+    rows_by_side = {}
     for name in ("test", "val"):
         rows = np.flatnonzero(sides == name)
         if len(rows) > JUDGED:
             rows = np.sort(rows[np.argsort(hashes(items, "id")[rows])[:JUDGED]])
-        found[name] = rows
-    return found
+        rows_by_side[name] = rows
+    return rows_by_side
 
 
-def near_pairs(images: Images, items: Items, sides: pd.Series, *, max_rms: float) -> list[NearPair]:
-    """Find pictures on different sides that look alike, closest first.
+def near_pairs(
+    records: Records, items: Items, sides: pd.Series, *, modality: Modality, max_rms: float
+) -> list[NearPair]:
+    """Find items on different sides that are nearly the same, closest first.
 
     Items on the side ``excluded`` are left out. Exact copies never stand on two sides after
-    `transfer.data.splits.split`, so a distance of 0 means pictures that became equal by resizing.
-    Where there are more test or val items than `JUDGED`, one of each pair is among those: what is
-    said of these is exact, and the time it takes grows with N alone.
+    `transfer.data.splits.split`, so a distance of 0 means items that became equal as records.
+    Where there are more test or val items than `JUDGED`, only pairs with one of these items are
+    found: the result for these items is exact, and the time grows only linearly with N.
 
     Args:
-        images: N x C x H x W, uint8.
+        records: N x ..., as stored.
         items: N rows, with ids.
         sides: N, such as the ``split`` column.
-        max_rms: largest root mean square difference between thumbnails, 0..1.
+        modality: makes a fingerprint of each record.
+        max_rms: largest root mean square difference between fingerprints, 0..1.
 
     Returns:
-        All such pairs, or the first MAX_PAIRS that were met when there are more.
+        All such pairs, or the first MAX_PAIRS in search order when there are more.
 
     Raises:
         SettingsError: max_rms is outside 0..1, or the lengths differ.
     """
-    if not 0 <= max_rms <= 1 or not len(images) == len(items) == len(sides):
+    if not 0 <= max_rms <= 1 or not len(records) == len(items) == len(sides):
         raise SettingsError(
-            f"max_rms is {max_rms}, with {len(images)} images, {len(items)} items and "
-            f"{len(sides)} sides; expected max_rms in 0..1 and one item and side per image"
+            f"max_rms is {max_rms}, with {len(records)} records, {len(items)} items and "
+            f"{len(sides)} sides; expected max_rms in 0..1 and one item and side per record"
         )
     found = _Found([], [], [])
-    for a, b, rms in _met(images, judged(items, sides), sides, max_rms):
+    for a, b, rms in _met(
+        partial(_prints, records, modality), judged(items, sides), sides, max_rms
+    ):
         found.a.extend(a.tolist())
         found.b.extend(b.tolist())
         found.rms.extend(rms.tolist())
@@ -283,10 +258,13 @@ class _Found:
 
 
 def _met(
-    images: Images, about: Mapping[str, NDArray[np.int64]], sides: pd.Series, max_rms: float
+    prints: Callable[[NDArray[np.int64]], np.ndarray],
+    about: Mapping[str, NDArray[np.int64]],
+    sides: pd.Series,
+    max_rms: float,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield rows of items to judge, rows of others and their distances, each pair once."""
-    known = {name: _thumbs(images, rows) for name, rows in about.items() if len(rows)}
+    """Yield rows of searched items, rows of other items and their distances, each pair once."""
+    known = {name: prints(rows) for name, rows in about.items() if len(rows)}
     for name in ("test", "train", "val"):
         rows = np.flatnonzero(sides == name)
         for start in range(0, len(rows), _ROWS):
@@ -295,14 +273,15 @@ def _met(
                 new = block
                 if name in about and name < other:  # met from the other side already
                     new = block[~among(block, about[name])]
-                for i, j, rms in close(known[other], _thumbs(images, new), max_rms):
+                for i, j, rms in close(known[other], prints(new), max_rms):
                     yield about[other][i], new[j], rms
 
 
-def _thumbs(images: Images, rows: NDArray[np.int64]) -> np.ndarray:
-    cut = [rows[start : start + _ROWS] for start in range(0, len(rows), _ROWS)]
-    found = [thumbnails(images[torch.from_numpy(part)].numpy()) for part in cut]
-    return np.concatenate(found) if found else np.empty((0, THUMB * THUMB), np.float32)
+def _prints(records: Records, modality: Modality, rows: NDArray[np.int64]) -> np.ndarray:
+    """Fingerprints (M, D) of M rows."""
+    cut = [rows[start : start + _ROWS] for start in range(0, max(len(rows), 1), _ROWS)]
+    parts = [modality.fingerprint(records[torch.from_numpy(part)].numpy()) for part in cut]
+    return np.concatenate(parts)
 
 
 def close(
@@ -311,13 +290,13 @@ def close(
     """Yield rows of ``a``, rows of ``b`` and their distance, for the pairs within ``max_rms``.
 
     The product |x|^2 + |y|^2 - 2xy in float32 loses the digits of a small distance, so it only
-    proposes candidates, with room for its rounding; float64 differences decide.
+    selects candidates, with a margin for its rounding error; float64 differences decide.
     """
     centre = a.mean(axis=0)
     x, y = a - centre, b - centre
     xx, yy = (np.einsum("nd,nd->n", z, z) for z in (x, y))
-    room = 1e-4 * max(xx.max(initial=0), yy.max(initial=0)) + 1e-9
-    bound = max_rms**2 * a.shape[1] + room
+    margin = 1e-4 * max(xx.max(initial=0), yy.max(initial=0)) + 1e-9
+    bound = max_rms**2 * a.shape[1] + margin
     for top, left in itertools.product(range(0, len(x), _ROWS), range(0, len(y), _ROWS)):
         rows, columns = slice(top, top + _ROWS), slice(left, left + _ROWS)
         square = x[rows] @ y[columns].T

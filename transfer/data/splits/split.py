@@ -1,10 +1,10 @@
-"""Train, validation and test: no leaks, and no item changes side because data was added.
+"""Train, validation and test split: no leaks, and adding data never moves an item between sides.
 
-An item's side is a hash of its own picture (or its group) and the seed, or the split that it was
-given. Where that puts copies of one picture or members of one group on different sides (files
-that came with splits, one picture filed under two groups), the items on the lower side are
-excluded: test outranks val, val outranks train. Moving them instead would be simpler and wrong:
-a copy that arrives tomorrow would drag an item across that a model has been trained on.
+The side of an item depends on a hash of its own content (or its group) and the seed, or on its
+given split. This can put copies of the same content, or members of the same group, on different
+sides, for example when files came with splits or the same content is in two groups. Then the items
+on the lower side are excluded: test outranks val, and val outranks train. Moving these items would
+be simpler but wrong: a copy that arrives later would move an item on which a model was trained.
 """
 
 import json
@@ -33,7 +33,7 @@ REASONS = (
     *(f"equals_target_{name}" for name in ("labelled", "val", "test")),
 )
 COLUMNS = {"id": "str", "split": "str", "labelled": "bool", "reason": "str"}
-_SPARE = 8  # times more items than the cap are looked at first, and each time that is too few
+_SPARE = 8  # at first so many times the cap are read; when too few, so many times more
 
 
 class SplitSettings(Section):
@@ -62,16 +62,16 @@ def split(
     labels_per_class: int | None,
     merge_val: bool,
 ) -> pd.DataFrame:
-    """Divide a dataset and choose the items whose labels may be trained on.
+    """Split a dataset and choose the items whose labels may be used for training.
 
     Args:
-        labels_per_class: at most this many labelled items a class, without copies and from as many
-            groups as there are; all if None. A class that has fewer gives all it has.
-        merge_val: validation items may be trained on too (cross-validation selects); their
-            split stays ``val``.
+        labels_per_class: largest number of labelled items per class, without copies and from as
+            many groups as possible; None: all. A class with fewer items uses all of them.
+        merge_val: validation items may be used for training too (cross-validation selects);
+            their split stays ``val``.
 
     Returns:
-        Columns ``split``, ``labelled`` and ``reason``, in the manifest's order.
+        Columns ``split``, ``labelled`` and ``reason``, rows in the manifest's order.
 
     Raises:
         DataRefusedError: a given split is not one of train, val, test.
@@ -96,10 +96,10 @@ def _named(codes: NDArray[np.int8], names: Sequence[str]) -> Any:
 
 
 def _ranks(manifest: Manifest, settings: SplitSettings) -> NDArray[np.int8]:
-    """Side of each item by itself, as an index into SIDES."""
+    """Side of each item without regard to linked items, as an index into SIDES."""
     rank = np.empty(len(manifest), np.int8)
     unknown: set[str] = set()
-    for rows, part in parts(manifest.items, "given_split", "group", "pixels"):
+    for rows, part in parts(manifest.items, "given_split", "group", "content"):
         given = part["given_split"]
         unknown |= set(given) - {"", *SIDES}
         if not unknown:
@@ -117,12 +117,12 @@ def _ranks(manifest: Manifest, settings: SplitSettings) -> NDArray[np.int8]:
 def _reasons(
     items: Items, rank: NDArray[np.int8], top: NDArray[np.int8], sets: NDArray[np.int32]
 ) -> pd.Categorical:
-    """Say why items are excluded. What links them is read of their sets alone."""
+    """Reason of each excluded item. Only items of sets that are on several sides are read."""
     codes = np.zeros(len(rank), np.int8)
-    torn = np.flatnonzero(duplicates.among(sets, np.unique(sets[rank < top])))
-    if len(torn):
-        linked = chosen(items, torn, "pixels", "sha256", "group", "format")
-        codes[torn] = _reason_codes(linked, rank[torn], top[torn])
+    divided_rows = np.flatnonzero(duplicates.among(sets, np.unique(sets[rank < top])))
+    if len(divided_rows):
+        linked = chosen(items, divided_rows, "content", "sha256", "group", "format")
+        codes[divided_rows] = _reason_codes(linked, rank[divided_rows], top[divided_rows])
     return _named(codes, REASONS)
 
 
@@ -131,7 +131,7 @@ def _reason_codes(
 ) -> NDArray[np.int8]:
     reasons = np.full(len(rank), REASONS.index(""), np.int8)
     shared = {name: highest(rank, codes) for name, codes in duplicates.links(items).items()}
-    copy = (shared["pixels"] == top) | (shared["sha256"] == top)
+    copy = (shared["content"] == top) | (shared["sha256"] == top)
     for index in (VAL, TEST):
         out, name = (rank < top) & (top == index), SIDES[index]
         reasons[out] = REASONS.index(f"linked_to_{name}")  # its group has a copy there
@@ -143,10 +143,10 @@ def _reason_codes(
 def _capped(
     items: Items, sets: NDArray[np.int32], pool: NDArray[np.bool_], seed: int, cap: int | None
 ) -> NDArray[np.bool_]:
-    """Keep ``cap`` items of each class: one of each linked set, then a second one, and so on.
+    """Keep ``cap`` items of each class: one item of each linked set, then a second, and so on.
 
-    Those with the smallest hash of their picture come first, and a copy is not taken again. So
-    the items with small hashes decide, and no others are looked at, unless a class lacks sets.
+    Items with the smallest hash of their content come first, and copies are skipped. So only items
+    with small hashes are read, unless a class has too few sets.
     """
     if cap is None:
         return pool
@@ -154,11 +154,11 @@ def _capped(
     sizes = np.bincount(label[pool], minlength=int(label.max(initial=0)) + 1)
     below = np.minimum(1, _SPARE * cap / np.maximum(sizes, 1))
     while True:
-        near = np.unique(sets[pool & (drawn < below[label])])
-        rows = np.flatnonzero(pool & duplicates.among(sets, near))
+        candidate_sets = np.unique(sets[pool & (drawn < below[label])])
+        rows = np.flatnonzero(pool & duplicates.among(sets, candidate_sets))
         dealt = _dealt(items, rows, drawn[rows], sets[rows]).groupby("label").head(cap)
-        sure = dealt[(dealt["turn"] == 0) & (dealt["u"] < below[dealt["label"]])]
-        short = np.bincount(sure["label"], minlength=len(below)) < cap
+        certain = dealt[(dealt["turn"] == 0) & (dealt["u"] < below[dealt["label"]])]
+        short = np.bincount(certain["label"], minlength=len(below)) < cap
         if not (short & (below < 1)).any():
             kept = np.zeros(len(items), dtype=bool)
             kept[dealt.index] = True
@@ -168,18 +168,18 @@ def _capped(
 
 def _drawn(items: Items, seed: int) -> NDArray[np.float64]:
     found = np.empty(len(items))
-    for rows, part in parts(items, "pixels"):
-        found[rows] = [fraction(seed, f"label:{pixels}") for pixels in part["pixels"]]
+    for rows, part in parts(items, "content"):
+        found[rows] = [fraction(seed, f"label:{content}") for content in part["content"]]
     return found
 
 
 def _dealt(
     items: Items, rows: NDArray[np.int64], u: NDArray[np.float64], sets: NDArray[np.int32]
 ) -> pd.DataFrame:
-    """Put items in the order in which they are taken, without copies; the index is the row."""
-    found = chosen(items, rows, "id", "label", "pixels", "sha256", "format")
+    """Items in the order in which they are chosen, without copies; the index is the row."""
+    found = chosen(items, rows, "id", "label", "content", "sha256", "format")
     found = found.assign(u=u, set=sets, file=duplicates.codes(duplicates.file_hashes(found)))
-    once = found.sort_values(["u", "id"]).drop_duplicates("pixels").drop_duplicates("file")
+    once = found.sort_values(["u", "id"]).drop_duplicates("content").drop_duplicates("file")
     once = once.assign(turn=once.groupby(["label", "set"]).cumcount())
     return once.sort_values(["turn", "u", "id"])
 
@@ -192,17 +192,17 @@ def leave_out(
     *,
     labelled: bool,
 ) -> pd.DataFrame:
-    """Exclude the source items whose file or picture equals a held-out item of the target.
+    """Exclude the source items whose file or content equals a held-out item of the target.
 
     Args:
         frame: the split of the source.
         target_frame: the split of the target, rows as in its manifest.
-        labelled: also leave out what equals a labelled target item: cross-validation holds
-            each of them out in turn, and a pretrained body would have seen it.
+        labelled: also exclude items that equal a labelled target item: cross-validation holds
+            each labelled item out in turn, and a pretrained backbone must not have seen it.
 
     Returns:
-        A copy of ``frame``; such items are ``excluded``, for the reason ``equals_target_test``,
-        ``equals_target_val`` or ``equals_target_labelled``, which replaces any earlier one.
+        A copy of ``frame``; such items are ``excluded`` with the reason ``equals_target_test``,
+        ``equals_target_val`` or ``equals_target_labelled``, which replaces an earlier reason.
     """
     frame, held_out = frame.copy(), target_frame["split"]
     frame["reason"] = frame["reason"].cat.set_categories(REASONS)
@@ -218,7 +218,7 @@ def leave_out(
 
 def _equal_to(items: Items, others: Items, rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
     found = np.zeros(len(items), bool)
-    for column in ("pixels", "sha256"):
+    for column in ("content", "sha256"):
         known = np.unique(duplicates.hashes(others, column)[rows])
         values = duplicates.hashes(items, column)
         found |= duplicates.among(values, known) & (values != duplicates.BLANK)
@@ -234,15 +234,15 @@ def check_coverage(
     labels_per_class: int | None,
     merge_val: bool,
 ) -> None:
-    """Refuse a split that cannot train, choose and judge every class.
+    """Refuse a split with too few items of a class for training, selection or evaluation.
 
     Args:
-        frame: what `split` gave for the other arguments.
-        folds: of the cross-validation; 0 when the validation split selects.
+        frame: the result of `split` for the other arguments.
+        folds: number of cross-validation folds; 0 when the validation split selects.
 
     Raises:
         DataRefusedError: a class lacks a test item, or labelled items for each fold, or a
-            validation item when folds is 0. It names each class and what would help.
+            validation item when folds is 0. The message names each class and possible solutions.
     """
     unlabelled = labels_per_class == 0
     short = coverage.lacking(coverage.table(manifest, frame), folds, unlabelled=unlabelled)
@@ -254,14 +254,16 @@ def check_coverage(
     if labels_per_class is not None and 0 < labels_per_class < folds:
         ways.append(f"raise labels_per_class (now {labels_per_class}) to {folds}")
     drawn = {"test": settings.test} if folds else {"test": settings.test, "val": settings.val}
-    if nought := [name for name, share in drawn.items() if not share and (short[name] < 1).any()]:
-        ways += [f"raise split.{name} (now 0)" for name in nought]
+    if zero_shares := [
+        name for name, share in drawn.items() if not share and (short[name] < 1).any()
+    ]:
+        ways += [f"raise split.{name} (now 0)" for name in zero_shares]
     else:
         seed = _covering_seed(manifest, settings, folds, labels_per_class, merge_val)
         ways.append(
             f"no split.seed in 0..{coverage.SEEDS - 1} covers every class"
             if seed is None
-            else f"or set split.seed={seed}, which covers every class today"
+            else f"or set split.seed={seed}, which covers every class in this data"
         )
     raise DataRefusedError(coverage.refusal(manifest.name, short, frame, folds=folds, ways=ways))
 
@@ -269,9 +271,9 @@ def check_coverage(
 def _covering_seed(
     manifest: Manifest, settings: SplitSettings, folds: int, cap: int | None, merge_val: bool
 ) -> int | None:
-    def proven(seed: int) -> bool:
-        tried = settings.model_copy(update={"seed": seed})
-        frame = split(manifest, tried, labels_per_class=cap, merge_val=merge_val)
+    def covers(seed: int) -> bool:
+        candidate = settings.model_copy(update={"seed": seed})
+        frame = split(manifest, candidate, labels_per_class=cap, merge_val=merge_val)
         table = coverage.table(manifest, frame)
         return coverage.lacking(table, folds, unlabelled=cap == 0).empty
 
@@ -279,7 +281,7 @@ def _covering_seed(
         return None
     shares = {"val": settings.val, "test": settings.test}
     seeds = coverage.candidate_seeds(manifest, **shares, folds=folds, merge_val=merge_val)
-    return next(filter(proven, seeds), None)
+    return next(filter(covers, seeds), None)
 
 
 def save(
@@ -297,10 +299,10 @@ def save(
 
 
 def load(folder: Path, manifest: Manifest) -> pd.DataFrame:
-    """Read the table that `save` wrote, as `split` gave it.
+    """Read the table that `save` wrote, in the form that `split` returns.
 
     Args:
-        manifest: of the dataset that was divided.
+        manifest: the dataset that was split.
 
     Raises:
         DataRefusedError: the file is missing, lacks a column, or lists other items.

@@ -105,7 +105,7 @@ def of_ids(items: Items, rows: NDArray[np.integer]) -> Keys:
 
 def of_groups(items: Items, rows: NDArray[np.integer]) -> Keys:
     """What some items are grouped by: their group where they have one, else their picture."""
-    return _kept(StoredKeys([_Names(items, ("group", "pixels"))], rows))
+    return _kept(StoredKeys([_Names(items, ("group", "content"))], rows))
 
 
 def among(keys: Keys, values: Keys) -> NDArray[np.bool_]:

@@ -2,19 +2,21 @@
 
 import json
 
+from transfer.modalities import lookup
 from transfer.models.predictor import Card
 
-INPUT, OUTPUT = "images", "probabilities"
+INPUT, OUTPUT = "inputs", "probabilities"
 
 
 def contract(card: Card, version: int | None = None) -> dict[str, str]:
     """The entries of the file's metadata; all but plain words are JSON.
 
-    With ``input`` alone a picture can be made fit: side in pixels, channels, how it becomes square,
-    and the limits that training set to files.
+    With ``input`` alone an item can be made fit: type and shape of a record, what the modality
+    needs to make one, and the limits that training set to files.
     """
     spec, classes = card.spec, len(card.class_names)
-    shown = {"name": INPUT, "dtype": "uint8", "shape": ["N", spec.channels, spec.size, spec.size]}
+    layout = lookup.of(spec).layout(spec)
+    shown = {"name": INPUT, "dtype": layout.dtype, "shape": ["N", *layout.shape]}
     told = {
         "class_names": card.class_names,
         "input": shown | spec.model_dump() | {"limits": card.limits.model_dump()},

@@ -1,6 +1,6 @@
 """A model without torch: the same decisions in another format, measured before it leaves.
 
-Shapes: N items, C channels, S x S pixels, K classes.
+Shapes: N items, K classes.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from pydantic import Field
 from transfer.core.config import Section
 from transfer.core.errors import DataRefusedError, ExportRefusedError
 from transfer.data.items import PoolItems, TestItems
-from transfer.data.storage.tensor_store import Images
+from transfer.data.storage.tensor_store import Records
 from transfer.deployment.export import latency, onnx_file, packages, tflite
 from transfer.deployment.export.contract import contract
 from transfer.deployment.export.inference_graph import Whole
@@ -48,7 +48,7 @@ class ExportSettings(Section):
     """Loss of accuracy that would not matter: an export whose paired interval reaches below it is
     refused, unless it gives every answer of the model to rounding."""
     calibration: int = Field(256, ge=8)
-    """Pictures of the training split, at most, that give an 8-bit export its ranges."""
+    """Items of the training split, at most, that give an 8-bit export its ranges."""
     tflite_python: Path = Path(".venv-tflite/bin/python")
     """Python of the environment that makes TFLite files; relative to the project, or absolute."""
 
@@ -77,7 +77,7 @@ class Report(Section):
     networks: int
     """In the one graph."""
     calibrated_on: int
-    """Training pictures that gave the ranges; 0 where nothing was quantised."""
+    """Training items that gave the ranges; 0 where nothing was quantised."""
     parity: Parity
     engines: tuple[Engine, ...]
     machine: str
@@ -106,7 +106,7 @@ def export(
         format: one of `FILES`.
         name: registered name of the model.
         version: of the model.
-        pool: pictures of the training split, for the ranges of 8-bit numbers.
+        pool: items of the training split, for the ranges of 8-bit numbers.
         test: items to compare on.
         settings: of the export.
         evaluate: of the interval.
@@ -114,20 +114,20 @@ def export(
     Raises:
         ModelFileError: the model cannot be read.
         SettingsError: a package that the format needs is not installed.
-        DataRefusedError: there is no picture to calibrate on, or no test item.
+        DataRefusedError: there is no item to calibrate on, or no test item.
     """
     if not len(test.labels) or not len(pool):
         raise DataRefusedError(
-            f"found {len(test.labels)} test items and {len(pool)} training pictures; expected one "
+            f"found {len(test.labels)} test items and {len(pool)} training items; expected one "
             "of each or more: the export is measured on the former and calibrated on the latter"
         )
-    model, some = predictor.load(folder), spaced(pool.images, settings.calibration)
+    model, some = predictor.load(folder), spaced(pool.records, settings.calibration)
     told = contract(model.card, version) | {"format": format}
-    images = test.images[:].numpy()
+    records = test.records[:].numpy()
     with TemporaryDirectory() as scratch:
-        work = _Work(model, folder, Path(scratch), some, images, told, settings)
+        work = _Work(model, folder, Path(scratch), some, records, told, settings)
         made = _MAKERS[format](work, out / FILES[format])
-    expected = model.predict_tensors(images)
+    expected = model.predict_records(records)
     report = Report(
         model=name,
         version=version,
@@ -162,7 +162,7 @@ def judge(report: Report, margin: float) -> None:
     raise ExportRefusedError(
         f"{report.file} of {report.model} version {report.version} is refused: {sentence(report)} "
         f"Expected an interval from {-100 * margin:.1f} points up, or the same answers to "
-        "rounding. More pictures to calibrate on (export.calibration) or more test items can help; "
+        "rounding. More items to calibrate on (export.calibration) or more test items can help; "
         "where such a loss does not matter, raise export.margin"
     )
 
@@ -199,10 +199,10 @@ def page(report: Report) -> str:
     )
 
 
-def spaced(images: Images, most: int) -> NDArray[np.uint8]:
-    """So many pictures or fewer, evenly spaced: items are in the order of their classes."""
-    rows = np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(int)
-    found: NDArray[np.uint8] = images[torch.from_numpy(rows)].numpy()
+def spaced(records: Records, most: int) -> NDArray[Any]:
+    """So many records or fewer, evenly spaced: items are in the order of their classes."""
+    rows = np.linspace(0, len(records) - 1, min(most, len(records))).round().astype(int)
+    found: NDArray[Any] = records[torch.from_numpy(rows)].numpy()
     return found
 
 
@@ -223,17 +223,17 @@ class _Work:
     model: Predictor
     folder: Path
     scratch: Path
-    pictures: NDArray[np.uint8]
-    images: NDArray[np.uint8]
+    examples: NDArray[Any]  # of the training split
+    records: NDArray[Any]  # of the test split
     told: Mapping[str, str]
     settings: ExportSettings
 
     def torch(self, threads: int) -> Answer:
         """The model's own answers."""
 
-        def answer(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        def answer(records: NDArray[Any]) -> NDArray[np.float32]:
             with latency.torch_threads(threads):
-                return self.model.predict_tensors(pictures)
+                return self.model.predict_records(records)
 
         return answer
 
@@ -253,24 +253,24 @@ class _Made:
 
 
 def _onnx(work: _Work, file: Path) -> _Made:
-    onnx_file.write(Whole(work.model), work.pictures[:2], file, work.told)
-    answers = _answers(onnx_file.ask(file), work.images)
+    onnx_file.write(Whole(work.model), work.examples[:2], file, work.told)
+    answers = _answers(onnx_file.ask(file), work.records)
     return _Made(answers, _engines(work, {"onnx": file}), packages.versions())
 
 
 def _int8(work: _Work, file: Path) -> _Made:
-    exact, used = work.scratch / FILES["onnx"], len(work.pictures)
-    onnx_file.write(Whole(work.model), work.pictures[:2], exact, work.told)
-    onnx_file.quantise(exact, file, work.pictures, {**work.told, "calibrated_on": str(used)})
-    answers = _answers(onnx_file.ask(file), work.images)
+    exact, used = work.scratch / FILES["onnx"], len(work.examples)
+    onnx_file.write(Whole(work.model), work.examples[:2], exact, work.told)
+    onnx_file.quantise(exact, file, work.examples, {**work.told, "calibrated_on": str(used)})
+    answers = _answers(onnx_file.ask(file), work.records)
     engines = _engines(work, {"onnx": exact, "onnx-int8": file})
     return _Made(answers, engines, packages.versions(), used)
 
 
 def _tflite(work: _Work, file: Path) -> _Made:
     python, whole = work.settings.tflite_python, Whole(work.model)
-    found = tflite.write(python, whole, file, work.told, work.images, latency.thread_counts())
-    here = latency.measure({"torch": work.torch}, work.images)["torch"]
+    found = tflite.write(python, whole, file, work.told, work.records, latency.thread_counts())
+    here = latency.measure({"torch": work.torch}, work.records)["torch"]
     engines = (
         Engine(name="torch", bytes=work.weights.stat().st_size, latencies=tuple(here)),
         Engine(name="tflite", bytes=file.stat().st_size, latencies=found.latencies),
@@ -285,9 +285,9 @@ _MAKERS: dict[str, Callable[[_Work, Path], _Made]] = {
 }
 
 
-def _answers(answer: Answer, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    starts: Sequence[int] = range(0, len(images), AT_ONCE)
-    return np.concatenate([answer(images[i : i + AT_ONCE]) for i in starts])
+def _answers(answer: Answer, records: NDArray[Any]) -> NDArray[np.float32]:
+    starts: Sequence[int] = range(0, len(records), AT_ONCE)
+    return np.concatenate([answer(records[i : i + AT_ONCE]) for i in starts])
 
 
 def _engines(work: _Work, files: Mapping[str, Path]) -> tuple[Engine, ...]:
@@ -295,7 +295,7 @@ def _engines(work: _Work, files: Mapping[str, Path]) -> tuple[Engine, ...]:
         return lambda threads: onnx_file.ask(file, threads)
 
     engines = {"torch": work.torch, **{name: asking(file) for name, file in files.items()}}
-    found = latency.measure(engines, work.images)
+    found = latency.measure(engines, work.records)
     sizes = {"torch": work.weights, **files}
     return tuple(
         Engine(name=name, bytes=file.stat().st_size, latencies=tuple(found[name]))

@@ -1,15 +1,16 @@
-"""All that a model does to fitted pictures, as one network: the graph that is exported.
+"""All that a model does to records, as one network: the graph that is exported.
 
-Shapes: N images, C channels, S x S pixels, K classes, M members.
+Shapes: N records, K classes, M members.
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from transfer.modalities.image.imagenet import ImageNetBackbone
+from transfer.modalities import lookup
+from transfer.modalities.interface import InputSpec
 from transfer.modalities.normalisation import Normalisation
 from transfer.models.network import Network
 from transfer.models.predictor import Predictor
@@ -28,7 +29,7 @@ class Committee(nn.Module):
 
 
 class Whole(nn.Module):
-    """Probabilities (N, K) of pictures (N, C, S, S) uint8, as `Predictor.predict_tensors` gives.
+    """Probabilities (N, K) of records (N, ...), as `Predictor.predict_records` gives.
 
     Scaling, standardisation, every network, temperatures and the weighted sum of the members are
     inside. Networks whose bodies are equal bit for bit share one.
@@ -38,7 +39,7 @@ class Whole(nn.Module):
 
     def __init__(self, model: Predictor) -> None:
         super().__init__()
-        members, bodies = [], _Bodies(model.card.spec.size)
+        members, bodies = [], _Bodies(model.card.spec)
         for networks, card in zip(model.networks, model.card.members, strict=True):
             used = [bodies.add(network, card.normal) for network in networks]
             heads = [copy.deepcopy(network.head) for network in networks]
@@ -47,13 +48,15 @@ class Whole(nn.Module):
         self.members = nn.ModuleList(members)
         weights = torch.tensor([card.weight for card in model.card.members])
         self.register_buffer("weights", weights.view(-1, 1, 1))
+        self.spec = model.card.spec
         self.eval()
         _lay_out_plainly(self)
 
-    def forward(self, images: Tensor) -> Tensor:
-        pixels = images.float().div(255)
+    def forward(self, records: Tensor) -> Tensor:
+        modality = lookup.of(self.spec)
+        scaled = modality.scale(records, self.spec)
         pairs = zip(self.bodies, self.normals, strict=True)
-        features = [body(normal.apply(pixels)) for body, normal in pairs]
+        features = [body(modality.to_input(scaled, n, self.spec)) for body, n in pairs]
         probabilities = torch.stack([member(features) for member in self.members])  # M x N x K
         return (self.weights * probabilities).sum(0)
 
@@ -67,8 +70,8 @@ def _lay_out_plainly(network: nn.Module) -> None:
 class _Bodies:
     """The different bodies of a model's networks, each with how its inputs are standardised."""
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self, spec: InputSpec) -> None:
+        self.spec = spec
         self.kept: list[nn.Module] = []
         self.normals: list[Normalisation] = []
         self._found: list[Network] = []
@@ -78,10 +81,7 @@ class _Bodies:
         for i, (other, same) in enumerate(zip(self._found, self.normals, strict=True)):
             if normal == same and _equal(network, other):
                 return i
-        body = copy.deepcopy(network.backbone)
-        for part in body.modules():
-            if isinstance(part, ImageNetBackbone):
-                part.resize = by_matrices(part.resize, self.size, part.size)
+        body = lookup.of(self.spec).exportable(copy.deepcopy(network.backbone), self.spec)
         self._found.append(network)
         self.normals.append(normal)
         self.kept.append(body)
@@ -93,20 +93,3 @@ def _equal(one: Network, other: Network) -> bool:
         return False
     state = other.backbone.state_dict()
     return all(torch.equal(t, state[name]) for name, t in one.backbone.state_dict().items())
-
-
-def by_matrices(
-    resize: Callable[[Tensor, int], Tensor], before: int, after: int
-) -> Callable[[Tensor, int], Tensor]:
-    """The same resizing as two matrix products, which every format has and computes alike.
-
-    Resampling is linear, and the same for rows and for columns: Y = R X R'. The columns of R are
-    what becomes of a picture with one bright row.
-    """
-    rows = torch.eye(before).view(before, 1, before, 1).expand(-1, -1, -1, before)
-    matrix = resize(rows.contiguous(), after)[:, 0, :, 0].T.contiguous()  # after x before
-
-    def resized(images: Tensor, _: int) -> Tensor:
-        return matrix @ images @ matrix.T
-
-    return resized

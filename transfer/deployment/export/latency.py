@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ class Latency(Section):
     """What one batch takes."""
 
     batch: int
-    """Pictures at once."""
+    """Items at once."""
     threads: int
     milliseconds: float
     """Median of its turns' medians."""
@@ -36,41 +37,41 @@ def thread_counts() -> tuple[int, ...]:
 
 
 def measure(
-    engines: Mapping[str, Callable[[int], Answer]], pictures: NDArray[np.uint8]
+    engines: Mapping[str, Callable[[int], Answer]], records: NDArray[Any]
 ) -> dict[str, list[Latency]]:
     """Time every engine on batches of 1 and of 128, with one thread and with all.
 
     Args:
         engines: for each name what makes an answer that uses so many threads.
-        pictures: at least one (N, C, S, S); they are repeated to fill a batch.
+        records: at least one (N, ...); they are repeated to fill a batch.
     """
     found: dict[str, list[Latency]] = {name: [] for name in engines}
     for threads in thread_counts():
         answers = {name: engine(threads) for name, engine in engines.items()}
         for batch in BATCHES:
-            some = np.resize(pictures, (batch, *pictures.shape[1:]))
+            some = np.resize(records, (batch, *records.shape[1:]))
             for name, seconds in _in_turns(answers, some).items():
                 told = round(1000 * seconds, 3)
                 found[name].append(Latency(batch=batch, threads=threads, milliseconds=told))
     return found
 
 
-def _in_turns(answers: Mapping[str, Answer], pictures: NDArray[np.uint8]) -> dict[str, float]:
+def _in_turns(answers: Mapping[str, Answer], records: NDArray[Any]) -> dict[str, float]:
     turns: dict[str, list[float]] = {name: [] for name in answers}
     for _ in range(TURNS):
         for name, answer in answers.items():
-            turns[name].append(_turn(answer, pictures))
+            turns[name].append(_turn(answer, records))
     return {name: median(seconds) for name, seconds in turns.items()}
 
 
-def _turn(answer: Answer, pictures: NDArray[np.uint8]) -> float:
+def _turn(answer: Answer, records: NDArray[Any]) -> float:
     """Median seconds of the calls that a twentieth of a second allows, after one that warms up."""
     for _ in range(WARM):
-        answer(pictures)
+        answer(records)
     seconds: list[float] = []
     while len(seconds) < LEAST or (sum(seconds) < TURN and len(seconds) < MOST):
         began = time.perf_counter()
-        answer(pictures)
+        answer(records)
         seconds.append(time.perf_counter() - began)
     return median(seconds)
 

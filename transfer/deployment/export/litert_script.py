@@ -3,8 +3,8 @@
     python -I litert_script.py versions
     python -I litert_script.py FOLDER
 
-In FOLDER it finds program.pt2, images.npy and plan.json, and leaves answers.npy and found.json; the
-TFLite file goes where the plan says.
+In FOLDER it finds program.pt2, records.npy and plan.json, and leaves answers.npy and found.json;
+the TFLite file goes where the plan says.
 """
 
 import json
@@ -36,15 +36,15 @@ def convert(work: Path, file: str) -> None:
 
 
 def asking(file: str, threads: int) -> Callable[[Any], Any]:
-    """What answers for one picture (1, C, S, S)."""
+    """What answers for one record (1, ...)."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(file, num_threads=threads)
     interpreter.allocate_tensors()
     given, found = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
 
-    def answer(picture: Any) -> Any:
-        interpreter.set_tensor(given["index"], picture)
+    def answer(record: Any) -> Any:
+        interpreter.set_tensor(given["index"], record)
         interpreter.invoke()
         return interpreter.get_tensor(found["index"])
 
@@ -52,7 +52,7 @@ def asking(file: str, threads: int) -> Callable[[Any], Any]:
 
 
 def seconds(answer: Callable[[Any], Any], images: Any, batch: int) -> float:
-    """Median time of so many pictures, one after the other."""
+    """Median time of so many records, one after the other."""
     took = []
     for _ in range(TURNS if batch > 1 else 20 * TURNS):
         began = time.perf_counter()
@@ -70,7 +70,7 @@ def main() -> None:
     import numpy as np
 
     work = Path(sys.argv[1])
-    plan, images = json.loads((work / "plan.json").read_text()), np.load(work / "images.npy")
+    plan, images = json.loads((work / "plan.json").read_text()), np.load(work / "records.npy")
     convert(work, plan["file"])
     answer = asking(plan["file"], max(plan["threads"]))
     np.save(work / "answers.npy", np.concatenate([answer(image[None]) for image in images]))

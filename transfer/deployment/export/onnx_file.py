@@ -1,7 +1,7 @@
-"""ONNX files: writing, quantising to 8 bits, asking. Shapes: N images, C channels, S x S pixels.
+"""ONNX files: writing, quantising to 8 bits, asking. Shapes: N records, K classes.
 
 Quantisation is static and per output channel (Jacob et al., CVPR 2018; Krishnamoorthi, 2018): the
-ranges of activations come from training pictures. Convolutions and what lies between them are
+ranges of activations come from training items. Convolutions and what lies between them are
 8-bit; classifiers, temperatures and the mixture stay as they are, for they cost nothing and decide
 how well probabilities are calibrated.
 """
@@ -22,15 +22,15 @@ from transfer.deployment.export.contract import INPUT, OUTPUT
 from transfer.deployment.export.inference_graph import Whole
 from transfer.deployment.export.packages import package
 
-Answer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""From pictures (N, C, S, S) to probabilities (N, K)."""
+Answer = Callable[[NDArray[Any]], NDArray[np.float32]]
+"""From records (N, ...) to probabilities (N, K)."""
 
 OPSET = 20
 QUANTISED = ("Conv", "Relu", "Clip", "Pad", "MaxPool", "Add")
 BATCH = 32
 
 
-def write(whole: Whole, example: NDArray[np.uint8], file: Path, told: Mapping[str, str]) -> None:
+def write(whole: Whole, example: NDArray[Any], file: Path, told: Mapping[str, str]) -> None:
     """Write a network for batches of any size.
 
     By torch's tracing exporter: the newer one gave the same graph and took 12 seconds instead of
@@ -38,7 +38,7 @@ def write(whole: Whole, example: NDArray[np.uint8], file: Path, told: Mapping[st
 
     Args:
         whole: the network.
-        example: pictures (N, C, S, S) to trace it with.
+        example: records (N, ...) to trace it with.
         file: where to.
         told: entries of its metadata.
 
@@ -73,13 +73,13 @@ def describe(file: Path, told: Mapping[str, str]) -> None:
     onnx.save(model, str(file))
 
 
-def quantise(exact: Path, file: Path, pictures: NDArray[np.uint8], told: Mapping[str, str]) -> None:
+def quantise(exact: Path, file: Path, records: NDArray[Any], told: Mapping[str, str]) -> None:
     """Write an 8-bit version of a file.
 
     Args:
         exact: the file that `write` wrote.
         file: where to.
-        pictures: (N, C, S, S) of the training split, from which the ranges are taken.
+        records: (N, ...) of the training split, from which the ranges are taken.
         told: entries of its metadata.
 
     Raises:
@@ -92,7 +92,7 @@ def quantise(exact: Path, file: Path, pictures: NDArray[np.uint8], told: Mapping
         tool.quantize_static(
             str(prepared),
             str(file),
-            _reader(tool.CalibrationDataReader, pictures),
+            _reader(tool.CalibrationDataReader, records),
             quant_format=tool.QuantFormat.QDQ,
             op_types_to_quantize=list(QUANTISED),
             per_channel=True,
@@ -102,13 +102,13 @@ def quantise(exact: Path, file: Path, pictures: NDArray[np.uint8], told: Mapping
     describe(file, told)
 
 
-def _reader(base: Any, pictures: NDArray[np.uint8]) -> object:
+def _reader(base: Any, records: NDArray[Any]) -> object:
     class Reader(base):
         def __init__(self) -> None:
-            starts = range(0, len(pictures), BATCH)
-            self.batches: Iterator[NDArray[np.uint8]] = (pictures[i : i + BATCH] for i in starts)
+            starts = range(0, len(records), BATCH)
+            self.batches: Iterator[NDArray[Any]] = (records[i : i + BATCH] for i in starts)
 
-        def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        def get_next(self) -> dict[str, NDArray[Any]] | None:
             batch = next(self.batches, None)
             return None if batch is None else {INPUT: batch}
 
@@ -126,8 +126,8 @@ def ask(file: Path, threads: int = 0) -> Answer:
     options.intra_op_num_threads, options.log_severity_level = threads, 3
     session = runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
-    def answer(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = session.run([OUTPUT], {INPUT: pictures})[0]
+    def answer(records: NDArray[Any]) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = session.run([OUTPUT], {INPUT: records})[0]
         return found
 
     return answer

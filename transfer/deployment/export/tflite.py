@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,10 +42,10 @@ def write(
     whole: Whole,
     file: Path,
     told: Mapping[str, str],
-    images: NDArray[np.uint8],
+    records: NDArray[Any],
     threads: Sequence[int],
 ) -> Written:
-    """Write a network for one picture at a time, and ask the file about pictures.
+    """Write a network for one item at a time, and ask the file about records.
 
     The classes (``labels.txt``) and the contract (``contract.json``) are in the file as its
     associated files: it is a ZIP archive too.
@@ -54,7 +55,7 @@ def write(
         whole: the network.
         file: where to.
         told: entries of the contract.
-        images: (N, C, S, S) uint8 to ask about.
+        records: (N, ...), as stored, to ask about.
         threads: numbers of threads to time it with.
 
     Raises:
@@ -64,10 +65,10 @@ def write(
     check(python)
     with TemporaryDirectory() as scratch:
         work = Path(scratch)
-        program = torch.export.export(whole, (torch.from_numpy(images[:1]),))
+        program = torch.export.export(whole, (torch.from_numpy(records[:1]),))
         program = program.run_decompositions({})  # in-place operations become plain ones
         torch.export.save(program, work / "program.pt2")
-        np.save(work / "images.npy", images)
+        np.save(work / "records.npy", records)
         plan = {"threads": list(threads), "batches": list(BATCHES), "file": str(file)}
         (work / "plan.json").write_text(json.dumps(plan))
         done = _run(python, str(work))

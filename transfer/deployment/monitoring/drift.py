@@ -23,8 +23,8 @@ from transfer.transferability import domain_distance
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.floating]
-Name = Literal["features", "light", "labels", "confidence", "rejects", "accuracy"]
-TESTS: tuple[Name, ...] = ("features", "light", "labels", "confidence", "rejects", "accuracy")
+Name = Literal["features", "summary", "labels", "confidence", "rejects", "accuracy"]
+TESTS: tuple[Name, ...] = ("features", "summary", "labels", "confidence", "rejects", "accuracy")
 EQUAL = 1e-12  # statistics as close as that are equal but for rounding
 BLOCK = 2_000_000  # numbers permuted at once
 
@@ -43,8 +43,8 @@ class MonitorSettings(Section):
     retrain: bool = True
     """Whether drift may start a retrain."""
     retrain_on: tuple[Name, ...] = ("features", "labels", "confidence", "accuracy")
-    """Tests that may start a retrain. The others, of light (which a model may tolerate) and of
-    rejected files (which training cannot mend), are only reported."""
+    """Tests that may start a retrain. The others, of the items' summary (whose change a model may
+    tolerate) and of rejected files (which training cannot mend), are only reported."""
     least_effect: float = Field(0.1, ge=0, le=1)
     """Effect size, 0 to 1, below which drift is reported but starts no retrain."""
     interval: float = Field(0.95, gt=0, lt=1)
@@ -201,7 +201,7 @@ def run(
     if len(new.features) >= settings.min_items:
         old = reference.seen
         tests["features"] = lambda: features(old.features, new.features, told)
-        tests["light"] = lambda: features(old.light, new.light, told)
+        tests["summary"] = lambda: features(old.summary, new.summary, told)
         tests["labels"] = lambda: labels(old.probabilities, new.probabilities, told)
         tests["confidence"] = lambda: confidence(old.probabilities, new.probabilities, told)
     if (files := len(new.features) + rejected) >= settings.min_items:

@@ -1,4 +1,4 @@
-"""Pictures that a model has not met: listed, read once and looked at, some at a time.
+"""Items that a model has not met: listed, read once and looked at, some at a time.
 
 Shapes: N items, K classes.
 """
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,24 +21,24 @@ from transfer.data.readers.class_folders import list_folder
 from transfer.data.readers.listing import Entry, Listing, Reject, check_suffix, no_dataset, read
 from transfer.data.readers.manifest_file import list_table
 from transfer.deployment.monitoring.reference import Seen, joined, look
-from transfer.modalities.image import decode
-from transfer.modalities.image.spec import Unreadable
+from transfer.modalities import lookup
+from transfer.modalities.interface import Modality, Unreadable
 from transfer.models.predictor import Card, Predictor
 
-CHUNK = 64  # pictures held in memory at a time
+CHUNK = 64  # records held in memory at a time
 
-Pixels = NDArray[np.uint8]
+Record = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Fresh:
-    """New pictures as a model sees them."""
+    """New items as a model sees them."""
 
     ids: list[str]  # N
     seen: Seen
     labels: NDArray[np.int64]  # N: index into the model's classes, or -1 where it is not known
     strange: dict[str, int]
-    """Pictures of each label that the model has no class for; their ``labels`` are -1."""
+    """Items of each label that the model has no class for; their ``labels`` are -1."""
     unlabelled: NDArray[np.bool_]  # N: came without a label
     rejects: list[Reject]
     found: int
@@ -45,40 +46,43 @@ class Fresh:
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Where the pictures of a dataset are, and how to get one."""
+class NewItems:
+    """Where the items of a dataset are, and how to get one."""
 
     dataset: Path
     listing: Listing
-    pixels: Callable[[Entry], Pixels]
-    """An entry's picture (C, H, W) as the model takes it in; raises `Unreadable`."""
+    record: Callable[[Entry], Record]
+    """An entry's record as the model takes it in; raises `Unreadable`."""
+    modality: Modality
 
 
-def pictures(dataset: Path, card: Card) -> Pictures:
-    """List a dataset whose pictures need not have a label.
+def new_items(dataset: Path, card: Card) -> NewItems:
+    """List a dataset whose items need not have a label.
 
-    A folder: pictures in it have no label, those in a folder in it have that folder's name as their
+    A folder: files in it have no label, those in a folder in it have that folder's name as their
     label. A .csv or .parquet manifest, where a label may be empty. An .npz file.
 
     Raises:
         DataRefusedError: there is no dataset, or it is damaged as a whole.
     """
+    modality = lookup.of(card.spec)
     if not (dataset.is_file() and dataset.suffix.lower() == ".npz"):
-        return Pictures(dataset, _list_files(dataset), lambda entry: _decoded(entry, card))
-    arrays = npz.load_arrays(dataset, card.limits)
+        listing = _list_files(dataset, modality)
+        return NewItems(dataset, listing, lambda entry: _decoded(entry, card), modality)
+    arrays = npz.load_arrays(dataset, card.limits, modality)
     row = {entry.id: i for i, entry in enumerate(arrays.listing.entries)}
-    return Pictures(
-        dataset,
-        arrays.listing,
-        lambda entry: decode.from_array(arrays.images[row[entry.id]], card.spec),
-    )
+
+    def record(entry: Entry) -> Record:
+        return modality.record(modality.from_array(arrays.rows[row[entry.id]]), card.spec)
+
+    return NewItems(dataset, arrays.listing, record, modality)
 
 
-def _list_files(dataset: Path) -> Listing:
+def _list_files(dataset: Path, modality: Modality) -> Listing:
     if dataset.is_dir():
-        found = list_folder(dataset)
+        found = list_folder(dataset, modality)
         loose = [r.path for r in found.rejects if r.reason == "no_class_folder"]
-        told = [check_suffix(name) or Entry(name, dataset / name, "") for name in loose]
+        told = [check_suffix(name, modality) or Entry(name, dataset / name, "") for name in loose]
         kept = [r for r in found.rejects if r.reason != "no_class_folder"]
         return Listing(
             found.class_names,
@@ -86,19 +90,21 @@ def _list_files(dataset: Path) -> Listing:
             [*kept, *(one for one in told if isinstance(one, Reject))],
         )
     if dataset.is_file() and dataset.suffix.lower() in {".csv", ".parquet"}:
-        return list_table(dataset, need_labels=False)
+        return list_table(dataset, modality, need_labels=False)
     raise no_dataset(dataset)
 
 
-def _decoded(entry: Entry, card: Card) -> Pixels:
-    return decode.to_tensor(decode.decode(read(entry.path, card.limits), card.limits), card.spec)
+def _decoded(entry: Entry, card: Card) -> Record:
+    modality = lookup.of(card.spec)
+    sample = modality.decode(read(entry.path, card.limits), card.limits)
+    return modality.record(sample, card.spec)
 
 
-def observe(model: Predictor, source: Pictures, *, most: int, seed: int) -> Fresh:
-    """Read pictures and let a model look at them; memory is bounded by ``most``.
+def observe(model: Predictor, source: NewItems, *, most: int, seed: int) -> Fresh:
+    """Read items and let a model look at them; memory is bounded by ``most``.
 
     Args:
-        model: decodes the pictures by its own card.
+        model: decodes the items by its own card.
         source: where they are.
         most: files to read; of more, so many are drawn.
         seed: of the draw.
@@ -111,14 +117,15 @@ def observe(model: Predictor, source: Pictures, *, most: int, seed: int) -> Fres
     files: list[Entry | Reject] = [*listing.entries, *unfit]
     if not files:
         raise NothingToDoError(
-            f"found no picture in {source.dataset}; put new ones there, or name another place"
+            f"found no {source.modality.nouns.one} in {source.dataset}; put new ones there, or "
+            "name another place"
         )
     drawn = np.random.default_rng(seed).permutation(len(files))[:most]
     chosen = [files[i] for i in np.sort(drawn)]
     rejects = [one for one in chosen if isinstance(one, Reject)]
     parts, kept = list[Seen](), list[Entry]()
-    for entries, images in _read(source, chosen, rejects):
-        parts.append(look(model, torch.from_numpy(images)))
+    for entries, records in _read(source, chosen, rejects):
+        parts.append(look(model, torch.from_numpy(records)))
         kept += entries
     names = [unicodedata.normalize("NFC", entry.label) for entry in kept]
     known = {name: i for i, name in enumerate(model.class_names)}
@@ -134,23 +141,23 @@ def observe(model: Predictor, source: Pictures, *, most: int, seed: int) -> Fres
 
 
 def _read(
-    source: Pictures, files: Sequence[Entry | Reject], rejects: list[Reject]
-) -> Iterator[tuple[list[Entry], Pixels]]:
-    """Readable pictures, some at a time; what cannot be read is added to the rejects."""
+    source: NewItems, files: Sequence[Entry | Reject], rejects: list[Reject]
+) -> Iterator[tuple[list[Entry], Record]]:
+    """Readable items, some at a time; what cannot be read is added to the rejects."""
     waiting = (one for one in files if isinstance(one, Entry))
     while chunk := list(islice(waiting, CHUNK)):
-        entries, images = [], []
+        entries, records = [], []
         for entry in chunk:
             try:
-                images.append(source.pixels(entry))
+                records.append(source.record(entry))
                 entries.append(entry)
             except Unreadable as why:
                 rejects.append(Reject(entry.id, why.reason, why.detail))
         if entries:
-            yield entries, np.stack(images)
+            yield entries, np.stack(records)
 
 
 def _nothing(model: Predictor) -> Seen:
-    spec = model.card.spec
-    one = look(model, torch.zeros((1, spec.channels, spec.size, spec.size), dtype=torch.uint8))
+    layout = model.modality.layout(model.card.spec)
+    one = look(model, torch.from_numpy(np.zeros((1, *layout.shape), layout.dtype)))
     return Seen(*(array[:0] for array in vars(one).values()))

@@ -2,9 +2,9 @@
 
 A network's features of its own training items differ from those of fresh ones, so the reference is
 drawn from the test split. It is written when the model is put together, after everything is chosen,
-and travels in the model's folder. It holds no picture.
+and travels in the model's folder. It holds no item.
 
-Shapes: M reference items, N items, C channels, H x W pixels, D features, K classes.
+Shapes: M reference items, N items, D features, K classes, S numbers of a summary.
 """
 
 import hashlib
@@ -37,11 +37,11 @@ NOT_BROKEN = frozenset({"hidden", "no_class_folder", "no_label", "bad_split", "d
 
 @dataclass(frozen=True)
 class Seen:
-    """What a model makes of some pictures."""
+    """What a model makes of some items."""
 
     features: NDArray[np.float32]  # N x D
     probabilities: NDArray[np.float32]  # N x K
-    light: NDArray[np.float32]  # N x 3: see `light`
+    summary: NDArray[np.float32]  # N x S: see `Modality.summary`
 
 
 @dataclass(frozen=True)
@@ -58,40 +58,29 @@ class Reference:
     right: int
 
 
-def look(model: Predictor, images: Tensor) -> Seen:
-    """What a model makes of decoded images (N, C, H, W) uint8 that fit its card."""
-    probabilities = model.predict_tensors(images.numpy())
-    return Seen(features(model, images), probabilities.round(DECIMALS), light(images))
+def look(model: Predictor, records: Tensor) -> Seen:
+    """What a model makes of records (N, ...) that fit its card."""
+    probabilities = model.predict_records(records.numpy())
+    summary = model.modality.summary(records)
+    return Seen(features(model, records), probabilities.round(DECIMALS), summary)
 
 
-def features(model: Predictor, images: Tensor) -> NDArray[np.float32]:
-    """Features (N, D) of images (N, C, H, W) uint8: what the heads of a model read.
+def features(model: Predictor, records: Tensor) -> NDArray[np.float32]:
+    """Features (N, D) of records (N, ...): what the heads of a model read.
 
     Of one network of each member, side by side; of more than 256 every so many-th is kept. (A
     projection that is fitted to the reference, such as its principal components, would make the
     reference unlike fresh items.)
     """
-    parts = []
+    parts, modality, spec = [], model.modality, model.card.spec
     with torch.inference_mode():
+        scaled = modality.scale(records, spec)
         for (network, *_), member in zip(model.networks, model.card.members, strict=True):
-            inputs = member.normal.apply(images.float().div(255))
-            parts.append(network.backbone(inputs.contiguous(memory_format=torch.channels_last)))
+            inputs = modality.to_input(scaled, member.normal, spec)
+            parts.append(network.backbone(modality.lay_out(inputs)))
     found = torch.cat(parts, 1).float()
     kept: NDArray[np.float32] = found[:, :: -(-found.shape[1] // WIDTH)].numpy().copy()
     return kept
-
-
-def light(images: Tensor) -> NDArray[np.float32]:
-    """Brightness, contrast and sharpness (N, 3) of images (N, C, H, W) uint8, all in 0..1.
-
-    Mean and standard deviation of the pixels, and the mean absolute step from a pixel to its right
-    and its lower neighbour.
-    """
-    pixels = images.float().div(255)
-    mean, std = pixels.mean((1, 2, 3)), pixels.std((1, 2, 3), correction=0)
-    down, right = (pixels.diff(dim=side).abs().mean((1, 2, 3)) for side in (2, 3))
-    found: NDArray[np.float32] = torch.stack([mean, std, (down + right) / 2], 1).numpy()
-    return found
 
 
 def make(
@@ -106,8 +95,8 @@ def make(
         rejected: those that could not.
         right: test items that the model has right.
     """
-    images = items.images[torch.from_numpy(drawn(items.ids))]
-    parts = [look(model, part) for part in images.split(model.networks[0][0].backbone.chunk)]
+    records = items.records[torch.from_numpy(drawn(items.ids))]
+    parts = [look(model, part) for part in records.split(model.networks[0][0].backbone.chunk)]
     return Reference(joined(parts), usable, rejected, len(items.ids), right)
 
 

@@ -21,7 +21,7 @@ from transfer.evaluation.comparison import proportion_interval
 from transfer.transferability import domain_distance
 
 NEIGHBOURS = 5
-UNUSUAL = 12  # pictures that are named
+UNUSUAL = 12  # items that are named
 EXAMPLES = 20  # rejects that are named
 
 Numbers = NDArray[np.floating]
@@ -37,7 +37,7 @@ class ClassShare(Section):
 
 
 class Unusual(Section):
-    """A new picture far from all that the model was made for."""
+    """A new item far from all that the model was made for."""
 
     id: str
     predicted: str
@@ -99,7 +99,7 @@ class Monitored(Section):
     broken: list[Broken]
     """The first of them."""
     unusual: list[Unusual]
-    """The pictures farthest from the reference, the farthest first."""
+    """The items farthest from the reference, the farthest first."""
 
     @property
     def drifted(self) -> list[Test]:
@@ -118,7 +118,7 @@ def judge(
     version: int,
     folder: str,
 ) -> Monitored:
-    """Test new pictures for drift, estimate the accuracy on them and find the unusual ones.
+    """Test new items for drift, estimate the accuracy on them and find the unusual ones.
 
     Raises:
         NothingToDoError: there are too few files to test anything.
@@ -128,7 +128,7 @@ def judge(
     if files < settings.min_items:
         raise NothingToDoError(
             f"{folder} holds {files} files to look at; expected {settings.min_items} or more "
-            "(monitor.min_items): few pictures cannot show a drift"
+            "(monitor.min_items): few items cannot show a drift"
         )
     sure, predicted = fresh.seen.probabilities.max(1), fresh.seen.probabilities.argmax(1)
     known = fresh.labels >= 0
@@ -171,7 +171,7 @@ def judge(
 
 def sentence(tests: list[Test], items: int, rejected: int, settings: MonitorSettings) -> str:
     """The outcome in one sentence."""
-    what = f"{items} new pictures" + (f" and {rejected} broken files" if rejected else "")
+    what = f"{items} new items" + (f" and {rejected} broken files" if rejected else "")
     level = f"{100 * settings.level:g} %"
     if found := [test.name for test in tests if test.drifted]:
         *others, last = found

@@ -5,7 +5,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from transfer.models.network import Network
-from transfer.models.parameter_transfer import Knowledge, untouched
+from transfer.models.parameter_transfer import Knowledge, scratch_transfer_map
 from transfer.training.method import Method, Prepared
 
 
@@ -21,7 +21,7 @@ class Scratch(Method):
         self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
     ) -> Prepared:
         rates = [(list(network.parameters()), self.learning_rate)]
-        return Prepared(network, rates, untouched(network))
+        return Prepared(network, rates, scratch_transfer_map(network))
 
 
 METHOD = Scratch

@@ -59,14 +59,12 @@ def reestimate(network: Network, items: TrainItems, recipe: Recipe, seed: int) -
     of them mixed with another. Running statistics of an average of weights were never measured
     with those weights (Izmailov et al., UAI 2018).
     """
-    unmixed = recipe.policy.model_copy(update={"mixup": 0.0, "cutmix": 0.0})
-    varied = Recipe(recipe.training, unmixed, recipe.normal, recipe.classes, recipe.machine)
     size = max(2, min(len(items), MOST))
 
     def views() -> Iterator[Tensor]:
         steps = math.ceil(ROUNDS * len(items) / size)
         for step, rows in enumerate(batches(len(items), size, seed, 0, steps)):
-            yield training_batch(items, rows, varied, seed, step).inputs
+            yield training_batch(items, rows, recipe, seed, step, mixed=False).inputs
 
     with recipe.machine.autocast():
         update_bn(views(), network)

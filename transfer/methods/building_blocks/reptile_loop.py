@@ -207,7 +207,7 @@ def _key(backbone: Backbone, source: SourceItems, plan: Plan, recipe: Recipe) ->
     policy = recipe.source_policy or recipe.policy
     told = f"{type(backbone)} {backbone} {source.normal} {plan} {policy} {recipe.machine}"
     state = backbone.state_dict()
-    told += content(source.items.images)
+    told += content(source.items.records)
     tensors = {**state, "labels": source.items.labels}
     found = hashlib.sha256(told.encode())
     for name, tensor in tensors.items():

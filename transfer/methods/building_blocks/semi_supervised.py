@@ -4,6 +4,8 @@ Shapes: N labelled items of a batch, U unlabelled, K classes.
 """
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,16 +13,13 @@ from torch.nn import functional
 
 from transfer.core.errors import CrosstrainError
 from transfer.data.items import PoolItems
-from transfer.modalities.image.augment import AugmentPolicy
+from transfer.modalities import lookup
+from transfer.modalities.interface import Strength
 from transfer.models.network import Network
 from transfer.models.parameter_transfer import Transfer
 from transfer.training.batches import logits
 from transfer.training.method import Batch, Job, Method, PoolBatch, Prepared, Trained, given
 
-STRONG = AugmentPolicy(
-    rotate=20, scale=0.2, stretch=0.15, translate=0.12, shear=12, contrast=0.3, cutout=0.3
-)
-"""How the strong view of unlabelled images is varied where a method knows no better."""
 NO_POOL = "this method reads unlabelled items and was given none"
 SPREAD = "classes predicted on the pool"
 """Name of the note by which a collapse shows; see `predicted_classes`."""
@@ -66,13 +65,21 @@ def check_classes(job: Job) -> None:
         )
 
 
-def begin(method: Method, job: Job, ratio: int, strong: AugmentPolicy | None = None) -> Prepared:
+def begin(
+    method: Method,
+    job: Job,
+    ratio: int,
+    strong: Mapping[str, Any] | None = None,
+    level: Strength = "strong",
+) -> Prepared:
     """Prepare a method's network, with ``ratio`` unlabelled items a labelled one in each step.
 
-    ``strong`` is how their strong view is varied; None makes it equal to the weak one.
+    ``strong`` is what replaces fields of the modality's augmentation of ``level`` for their strong
+    view; None makes that view equal to the weak one.
 
     Raises:
         CrosstrainError: nothing is labelled, and the source lacks classes of the target.
+        SettingsError: the modality has no such augmentation.
         ValueError: there is no source, or no unlabelled item.
     """
     if not len(job.labelled):
@@ -80,7 +87,8 @@ def begin(method: Method, job: Job, ratio: int, strong: AugmentPolicy | None = N
     prepared = method.prepare(job.network(), job.knowledge, job.class_names)
     pool_of(job)
     prepared.pool_batch = ratio * job.recipe.training.batch_size
-    prepared.strong = strong
+    if strong is not None:
+        prepared.strong = lookup.of(job.recipe.spec).strong_augmentation(level, strong)
     return prepared
 
 
@@ -88,7 +96,7 @@ def end(network: Network, transfers: list[Transfer], job: Job, **notes: float | 
     """Hand a finished network back, and note how many classes it predicts on the pool."""
     network.requires_grad_(False)
     network.to(job.recipe.machine.device)
-    scores = logits(network, pool_of(job).images, job.recipe)
+    scores = logits(network, pool_of(job).records, job.recipe)
     return Trained(network.eval(), transfers, notes={**notes, SPREAD: predicted_classes(scores)})
 
 

@@ -69,7 +69,7 @@ def inputs(pool: PoolItems, recipe: Recipe, views: int, seed: int, size: int) ->
     """Batches of the pool's images as they are, each followed by so many augmented views of it."""
     parts = torch.arange(len(pool)).tensor_split(math.ceil(len(pool) / size))
     for part, rows in enumerate(parts):
-        yield to_input(pool.images[rows], recipe)
+        yield to_input(pool.records[rows], recipe)
         for view in range(views):
             yield pool_batch(pool, rows, recipe, None, seed, part * views + view).weak
 

@@ -117,7 +117,7 @@ def attention(network: Network, items: TrainItems, recipe: Recipe) -> list[Tenso
     """
     whole = _loss(network, items, recipe)
     with maps_of(network.backbone) as maps:
-        logits(network, items.images[:1], recipe)
+        logits(network, items.records[:1], recipe)
     weights = []
     for stage, found in zip(network.backbone.stages(), maps, strict=True):
         if found.dim() != 4:
@@ -144,7 +144,7 @@ def _without(
 
 
 def _loss(network: Network, items: TrainItems, recipe: Recipe) -> float:
-    return float(functional.cross_entropy(logits(network, items.images, recipe), items.labels))
+    return float(functional.cross_entropy(logits(network, items.records, recipe), items.labels))
 
 
 def _weights(stage: int) -> str:

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from transfer.methods.building_blocks.feature_scaling import Standard, standard
 from transfer.modalities.backbone import Body
-from transfer.modalities.image.backbones.fused import Fused, Part
+from transfer.models.fused import Fused, Part
 from transfer.models.network import Network
 from transfer.models.parameter_transfer import Knowledge, transplant
 from transfer.training.method import Batch, Job, Method, Prepared, Trained, given

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from transfer.methods.building_blocks.closed_form_heads import Affine, Rows, logistic
-from transfer.models.network import Network, trainable
-from transfer.models.parameter_transfer import Knowledge, transplant, untouched
+from transfer.modalities import lookup
+from transfer.models.network import Network
+from transfer.models.parameter_transfer import Knowledge, scratch_transfer_map, transplant
 from transfer.training.method import Batch, Job, Method, Prepared, Trained, given, stage_rates
 
 
@@ -63,7 +64,7 @@ class Distill(Method):
     ) -> Prepared:
         if knowledge is None:
             rates = [(list(network.parameters()), self.learning_rate)]
-            return Prepared(network, rates, untouched(network))
+            return Prepared(network, rates, scratch_transfer_map(network))
         transfers = transplant(network, knowledge, class_names)
         rates = stage_rates(network, self.learning_rate, self.body_rate, self.decay)
         return Prepared(network, rates, transfers)
@@ -81,7 +82,8 @@ class Distill(Method):
     def train(self, job: Job) -> Trained:
         given(job.knowledge)
         soft = self._teach(job)
-        start = next((one for one in job.several if one.body.name in trainable()), None)
+        small = lookup.of(job.recipe.spec).trainable()
+        start = next((one for one in job.several if one.body.name in small), None)
         body = start.body if start else job.own
         prepared = self.prepare(job.network(body), start, job.class_names)
         prepared.helpers["teachers"] = Soft(soft)

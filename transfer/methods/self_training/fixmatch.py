@@ -1,6 +1,6 @@
-"""FixMatch: what a weakly varied picture surely is, the strongly varied one must be as well."""
+"""FixMatch: what a weakly varied item surely is, the strongly varied one must be as well."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -16,7 +16,6 @@ from transfer.methods.building_blocks.semi_supervised import (
     together,
     views_of,
 )
-from transfer.modalities.image.augment import AugmentPolicy
 from transfer.models.network import Network
 from transfer.models.parameter_transfer import Knowledge
 from transfer.training.method import Batch, FineTuning, Job, Prepared, Trained
@@ -52,17 +51,9 @@ class FixMatch(FineTuning):
     """Share of the steps over which that weight rises."""
     ratio: int = Field(2, ge=1)
     """Unlabelled images a labelled one in each step."""
-    strong: AugmentPolicy = AugmentPolicy(
-        rotate=30,
-        scale=0.3,
-        stretch=0.2,
-        translate=0.15,
-        shear=20,
-        brightness=0.2,
-        contrast=0.4,
-        cutout=0.4,
-    )
-    """How the strong view of unlabelled images is varied."""
+    strong: dict[str, Any] = Field(default_factory=dict)
+    """How the strong view of unlabelled items is varied: fields as in `augment` that replace
+    those of the modality's own strong augmentation."""
 
     def prepare(
         self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
@@ -99,7 +90,7 @@ class FixMatch(FineTuning):
         return found
 
     def train(self, job: Job) -> Trained:
-        prepared = begin(self, job, self.ratio, self.strong)
+        prepared = begin(self, job, self.ratio, self.strong, "stronger")
         if self.curriculum:
             classes = len(job.class_names)
             prepared.helpers["curriculum"] = Curriculum(len(pool_of(job)), classes)

@@ -1,14 +1,13 @@
 """Mean teacher: agree with an average of one's own past on differently varied pictures."""
 
 from copy import deepcopy
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from transfer.methods.building_blocks.semi_supervised import (
-    STRONG,
     begin,
     end,
     ramp,
@@ -16,7 +15,6 @@ from transfer.methods.building_blocks.semi_supervised import (
     together,
     views_of,
 )
-from transfer.modalities.image.augment import AugmentPolicy
 from transfer.models.network import Network
 from transfer.models.parameter_transfer import Knowledge
 from transfer.training.method import Batch, FineTuning, Job, Prepared, Trained
@@ -43,8 +41,9 @@ class MeanTeacher(FineTuning):
     """Share of the steps over which that weight rises."""
     ratio: int = Field(2, ge=1)
     """Unlabelled images a labelled one in each step."""
-    strong: AugmentPolicy = STRONG
-    """How the student's view of unlabelled images is varied."""
+    strong: dict[str, Any] = Field(default_factory=dict)
+    """How the student's view of unlabelled items is varied: fields as in `augment` that replace
+    those of the modality's own strong augmentation."""
 
     def prepare(
         self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]

@@ -1,6 +1,6 @@
 """Noisy student: several networks label the pool together, and one learns from all of that."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -8,7 +8,6 @@ from pydantic import Field
 from torch import Tensor
 
 from transfer.methods.building_blocks.semi_supervised import (
-    STRONG,
     PseudoLabels,
     begin,
     end,
@@ -17,7 +16,6 @@ from transfer.methods.building_blocks.semi_supervised import (
     together,
     views_of,
 )
-from transfer.modalities.image.augment import AugmentPolicy
 from transfer.models.network import Network
 from transfer.training.batches import embed, logits
 from transfer.training.method import Batch, FineTuning, Job, Method, Prepared, Trained
@@ -57,8 +55,9 @@ class NoisyStudent(FineTuning):
     """Weight of what the teachers say, compared with the labels."""
     ratio: int = Field(2, ge=1)
     """Unlabelled images a labelled one in each step."""
-    strong: AugmentPolicy = STRONG
-    """How the student's unlabelled images are varied."""
+    strong: dict[str, Any] = Field(default_factory=dict)
+    """How the student's view of unlabelled items is varied: fields as in `augment` that replace
+    those of the modality's own strong augmentation."""
 
     def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
         views = views_of(batch)
@@ -82,7 +81,7 @@ class NoisyStudent(FineTuning):
 
     def _said(self, network: Network, job: Job) -> Tensor:
         """Mean probabilities (U, K) of the pool's pictures and of views of them."""
-        images = pool_of(job).images
+        images = pool_of(job).records
         found = logits(network, images, job.recipe).softmax(1)
         if not self.views:
             return found

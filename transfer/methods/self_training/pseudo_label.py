@@ -1,7 +1,7 @@
 """Self-training: the network labels the pool, and learns from what it is most sure of."""
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from transfer.methods.building_blocks.semi_supervised import (
-    STRONG,
     PseudoLabels,
     begin,
     end,
@@ -19,7 +18,6 @@ from transfer.methods.building_blocks.semi_supervised import (
     together,
     views_of,
 )
-from transfer.modalities.image.augment import AugmentPolicy
 from transfer.models.network import Network
 from transfer.training.batches import logits
 from transfer.training.method import Batch, FineTuning, Job, Method, Prepared, Trained
@@ -58,8 +56,9 @@ class PseudoLabel(FineTuning):
     """Weight of the pseudo-labels."""
     ratio: int = Field(2, ge=1)
     """Unlabelled images a labelled one in each step."""
-    strong: AugmentPolicy = STRONG
-    """How pseudo-labelled images are varied."""
+    strong: dict[str, Any] = Field(default_factory=dict)
+    """How the view of pseudo-labelled items is varied: fields as in `augment` that replace
+    those of the modality's own strong augmentation."""
 
     def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
         views = views_of(batch)
@@ -84,7 +83,7 @@ class PseudoLabel(FineTuning):
 
     def _label(self, network: Network, job: Job, number: int) -> PseudoLabels:
         pool = pool_of(job)
-        chances = logits(network, pool.images, job.recipe).softmax(1)
+        chances = logits(network, pool.records, job.recipe).softmax(1)
         grown = number / max(self.rounds - 1, 1)
         share = self.first_share + grown * (self.last_share - self.first_share)
         new = torch.from_numpy(~np.isin(pool.ids, job.labelled.ids))

@@ -94,7 +94,7 @@ class Labeller(nn.Module):
 
     def __init__(self, pool: PoolItems, recipe: Recipe) -> None:
         super().__init__()
-        self.images, self.recipe = pool.images, recipe
+        self.records, self.recipe = pool.records, recipe
         self.register_buffer("labels", torch.zeros(len(pool), dtype=torch.long))
         self.register_buffer("round", torch.tensor(-1))
 
@@ -103,7 +103,7 @@ class Labeller(nn.Module):
         """Find the labels anew where this round has only begun."""
         if number <= int(self.round):
             return
-        features = embed(network, self.images, 0, self.recipe, seed=0)[0]
+        features = embed(network, self.records, 0, self.recipe, seed=0)[0]
         chances = network.head(features).softmax(1)
         self.labels.copy_(centroid_labels(features, chances))
         self.round.fill_(number)

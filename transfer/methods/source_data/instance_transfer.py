@@ -87,7 +87,7 @@ def _features(network: Network, job: Job) -> tuple[NDArray[np.float64], NDArray[
         raise ValueError("this method reads items of the source and was given none")
     recipe = replace(job.recipe, normal=job.source.normal)
     other = job.embed(network, pool=job.pool is not None)
-    own = embed(network, job.source.items.images, 0, recipe, job.seed)
+    own = embed(network, job.source.items.records, 0, recipe, job.seed)
     return own[0].cpu().double().numpy(), other[0].cpu().double().numpy()
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from transfer.data.items import TrainItems
 from transfer.data.splits import folds
-from transfer.data.storage.tensor_store import Images
+from transfer.data.storage.tensor_store import Records
 from transfer.models import merging as merge
 from transfer.models.network import Network
 from transfer.models.norm_layers import batch_norms
@@ -163,14 +163,14 @@ class _Judge:
     def settled(self, state: State) -> Network:
         """The one network of this judge with these weights."""
         self.network.load_state_dict(state)
-        measure(self.network, self.cut.trained.images, self.recipe)
+        measure(self.network, self.cut.trained.records, self.recipe)
         return self.network
 
     def right(self, state: State, items: TrainItems | None = None) -> NDArray[np.bool_]:
         """Of these items (N bool); by default of those held, or of all where none are."""
         if items is None:
             items = self.cut.held if len(self.cut.held) else self.cut.trained
-        scores = logits(self.settled(state), items.images, self.recipe)
+        scores = logits(self.settled(state), items.records, self.recipe)
         found: NDArray[np.bool_] = (scores.argmax(dim=1) == items.labels).numpy()
         return found
 
@@ -201,10 +201,10 @@ def best_beside(right: NDArray[np.bool_], part: NDArray[np.int64]) -> tuple[int,
     return max(replicas, key=lambda k: share(k, k)), counted / len(part)
 
 
-def measure(network: Network, images: Images, recipe: Recipe) -> None:
+def measure(network: Network, records: Records, recipe: Recipe) -> None:
     """Measure batch normalisation's running statistics anew, in place: means over batches.
 
-    Averaged weights need it (Izmailov et al., UAI 2018). The images, (N, C, H, W) uint8, are not
+    Averaged weights need it (Izmailov et al., UAI 2018). The records, (N, ...) as stored, are not
     augmented; the network is left in evaluation mode.
     """
     layers = list(batch_norms(network.eval()).values())
@@ -214,7 +214,7 @@ def measure(network: Network, images: Images, recipe: Recipe) -> None:
         layer.momentum = None
         layer.train()
     with torch.no_grad(), recipe.machine.autocast():
-        for part in images.split(network.backbone.chunk) if layers else ():
+        for part in records.split(network.backbone.chunk) if layers else ():
             network(to_input(part, recipe))
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum

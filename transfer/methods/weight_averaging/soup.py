@@ -50,7 +50,7 @@ class Soup(FineTuning):
             return network
 
         def loss(chosen: list[int]) -> float:
-            scores = logits(blend(chosen), judges.images, job.recipe).double().numpy()
+            scores = logits(blend(chosen), judges.records, job.recipe).double().numpy()
             temperature = fit_temperature(scores, labels)
             return float(losses(scores / temperature, labels).mean())
 

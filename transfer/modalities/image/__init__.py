@@ -1,24 +1,4 @@
-"""Images: decoding files and arrays to tensors of one size, and augmenting batches of them.
+"""Images: files and arrays to uint8 records of one size, and all that is done with these.
 
-``decode`` is the module here; the function of that name is ``decode.decode``.
+`modality` holds the object by which the rest of the project knows images.
 """
-
-from transfer.modalities.image.decode import (
-    SUFFIXES,
-    Picture,
-    from_array,
-    from_pixels,
-    to_tensor,
-)
-from transfer.modalities.image.spec import ImageLimits, ImageSpec, Unreadable
-
-__all__ = [
-    "SUFFIXES",
-    "ImageLimits",
-    "ImageSpec",
-    "Picture",
-    "Unreadable",
-    "from_array",
-    "from_pixels",
-    "to_tensor",
-]

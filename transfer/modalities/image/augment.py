@@ -11,10 +11,10 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from transfer.core.config import Section
+from transfer.modalities.interface import Augmentation
 
 
-class AugmentPolicy(Section):
+class AugmentPolicy(Augmentation):
     """How strongly training images are varied; 0 or false switches a part off."""
 
     rotate: float = Field(12.0, ge=0, le=180)
@@ -197,11 +197,3 @@ def _paste(
     images = images.clone()
     images[:, :, top:bottom, left:right] = images[other][:, :, top:bottom, left:right]
     return images, 1 - (bottom - top) * (right - left) / (h * w)
-
-
-def preview(images: Tensor, policy: AugmentPolicy, copies: int, seed: int = 0) -> Tensor:
-    """Augmented copies (N, copies, C, H, W) uint8 of images (N, C, H, W) uint8, to look at."""
-    generator = torch.Generator().manual_seed(seed)
-    pixels = images.repeat_interleave(copies, dim=0).float().div(255)
-    varied = augment(pixels, policy, generator).mul(255).round().to(torch.uint8)
-    return varied.view(len(images), copies, *images.shape[1:])

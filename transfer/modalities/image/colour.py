@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from transfer.modalities.image.spec import Unreadable
+from transfer.modalities.interface import Unreadable
 
 GREY = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 _TURNS = {  # EXIF orientation to the move that undoes it; 1 is upright

@@ -17,7 +17,8 @@ from PIL import Image, UnidentifiedImageError
 
 from transfer.modalities.image.colour import GREY, eight_bit, upright
 from transfer.modalities.image.resize import FITS
-from transfer.modalities.image.spec import ImageLimits, ImageSpec, Unreadable
+from transfer.modalities.image.spec import ImageLimits, ImageSpec
+from transfer.modalities.interface import Unreadable
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")

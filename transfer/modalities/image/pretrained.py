@@ -1,4 +1,4 @@
-"""Networks trained on ImageNet, as knowledge sources: from installed packages or from a file.
+"""Networks trained on ImageNet: from installed packages or from a file.
 
 Nothing is downloaded. A package's file is used only where its content is the one known here.
 """
@@ -16,11 +16,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
+from transfer.core import plugins
 from transfer.core.errors import ModelFileError, SettingsError
-from transfer.modalities.backbone import Backbone, Body
-from transfer.modalities.normalisation import Normalisation
-from transfer.models.network import build
-from transfer.models.parameter_transfer import Knowledge
+from transfer.modalities.backbone import Backbone, Body, seeded
+from transfer.modalities.image.settings import BACKBONES
+from transfer.modalities.interface import Pretrained
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def available() -> dict[str, str | None]:
     }
 
 
-def knowledge(name: str, channels: int, size: int) -> Knowledge:
+def pretrained(name: str, channels: int, size: int) -> Pretrained:
     """A network trained on ImageNet, from its installed package.
 
     Args:
@@ -94,7 +94,7 @@ def knowledge(name: str, channels: int, size: int) -> Knowledge:
     return _known(f"imagenet-{name}", body, backbone, state)
 
 
-def from_file(path: Path, body: Body, channels: int) -> Knowledge:
+def from_file(path: Path, body: Body, channels: int) -> Pretrained:
     """A network of `timm_model` or `torchvision_model` with weights from a file of its package.
 
     Args:
@@ -177,12 +177,14 @@ def _parsed(data: bytes, where: str) -> dict[str, Tensor]:
 
 
 def _fresh(body: Body, channels: int) -> Backbone:
-    return build(body, channels=channels, classes=1, seed=0).backbone
+    with seeded(0):
+        backbone: Backbone = plugins.load(BACKBONES, body.name).build(
+            channels=channels, **body.options
+        )
+    return backbone
 
 
-def _known(source: str, body: Body, backbone: Backbone, state: Mapping[str, Tensor]) -> Knowledge:
-    normal: Normalisation | None = backbone.normal
-    if normal is None:
+def _known(source: str, body: Body, backbone: Backbone, state: Mapping[str, Tensor]) -> Pretrained:
+    if backbone.normal is None:
         raise SettingsError(f"{body.name} takes no weights of ImageNet; expected a body that does")
-    named = {f"backbone.{name}": tensor for name, tensor in state.items()}
-    return Knowledge(source, (), named, body, normal, fixed_normal=True)
+    return Pretrained(source, body, state, backbone.normal)

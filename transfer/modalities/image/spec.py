@@ -1,16 +1,17 @@
-"""What a picture must become, what it may cost, and why one was not read."""
+"""What an image must become, and what it may cost."""
 
 from typing import Literal
 
 from pydantic import Field
 
-from transfer.core.config import Section
-from transfer.core.errors import DataRefusedError
+from transfer.modalities.interface import InputLimits, InputSpec
 
 
-class ImageSpec(Section):
+class ImageSpec(InputSpec):
     """What every picture is turned into before a network sees it."""
 
+    modality: Literal["image"] = "image"
+    """Name of the modality."""
     size: int = Field(ge=8, le=512)
     """Side of the square picture, pixels."""
     channels: Literal[1, 3]
@@ -19,7 +20,7 @@ class ImageSpec(Section):
     """How a picture becomes square: crop its centre, pad it in its border's colour, or stretch."""
 
 
-class ImageLimits(Section):
+class ImageLimits(InputLimits):
     """What a file may cost; checked before its pixels are decoded."""
 
     max_bytes: int = Field(50 * 2**20, ge=1)
@@ -30,16 +31,3 @@ class ImageLimits(Section):
     """Shortest side of a picture, pixels."""
     max_array_bytes: int = Field(4 * 2**30, ge=1)
     """Largest .npz file once unpacked, bytes."""
-
-
-class Unreadable(DataRefusedError):  # noqa: N818 (a fact about one item, and seldom the run's end)
-    """One item cannot be used.
-
-    ``reason`` is a stable code. From the contents: empty, too_large, too_many_pixels, too_small,
-    wrong_type, truncated, not_finite, out_of_range, unreadable. From the file: permission,
-    missing, symlink.
-    """
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason} ({detail})")
-        self.reason, self.detail = reason, detail

@@ -7,9 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.transfer import tiny
 from transfer.data.ingest import compare as incoming
 from transfer.data.ingest.compare import Findings, Item, compare
-from transfer.data.quality.thresholds import QualitySettings
+from transfer.data.quality.thresholds import of_modality
+
+QualitySettings = of_modality("image")
 
 CLASSES = ("oak", "rose", "tulip")
 PICTURES = "pqrstuv"
@@ -137,7 +140,7 @@ def test_a_class_that_is_not_there_is_named_with_its_neighbour() -> None:
 def test_what_training_would_refuse_is_rejected(changes: dict[str, object], reason: str) -> None:
     fit = {"id": "a", "width": 9, "height": 9, "mode": "L", "format": "PNG", "std": 9.0}
     table = pd.DataFrame([fit, fit | {"id": "b"} | changes])
-    (reject,) = incoming.unfit(table, QualitySettings())
+    (reject,) = incoming.unfit(table, QualitySettings(), tiny.MODALITY)
     assert (reject.path, reject.reason) == ("b", reason)
 
 

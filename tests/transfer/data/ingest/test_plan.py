@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.transfer import tiny
 from transfer.core.errors import DataRefusedError
 from transfer.data.ingest import plan as extend
 from transfer.data.ingest.archive import Names
@@ -158,7 +159,7 @@ def test_arrays_are_joined_by_the_names_of_their_classes(tmp_path: Path) -> None
     carried_out(plan, old, new)
     assert labels(old) == before | labels(new)
     assert [one.id for one in plan.added] == ["old.npz#000004", "old.npz#000005"]
-    listing = load_arrays(old, LIMITS).listing
+    listing = load_arrays(old, LIMITS, tiny.MODALITY).listing
     assert listing.class_names == ("rose", "oak", "tulip")
     assert [entry.group for entry in listing.entries] == ["", "", "", "", "g5", "g6"]
     gone = found(old, new, replace=True)

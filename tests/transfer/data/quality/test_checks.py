@@ -7,17 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transfer.core.errors import DataRefusedError
-from transfer.data.manifest import COLUMNS, Manifest
+from transfer.data.manifest import Manifest, columns
 from transfer.data.quality import checks
-from transfer.data.quality.checks import Scanned
+from transfer.data.quality.checks import ScannedDataset
 from transfer.data.splits import split
+
+COLUMNS = columns("image")
 
 PLAIN = {"group": "", "given_split": "", "mode": "L", "format": "PNG"}
 PLAIN |= {"width": 8, "height": 8, "mean": 100.0, "std": 10.0, "label": 0}
 
 
 def scanned(rows, sides=None, classes=("cat", "dog", "owl"), rejects=()):
-    """A dataset of rows (id, pixels, what differs from a plain picture of class 0)."""
+    """A dataset of rows (id, pixels, differences from a plain item of class 0)."""
     full = [
         PLAIN | {"id": i, "pixels": pixels, "sha256": f"bytes of {i}"} | other
         for i, pixels, other in rows
@@ -25,9 +27,9 @@ def scanned(rows, sides=None, classes=("cat", "dog", "owl"), rejects=()):
     items = pd.DataFrame(full, columns=list(COLUMNS)).astype(COLUMNS)
     frame = None
     if sides is not None:
-        told = pd.Categorical(sides, split.NAMES)
-        frame = pd.DataFrame({"split": told, "labelled": False, "reason": ""})
-    return Scanned(Manifest("toys", "image", tuple(classes), items), list(rejects), frame)
+        splits = pd.Categorical(sides, split.NAMES)
+        frame = pd.DataFrame({"split": splits, "labelled": False, "reason": ""})
+    return ScannedDataset(Manifest("toys", "image", tuple(classes), items), list(rejects), frame)
 
 
 def items_table(data, target=None):
@@ -44,13 +46,13 @@ def test_copies_and_conflicts_are_named():
     assert table["elsewhere"].tolist() == [""] * 4
 
 
-def test_what_is_linked_across_splits_is_named_and_what_is_excluded_is_not():
+def test_items_linked_across_splits_are_named_and_excluded_items_are_not():
     rows = [("a", "p", {}), ("b", "p", {"group": "g"}), ("c", "q", {"group": "g"}), ("d", "p", {})]
     table = items_table(scanned(rows, ["train", "train", "test", "excluded"]))
     assert table["elsewhere"].tolist() == ["test", "test", "train", ""]
 
 
-def test_rows_of_one_array_file_are_no_copies():
+def test_rows_of_one_array_file_are_not_copies():
     array = {"format": "array", "sha256": "same"}
     data = scanned([("x#0", "p", array), ("x#1", "q", array)], ["train", "test"])
     assert items_table(data)["elsewhere"].tolist() == ["", ""]
@@ -79,7 +81,7 @@ def test_linked_items_agree_with_a_naive_search(drawn):
         ],
         [r["side"] for r in drawn],
     )
-    found = items_table(data)["elsewhere"].tolist()
+    elsewhere = items_table(data)["elsewhere"].tolist()
     for i, row in enumerate(drawn):
         reached = {i}
         for _ in drawn:
@@ -87,32 +89,35 @@ def test_linked_items_agree_with_a_naive_search(drawn):
                 j
                 for j, key in enumerate(keys)
                 for k in reached
-                if any(one and one == other for one, other in zip(key, keys[k], strict=True))
+                if any(
+                    value and value == other_value
+                    for value, other_value in zip(key, keys[k], strict=True)
+                )
             }
         sides = {drawn[j]["side"] for j in reached} - {"excluded", row["side"]}
         expected = "" if row["side"] == "excluded" else ", ".join(sorted(sides))
-        assert found[i] == expected
+        assert elsewhere[i] == expected
 
 
-def test_a_split_of_ours_has_nothing_elsewhere_and_gives_nothing_away():
+def test_a_split_of_this_library_has_no_leaks():
     rng = np.random.default_rng(0)
     source = scanned([(f"s{i}", f"p{rng.integers(60)}", {}) for i in range(80)])
     target = scanned([(f"t{i}", f"p{rng.integers(60)}", {}) for i in range(40)])
     choice = split.SplitSettings(val=0.2, test=0.3)
     frames = [
-        split.split(x.manifest, choice, labels_per_class=None, merge_val=False)
-        for x in (source, target)
+        split.split(dataset.manifest, choice, labels_per_class=None, merge_val=False)
+        for dataset in (source, target)
     ]
-    target = Scanned(target.manifest, [], frames[1])
-    leaking = Scanned(source.manifest, [], frames[0])
+    target = ScannedDataset(target.manifest, [], frames[1])
+    leaking = ScannedDataset(source.manifest, [], frames[0])
     clean = split.leave_out(frames[0], source.manifest, target.manifest, frames[1], labelled=False)
     assert (items_table(leaking, target)["held_out"] != "").any()
-    table = items_table(Scanned(source.manifest, [], clean), target)
+    table = items_table(ScannedDataset(source.manifest, [], clean), target)
     assert (table[["elsewhere", "held_out"]] == "").all(axis=None)
     assert (table["in_target"] != "").any()
 
 
-def test_a_source_item_equal_to_a_target_item_is_named_by_picture_and_by_file():
+def test_a_source_item_equal_to_a_target_item_is_named_by_content_and_by_file():
     source = scanned(
         [("s0", "p", {}), ("s1", "q", {"sha256": "f"}), ("s2", "r", {}), ("s3", "p", {})],
         ["train", "val", "train", "excluded"],
@@ -134,7 +139,7 @@ def test_equal_items_of_a_target_agree_with_a_naive_search(drawn, others):
     )
 
     def last(item, sides):
-        """The last equal target item on these sides; the same picture goes before the same file."""
+        """The last equal target item on these sides; the same content goes before the same file."""
         for key in ("pixels", "sha256"):
             equal = [i for i, r in enumerate(others) if r[key] == item[key] and r["side"] in sides]
             if equal:
@@ -157,7 +162,7 @@ def test_a_split_of_another_manifest_is_refused(tmp_path, ids):
     (tmp_path / "rejects.json").write_text("[]")
     split.save(tmp_path, other.manifest, other.split, [])
     with pytest.raises(DataRefusedError, match="lists other items than the 2 of the manifest"):
-        Scanned.load(tmp_path, tmp_path)
+        ScannedDataset.load(tmp_path, tmp_path)
 
 
 def test_classes_are_counted_with_the_empty_ones():
@@ -170,16 +175,16 @@ def test_classes_are_counted_with_the_empty_ones():
     np.testing.assert_array_equal(table["times_fewer"], [1, np.nan, 3])
 
 
-def test_files_are_what_was_read_and_what_was_rejected():
+def test_files_are_the_accepted_and_the_rejected_ones():
     reject = {"path": "bad.png", "reason": "truncated", "detail": "12 bytes"}
     system = {**reject, "path": ".DS_Store", "reason": "hidden"}
-    found = scanned([("a", "p", {})], rejects=[system, reject])
-    table = pd.concat(checks.files_tables(found))
-    assert checks.found(found) == len(table)
+    data = scanned([("a", "p", {})], rejects=[system, reject])
+    table = pd.concat(checks.files_tables(data))
+    assert checks.file_count(data) == len(table)
     assert table.to_numpy().tolist() == [["bad.png", "truncated"], ["a", ""]]
 
 
-def test_a_pair_has_a_relation_and_a_share_of_near_duplicates_among_what_is_judged():
+def test_a_pair_has_a_relation_and_a_share_of_near_duplicates_among_searched_items():
     source = scanned([], classes=("cat", "fox"))
     target = scanned([(str(i), str(i), {}) for i in range(10)], ["train"] * 2 + ["val", "test"] * 4)
     near = {"items": {"train": 2, "val": 0, "test": 2}, "searched": {"test": 4, "val": 4}}
@@ -191,14 +196,14 @@ def test_a_pair_has_a_relation_and_a_share_of_near_duplicates_among_what_is_judg
     assert np.isnan(unknown["near_share"])
 
 
-def test_what_a_scan_and_a_split_wrote_is_read(tmp_path):
+def test_a_stored_scan_and_split_are_loaded(tmp_path):
     data = scanned([("é", "p", {})], ["train"], rejects=[{"path": "ö", "reason": "empty"}])
     data.manifest.save(tmp_path)
     with pytest.raises(DataRefusedError, match=r"no readable rejects\.json in .*; scan again"):
-        Scanned.load(tmp_path)
+        ScannedDataset.load(tmp_path)
     (tmp_path / "rejects.json").write_text(json.dumps(data.rejects), encoding="utf-8")
     split.save(tmp_path, data.manifest, data.split, [])
-    assert Scanned.load(tmp_path).split is None
-    found = Scanned.load(tmp_path, tmp_path)
-    assert found.rejects == data.rejects
-    pd.testing.assert_frame_equal(items_table(found), items_table(data))
+    assert ScannedDataset.load(tmp_path).split is None
+    loaded = ScannedDataset.load(tmp_path, tmp_path)
+    assert loaded.rejects == data.rejects
+    pd.testing.assert_frame_equal(items_table(loaded), items_table(data))

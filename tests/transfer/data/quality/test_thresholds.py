@@ -1,7 +1,9 @@
 import pytest
 from pydantic import ValidationError
 
-from transfer.data.quality.thresholds import QualitySettings
+from transfer.data.quality.thresholds import of_modality
+
+QualitySettings = of_modality("image")
 
 
 def test_every_threshold_is_described():

@@ -3,6 +3,7 @@ import unicodedata
 
 import pytest
 
+from tests.transfer import tiny
 from transfer.core.errors import DataRefusedError
 from transfer.data.readers.class_folders import list_folder
 
@@ -19,7 +20,7 @@ def reasons(listing):
 
 def test_classes_are_the_top_folders_and_items_lie_at_any_depth(tmp_path):
     touch(tmp_path, "b/1.png", "b/deep/er/2.JPG", "a/3.tiff")
-    found = list_folder(tmp_path)
+    found = list_folder(tmp_path, tiny.MODALITY)
     assert found.class_names == ("a", "b")
     assert [(e.id, e.label) for e in found.entries] == [
         ("a/3.tiff", "a"),
@@ -36,7 +37,7 @@ def test_what_is_no_item_has_a_reason(tmp_path):
     )
     (tmp_path / "a" / "link.png").symlink_to(tmp_path / "a" / "1.png")
     (tmp_path / "linked").symlink_to(tmp_path / "a")
-    found = list_folder(tmp_path)
+    found = list_folder(tmp_path, tiny.MODALITY)
     assert [e.id for e in found.entries] == ["a/1.png"]
     assert found.class_names == ("a",)
     assert reasons(found) == {
@@ -53,7 +54,7 @@ def test_what_is_no_item_has_a_reason(tmp_path):
 def test_a_class_is_one_whatever_its_unicode_form(tmp_path):
     composed, decomposed = (unicodedata.normalize(form, "jalapeño") for form in ("NFC", "NFD"))
     touch(tmp_path, f"{composed}/1.png", f"{decomposed}/2.png", "玫瑰/花.png")
-    found = list_folder(tmp_path)
+    found = list_folder(tmp_path, tiny.MODALITY)
     assert found.class_names == (composed, "玫瑰")
     assert {e.label for e in found.entries} == set(found.class_names)
     assert len({e.id for e in found.entries}) == 3
@@ -63,16 +64,16 @@ def test_a_name_that_is_no_utf8_is_rejected_in_writable_form(tmp_path):
     touch(tmp_path, "a/1.png")
     with open(os.fsencode(tmp_path) + b"/a/caf\xe9.png", "wb") as file:  # noqa: PTH123 (bytes)
         file.write(b"-")
-    assert reasons(list_folder(tmp_path)) == {r"a/caf\xe9.png": "bad_name"}
+    assert reasons(list_folder(tmp_path, tiny.MODALITY)) == {r"a/caf\xe9.png": "bad_name"}
 
 
 def test_an_empty_class_folder_is_listed_as_a_class(tmp_path):
     touch(tmp_path, "a/1.png")
     (tmp_path / "b" / "c").mkdir(parents=True)
-    assert list_folder(tmp_path).class_names == ("a", "b")
+    assert list_folder(tmp_path, tiny.MODALITY).class_names == ("a", "b")
 
 
 def test_folders_of_splits_are_no_classes(tmp_path):
     touch(tmp_path, "train/a/1.png", "Test/a/2.png")
     with pytest.raises(DataRefusedError, match=r"are splits \(Test, train\).*column"):
-        list_folder(tmp_path)
+        list_folder(tmp_path, tiny.MODALITY)

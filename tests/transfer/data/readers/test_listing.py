@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from tests.transfer import tiny
 from transfer.core.errors import DataRefusedError
 from transfer.data.readers.listing import (
     Reject,
@@ -13,7 +14,8 @@ from transfer.data.readers.listing import (
     read,
     unreadable,
 )
-from transfer.modalities.image.spec import ImageLimits, Unreadable
+from transfer.modalities.image.spec import ImageLimits
+from transfer.modalities.interface import Unreadable
 
 
 def reason(path, **limits):
@@ -71,13 +73,13 @@ def test_a_wrong_path_brings_the_nearest_one(tmp_path):
 
 def test_classes_must_be_two_and_full(tmp_path):
     rejects = [Reject(".x", "hidden", "-"), Reject("b/1.png", "truncated", "ends early")]
-    check_classes(tmp_path, ["a", "b"], Counter(a=1, b=2), rejects)
+    check_classes(tmp_path, ["a", "b"], Counter(a=1, b=2), rejects, tiny.MODALITY)
     with pytest.raises(DataRefusedError, match=r"1 hidden, 1 truncated\); b/1.png: ends early"):
-        check_classes(tmp_path, ["a", "b"], Counter(), rejects)
+        check_classes(tmp_path, ["a", "b"], Counter(), rejects, tiny.MODALITY)
     with pytest.raises(DataRefusedError, match="no readable image of class 'b', 'c'"):
-        check_classes(tmp_path, ["a", "b", "c"], Counter(a=1), rejects)
+        check_classes(tmp_path, ["a", "b", "c"], Counter(a=1), rejects, tiny.MODALITY)
     with pytest.raises(DataRefusedError, match="one class, 'a'"):
-        check_classes(tmp_path, ["a"], Counter(a=5), [])
+        check_classes(tmp_path, ["a"], Counter(a=5), [], tiny.MODALITY)
 
 
 def test_a_misspelt_optional_name_is_refused():

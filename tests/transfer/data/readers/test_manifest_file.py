@@ -1,13 +1,14 @@
 import pandas as pd
 import pytest
 
+from tests.transfer import tiny
 from transfer.core.errors import DataRefusedError
 from transfer.data.readers.manifest_file import list_table
 
 
 def listed(folder, text, encoding="utf-8"):
     (folder / "items.csv").write_text(text, encoding=encoding)
-    return list_table(folder / "items.csv")
+    return list_table(folder / "items.csv", tiny.MODALITY)
 
 
 def refusal(folder, text):
@@ -122,7 +123,7 @@ def test_parquet_gives_what_csv_gives(tmp_path):
         },
     ).astype({"label": "Int64"})
     table.to_parquet(tmp_path / "items.parquet")
-    found = list_table(tmp_path / "items.parquet")
+    found = list_table(tmp_path / "items.parquet", tiny.MODALITY)
     assert [(e.id, e.label, e.group) for e in found.entries] == [
         ("1.png", "7", ""),
         ("2.png", "3", ""),
@@ -134,7 +135,10 @@ def test_parquet_missing_floats_are_missing(tmp_path):
     pd.DataFrame(
         {"path": ["1.png", "2.png"], "label": ["a", "b"], "group": [1.5, None]}
     ).to_parquet(tmp_path / "items.parquet")
-    assert [e.group for e in list_table(tmp_path / "items.parquet").entries] == ["1.5", ""]
+    assert [e.group for e in list_table(tmp_path / "items.parquet", tiny.MODALITY).entries] == [
+        "1.5",
+        "",
+    ]
 
 
 def test_manifests_that_cannot_be_read(tmp_path):
@@ -147,10 +151,10 @@ def test_manifests_that_cannot_be_read(tmp_path):
     assert "no readable UTF-8 CSV" in refusal(tmp_path, 'path,label\n"1.png,a\n')
     (tmp_path / "latin.csv").write_bytes(b"path,label\n1.png,caf\xe9\n")
     with pytest.raises(DataRefusedError, match="no readable UTF-8 CSV"):
-        list_table(tmp_path / "latin.csv")
+        list_table(tmp_path / "latin.csv", tiny.MODALITY)
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 nonsense PAR1")
     with pytest.raises(DataRefusedError, match="no readable Parquet"):
-        list_table(tmp_path / "bad.parquet")
+        list_table(tmp_path / "bad.parquet", tiny.MODALITY)
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(DataRefusedError):
-        list_table(tmp_path / "folder.csv")
+        list_table(tmp_path / "folder.csv", tiny.MODALITY)

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.transfer import tiny
 from transfer.core.errors import DataRefusedError
-from transfer.data.readers.npz import load_arrays, stored_in_colour
+from transfer.data.readers.npz import header, load_arrays
 from transfer.modalities.image.spec import ImageLimits
 
 LIMITS = ImageLimits()
@@ -27,24 +28,24 @@ def saved(folder, **change):
 
 def refusal(file, limits=LIMITS):
     with pytest.raises(DataRefusedError) as caught:
-        load_arrays(file, limits)
+        load_arrays(file, limits, tiny.MODALITY)
     return str(caught.value)
 
 
 def test_entries_are_the_rows_and_names_keep_their_order(tmp_path):
-    found = load_arrays(saved(tmp_path), LIMITS)
+    found = load_arrays(saved(tmp_path), LIMITS, tiny.MODALITY)
     assert found.listing.class_names == ("zebra", "ant")
     assert [(e.id, e.label, e.group, e.split) for e in found.listing.entries] == [
         ("set.npz#000000", "ant", "", ""),
         ("set.npz#000001", "zebra", "", ""),
         ("set.npz#000002", "ant", "", ""),
     ]
-    assert np.array_equal(found.images, GOOD["images"])
+    assert np.array_equal(found.rows, GOOD["images"])
 
 
 def test_groups_and_splits_come_along(tmp_path):
     file = saved(tmp_path, groups=np.array([7, 7, 9]), split=np.array(["train", "", "test"]))
-    entries = load_arrays(file, LIMITS).listing.entries
+    entries = load_arrays(file, LIMITS, tiny.MODALITY).listing.entries
     assert [(e.group, e.split) for e in entries] == [("7", "train"), ("7", ""), ("9", "test")]
 
 
@@ -52,8 +53,8 @@ def test_groups_and_splits_come_along(tmp_path):
 def test_channels_last_and_compressed(tmp_path, channels):
     images = np.zeros((3, 4, 5, channels), np.uint8)
     np.savez_compressed(tmp_path / "set.npz", **GOOD | {"images": images})
-    assert load_arrays(tmp_path / "set.npz", LIMITS).images.shape == images.shape
-    assert stored_in_colour(tmp_path / "set.npz") is (channels >= 3)
+    assert load_arrays(tmp_path / "set.npz", LIMITS, tiny.MODALITY).rows.shape == images.shape
+    assert header(tmp_path / "set.npz", "images") == (images.shape, "uint8")
 
 
 NAN = np.full((3, 4, 5), np.nan, np.float32)
@@ -96,7 +97,7 @@ def test_what_is_no_npz(tmp_path):
     np.save(tmp_path / "one.npy", GOOD["images"])
     (tmp_path / "one.npy").rename(tmp_path / "one.npz")
     assert "no readable .npz" in refusal(tmp_path / "one.npz")
-    assert not stored_in_colour(tmp_path / "text.npz")
+    assert header(tmp_path / "text.npz", "images") is None
 
 
 def test_bombs_are_refused_before_they_unpack(tmp_path):
@@ -125,8 +126,8 @@ def test_damage_ends_in_arrays_or_a_refusal(tmp_path_factory, data):
     for _ in range(data.draw(st.integers(1, 3))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     file.write_bytes(whole[: data.draw(st.integers(0, len(whole)))])
-    stored_in_colour(file)
+    header(file, "images")
     try:
-        assert len(load_arrays(file, LIMITS).images) == 3
+        assert len(load_arrays(file, LIMITS, tiny.MODALITY).rows) == 3
     except DataRefusedError as error:
         assert str(file) in str(error)

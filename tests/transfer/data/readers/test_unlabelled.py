@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from tests.transfer import tiny
 from transfer.core.errors import DataRefusedError
 from transfer.data.readers.listing import Reject
-from transfer.data.readers.unlabelled import Pictures
+from transfer.data.readers.unlabelled import Unlabelled
 from transfer.modalities.image.spec import ImageLimits
 
 LIMITS = ImageLimits()
@@ -28,7 +29,7 @@ def folder(tmp_path):
 def told(source):
     return [
         (item.id, item.content.reason if isinstance(item.content, Reject) else "")
-        for item in Pictures.open(source, LIMITS)
+        for item in Unlabelled.open(source, LIMITS, tiny.MODALITY)
     ]
 
 
@@ -85,7 +86,7 @@ def test_a_manifest_needs_paths_alone_and_keeps_its_order(folder, kind):
 def test_an_archive_needs_images_alone(tmp_path):
     pixels = np.arange(48, dtype=np.uint8).reshape(3, 4, 4)
     np.savez(tmp_path / "x.npz", images=pixels)
-    found = list(Pictures.open(tmp_path / "x.npz", LIMITS))
+    found = list(Unlabelled.open(tmp_path / "x.npz", LIMITS, tiny.MODALITY))
     assert [item.id for item in found] == [f"x.npz#00000{i}" for i in range(3)]
     assert np.array_equal([item.load(LIMITS) for item in found], pixels)
 
@@ -93,8 +94,8 @@ def test_an_archive_needs_images_alone(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nowhere", "does not exist; expected a folder of pictures"),
-        ("b.png", "is none; expected a folder of pictures"),
+        ("nowhere", "does not exist; expected a folder of files"),
+        ("b.png", "is none; expected a folder of files"),
         ("bad.npz", "no readable .npz"),
         ("floats.npz", "images' is float64"),
         ("bad.csv", "lacks the column path"),
@@ -105,11 +106,11 @@ def test_what_is_none_is_refused(folder, name, message):
     (folder / "bad.csv").write_text("file\na.png\n")
     np.savez(folder / "floats.npz", images=np.zeros((1, 4, 4)))
     with pytest.raises(DataRefusedError, match=message):
-        list(Pictures.open(folder / name, LIMITS))
+        list(Unlabelled.open(folder / name, LIMITS, tiny.MODALITY))
 
 
 def stamps(source):
-    found = Pictures.open(source, LIMITS)
+    found = Unlabelled.open(source, LIMITS, tiny.MODALITY)
     return [found.stamp + item.stamp() for item in found]
 
 

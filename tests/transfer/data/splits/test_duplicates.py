@@ -7,9 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.transfer import tiny
 from transfer.core.errors import SettingsError
 from transfer.data.splits import duplicates
-from transfer.data.splits.duplicates import NearPair, linked_sets, thumbnails
+from transfer.data.splits.duplicates import NearPair, linked_sets
+from transfer.modalities.image.tensors import thumbnails
 
 
 def pictures(seed, n, channels=1, height=20, width=28):
@@ -36,18 +38,21 @@ def brute_thumbnail(image):
 def near_pairs(images, ids, sides, *, max_rms):
     """Search these pictures."""
     items = pd.DataFrame({"id": pd.Series(ids, dtype="str")})
-    told = pd.Series(sides, dtype="str")
-    return duplicates.near_pairs(torch.from_numpy(images), items, told, max_rms=max_rms)
+    side_column = pd.Series(sides, dtype="str")
+    records = torch.from_numpy(images)
+    return duplicates.near_pairs(
+        records, items, side_column, modality=tiny.MODALITY, max_rms=max_rms
+    )
 
 
 def brute_pairs(images, ids, sides, max_rms):
     thumbs = [brute_thumbnail(image) for image in images]
-    found = {}
+    expected = {}
     for i, j in itertools.permutations(range(len(ids)), 2):
         rms = np.sqrt(np.mean((thumbs[i] - thumbs[j]) ** 2))
         if sides[i] < sides[j] and "excluded" not in (sides[i], sides[j]) and rms <= max_rms:
-            found[ids[i], ids[j]] = rms
-    return found
+            expected[ids[i], ids[j]] = rms
+    return expected
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 16, 16), (1, 8, 8), (3, 37, 21), (1, 1, 50)])
@@ -63,11 +68,11 @@ def test_near_pairs_equal_a_brute_force_search():
     ids = [f"item/{i:03}" for i in range(len(images))]
     sides = np.random.default_rng(4).choice(["train", "val", "test", "excluded"], len(images))
     expected = brute_pairs(images, ids, sides, 0.06)
-    found = near_pairs(images, ids, sides, max_rms=0.06)
+    pairs = near_pairs(images, ids, sides, max_rms=0.06)
     assert len(expected) > 10
-    assert {(p.a, p.b) for p in found} == set(expected)
-    assert [p.rms for p in found] == sorted(p.rms for p in found)
-    for pair in found:
+    assert {(p.a, p.b) for p in pairs} == set(expected)
+    assert [p.rms for p in pairs] == sorted(p.rms for p in pairs)
+    for pair in pairs:
         assert pair.rms == pytest.approx(expected[pair.a, pair.b], abs=1e-6)
 
 
@@ -115,8 +120,8 @@ def test_pictures_that_became_equal_by_resizing_are_reported():
 def test_the_search_stops_when_the_limit_says_nothing(monkeypatch):
     monkeypatch.setattr(duplicates, "MAX_PAIRS", 10)
     images, ids = np.zeros((30, 1, 8, 8), np.uint8), [str(i) for i in range(30)]
-    found = near_pairs(images, ids, ["train", "test"] * 15, max_rms=0.1)
-    assert len(found) == 10
+    pairs = near_pairs(images, ids, ["train", "test"] * 15, max_rms=0.1)
+    assert len(pairs) == 10
 
 
 @pytest.mark.parametrize("sides", [[], ["train"] * 3, ["excluded", "train", "excluded"]])

@@ -19,7 +19,7 @@ RANK = {"train": 0, "val": 1, "test": 2}
 
 
 def manifest(rows, classes=3):
-    """A manifest of rows (id, label, pixels, and what differs from a plain ungrouped PNG)."""
+    """A manifest of rows (id, label, pixels, differences from a plain ungrouped PNG)."""
     plain = {"group": "", "given_split": "", "mode": "RGB", "format": "PNG"}
     plain |= {"width": 8, "height": 8, "mean": 100.0, "std": 10.0}
     full = [
@@ -47,14 +47,14 @@ row = st.tuples(
     st.fixed_dictionaries(
         {},
         optional={
-            "group": st.sampled_from(["", "p", "one", "two", "three"]),
+            "group": st.sampled_from(["", "p", "first", "second", "third"]),
             "given_split": st.sampled_from(["", "train", "val", "test"]),
             "sha256": st.sampled_from(["", "x", "y", "z"]),
         },
     ),
 )
 datasets = st.lists(row, max_size=25).map(
-    lambda rows: manifest([(f"{i:03}", *one) for i, one in enumerate(rows)])
+    lambda rows: manifest([(f"{i:03}", *values) for i, values in enumerate(rows)])
 )
 seeds = st.integers(0, 99)
 
@@ -67,8 +67,10 @@ def linked(x, y):
 @given(datasets, seeds, st.data())
 def test_growing_the_data_never_moves_an_item_to_another_side(data, seed, draw):
     n = len(data)
-    some = np.array(draw.draw(st.lists(st.booleans(), min_size=n, max_size=n)), dtype=bool)
-    part = Manifest("toys", "image", data.class_names, data.items[some].reset_index(drop=True))
+    chosen_rows = np.array(draw.draw(st.lists(st.booleans(), min_size=n, max_size=n)), dtype=bool)
+    part = Manifest(
+        "toys", "image", data.class_names, data.items[chosen_rows].reset_index(drop=True)
+    )
     before = divide(part, seed=seed).set_index("id")["split"]
     after = divide(data, seed=seed).set_index("id")["split"][before.index]
     moved = before != after
@@ -78,7 +80,7 @@ def test_growing_the_data_never_moves_an_item_to_another_side(data, seed, draw):
 
 @settings(deadline=None, max_examples=60)
 @given(datasets, seeds)
-def test_copies_and_groups_never_straddle(data, seed):
+def test_copies_and_groups_are_never_on_two_sides(data, seed):
     frame = divide(data, seed=seed)
     items = data.items.assign(split=frame["split"])
     live = list(items[items["split"] != "excluded"].itertuples())
@@ -88,7 +90,7 @@ def test_copies_and_groups_never_straddle(data, seed):
 
 @settings(deadline=None, max_examples=60)
 @given(datasets, seeds)
-def test_only_what_is_linked_to_a_higher_side_is_excluded(data, seed):
+def test_only_items_linked_to_a_higher_side_are_excluded(data, seed):
     frame = divide(data, seed=seed)
     rows = list(data.items.itertuples())
     alone = [
@@ -119,7 +121,7 @@ def test_a_split_stays_what_it_was_in_the_first_release():
     assert 0 <= fraction(-3, "") < 1
 
 
-def test_shares_come_out_as_asked():
+def test_shares_are_those_of_the_settings():
     splits = divide(many(20_000), val=0.1, test=0.4)["split"]
     for name, share in (("train", 0.5), ("val", 0.1), ("test", 0.4)):
         assert binomtest(int((splits == name).sum()), 20_000, share).pvalue > 1e-4
@@ -151,7 +153,7 @@ def test_an_unknown_given_split_is_refused():
         divide(data)
 
 
-def test_a_group_cannot_collide_with_a_picture():
+def test_a_group_cannot_collide_with_a_content_hash():
     data = manifest([("x", 0, "p", {}), ("y", 0, "q", {"group": "p"})])
     assert len(set(keys(data.items))) == 2
 
@@ -163,8 +165,8 @@ def test_each_reason_of_exclusion():
     data = manifest(
         [
             ("1", 0, "p", at("test")),
-            ("2", 0, "p", at("train", group="g")),  # the picture of 1
-            ("3", 0, "q", at("train", group="g")),  # its group has a picture in test
+            ("2", 0, "p", at("train", group="g")),  # the content of 1
+            ("3", 0, "q", at("train", group="g")),  # its group has a copy in test
             ("4", 0, "r", at("train", group="h")),
             ("5", 0, "s", at("val", group="h")),
             ("6", 0, "t", at("train", sha256="same")),
@@ -202,7 +204,7 @@ def test_the_cap_is_exact_and_free_of_copies(data, seed, cap, merge_val):
 
 @settings(deadline=None, max_examples=60)
 @given(datasets, seeds, st.integers(0, 3))
-def test_the_cap_takes_what_a_look_at_every_item_would_take(data, seed, cap):
+def test_the_cap_chooses_the_same_items_as_a_search_of_all(data, seed, cap):
     pool = divide(data, seed=seed)["labelled"].to_numpy()
     items = data.items.assign(set=linked_sets(data.items))[pool]
     items["file"] = items["sha256"].where(items["sha256"] != "", items["id"])
@@ -216,7 +218,7 @@ def test_the_cap_takes_what_a_look_at_every_item_would_take(data, seed, cap):
 
 @given(seeds, st.integers(1, 30), st.booleans())
 @settings(deadline=None, max_examples=20)
-def test_the_cap_takes_as_many_as_there_are(seed, cap, merge_val):
+def test_the_cap_takes_all_items_where_there_are_fewer(seed, cap, merge_val):
     data = many(60)
     frame = divide(data, seed=seed, cap=cap, merge_val=merge_val)
     trainable = frame["split"].isin(["train", "val"] if merge_val else ["train"])
@@ -263,18 +265,18 @@ def test_every_setting_is_described():
     assert all(field.description for field in SplitSettings.model_fields.values())
 
 
-def test_a_cap_below_nought_is_refused():
+def test_a_cap_below_0_is_refused():
     with pytest.raises(SettingsError, match="labels_per_class is -1"):
         divide(many(3), cap=-1)
 
 
-def test_a_cap_of_nought_labels_nothing_and_moves_nothing():
-    none, some = divide(many(60), cap=0), divide(many(60), cap=2)
-    assert not none["labelled"].any() and some["labelled"].any()
-    assert list(none["split"]) == list(some["split"])
+def test_a_cap_of_0_labels_nothing_and_moves_nothing():
+    without, capped = divide(many(60), cap=0), divide(many(60), cap=2)
+    assert not without["labelled"].any() and capped["labelled"].any()
+    assert list(without["split"]) == list(capped["split"])
 
 
-def test_leave_out_marks_what_equals_a_held_out_target_item():
+def test_leave_out_excludes_items_equal_to_held_out_target_items():
     given = {"1": "test", "2": "val", "3": "train", "4": "train", "5": "test"}
     target = manifest([(i, 0, f"t{i}", {"given_split": s}) for i, s in given.items()])
     source = manifest(
@@ -375,12 +377,12 @@ def test_without_folds_a_validation_item_is_needed():
     assert text.count(" val 0,") == 3
 
 
-def test_a_share_of_nought_is_said():
+def test_a_share_of_0_is_reported():
     assert "raise split.val (now 0)" in refusal(many(90), SplitSettings(val=0), folds=0)
     assert "raise split.test (now 0)" in refusal(many(90), SplitSettings(test=0), folds=3)
 
 
-def test_what_was_excluded_is_said():
+def test_excluded_items_are_reported():
     rows = [(f"{i}", 0, f"p{i}", {"group": "g", "given_split": "train"}) for i in range(9)]
     rows += [("t", 0, "t", {"group": "g", "given_split": "test"})]
     text = refusal(manifest(rows, classes=1), SplitSettings(), folds=5)
@@ -396,7 +398,7 @@ def test_copies_count_once_for_the_folds():
     assert "labelled 9, independent 4" in text
 
 
-def test_a_cap_below_the_folds_is_said():
+def test_a_cap_below_the_folds_is_reported():
     text = refusal(many(90), SplitSettings(), folds=5, labels_per_class=2, merge_val=True)
     assert "raise labels_per_class (now 2) to 5" in text
 
@@ -417,7 +419,7 @@ def test_save_and_load(tmp_path):
     assert saved["classes"]["c"] == {
         "train": 0, "val": 0, "test": 1, "excluded": 1, "labelled": 0, "independent": 0
     }  # fmt: skip
-    assert saved["same_picture_other_label"] == 2
+    assert saved["same_content_other_label"] == 2
     near = saved["near_duplicates"]
     assert near["pairs"] == 2
     assert near["by_splits"] == {"test-train": 2}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from transfer.core.errors import DataRefusedError
 from transfer.data.storage import tensor_store
-from transfer.data.storage.tensor_store import DiskImages, cat, content, on_disk, some, taken
+from transfer.data.storage.tensor_store import DiskRecords, cat, content, on_disk, some, taken
 
 SHAPE = (3, 4, 5)
 
@@ -20,7 +20,7 @@ def write(folder, n, seed=0):
     """A scan's pictures (n, 3, 4, 5)."""
     folder.mkdir()
     made = np.random.default_rng(seed).integers(0, 256, (n, *SHAPE), dtype=np.uint8)
-    (folder / "images.u8").write_bytes(made.tobytes())
+    (folder / "records.bin").write_bytes(made.tobytes())
     (folder / "scan.json").write_text(json.dumps({"shape": [n, *SHAPE]}))
     return torch.from_numpy(made)
 
@@ -63,7 +63,7 @@ def test_several_sets_are_one_whether_on_disk_or_in_memory(scans):
     (one, disk), (other, small) = scans
     expected = torch.cat([other, one, other])
     found = cat([small.take(np.arange(7, dtype=np.int32)), one, small])
-    assert isinstance(found, DiskImages)
+    assert isinstance(found, DiskRecords)
     assert torch.equal(found[:], expected)
     rows = torch.tensor([53, 0, 7, 46, 6, 47])
     assert torch.equal(found[rows], expected[rows])
@@ -77,7 +77,7 @@ def test_few_are_kept_in_memory_and_many_are_not(tmp_path, monkeypatch):
     assert torch.equal(some(tmp_path / "scan", rows), made[rows])
     monkeypatch.setattr(tensor_store, "IN_MEMORY", 3 * 60 - 1)
     found = some(tmp_path / "scan", rows)
-    assert isinstance(found, DiskImages)
+    assert isinstance(found, DiskRecords)
     assert torch.equal(found[:], made[rows])
     assert torch.equal(taken(found, np.array([2]))[:], made[[11]])
 
@@ -112,7 +112,7 @@ def test_threads_read_at_the_same_time(scans):
 def test_a_file_that_became_shorter_is_refused(tmp_path):
     write(tmp_path / "scan", 12)
     disk = on_disk(tmp_path / "scan")
-    with (tmp_path / "scan" / "images.u8").open("r+b") as file:
+    with (tmp_path / "scan" / "records.bin").open("r+b") as file:
         file.truncate(60)
     with pytest.raises(DataRefusedError, match=r"images\.u8 ends before row 11; scan it again"):
         disk[torch.tensor([0, 11])]

@@ -34,7 +34,7 @@ def of(folder, members, networks, *, size=tiny.SIDE, channels=1, names=tiny.CLAS
 
 def single(folder, body, *, size=28, channels=1):
     """One network of random weights, sharpened so that its probabilities differ."""
-    network = build(body, channels=channels, classes=3, seed=4)
+    network = build(body, spec=tiny.spec(channels), classes=3, seed=4)
     normal = network.backbone.normal or Normalisation(mean=(0.4,) * channels, std=(0.2,) * channels)
     member = Member(
         arm="scratch/0", weight=1.0, temperature=0.1, networks=1, body=body, normal=normal
@@ -67,7 +67,7 @@ def trained(folder):
 def held_out(n=90, seed=31):
     """Items that no network has seen."""
     found = tiny.items(n, seed=seed)
-    return TestItems(found.images, found.labels, found.ids)
+    return TestItems(found.records, found.labels, found.ids)
 
 
 def pool(n=48, seed=9):
@@ -78,7 +78,7 @@ def pool(n=48, seed=9):
 def dark(n=20):
     """Pictures that say nothing of the ranges."""
     found = tiny.pool(n)
-    return PoolItems(found.images * 0, found.ids, found.groups)
+    return PoolItems(found.records * 0, found.ids, found.groups)
 
 
 def noise(n, size, channels, seed=0):

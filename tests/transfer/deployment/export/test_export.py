@@ -52,8 +52,8 @@ def test_the_report_is_true_of_the_file(reports, model, format):
     assert hashlib.sha256(content).hexdigest() == report.sha256
     assert library.load(folder) == report
     test = models.held_out(300)
-    images, labels = test.images.numpy(), test.labels.numpy()
-    mine = predictor.load(model).predict_tensors(images)
+    images, labels = test.records.numpy(), test.labels.numpy()
+    mine = predictor.load(model).predict_records(images)
     theirs = onnx_file.ask(folder / report.file, 1)(images)
     assert report.parity.items == 300
     assert report.parity.accuracy == classification.accuracy(theirs, labels)
@@ -102,7 +102,7 @@ def test_an_export_that_loses_much_is_refused(model, tmp_path):
 
 def test_nothing_to_measure_on_or_to_calibrate_on_is_refused(model, tmp_path):
     none = models.held_out(3)
-    none = TestItems(none.images[:0], none.labels[:0], none.ids[:0])
+    none = TestItems(none.records[:0], none.labels[:0], none.ids[:0])
     with pytest.raises(DataRefusedError, match="found 0 test items and 48 training pictures"):
         export(model, tmp_path / "out", "onnx", test=none)
 

@@ -26,17 +26,17 @@ def test_it_answers_as_the_model(tmp_path, channels, n):
     images = models.noise(n, tiny.SIDE, channels)
     found = answers(Whole(model), images)
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, model.predict_tensors(images), atol=1e-6)
+    np.testing.assert_allclose(found, model.predict_records(images), atol=1e-6)
 
 
 def test_the_model_stays_as_it_was(tmp_path):
     model = predictor.load(write(tmp_path / "model"))
     images = models.noise(4, tiny.SIDE, 1)
-    before = model.predict_tensors(images)
+    before = model.predict_records(images)
     with torch.no_grad():
         for parameter in Whole(model).parameters():
             parameter.zero_()
-    assert np.array_equal(before, model.predict_tensors(images))
+    assert np.array_equal(before, model.predict_records(images))
 
 
 def test_equal_bodies_are_held_once(tmp_path):
@@ -53,7 +53,7 @@ def test_equal_bodies_are_held_once(tmp_path):
     whole = Whole(model)
     assert len(whole.bodies) == 2
     images = models.noise(5, tiny.SIDE, 1)
-    np.testing.assert_allclose(answers(whole, images), model.predict_tensors(images), atol=1e-6)
+    np.testing.assert_allclose(answers(whole, images), model.predict_records(images), atol=1e-6)
 
 
 def test_equal_bodies_that_see_differently_standardised_pictures_are_two(tmp_path):

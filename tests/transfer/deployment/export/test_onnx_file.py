@@ -23,7 +23,7 @@ from transfer.models.network import build
 
 def buildable(settings):
     try:
-        build(settings, channels=1, classes=3, seed=0)
+        build(settings, spec=tiny.spec(1), classes=3, seed=0)
     except MissingPackageError:
         return False
     return True
@@ -47,7 +47,7 @@ def test_every_backbone_answers_as_in_torch(tmp_path, body, channels, size):
     model, answer = exported(folder, tmp_path / "model.onnx")
     images = models.noise(3, size, channels)
     found = answer(images)
-    np.testing.assert_allclose(found, model.predict_tensors(images), atol=1e-5)
+    np.testing.assert_allclose(found, model.predict_records(images), atol=1e-5)
     assert found.std(0).max() > 1e-3
 
 
@@ -63,7 +63,7 @@ def test_an_ensemble_is_one_graph_for_batches_of_any_size(ensemble, n):
     images = models.noise(n, tiny.SIDE, 3, seed=n)
     found = answer(images)
     assert found.shape == (n, 3) and found.dtype == np.float32
-    np.testing.assert_allclose(found, model.predict_tensors(images), atol=1e-5)
+    np.testing.assert_allclose(found, model.predict_records(images), atol=1e-5)
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
 
 
@@ -89,7 +89,7 @@ def test_the_file_says_what_it_expects_and_what_its_classes_are(tmp_path):
 def quantised(tmp_path_factory):
     folder = tmp_path_factory.mktemp("quantised")
     model, answer = exported(models.trained(folder / "model"), folder / "model.onnx")
-    pictures, told = models.pool().images.numpy(), {"class_names": "[]"}
+    pictures, told = models.pool().records.numpy(), {"class_names": "[]"}
     onnx_file.quantise(folder / "model.onnx", folder / "model.int8.onnx", pictures, told)
     return folder, model, answer, onnx_file.ask(folder / "model.int8.onnx", 1)
 
@@ -97,8 +97,8 @@ def quantised(tmp_path_factory):
 def test_eight_bits_decide_nearly_alike(quantised):
     _, model, exact, answer = quantised
     test = models.held_out()
-    images, labels = test.images.numpy(), test.labels.numpy()
-    right = classification.accuracy(model.predict_tensors(images), labels)
+    images, labels = test.records.numpy(), test.labels.numpy()
+    right = classification.accuracy(model.predict_records(images), labels)
     assert right > 0.8
     assert classification.accuracy(answer(images), labels) >= right - 0.03
     difference = np.abs(answer(images) - exact(images))
@@ -108,7 +108,7 @@ def test_eight_bits_decide_nearly_alike(quantised):
 @pytest.mark.parametrize("n", [1, 2, 7, 128])
 def test_eight_bits_take_batches_of_any_size(quantised, n):
     _, _, _, answer = quantised
-    images = np.resize(models.held_out().images.numpy(), (n, 1, tiny.SIDE, tiny.SIDE))
+    images = np.resize(models.held_out().records.numpy(), (n, 1, tiny.SIDE, tiny.SIDE))
     np.testing.assert_allclose(answer(images)[-1:], answer(images[-1:]), atol=1e-5)
 
 
@@ -130,7 +130,7 @@ def test_eight_bits_are_in_the_convolutions_and_not_in_what_calibrates(quantised
 def test_the_same_model_gives_the_same_bytes(quantised, tmp_path):
     folder, *_ = quantised
     exported(folder / "model", tmp_path / "model.onnx")
-    pictures, told = models.pool().images.numpy(), {"class_names": "[]"}
+    pictures, told = models.pool().records.numpy(), {"class_names": "[]"}
     onnx_file.quantise(tmp_path / "model.onnx", tmp_path / "model.int8.onnx", pictures, told)
     for name in ("model.onnx", "model.int8.onnx"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
@@ -147,9 +147,9 @@ def test_a_wide_network_shrinks_by_three(tmp_path):
 def test_ranges_come_from_the_pictures_given(quantised, tmp_path):
     folder, model, *_ = quantised
     file = tmp_path / "dark.onnx"
-    onnx_file.quantise(folder / "model.onnx", file, models.dark().images.numpy(), {})
-    images = models.held_out().images.numpy()
-    difference = np.abs(onnx_file.ask(file, 1)(images) - model.predict_tensors(images))
+    onnx_file.quantise(folder / "model.onnx", file, models.dark().records.numpy(), {})
+    images = models.held_out().records.numpy()
+    difference = np.abs(onnx_file.ask(file, 1)(images) - model.predict_records(images))
     assert difference.max() > 0.5
 
 

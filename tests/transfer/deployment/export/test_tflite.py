@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[4]
 
 def test_without_that_environment_it_says_how_to_make_it(tmp_path):
     whole = Whole(predictor.load(models.trained(tmp_path / "model")))
-    images = models.held_out(3).images.numpy()
+    images = models.held_out(3).records.numpy()
     python = tmp_path / "python"
     with pytest.raises(SettingsError, match=f"there is no {python}") as caught:
         tflite.write(python, whole, tmp_path / "model.tflite", {}, images, [1])

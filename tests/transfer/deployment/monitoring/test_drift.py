@@ -133,9 +133,9 @@ def test_each_kind_of_drift_is_found_by_its_own_test():
     assert alarms(seen(60, 9), rejected=12) == ["rejects"]
     assert alarms(seen(60, 9), labelled=60, right=40) == ["accuracy"]
     dim = seen(60, 9)
-    assert alarms(Seen(dim.features, dim.probabilities, dim.light * 0.6)) == ["light"]
+    assert alarms(Seen(dim.features, dim.probabilities, dim.summary * 0.6)) == ["summary"]
     doubt = 0.7 * dim.probabilities + 0.3 / 4
-    assert alarms(Seen(dim.features, doubt, dim.light)) == ["confidence"]
+    assert alarms(Seen(dim.features, doubt, dim.summary)) == ["confidence"]
 
 
 def test_what_is_too_little_is_not_tested_and_counts_all_the_same():

@@ -8,7 +8,7 @@ from tests.transfer import tiny
 from tests.transfer.deployment.monitoring.test_reference import model
 from transfer.core.errors import DataRefusedError, NothingToDoError
 from transfer.deployment.monitoring import new_data, reference
-from transfer.modalities.image.spec import Unreadable
+from transfer.modalities.interface import Unreadable
 
 
 def write(folder, names, seed=0):
@@ -40,7 +40,7 @@ def test_pictures_in_a_class_folder_have_its_label_and_loose_ones_have_none(tmp_
 def test_they_are_seen_as_the_model_sees_them_however_many_at_a_time(tmp_path, monkeypatch):
     images = write(tmp_path, [f"{i:02d}.png" for i in range(9)])
     whole = observe(tmp_path)
-    np.testing.assert_allclose(whole.seen.probabilities, model().predict_tensors(images), atol=1e-5)
+    np.testing.assert_allclose(whole.seen.probabilities, model().predict_records(images), atol=1e-5)
     np.testing.assert_allclose(
         whole.seen.features, reference.features(model(), tiny.torch.from_numpy(images)), atol=1e-5
     )

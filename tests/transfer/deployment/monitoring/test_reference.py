@@ -8,6 +8,7 @@ from tests.transfer import tiny
 from transfer.core.errors import ModelFileError, NothingToDoError
 from transfer.data.items import TestItems
 from transfer.deployment.monitoring import reference
+from transfer.modalities.image import tensors
 from transfer.modalities.image.spec import ImageLimits, ImageSpec
 from transfer.modalities.normalisation import Normalisation
 from transfer.models.predictor import Card, Member, Predictor
@@ -47,7 +48,7 @@ def make(n=30, **told):
 
 
 def test_features_are_those_of_the_first_network_of_each_member():
-    asked, images = model(), items().images
+    asked, images = model(), items().records
     found = reference.features(asked, images)
     with torch.no_grad():
         parts = [
@@ -59,15 +60,15 @@ def test_features_are_those_of_the_first_network_of_each_member():
 
 
 def test_wide_features_are_thinned_out(monkeypatch):
-    whole = reference.features(model(), items().images)
+    whole = reference.features(model(), items().records)
     monkeypatch.setattr(reference, "WIDTH", 25)
-    np.testing.assert_array_equal(reference.features(model(), items().images), whole[:, ::3])
+    np.testing.assert_array_equal(reference.features(model(), items().records), whole[:, ::3])
 
 
 def test_light_is_mean_deviation_and_steps_of_the_pixels():
-    images = items(4).images
+    images = items(4).records
     images[0] = 51
-    found, pixels = reference.light(images), images.numpy() / 255
+    found, pixels = tensors.light(images), images.numpy() / 255
     assert found[0] == pytest.approx([0.2, 0, 0])
     for told, one in zip(found, pixels[:, 0], strict=True):
         down, right = np.abs(one[1:] - one[:-1]).mean(), np.abs(one[:, 1:] - one[:, :-1]).mean()
@@ -80,7 +81,7 @@ def test_it_holds_some_test_items_drawn_by_their_ids(monkeypatch):
     rows = reference.drawn(all_items.ids.tolist())
     assert len(rows) == 10 and sorted(rows) == rows.tolist()
     np.testing.assert_allclose(
-        found.seen.features, reference.features(model(), all_items.images[rows]), atol=1e-6
+        found.seen.features, reference.features(model(), all_items.records[rows]), atol=1e-6
     )
     more = [*all_items.ids.tolist(), "new.png"]
     assert len(set(reference.drawn(more)) - set(rows)) <= 1
@@ -113,11 +114,11 @@ def test_a_damaged_one_is_refused(tmp_path, damage):
     if damage == "cut":
         file.write_bytes(file.read_bytes()[:200])
     elif damage == "pickle":
-        np.savez(file, **{**arrays, "light": np.array([{"a": 1}], dtype=object)})
+        np.savez(file, **{**arrays, "summary": np.array([{"a": 1}], dtype=object)})
     elif damage == "lacking":
-        np.savez(file, **{name: a for name, a in arrays.items() if name != "light"})
+        np.savez(file, **{name: a for name, a in arrays.items() if name != "summary"})
     elif damage == "uneven":
-        np.savez(file, **{**arrays, "light": arrays["light"][:5]})
+        np.savez(file, **{**arrays, "summary": arrays["summary"][:5]})
     else:
         np.savez(file, **{n: a if n == "counts" else a[:0] for n, a in arrays.items()})
     with pytest.raises(ModelFileError, match="reference"):

@@ -105,7 +105,7 @@ def test_the_most_unusual_is_the_one_that_is_far_off():
     new = seen(40, 5)
     features = new.features.copy()
     features[17] += 20
-    told = found(Seen(features, new.probabilities, new.light))
+    told = found(Seen(features, new.probabilities, new.summary))
     assert told.unusual[0].id == "17.png" and told.unusual[0].rarity == 0
     assert len(told.unusual) == 12
     assert told.unusual[0].predicted == CLASSES[new.probabilities[17].argmax()]

@@ -55,5 +55,5 @@ def test_it_is_as_good_as_its_source():
     given = Knowledge("trees", tiny.CLASSES, network.state_dict(), tiny.BODY, recipe.normal)
     made, result = run([given], labels=0)
     target = tiny.items(60, seed=3)
-    found = logits(result.network, target.images, made.recipe).argmax(1)
+    found = logits(result.network, target.records, made.recipe).argmax(1)
     assert float((found == target.labels).double().mean()) > 0.9

@@ -59,7 +59,7 @@ def test_statistics_are_those_of_the_items_and_weights_stay():
     network.load_state_dict(tiny.knowledge(tiny.CLASSES).state)
     weights = {name: p.detach().clone() for name, p in network.named_parameters()}
     reestimate(network, seen, recipe, seed=3)
-    pixels = seen.images.double() / 255
+    pixels = seen.records.double() / 255
     standard = (pixels - recipe.normal.mean[0]) / recipe.normal.std[0]
     with torch.no_grad():
         out = network.backbone.stem[0].double()(standard).numpy()  # N x w x H x W

@@ -167,7 +167,7 @@ def test_the_memory_makes_the_same_once_and_what_differs_anew():
     assert memory.of(body(), source(), SHORT, recipe()) is first
     items = seen.items
     moved = replace(items, labels=items.labels.roll(1))
-    darker = replace(items, images=items.images // 2)
+    darker = replace(items, records=items.records // 2)
     changed = [
         (body(1), seen, SHORT, given),
         (body(), replace(seen, items=moved), SHORT, given),

@@ -188,7 +188,7 @@ def test_a_trained_network_keeps_the_statistics_of_the_target(labelled):
     the source's are far away."""
     seen = tiny.items()
     dark = tiny.source()
-    dark = replace(dark, items=replace(dark.items, images=dark.items.images // 4))
+    dark = replace(dark, items=replace(dark.items, records=dark.items.records // 4))
     prepared, _ = ready(tiny.CLASSES[:2])
     body = prepared.network.backbone
     body.stem[0].requires_grad_(False)
@@ -201,9 +201,9 @@ def test_a_trained_network_keeps_the_statistics_of_the_target(labelled):
         out = net.backbone.stem[0](normal.apply(images.float() / 255)).transpose(0, 1).flatten(1)
         return out.mean(dim=1), out.var(dim=1)
 
-    mean, variance = measured(seen.images, recipe.normal)
+    mean, variance = measured(seen.records, recipe.normal)
     norm = net.backbone.stem[1]
     torch.testing.assert_close(norm.running_mean, mean, atol=0.05, rtol=0)
     torch.testing.assert_close(norm.running_var, variance, rtol=0.05, atol=0)
-    far = measured(dark.items.images, dark.normal)
+    far = measured(dark.items.records, dark.normal)
     assert (far[0] - mean).abs().max() > 0.25

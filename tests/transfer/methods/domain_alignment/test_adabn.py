@@ -89,7 +89,7 @@ def test_the_map_says_that_statistics_are_the_targets():
 def test_each_image_is_measured_once_and_in_as_many_views_as_asked():
     pool, recipe = tiny.pool(20), tiny.recipe(tiny.items())
     batches = list(inputs(pool, recipe, 0, seed=0, size=8))
-    expected = (pool.images.numpy() / 255 - recipe.normal.mean[0]) / recipe.normal.std[0]
+    expected = (pool.records.numpy() / 255 - recipe.normal.mean[0]) / recipe.normal.std[0]
     np.testing.assert_allclose(torch.cat(batches), expected, rtol=1e-4, atol=1e-5)
     assert sum(len(b) for b in inputs(pool, recipe, 2, seed=0, size=8)) == 60
 

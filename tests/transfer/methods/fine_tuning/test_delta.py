@@ -124,7 +124,7 @@ def test_attention_is_the_softmax_of_what_the_loss_grows_without_a_channel():
     recipe = tiny.recipe(seen)
     found = delta.attention(net, seen, recipe)
     assert [len(part) for part in found] == [4, 8, 16, 32]
-    images = recipe.normal.apply(seen.images.float() / 255)
+    images = recipe.normal.apply(seen.records.float() / 255)
     body, losses = net.eval().backbone, []
     with torch.no_grad():
         hidden = body.block1(body.stem(images))
@@ -144,12 +144,12 @@ def test_a_channel_that_nothing_reads_weighs_least_of_those_that_help():
     with torch.no_grad():
         net.head.weight[:, 5:] = 0
     recipe = tiny.recipe(seen)
-    whole = functional.cross_entropy(logits(net, seen.images, recipe), seen.labels)
+    whole = functional.cross_entropy(logits(net, seen.records, recipe), seen.labels)
     last = delta.attention(net, seen, recipe)[-1]
     torch.testing.assert_close(last[5:], last[5].expand(27))
     with torch.no_grad():
         net.head.weight[:, 0] = 0
-    without = functional.cross_entropy(logits(net, seen.images, recipe), seen.labels)
+    without = functional.cross_entropy(logits(net, seen.records, recipe), seen.labels)
     torch.testing.assert_close(last[0] / last[5], (without - whole).exp())
 
 

@@ -105,7 +105,7 @@ def test_the_plain_network_answers_as_the_adapted_one():
 
 def test_the_result_can_be_built_again_from_its_record():
     result = trained(LoRA(), steps=2)
-    again = build(result.network.body, channels=1, classes=3, seed=9)
+    again = build(result.network.body, spec=tiny.spec(1), classes=3, seed=9)
     again.load_state_dict(result.network.state_dict())
 
 

@@ -93,7 +93,7 @@ def test_the_result_is_smaller_and_can_be_built_from_its_record():
     assert result.network.body == Body(
         name="resnet", options={"width": 4, "pool": True, "widths": [2, 4, 8]}
     )
-    again = build(result.network.body, channels=1, classes=3, seed=9)
+    again = build(result.network.body, spec=tiny.spec(1), classes=3, seed=9)
     again.load_state_dict(result.network.state_dict())
     cut = sum(
         (whole - few) * (9 * inputs + 9 * whole + 2)

@@ -75,8 +75,8 @@ def test_a_single_class_is_always_the_answer():
 
 def test_pictures_that_are_all_alike_leave_the_shares():
     seen = tiny.items(4)
-    alike = torch.full_like(seen.images, 9)
-    seen = replace(seen, images=alike, labels=torch.tensor([0, 0, 0, 1]))
+    alike = torch.full_like(seen.records, 9)
+    seen = replace(seen, records=alike, labels=torch.tensor([0, 0, 0, 1]))
     result, rows = trained(LDA(views=0), seen)
     found = scores(result.network, rows.features)
     odds = np.log(3) / result.notes["temperature"]

@@ -38,7 +38,7 @@ def test_the_body_stays_bit_for_bit_also_where_the_network_was_left_in_training_
     ready = method.prepare(tiny.network().train(), tiny.knowledge(), tiny.CLASSES)
     body, head = tiny.state(ready.network.backbone), tiny.state(ready.network.head)
     recipe = tiny.recipe(seen, AugmentPolicy(), steps=5)
-    views = embed(ready.network, seen.images, 2, recipe, 0)
+    views = embed(ready.network, seen.records, 2, recipe, 0)
     kept, _ = fit(method, ready, seen, recipe, seed=0, features=views)
     assert tiny.same(kept.backbone.state_dict(), body)
     assert not tiny.same(kept.head.state_dict(), head)

@@ -124,7 +124,7 @@ def test_a_student_without_useful_labels_takes_its_teachers_word():
     for weight in (0.0, 5.0):
         made = trainer([tiny.knowledge(seed=5)], steps=40, weight=weight)
         result = made.train()
-        scores = logits(result.network, made.job.pool.images, made.seen_by(result))
+        scores = logits(result.network, made.job.pool.records, made.seen_by(result))
         soft = made.method._teach(made.job)
         agreement.append(float(divergence(scores, soft, 1.0)))
     assert agreement[1] < agreement[0]

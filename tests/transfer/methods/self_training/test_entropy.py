@@ -61,7 +61,7 @@ def run(**settings):
     method = Entropy(weight=1, rise=0, **settings)
     made = tiny.trainer(method, none, tiny.recipe(seen, steps=30), sources=[lopsided()])
     result = made.train()
-    scores = logits(result.network, tiny.pool().images, made.recipe).double().numpy()
+    scores = logits(result.network, tiny.pool().records, made.recipe).double().numpy()
     return entropy(softmax(scores, axis=1), axis=1).mean(), result.notes[SPREAD]
 
 

@@ -68,7 +68,7 @@ class Watched(NoisyStudent):
 
     def _said(self, network, job):
         found = super()._said(network, job)
-        NETWORKS.append((network, logits(network, job.pool.images, job.recipe), found))
+        NETWORKS.append((network, logits(network, job.pool.records, job.recipe), found))
         return found
 
     def _lesson(self, said, job):

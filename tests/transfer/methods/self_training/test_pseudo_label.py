@@ -71,7 +71,7 @@ class Seen(PseudoLabel):
 
     def _label(self, network, job, number):
         made = super()._label(network, job, number)
-        scores = logits(network, job.pool.images, job.recipe).double().numpy()
+        scores = logits(network, job.pool.records, job.recipe).double().numpy()
         NOTES.append((softmax(scores, axis=1), made, tiny.state(network)))
         return made
 
@@ -133,5 +133,5 @@ def test_one_label_a_class_and_a_pool_of_easy_pictures_suffice():
     pool = tiny.pool_of(tiny.items(90, seed=11))
     made, result = run(method, labelled=3, pool=pool, steps=60)
     unseen = tiny.items(90, seed=12)
-    found = logits(result.network, unseen.images, made.recipe).argmax(1)
+    found = logits(result.network, unseen.records, made.recipe).argmax(1)
     assert float((found == unseen.labels).double().mean()) > 0.9

@@ -90,7 +90,7 @@ def test_its_terms_are_those_of_the_paper(labelled):
 def test_labels_are_found_from_features_of_the_pool_as_it_is():
     network, made = tiny.network(seed=3), labeller()
     made.reach(0, network)
-    inputs = to_input(tiny.pool().images, made.recipe)
+    inputs = to_input(tiny.pool().records, made.recipe)
     with torch.no_grad():
         features = network.eval().backbone(inputs)
         chances = softmax(network.head(features).double().numpy(), axis=1)

@@ -83,9 +83,9 @@ def test_the_loss_weighs_each_item_by_its_row():
 def test_items_like_the_targets_weigh_more_and_the_report_says_how_many_count(pool):
     """Half of the source's pictures, of either class, are a quarter as bright as the target's."""
     given, seen = tiny.source(n=40), tiny.items()
-    images, dark = tiny.items(40, 2, seed=7).images, np.arange(40) % 4 >= 2
+    images, dark = tiny.items(40, 2, seed=7).records, np.arange(40) % 4 >= 2
     images[dark] //= 4
-    source = replace(given, items=replace(given.items, images=images))
+    source = replace(given, items=replace(given.items, records=images))
     target = replace(tiny.target(seen), source=source, pool=pool)
     method = InstanceTransfer(regularisation=1.0)
     trainer = tiny.trainer(method, seen, tiny.recipe(seen, steps=2), target=target)

@@ -33,7 +33,7 @@ def told(result):
 
 
 def share_right(network, items, recipe):
-    return float((logits(network, items.images, recipe).argmax(1) == items.labels).float().mean())
+    return float((logits(network, items.records, recipe).argmax(1) == items.labels).float().mean())
 
 
 @given(st.integers(1, 300), st.integers(1, 9), st.integers(1, 9))
@@ -95,7 +95,7 @@ def test_held_items_are_not_trained_on():
         cut = one.job.labelled
         kept = Replicas(few=0, held=0.25)._cut(one.job)
         rows = torch.from_numpy(np.isin(cut.ids, kept.held.ids))
-        cut.images[rows] = cut.images[rows] // 2 + change
+        cut.records[rows] = cut.records[rows] // 2 + change
         made.append(one.train().network.state_dict())
     assert tiny.same(*made)
 
@@ -174,9 +174,9 @@ def test_statistics_are_those_of_the_items():
     seen = tiny.items(20)
     net, recipe = tiny.network(), tiny.recipe(seen)
     net.backbone.stem[1].momentum = 0.3
-    measure(net, seen.images, recipe)
+    measure(net, seen.records, recipe)
     with torch.no_grad():
-        outputs = net.backbone.stem[0](to_input(seen.images, recipe)).double().numpy()
+        outputs = net.backbone.stem[0](to_input(seen.records, recipe)).double().numpy()
     norm = net.backbone.stem[1]
     np.testing.assert_allclose(norm.running_mean, outputs.mean(axis=(0, 2, 3)), atol=1e-5)
     np.testing.assert_allclose(norm.running_var, outputs.var(axis=(0, 2, 3), ddof=1), rtol=1e-4)
@@ -187,9 +187,9 @@ def test_statistics_of_parts_are_averaged():
     seen = tiny.items(20)
     net, recipe = tiny.network(), tiny.recipe(seen)
     net.backbone.chunk = 10
-    measure(net, seen.images, recipe)
+    measure(net, seen.records, recipe)
     with torch.no_grad():
-        outputs = net.backbone.stem[0](to_input(seen.images, recipe)).double().numpy()
+        outputs = net.backbone.stem[0](to_input(seen.records, recipe)).double().numpy()
     halves = [half.var(axis=(0, 2, 3), ddof=1) for half in (outputs[:10], outputs[10:])]
     norm = net.backbone.stem[1]
     np.testing.assert_allclose(norm.running_var, np.mean(halves, axis=0), rtol=1e-4)

@@ -78,7 +78,7 @@ def test_the_soup_is_the_greedy_one_by_held_out_log_loss(cooked):
         return made
 
     def loss(chosen):
-        scores = logits(network(chosen), judges.images, job.recipe)
+        scores = logits(network(chosen), judges.records, job.recipe)
         temperature = fit_temperature(scores.numpy(), judges.labels.numpy())
         return float(functional.cross_entropy(scores / temperature, judges.labels))
 

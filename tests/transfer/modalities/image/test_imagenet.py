@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tests.transfer import tiny
 from transfer.core.errors import CrosstrainError
 from transfer.modalities.backbone import Body
 from transfer.modalities.image.imagenet import IMAGENET, ImageNetBackbone, Wrapped, grey
@@ -94,6 +95,6 @@ def test_a_package_that_is_not_there_or_broken_is_a_named_error(package):
         import_module(package)
     except Exception:
         with pytest.raises(CrosstrainError, match=rf"{package} cannot be .*crosstrain\[zoo\]"):
-            build(Body(name=f"{package}_model"), channels=3, classes=2, seed=0)
+            build(Body(name=f"{package}_model"), spec=tiny.spec(3), classes=2, seed=0)
     else:
-        assert build(Body(name=f"{package}_model"), channels=3, classes=2, seed=0)
+        assert build(Body(name=f"{package}_model"), spec=tiny.spec(3), classes=2, seed=0)

@@ -13,7 +13,7 @@ from transfer.modalities.image import pretrained
 from transfer.modalities.image.imagenet import ImageNetBackbone
 from transfer.modalities.image.inverted_residuals import InvertedResiduals
 from transfer.models.network import build
-from transfer.models.parameter_transfer import transplant
+from transfer.models.parameter_transfer import knowledge_of, transplant
 
 PALACE, MONASTERY = 698, 663  # of ImageNet's classes in their usual order
 LITES = ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
@@ -27,8 +27,8 @@ def needs(name):
 
 def classifier(name, size, channels=3):
     """The whole network of ImageNet: a package's features and the same package's classifier."""
-    found = pretrained.knowledge(name, channels, size)
-    network = build(found.body, channels=channels, classes=1000, seed=0).eval()
+    found = knowledge_of(pretrained.pretrained(name, channels, size))
+    network = build(found.body, spec=tiny.spec(channels), classes=1000, seed=0).eval()
     *_, weight, bias = pretrained.tensors(name).values()
     network.load_state_dict({**found.state, "head.weight": weight, "head.bias": bias})
     return network, found.normal
@@ -78,7 +78,7 @@ def test_lite_networks_are_those_of_the_package_that_made_them(name, size):
 @every_package
 def test_every_tensor_of_the_body_comes_from_the_package(name):
     needs(name)
-    found = pretrained.knowledge(name, channels=1, size=32)
+    found = knowledge_of(pretrained.pretrained(name, channels=1, size=32))
     network = tiny.network(channels=1, body=found.body)
     told = transplant(network, found, tiny.CLASSES)
     assert {t.action for t in told if t.tensor.startswith("backbone.")} == {"copied"}
@@ -89,7 +89,7 @@ def test_every_tensor_of_the_body_comes_from_the_package(name):
 
 def test_a_name_without_weights_is_refused():
     with pytest.raises(SettingsError, match="'resnet' comes without weights; expected one of eff"):
-        pretrained.knowledge("resnet", 3, 64)
+        pretrained.pretrained("resnet", 3, 64)
 
 
 @every_package
@@ -119,11 +119,11 @@ BODY = Body(name="mobilenet_v2", options={"size": 32})
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_a_file_of_the_user_gives_its_tensors_by_name(tmp_path, suffix):
-    state = build(BODY, channels=3, classes=1, seed=5).backbone.state_dict()
+    state = build(BODY, spec=tiny.spec(3), classes=1, seed=5).backbone.state_dict()
     path = tmp_path / f"mine{suffix}"
     save = torch.save if suffix == ".pt" else save_file
     save({**state, "classifier.weight": torch.zeros(2, 2)}, path)
-    found = pretrained.from_file(path, BODY, 3)
+    found = knowledge_of(pretrained.from_file(path, BODY, 3))
     assert tiny.same(dict(found.state), {f"backbone.{name}": t for name, t in state.items()})
     assert found.source == "mine" and found.fixed_normal
 
@@ -150,7 +150,7 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path, made, told):
 
 def test_a_body_that_is_trained_here_takes_no_weights_of_imagenet(tmp_path):
     path = tmp_path / "mine.pt"
-    torch.save(build(tiny.BODY, channels=3, classes=1, seed=0).backbone.state_dict(), path)
+    torch.save(build(tiny.BODY, spec=tiny.spec(3), classes=1, seed=0).backbone.state_dict(), path)
     with pytest.raises(SettingsError, match="resnet takes no weights"):
         pretrained.from_file(path, tiny.BODY, 3)
 
@@ -158,5 +158,5 @@ def test_a_body_that_is_trained_here_takes_no_weights_of_imagenet(tmp_path):
 def test_the_bodies_with_weights_are_backbones_here():
     for name in pretrained.PACKAGES:
         body = Body(name=name, options={"size": 32})
-        backbone = build(body, channels=1, classes=1, seed=0).backbone
+        backbone = build(body, spec=tiny.spec(1), classes=1, seed=0).backbone
         assert isinstance(backbone, ImageNetBackbone) and isinstance(backbone, InvertedResiduals)

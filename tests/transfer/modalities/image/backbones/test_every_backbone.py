@@ -10,7 +10,8 @@ from tests.transfer import tiny
 from transfer.core import plugins
 from transfer.modalities.backbone import Backbone, Body
 from transfer.modalities.image.imagenet import MissingPackageError, Wrapped
-from transfer.models.network import BACKBONES, build, trainable
+from transfer.modalities.image.settings import BACKBONES, trainable
+from transfer.models.network import build
 
 NAMES = plugins.names(BACKBONES)
 every_backbone = pytest.mark.parametrize("name", NAMES)
@@ -31,7 +32,7 @@ every_setting = pytest.mark.parametrize("settings", SETTINGS, ids=repr)
 
 def body(settings, channels=1, seed=0):
     try:
-        return build(settings, channels=channels, classes=3, seed=seed).backbone.eval()
+        return build(settings, spec=tiny.spec(channels), classes=3, seed=seed).backbone.eval()
     except MissingPackageError as error:
         pytest.skip(str(error))
 

@@ -50,7 +50,7 @@ def test_pooling_halves_the_resolution_once():
 def test_by_default_a_block_is_as_wide_inside_as_outside():
     body = Body(name="resnet", options={"width": 4})
     told = Body(name="resnet", options={"width": 4, "widths": [8, 16, 32]})
-    one, two = (build(b, channels=1, classes=3, seed=0) for b in (body, told))
+    one, two = (build(b, spec=tiny.spec(1), classes=3, seed=0) for b in (body, told))
     assert tiny.same(one.state_dict(), two.state_dict())
 
 

@@ -5,8 +5,8 @@ import torch
 
 from tests.transfer import tiny
 from transfer.modalities.backbone import Body
-from transfer.modalities.image.backbones.fused import Part, as_pixels
 from transfer.modalities.normalisation import Normalisation
+from transfer.models.fused import Part
 from transfer.models.network import build
 from transfer.models.parameter_transfer import Knowledge
 
@@ -23,8 +23,10 @@ def fused(normals=NORMALS):
 
 
 def test_features_are_those_of_each_part_on_its_own_standardisation_one_after_another():
-    network = build(fused(), channels=1, classes=2, seed=0).eval()
-    alone = [build(body, channels=1, classes=2, seed=7).eval() for body in (tiny.BODY, OTHER)]
+    network = build(fused(), spec=tiny.spec(1), classes=2, seed=0).eval()
+    alone = [
+        build(body, spec=tiny.spec(1), classes=2, seed=7).eval() for body in (tiny.BODY, OTHER)
+    ]
     for i, one in enumerate(alone):
         network.backbone.parts[i].load_state_dict(one.backbone.state_dict())
     pixels = torch.rand(3, 1, 12, 12, generator=torch.Generator().manual_seed(0))
@@ -39,12 +41,10 @@ def test_features_are_those_of_each_part_on_its_own_standardisation_one_after_an
     assert abs(found[:, 32:] - parts[1]).max() < 1e-5
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_its_own_inputs_are_pixels(channels):
-    body = build(Body(name="fused"), channels=channels, classes=2, seed=0).backbone
-    given = torch.rand(2, channels, 5, 5)
-    assert body.normal == as_pixels(channels)
-    assert torch.equal(body.normal.apply(given), given)
+def test_its_own_inputs_are_not_standardised():
+    body = build(fused(), spec=tiny.spec(), classes=2, seed=0).backbone
+    given = torch.rand(2, 1, 5, 5)
+    assert body.normal is not None and torch.equal(body.normal.apply(given), given)
 
 
 def test_its_record_is_plain_json():
@@ -56,14 +56,18 @@ def test_a_part_without_its_standardisation_is_refused():
     with pytest.raises(ValueError, match="normal"):
         build(
             Body(name="fused", options={"parts": [tiny.BODY.model_dump()]}),
-            channels=1,
+            spec=tiny.spec(),
             classes=2,
             seed=0,
         )
 
 
 def test_a_fused_body_may_be_part_of_another():
-    part = Part(name="fused", options=fused().options, normal=as_pixels(1)).model_dump(mode="json")
-    network = build(Body(name="fused", options={"parts": [part]}), channels=1, classes=2, seed=0)
+    part = Part(name="fused", options=fused().options, normal=Normalisation.none()).model_dump(
+        mode="json"
+    )
+    network = build(
+        Body(name="fused", options={"parts": [part]}), spec=tiny.spec(1), classes=2, seed=0
+    )
     assert network.backbone.out_features == 80
     assert isinstance(tiny.knowledge(body=network.body), Knowledge)

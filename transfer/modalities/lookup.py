@@ -1,0 +1,107 @@
+"""Modalities by name: those in folders here, and those of other installed packages."""
+
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import EntryPoint
+from typing import Any, Union
+
+from transfer.core import plugins
+from transfer.core.errors import SettingsError
+from transfer.modalities.interface import InputLimits, InputSettings, InputSpec, Modality
+
+KIND = plugins.Kind("transfer.modalities", "crosstrain.modalities", inner="modality")
+DEFAULT = "image"
+"""The modality of settings that name none."""
+
+
+def names() -> list[str]:
+    """Names of all modalities, sorted."""
+    return plugins.names(KIND)
+
+
+@cache
+def get(name: str) -> Modality:
+    """A modality by its name.
+
+    Raises:
+        SettingsError: there is none of that name, or its module is no modality.
+    """
+    module = plugins.load(KIND, name)
+    found = getattr(module, "MODALITY", None)
+    if not isinstance(found, Modality):
+        raise SettingsError(
+            f"the module {module.__name__} of the modality {name!r} has no MODALITY that is an "
+            "instance of transfer.modalities.interface.Modality; set it there"
+        )
+    return found
+
+
+def of(spec: InputSpec | InputSettings) -> Modality:
+    """The modality that a specification, or a section ``input``, belongs to.
+
+    Raises:
+        SettingsError: there is none of that name.
+    """
+    return get(spec.modality)
+
+
+def default() -> Modality:
+    """The modality of settings that name none."""
+    return get(DEFAULT)
+
+
+def entry_point(name: str) -> EntryPoint | None:
+    """The entry point of a modality of another package; None for the project's own.
+
+    Raises:
+        SettingsError: there is none of that name.
+    """
+    return plugins.entry_point(KIND, name)
+
+
+def code(name: str) -> str:
+    """Module of a modality, which is loaded by name: part of the cache key of a step that uses it.
+
+    Raises:
+        SettingsError: there is none of that name.
+    """
+    return plugins.module_name(KIND, name)
+
+
+def packages(modules: Sequence[str]) -> list[str]:
+    """Packages that change the numbers of those modules that are modalities."""
+    own = {module: name for name, module in plugins.modules(KIND).items()}
+    return sorted({p for module in modules if module in own for p in get(own[module]).packages})
+
+
+def kinds(part: str) -> Any:
+    """The type of a section that each modality has a class of its own for.
+
+    Args:
+        part: attribute of `Modality`, such as ``settings`` or ``augmentation``.
+
+    Returns:
+        The class, or the union of all classes where several modalities are installed.
+    """
+    return Union[tuple(getattr(get(name), part) for name in names())]  # noqa: UP007
+
+
+def parsed_spec(told: Any) -> InputSpec:
+    """A specification from plain JSON values, of the class of its modality.
+
+    Raises:
+        SettingsError: there is no such modality.
+        ValueError: a field is unknown or a value is out of range.
+    """
+    if isinstance(told, InputSpec):
+        return told
+    return get(told.get("modality", DEFAULT)).spec.model_validate(told)
+
+
+def parsed_limits(told: Any, spec: InputSpec) -> InputLimits:
+    """Limits from plain JSON values, of the class of a specification's modality.
+
+    Raises:
+        ValueError: a field is unknown or a value is out of range.
+    """
+    return told if isinstance(told, InputLimits) else of(spec).limits.model_validate(told)
