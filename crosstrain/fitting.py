@@ -117,10 +117,11 @@ def fit(
         from flows import retrain as chain
         from flows.runtime.run_flow import call
         from tasks.runtime import paths
+        from transfer.modalities import lookup
         from transfer.settings import project as typed
 
         tree = merged(typed.read(paths.PARAMS), _tree(settings))
-        key = "images"
+        key = lookup.get(tree.get("input", {}).get("modality", lookup.DEFAULT)).array_key
         given: dict[str, Any] = {
             "source": _dataset(source, source_name, key, before),
             "target": _dataset(target, name, key, before),

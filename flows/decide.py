@@ -1,4 +1,4 @@
-"""From a registered version to a decision: judge, ask a person if one is wanted, settle, tell."""
+"""Decides about a registered version: judge, ask a person if required, promote or refuse."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,9 +6,9 @@ from typing import Any
 
 from flows.runtime.actor import who
 from flows.runtime.approve import consent
-from flows.runtime.notify import tell
+from flows.runtime.notify import emit_and_notify
 from tasks.registry.judge import judge
-from tasks.registry.promote import Outcome, settle
+from tasks.registry.promote import Outcome, promote_or_refuse
 from tasks.runtime.artifacts import Dataset
 from tasks.runtime.step import log
 from transfer.core.errors import ChampionChangedError
@@ -26,26 +26,28 @@ def decide(
     settings: Settings,
     forced_reason: str | None = None,
 ) -> Outcome:
-    """Judge a version against the champion of today, and promote or refuse it.
+    """Judge a version against the current champion, and promote or refuse it.
 
-    When another version becomes champion between judging and promoting, it is judged again.
+    If another version becomes champion between judging and promoting, it is judged again.
 
     Raises:
-        ChampionChangedError: that happened three times.
+        ChampionChangedError: the champion changed during each of three attempts.
     """
     for attempt in range(1, ATTEMPTS + 1):
-        judged = judge(
+        judgement = judge(
             name, version, evaluated, target, record, settings.promote, settings.evaluate
         )
-        said = consent(judged, settings.promote)
+        approval = consent(judgement, settings.promote)
         try:
-            outcome: Outcome = settle(judged, who(), said, forced_reason)
+            outcome: Outcome = promote_or_refuse(judgement, who(), approval, forced_reason)
             break
         except ChampionChangedError as error:
             if attempt == ATTEMPTS:
                 raise
             log.warning("%s; judging again", error)
-    if not judged.unchanged:
-        told = {"model": name, "version": version, "reasons": outcome.reasons}
-        tell("promoted" if outcome.promoted else "refused", target.name, told, settings.notify)
+    if not judgement.unchanged:
+        payload = {"model": name, "version": version, "reasons": outcome.reasons}
+        emit_and_notify(
+            "promoted" if outcome.promoted else "refused", target.name, payload, settings.notify
+        )
     return outcome

@@ -1,4 +1,4 @@
-"""The champion as one file for another runtime, measured before it leaves."""
+"""Exports the champion as one file for another runtime, after measuring it."""
 
 from pathlib import Path
 
@@ -23,10 +23,10 @@ def export(
 
     Args:
         target: name of the target dataset.
-        settings: how exports are made and judged; where the target is, if they are about it.
+        settings: settings of exports; the path of the target, if its name is the same.
         format: onnx, onnx-int8 (8-bit, smaller and faster) or tflite.
-        out: folder for the file and its report; exports/ and the target's name unless named.
-        changed_data: measure on the data as it is, though the champion was made from another.
+        out: folder for the file and its report; by default exports/ and the target's name.
+        changed_data: measure on the current data, although the champion was trained on other data.
     """
     edge.check(format, settings)
     subject = edge.champion(target)

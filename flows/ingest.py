@@ -1,4 +1,4 @@
-"""New data into a dataset: checked, added, recorded as a version, and told."""
+"""Adds new data to a dataset: checks it, adds it, and records a new version."""
 
 from pathlib import Path
 
@@ -28,41 +28,41 @@ def ingest(
 ) -> Changes:
     """Add a delivery to a dataset under data/, and record the result as a new version.
 
-    One ingest at a time; one that was interrupted is carried through first. Existing items keep
-    their split. What cannot be used goes to quarantine/, with reasons.
+    One ingest runs at a time; an interrupted one is completed first. Existing items keep their
+    split. Unusable files are copied to quarantine/, with reasons.
 
     Args:
-        settings: the settings; `image.limits`, `validate` and `ingest` count here.
+        settings: the settings; `input.limits`, `validate` and `ingest` count here.
         incoming: a folder, an archive or an .npz file.
-        dataset: name of a dataset in data/; one that is not there is made.
-        relabel: where a known item comes with another label, the delivery is right.
-        new_classes: take classes that the dataset does not have.
-        replace: the delivery is the whole dataset: remove what it lacks.
-        commit: commit data.dvc to Git, with what changed as the message.
+        dataset: name of a dataset in data/; a new one is created.
+        relabel: if a known item comes with another label, use the label of the delivery.
+        new_classes: accept classes that the dataset does not have.
+        replace: the delivery is the whole dataset: remove items that it does not contain.
+        commit: commit data.dvc to Git, with the changes as the message.
         push: push the data to DVC's default remote.
     """
-    wishes = steps.IngestOptions(relabel, new_classes, replace, commit, push)
+    options = steps.IngestOptions(relabel, new_classes, replace, commit, push)
     with steps.exclusive():
-        before = _recover()
-        place = steps.prepare(dataset, wishes)
-        changes: Changes = steps.plan(steps.receive(incoming, settings), place, wishes, settings)
+        recovered = _recover()
+        place = steps.prepare(dataset, options)
+        changes: Changes = steps.plan(steps.receive(incoming, settings), place, options, settings)
         if changes.taken:
             return _finish()
-    if before is not None and before.digest == changes.digest:
-        return before
+    if recovered is not None and recovered.digest == changes.digest:
+        return recovered
     create_markdown_artifact(markdown(changes), key="ingest")
     return changes
 
 
 @flow(name="resume ingest", **HOOKS)
 def resume() -> Changes | None:
-    """Carry an interrupted ingest through, if there is one."""
+    """Complete an interrupted ingest, if there is one."""
     with steps.exclusive():
         return _recover()
 
 
 def _recover() -> Changes | None:
-    """Carry through, or take back, what a killed process began."""
+    """Complete, or undo, the ingest of a killed process."""
     if not steps.interrupted():
         return None
     if steps.is_taken_back():
@@ -72,14 +72,14 @@ def _recover() -> Changes | None:
 
 
 def _finish() -> Changes:
-    """Do what the journal says, and tell of it."""
+    """Make the changes in the journal, and report them."""
     steps.carry_out()
     steps.accept()
-    told, failed = steps.share()
-    announce("data-changed", told.dataset, {**told.numbers(), "md5": told.after})
-    changes: Changes = steps.finish(told)
+    shared, failure = steps.share()
+    announce("data-changed", shared.dataset, {**shared.numbers(), "md5": shared.after})
+    changes: Changes = steps.finish(shared)
     create_markdown_artifact(markdown(changes), key="ingest")
     log.info("%s: %s", changes.dataset, changes.sentence())
-    if failed:
-        raise CrosstrainError(failed)
+    if failure:
+        raise CrosstrainError(failure)
     return changes

@@ -1,4 +1,4 @@
-"""New data in, a verdict on drift out."""
+"""Tests new data for drift."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from flows.runtime.events import announce
 from flows.runtime.hooks import HOOKS
-from flows.runtime.notify import configured, tell
+from flows.runtime.notify import emit_and_notify, notify_settings
 from tasks.operation import monitor as steps
 from tasks.reports.monitor_report import markdown
 from transfer.deployment.monitoring.drift import MonitorSettings
@@ -18,29 +18,29 @@ DEFAULTS = MonitorSettings()
 
 @flow(name="monitor", flow_run_name="{target}: {folder}", **HOOKS)
 def monitor(folder: Path, target: str, settings: MonitorSettings = DEFAULTS) -> Monitored:
-    """Hold new data against what the target's champion was made for, and tell of drift.
+    """Compare new data with the reference of the target's champion, and report drift.
 
     Args:
-        folder: new items; those in a folder of it have that folder's name as their label. A
-            .csv, .parquet or .npz dataset will do, too.
+        folder: new items; an item in a subfolder has the subfolder's name as its label. A .csv,
+            .parquet or .npz dataset is accepted, too.
         target: name of the target dataset.
-        settings: when new data counts as drifted, and what follows.
+        settings: thresholds for drift, and when to request a retrain.
     """
-    looked = steps.look(folder, target, settings)
-    found: Monitored = steps.judge(looked, folder, target, settings)
-    steps.publish(looked, found)
-    create_markdown_artifact(markdown(found), key="drift")
-    if found.drift:
-        told = {
-            "folder": found.folder,
-            "model": found.model,
-            "version": found.version,
-            "sentence": found.sentence,
-            "tests": [test.name for test in found.drifted],
-            "p_values": {test.name: test.adjusted for test in found.tests},
-            "retrain": found.retrain,
+    observed = steps.look(folder, target, settings)
+    report: Monitored = steps.judge(observed, folder, target, settings)
+    steps.publish(observed, report)
+    create_markdown_artifact(markdown(report), key="drift")
+    if report.drift:
+        payload = {
+            "folder": report.folder,
+            "model": report.model,
+            "version": report.version,
+            "sentence": report.sentence,
+            "tests": [test.name for test in report.drifted],
+            "p_values": {test.name: test.adjusted for test in report.tests},
+            "retrain": report.retrain,
         }
-        tell("drift", target, told, configured())
-        if found.retrain:
-            announce("retrain-wanted", target, told)
-    return found
+        emit_and_notify("drift", target, payload, notify_settings())
+        if report.retrain:
+            announce("retrain-wanted", target, payload)
+    return report

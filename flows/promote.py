@@ -1,4 +1,4 @@
-"""Judge a registered version again, and make it champion if the rules, or a person, say so."""
+"""Judges a registered version again, and promotes it if it passes, or if a person forces it."""
 
 from typing import Annotated
 
@@ -24,13 +24,13 @@ def promote(
     settings: FormSettings,
     forced_reason: str = "",
 ) -> Outcome:
-    """Judge a registered version against the champion of today; promote it when every rule holds.
+    """Judge a registered version against the current champion; promote it if it passes every rule.
 
     Args:
         target: name of the target dataset.
         version: number of the registered version.
         settings: the rules, and everything else in params.yaml.
-        forced_reason: why to promote it against the rules; empty does not force.
+        forced_reason: why to promote it against the rules; empty: no forced promotion.
     """
     name = versions.name_of(target)
     evaluated, dataset, record = evaluated_version(name, version, forced=bool(forced_reason))

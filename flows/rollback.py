@@ -1,10 +1,10 @@
-"""Make the previous champion champion again."""
+"""Makes the previous champion the champion again."""
 
 from prefect import flow
 
 from flows.runtime.actor import who
 from flows.runtime.hooks import HOOKS
-from flows.runtime.notify import configured, tell
+from flows.runtime.notify import emit_and_notify, notify_settings
 from tasks.registry import versions
 from tasks.registry.promote import rollback as undo
 
@@ -15,10 +15,14 @@ def rollback(target: str, reason: str) -> str:
 
     Args:
         target: name of the target dataset.
-        reason: why; it goes into the ledger.
+        reason: why; written to the ledger.
     """
-    done = undo(versions.name_of(target), reason, who())
-    told = {"model": done.name, "version": done.version, "reasons": [f"rolled back: {reason}"]}
-    tell("promoted", target, told, configured())
-    message: str = done.message
+    rolled_back = undo(versions.name_of(target), reason, who())
+    payload = {
+        "model": rolled_back.name,
+        "version": rolled_back.version,
+        "reasons": [f"rolled back: {reason}"],
+    }
+    emit_and_notify("promoted", target, payload, notify_settings())
+    message: str = rolled_back.message
     return message

@@ -1,4 +1,4 @@
-"""Batch scoring: a folder in, a table of predictions out."""
+"""Batch scoring: predicts a folder of items into a table."""
 
 from pathlib import Path
 
@@ -12,13 +12,13 @@ from tasks.operation.score import score as score_all
 
 @flow(name="score", flow_run_name="{source} with {target}", **HOOKS)
 def score(source: Path, out: Path, target: str, batch: int = 256) -> Scored:
-    """Score a folder of any size with the champion; a run that was cut off is taken up again.
+    """Score a folder of any size with the champion; an interrupted run is continued.
 
     Args:
-        source: folder of files at any depth, a manifest with a column path, or an .npz file.
-        out: the .parquet file to write, when all is scored.
-        target: name of the target dataset, whose champion answers.
-        batch: items that pass the network at once.
+        source: folder of items at any depth, a manifest with a column path, or an .npz file.
+        out: the .parquet file to write at the end.
+        target: name of the target dataset, whose champion predicts.
+        batch: items that pass through the network at once.
     """
     scored: Scored = score_all(source, out, target, batch)
     create_markdown_artifact(_markdown(scored), key="scores")

@@ -25,7 +25,7 @@ def tend(settings: ServeSettings) -> None:
         try:
             with get_client(sync_client=True) as client:
                 run_liveness.close_killed(client)
-                run_liveness.pick_up(client, settings)
+                run_liveness.restart_killed(client, settings)
                 run_liveness.cancel_overdue(client, settings)
         except Exception:  # a server that restarts must not end the watch
             traceback.print_exc()

@@ -1,4 +1,4 @@
-"""What every flow does beside its own work: a server, an actor, events, notifications.
+"""What all flows share: a Prefect server, the actor, events, notifications, run liveness.
 
-The flows themselves are the files of the folder above.
+The flows themselves are the modules of the parent folder.
 """

@@ -1,4 +1,4 @@
-"""On whose behalf a flow runs, for the ledger."""
+"""The actor of a flow run: on whose behalf it runs, for the ledger."""
 
 from uuid import UUID
 
@@ -10,7 +10,7 @@ from tasks.runtime.user import at_a_terminal, person
 
 
 def who() -> str:
-    """User, machine, and what started the run: a terminal, or what started its deployment."""
+    """User, host, and what started the run: a terminal, or the trigger of its deployment."""
     if deployment.id is None:
         return at_a_terminal()
     with get_client(sync_client=True) as client:
@@ -19,7 +19,7 @@ def who() -> str:
 
 
 def started(creator: CreatedBy | None) -> str:
-    """What started a deployment's run: its schedule, an automation by its name, or a request."""
+    """The trigger of a deployment's run: its schedule, an automation (by name), or a request."""
     if creator is None or creator.type not in {"SCHEDULE", "AUTOMATION"}:
         return "on request"
     return "by schedule" if creator.type == "SCHEDULE" else f"by automation {creator.display_value}"

@@ -1,4 +1,4 @@
-"""Ask a person, in Prefect's UI, before a model is promoted."""
+"""Asks a person, in Prefect's UI, before a model is promoted."""
 
 from uuid import UUID
 
@@ -16,43 +16,50 @@ from transfer.deployment.gate.rules import PromoteSettings
 
 
 class Approval(RunInput):
-    """Shall this version become the champion?"""
+    """Should this version become the champion?"""
 
-    approve: bool = Field(False, description="Promote it. Left off, the champion stays.")
-    name: str = Field(min_length=1, description="Who decides; it goes into the ledger.")
-    reason: str = Field("", description="Why; it goes into the ledger.")
+    approve: bool = Field(False, description="Promote it. If off, the champion stays.")
+    name: str = Field(min_length=1, description="Who decides; written to the ledger.")
+    reason: str = Field("", description="Why; written to the ledger.")
 
 
-def consent(judged: Judgement, settings: PromoteSettings) -> Consent | None:
-    """What a person says to a version of which every rule holds; None when nobody is to be asked.
+def consent(judgement: Judgement, settings: PromoteSettings) -> Consent | None:
+    """The decision of a person about a version that passed every rule; None if nobody is asked.
 
-    Waits for `promote.approval_hours`; silence is no consent.
+    Waits for `promote.approval_hours`; no answer counts as a refusal.
     """
-    if not settings.approval or judged.unchanged or not judged.promote:
+    if not settings.approval or judgement.unchanged or not judgement.promote:
         return None
     try:
         answer = pause_flow_run(
-            wait_for_input=Approval.with_initial_data(description=_question(judged)),
+            wait_for_input=Approval.with_initial_data(description=_question(judgement)),
             timeout=int(settings.approval_hours * 3600),
             poll_interval=2,
         )
     except FlowPauseTimeout:
-        _go_on()
-        why = f"no answer in {settings.approval_hours:g} hours; the champion stays"
-        return Consent(False, "nobody", why)
+        _resume()
+        reason = f"no answer in {settings.approval_hours:g} hours; the champion stays"
+        return Consent(False, "nobody", reason)
     return Consent(answer.approve, answer.name, answer.reason or "no reason given")
 
 
-def _go_on() -> None:
-    """Tell Prefect that the run goes on: it takes one that nobody resumed for failed."""
+def _resume() -> None:
+    """Set the run to running again: Prefect regards a run that nobody resumed as failed."""
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(UUID(str(flow_run.id)), Running(), force=True)
 
 
-def _question(judged: Judgement) -> str:
-    rules = "\n".join(f"| {one.rule} | {one.found} | {one.expected} |" for one in judged.rules)
-    against = f"version {judged.champion}" if judged.champion else "nothing: it is the first"
+def _question(judgement: Judgement) -> str:
+    rules = "\n".join(
+        f"| {rule.rule} | {rule.found} | {rule.expected} |" for rule in judgement.rules
+    )
+    opponent = (
+        f"version {judgement.champion}"
+        if judgement.champion
+        else "no champion: it is the first version"
+    )
     return (
-        f"**{judged.name}, version {judged.version}**, against {against}. Every rule holds.\n\n"
+        f"**{judgement.name}, version {judgement.version}**, against {opponent}. "
+        "Every rule is passed.\n\n"
         f"| rule | found | expected |\n|---|---|---|\n{rules}\n"
     )

@@ -1,13 +1,13 @@
-"""What every flow does besides its own work: say who is at it, and tell when it fails."""
+"""Hooks of every flow: record the process that runs it, and notify about a failure."""
 
 from typing import Any
 
-from flows.runtime.notify import tell_failure
-from flows.runtime.run_liveness import claim
+from flows.runtime.notify import notify_failure
+from flows.runtime.run_liveness import record_process
 
 HOOKS: dict[str, Any] = {
-    "on_running": [claim],
-    "on_failure": [tell_failure],
-    "on_crashed": [tell_failure],
+    "on_running": [record_process],
+    "on_failure": [notify_failure],
+    "on_crashed": [notify_failure],
 }
 """Arguments of Prefect's ``flow``."""

@@ -1,8 +1,8 @@
-"""Prefect's server for runs of one process, where no other is named.
+"""A Prefect server for the runs of one process, if PREFECT_API_URL is not set.
 
-Prefect's own temporary server outlives a killed run, and Ctrl-C in a terminal ends it before the
-run could tell it so. This one ignores the terminal, and stops when the process that started it
-has ended, however it ended.
+Prefect's own temporary server survives a killed run, and Ctrl-C in a terminal ends it before the
+run can report its end. This server ignores signals of the terminal, and stops when the process
+that started it has ended in any way.
 """
 
 import os
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
 HOST = "127.0.0.1"
-START = 120.0  # seconds
-LAST_WORDS = 2.0  # seconds in which the server writes what the run told it at its end
+START_TIMEOUT = 120.0  # seconds
+SHUTDOWN_DELAY = 2.0  # seconds in which the server stores the last states of the run
 
 
 @dataclass(frozen=True)
-class _Own:
-    """A server that was started; its standard input ends with this process."""
+class _OwnServer:
+    """A server that this process has started; its standard input closes when this process ends."""
 
     url: str
     child: "subprocess.Popen[bytes]"
@@ -38,37 +38,36 @@ class _Own:
 
 
 def begin() -> None:
-    """Start a server, where no other is named, that comes up while this process goes on."""
+    """Start a server in the background, if PREFECT_API_URL is not set."""
     if not os.environ.get("PREFECT_API_URL"):
-        _own()
+        _own_server()
 
 
 def address() -> str:
-    """Address of the API: of the server in PREFECT_API_URL, or of one that lives as long as this
-    process.
+    """Address of the API: PREFECT_API_URL, or that of a server that ends with this process.
 
     Raises:
         CrosstrainError: no server answers at PREFECT_API_URL, or none can be started.
-        SettingsError: the server at PREFECT_API_URL wants a password.
+        SettingsError: the server at PREFECT_API_URL requires another user and password.
     """
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_URL
 
-    named = PREFECT_API_URL.value()
-    if named is None:
-        return _answering(_own())
+    url = PREFECT_API_URL.value()
+    if url is None:
+        return _url_when_ready(_own_server())
     with get_client(sync_client=True) as client:
         if (fault := client.api_healthcheck()) is not None:
             raise CrosstrainError(
-                f"no Prefect server answers at PREFECT_API_URL={hide(named)} ({fault}); start it, "
+                f"no Prefect server answers at PREFECT_API_URL={hide(url)} ({fault}); start it, "
                 "for example with `crosstrain ui`, or unset PREFECT_API_URL"
             )
-        _ask(client, hide(named))
-    return str(named)
+        _check_password(client, hide(url))
+    return str(url)
 
 
-def _ask(client: "SyncPrefectClient", shown: str) -> None:
-    """Health is told to everyone; ask for something that may need a password."""
+def _check_password(client: "SyncPrefectClient", shown_url: str) -> None:
+    """Check the password: the health check needs none, so another request is sent."""
     import httpx
 
     try:
@@ -76,20 +75,20 @@ def _ask(client: "SyncPrefectClient", shown: str) -> None:
     except httpx.HTTPStatusError as error:
         code = error.response.status_code
         if code not in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-            raise CrosstrainError(f"the Prefect server at {shown} answers {code}") from error
+            raise CrosstrainError(f"the Prefect server at {shown_url} answers {code}") from error
         raise SettingsError(
-            f"the Prefect server at {shown} wants another user and password (it answers {code}); "
+            f"the Prefect server at {shown_url} refused the user and password (it answers {code}); "
             "set PREFECT_API_AUTH_STRING=user:password"
         ) from error
 
 
 @cache
-def _own() -> _Own:
+def _own_server() -> _OwnServer:
     """Start the server, once in a process."""
     errors = TemporaryFile()  # noqa: SIM115  open as long as the server may write to it
     with socket.create_server((HOST, 0)) as listening:
-        # The child alone keeps the socket: a connection waits for its answer, and fails at once
-        # when it has ended.
+        # Only the child keeps the socket open: a connection waits for its answer, and fails at once
+        # when the child has ended.
         inherited = {k: v for k, v in os.environ.items() if k != "PREFECT_SERVER_API_AUTH_STRING"}
         child = subprocess.Popen(
             [sys.executable, "-P", "-m", "flows.runtime.local_prefect", str(listening.fileno())],
@@ -100,32 +99,32 @@ def _own() -> _Own:
             pass_fds=[listening.fileno()],
             start_new_session=True,
         )
-        return _Own(f"http://{HOST}:{listening.getsockname()[1]}/api", child, errors)
+        return _OwnServer(f"http://{HOST}:{listening.getsockname()[1]}/api", child, errors)
 
 
-def _answering(own: _Own) -> str:
+def _url_when_ready(own: _OwnServer) -> str:
     import httpx
     from prefect.settings import PREFECT_HOME
 
     try:
-        httpx.get(f"{own.url}/health", timeout=START, trust_env=False).raise_for_status()
+        httpx.get(f"{own.url}/health", timeout=START_TIMEOUT, trust_env=False).raise_for_status()
     except httpx.HTTPError as error:
         own.child.kill()
         own.child.wait()
         own.errors.seek(0)
         lines = own.errors.read().decode(errors="replace").splitlines()
-        told = next((line for line in reversed(lines) if "Error" in line), str(error))
+        error_line = next((line for line in reversed(lines) if "Error" in line), str(error))
         raise CrosstrainError(
-            f"Prefect's server did not start ({told}); if its database is damaged, delete "
-            f"{PREFECT_HOME.value()}, which holds no more than the history of runs"
+            f"Prefect's server did not start ({error_line}); if its database is damaged, delete "
+            f"{PREFECT_HOME.value()}, which contains only the history of runs"
         ) from error
     return own.url
 
 
 def main() -> None:
-    """Serve Prefect's API on an inherited socket until the standard input ends.
+    """Serve Prefect's API on an inherited socket until standard input closes.
 
-    One server at a time starts: two that migrate a new database together break it.
+    Only one server starts at a time: two that migrate a new database together damage it.
     """
     gc_tuning.raise_threshold()
     import uvicorn
@@ -146,7 +145,7 @@ def main() -> None:
 
     def stop_with_parent() -> None:
         sys.stdin.read()
-        time.sleep(LAST_WORDS)
+        time.sleep(SHUTDOWN_DELAY)
         server.should_exit = True
 
     threading.Thread(target=stop_with_parent, daemon=True).start()

@@ -1,4 +1,4 @@
-"""Start a flow from a terminal."""
+"""Starts a flow from a terminal."""
 
 import logging
 import sys
@@ -35,12 +35,12 @@ def run(flow: Callable[[], Result]) -> Result:
 def call(flow: Callable[[], Result]) -> Result:
     """Call a flow in this process.
 
-    Without ``PREFECT_API_URL`` a server is started for this process. Heartbeats are off: they cost
-    a second a flow and serve only runs that nobody watches. Runs that were killed are closed.
+    Without ``PREFECT_API_URL``, a server is started for this process. Heartbeats are off: they cost
+    a second per flow and help only runs without supervision. Killed runs are marked as crashed.
 
     Raises:
-        CrosstrainError: a step failed. Prefect's UI has it as Failed, with traceback; the terminal
-            is left to the caller.
+        CrosstrainError: a step failed. Prefect's UI shows it as Failed, with its traceback; the
+            caller prints the message.
     """
     api = local_prefect.address()
     for handler in logging.getLogger().handlers:
@@ -53,8 +53,8 @@ def call(flow: Callable[[], Result]) -> Result:
 
 
 def _not_the_engine(record: logging.LogRecord) -> bool:
-    """Keep Prefect's tracebacks of failed tasks and flows from a terminal.
+    """A log filter that hides Prefect's tracebacks of failed tasks and flows from a terminal.
 
-    The error goes through every task and flow up to the command line, which tells it once.
+    The error is raised through every task and flow to the command line, which prints it once.
     """
     return record.name not in ENGINE or record.levelno < logging.ERROR

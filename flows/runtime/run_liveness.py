@@ -1,7 +1,7 @@
-"""Which runs are at work, which only look like it, and how those go on.
+"""Distinguishes running flow runs from killed ones, and restarts or cancels them.
 
-A run says in a tag which process it is. Of a process of this machine that is gone, the run was
-killed: Prefect without a paid plan does not notice that by itself when nothing watches the process.
+A tag of each run names its process. If that process of this machine no longer exists, the run was
+killed: Prefect without a paid plan does not detect this itself if no worker watches the process.
 """
 
 import os
@@ -21,22 +21,24 @@ from transfer.settings.service import ServeSettings
 PREFIX = "process "
 
 
-def claim(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Say that this process is at a run; a hook for a flow's start."""
-    told = [tag for tag in flow_run.tags if not tag.startswith(PREFIX)]
+def record_process(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Record this process in a tag of a run; a hook for the start of a flow."""
+    tags = [tag for tag in flow_run.tags if not tag.startswith(PREFIX)]
     with get_client(sync_client=True) as client:
-        client.update_flow_run(flow_run.id, tags=[*told, _process(os.getpid())])
+        client.update_flow_run(flow_run.id, tags=[*tags, _process(os.getpid())])
 
 
 def close_killed(client: SyncPrefectClient) -> None:
-    """Mark as crashed what still counts as running though its process, on this machine, is gone."""
+    """Mark runs as crashed that are still in state running although their process has ended."""
     for flow_run in _in_state(client, "RUNNING"):
         if any(_is_gone(tag) for tag in flow_run.tags):
             _close(client, flow_run)
 
 
 def _close(client: SyncPrefectClient, flow_run: FlowRun) -> None:
-    killed: State[Any] = Crashed(message="The process was killed; run again to go on from there.")
+    killed: State[Any] = Crashed(
+        message="The process was killed; run again to continue from there."
+    )
     tasks = client.read_task_runs(
         flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [flow_run.id]}}),
         task_run_filter=TaskRunFilter.model_validate(_state("PENDING", "RUNNING")),
@@ -46,27 +48,28 @@ def _close(client: SyncPrefectClient, flow_run: FlowRun) -> None:
     client.set_flow_run_state(flow_run.id, killed)
 
 
-def pick_up(client: SyncPrefectClient, settings: ServeSettings) -> None:
-    """Start again what a deployment started and what was killed, from where it was.
+def restart_killed(client: SyncPrefectClient, settings: ServeSettings) -> None:
+    """Restart killed runs of deployments; each continues from its stored results.
 
-    Not after the attempts of the settings, nor what crashed longer ago than a run may take.
+    Runs that have used all attempts of the settings, or that crashed longer ago than a run may
+    take, are not restarted.
     """
     since = datetime.now(UTC) - timedelta(hours=settings.hours)
     for flow_run in _in_state(client, "CRASHED"):
         recent = flow_run.state is not None and flow_run.state.timestamp > since
         if flow_run.deployment_id and recent and flow_run.run_count < settings.attempts:
-            told = f"Picked up after attempt {flow_run.run_count} of {settings.attempts}."
-            client.set_flow_run_state(flow_run.id, AwaitingRetry(message=told))
+            message = f"Restarted after attempt {flow_run.run_count} of {settings.attempts}."
+            client.set_flow_run_state(flow_run.id, AwaitingRetry(message=message))
 
 
 def cancel_overdue(client: SyncPrefectClient, settings: ServeSettings) -> None:
-    """Cancel what a deployment started and what takes longer than it may."""
+    """Cancel runs of deployments that take longer than allowed."""
     since = datetime.now(UTC) - timedelta(hours=settings.hours)
     for flow_run in _in_state(client, "RUNNING"):
-        began = flow_run.state.timestamp if flow_run.state else None
-        if flow_run.deployment_id and began and began < since:
-            told = f"It took longer than serve.hours = {settings.hours:g}."
-            client.set_flow_run_state(flow_run.id, Cancelling(message=told))
+        started = flow_run.state.timestamp if flow_run.state else None
+        if flow_run.deployment_id and started and started < since:
+            message = f"The run took longer than serve.hours = {settings.hours:g}."
+            client.set_flow_run_state(flow_run.id, Cancelling(message=message))
 
 
 def _in_state(client: SyncPrefectClient, *types: str) -> Iterable[FlowRun]:

@@ -178,9 +178,8 @@ def plan(delivery: Delivery, dataset: Path, options: IngestOptions, settings: Se
         if changes.refused:
             raise DataRefusedError(changes.refused)
         return changes
-    return _begin_changes(
-        root, dataset, existing, findings, changes, options, lookup.of(settings.input)
-    )
+    modality = lookup.of(settings.input)
+    return _begin_changes(root, dataset, existing, findings, changes, options, modality)
 
 
 def _existing(dataset: Path, settings: Settings) -> list[Item]:

@@ -24,7 +24,7 @@ def fingerprint(settings: DatasetSettings) -> Dataset:
 
 @step("specify", tags=["data"])
 def specify(settings: InputSettings, datasets: list[Dataset]) -> InputSpec:
-    """Decide what every item is turned into, from the settings and from all datasets."""
+    """Choose the form of all inputs from the settings and from all datasets."""
     modality = lookup.of(settings)
     return modality.specify(settings, [library.contents(d.path, modality) for d in datasets])
 

@@ -1,4 +1,4 @@
-"""Choose among the arms on validation, and put the chosen model together."""
+"""Chooses among the arms by validation, and assembles the chosen model."""
 
 import json
 from pathlib import Path
@@ -23,49 +23,49 @@ from transfer.settings.project import Settings
 
 
 def digests(arms: list[ArmRef]) -> dict[str, str]:
-    """Content of each arm by its name, and whether it may be chosen."""
+    """Digest of each arm by its name, with whether the arm may be chosen."""
     return {arm.name: f"{arm.ref.digest} {arm.finalist}" for arm in arms}
 
 
 def load_choice(ref: Ref) -> ModelChoice:
-    """Read what `choose` stored."""
-    told = json.loads((ref.path / "choice.json").read_text())
+    """Load a choice that `choose` has stored."""
+    stored = json.loads((ref.path / "choice.json").read_text())
     return ModelChoice(
-        _mix(told["best"]),
-        _mix(told["baseline"]),
-        told["scores"],
-        _mix(told["source"]),
-        {name: _mix(one) for name, one in told["by_source"].items()},
-        {name: _mix(one) if one else None for name, one in told["without"].items()},
-        told["collapsed"],
+        _load_mix(stored["best"]),
+        _load_mix(stored["baseline"]),
+        stored["scores"],
+        _load_mix(stored["source"]),
+        {name: _load_mix(mix) for name, mix in stored["by_source"].items()},
+        {name: _load_mix(mix) if mix else None for name, mix in stored["without"].items()},
+        stored["collapsed"],
     )
 
 
-def _mix(told: dict[str, Any]) -> Mix:
-    return Mix(told["scheme"], np.array(told["weights"]))
+def _load_mix(stored: dict[str, Any]) -> Mix:
+    return Mix(stored["scheme"], np.array(stored["weights"]))
 
 
-def _plain(mix: Mix) -> dict[str, Any]:
+def _mix_to_dict(mix: Mix) -> dict[str, Any]:
     return {"scheme": mix.scheme, "weights": mix.weights.tolist()}
 
 
 @step("choose", tags=["select"])
 def choose(arms: list[ArmRef], settings: Settings) -> Ref:
-    """Store what validation says: the choice, and what stands for each source and for its lack."""
+    """Store the choice by validation: the best mix, and the best with and without each source."""
 
     def compute(out: Path) -> None:
-        found = library.choose(files(arms), settings.adapt.validator)
-        told = {
+        choice = library.choose(files(arms), settings.adapt.validator)
+        content = {
             "arms": [arm.name for arm in arms],
-            "best": _plain(found.best),
-            "scores": found.scores,
-            "source": _plain(found.source),
-            "by_source": {name: _plain(mix) for name, mix in found.by_source.items()},
-            "without": {n: _plain(mix) if mix else None for n, mix in found.without.items()},
-            "baseline": _plain(found.baseline),
-            "collapsed": found.collapsed,
+            "best": _mix_to_dict(choice.best),
+            "scores": choice.scores,
+            "source": _mix_to_dict(choice.source),
+            "by_source": {name: _mix_to_dict(mix) for name, mix in choice.by_source.items()},
+            "without": {n: _mix_to_dict(mix) if mix else None for n, mix in choice.without.items()},
+            "baseline": _mix_to_dict(choice.baseline),
+            "collapsed": choice.collapsed,
         }
-        (out / "choice.json").write_text(json.dumps(told, indent=1))
+        (out / "choice.json").write_text(json.dumps(content, indent=1))
 
     return content_store.result(
         "choose",
@@ -91,7 +91,7 @@ def compose(
     datasets: list[Dataset],
     settings: Settings,
 ) -> Ref:
-    """Store the chosen model as a folder that `transfer.models.predictor` loads, with its
+    """Store the chosen model as a folder that `transfer.models.predictor` loads, with its drift
     reference."""
     data = {d.name: d.md5 for d in datasets}
 
@@ -128,13 +128,13 @@ def compose(
 
 
 def _reference(model: Path, evaluated: Ref, target: Divided) -> reference.Reference:
-    """What the finished model makes of the test split. Nothing is chosen by it."""
-    found = Evaluation.model_validate_json((evaluated.path / "evaluation.json").read_text())
+    """The drift reference: the finished model on the test split. It is used for no choice."""
+    evaluation = Evaluation.model_validate_json((evaluated.path / "evaluation.json").read_text())
     rejects = json.loads((target.scan.path / "rejects.json").read_text())
     return reference.make(
         predictor.load(model),
         test_items(target.scan.path, target.split.path),
         usable=len(Manifest.load(target.scan.path)),
         rejected=reference.broken(reject["reason"] for reject in rejects),
-        right=round(found.chosen.accuracy * found.test_items),
+        right=round(evaluation.chosen.accuracy * evaluation.test_items),
     )

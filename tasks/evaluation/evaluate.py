@@ -1,4 +1,4 @@
-"""Read the test split, once per model, and put the figures together."""
+"""Reads the test split, once per model, and computes the figures."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def evaluate(
     arms: list[ArmRef], choice: Ref, advised: Ref, target: Divided, settings: Settings
 ) -> Ref:
     """Store ``evaluation.json`` and every arm's test predictions."""
-    told = {
+    parts = {
         "evaluate": settings.evaluate.model_dump(mode="json"),
         # in order: predictions are by position
         "arms": [[arm.name, arm.plan.sources, arm.plan.parts] for arm in arms],
@@ -61,7 +61,7 @@ def evaluate(
         "evaluate",
         compute,
         inputs=inputs | digests(arms),
-        settings=told,
+        settings=parts,
         code=[
             "transfer.evaluation.evaluate",
             lookup.code(settings.input.modality),
@@ -71,5 +71,5 @@ def evaluate(
 
 
 def load(ref: Ref) -> Evaluation:
-    """Read what `evaluate` stored."""
+    """Load an evaluation that `evaluate` has stored."""
     return Evaluation.model_validate_json((ref.path / "evaluation.json").read_text())

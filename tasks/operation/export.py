@@ -20,7 +20,6 @@ from transfer.data.items import pool_items, test_items
 from transfer.deployment.export import export as library
 from transfer.deployment.export import packages, tflite
 from transfer.deployment.export.export import Format, Report
-from transfer.modalities import lookup
 from transfer.models import checkpoint
 from transfer.models.network import backbone_modules
 from transfer.models.predictor import Card
@@ -156,9 +155,7 @@ def convert(subject: Subject, target: Divided, format: Format, told: Settings) -
 def _bodies(card: Card) -> list[str]:
     """Modules of the modality and of the backbones, which are loaded by name: imports do not lead
     to them."""
-    modality = card.spec.modality
-    bodies = [member.body for member in card.members]
-    return [lookup.code(modality), *backbone_modules(modality, *bodies)]
+    return backbone_modules(card.spec.modality, *(member.body for member in card.members))
 
 
 @step("place", tags=["export"])

@@ -47,7 +47,7 @@ def register(model: Ref, run_id: str, tags: Mapping[str, str], settings: Setting
 
 
 @step("promote", tags=["registry"])
-def settle(
+def promote_or_refuse(
     judgement: Judgement,
     who: str,
     consent: Consent | None = None,

@@ -1,4 +1,4 @@
-"""What a run leaves for people: pages, plots, tables.
+"""Reports for people: pages, plots and tables.
 
-Figures come from `transfer.evaluation`; nothing is computed here.
+The figures come from `transfer.evaluation`; nothing is computed here.
 """

@@ -1,4 +1,4 @@
-"""The short version of an ingest: Markdown for a Prefect artifact, a table for a terminal."""
+"""The summary of an ingest: Markdown for a Prefect artifact, a table for a terminal."""
 
 from typing import TYPE_CHECKING
 
@@ -23,13 +23,13 @@ COLUMNS = (
 
 
 def markdown(changes: Changes) -> str:
-    """What changed in each class, and what was left out and why."""
+    """The changes in each class, and the items that were left out, with the reasons."""
     lines = [
         f"## {plain(headline(changes))}",
         "",
         f"| {' | '.join(COLUMNS)} |",
         f"|---{'|---:' * (len(COLUMNS) - 1)}|",
-        *(f"| {' | '.join([plain(name), *told])} |" for name, told in _rows(changes)),
+        *(f"| {' | '.join([plain(name), *cells])} |" for name, cells in _rows(changes)),
         "",
         *(f"- {plain(line)}" for line in remarks(changes)),
     ]
@@ -37,7 +37,7 @@ def markdown(changes: Changes) -> str:
 
 
 def headline(changes: Changes) -> str:
-    """What became of a delivery, in one line."""
+    """The outcome of a delivery, in one line."""
     into = f"{changes.delivery} into {changes.dataset}"
     if changes.refused:
         return f"{into}: refused"
@@ -45,30 +45,32 @@ def headline(changes: Changes) -> str:
 
 
 def remarks(changes: Changes) -> list[str]:
-    """What a person should know besides the numbers."""
-    told = [changes.refused] if changes.refused else []
-    told += [
-        f"conflict: {one.path} is {one.label}, and equals {one.of}, which is {one.stands_under}"
-        for one in changes.conflicts[:SHOWN]
+    """Conflicts, rejects and other remarks, one per line."""
+    lines = [changes.refused] if changes.refused else []
+    lines += [
+        f"conflict: {item.path} is {item.label}, and equals {item.of}, which is {item.stands_under}"
+        for item in changes.conflicts[:SHOWN]
     ]
-    bad = changes.unusable()
-    told += [f"rejected: {one.path}: {one.reason} ({one.detail})" for one in bad[:SHOWN]]
+    rejected = changes.unusable()
+    lines += [
+        f"rejected: {reject.path}: {reject.reason} ({reject.detail})" for reject in rejected[:SHOWN]
+    ]
     if changes.quarantine:
-        told.append(f"all {len(bad)} rejected files, with reasons: {changes.quarantine}")
-    told += changes.concerns
-    told += [f"commit {changes.commit[:12]}"] if changes.commit else []
-    return [*told, "pushed"] if changes.pushed else told
+        lines.append(f"all {len(rejected)} rejected files, with reasons: {changes.quarantine}")
+    lines += changes.concerns
+    lines += [f"commit {changes.commit[:12]}"] if changes.commit else []
+    return [*lines, "pushed"] if changes.pushed else lines
 
 
 def _rows(changes: Changes) -> list[tuple[str, list[str]]]:
     return [
-        (name, [str(n) if n else "" for n in one.model_dump().values()])
-        for name, one in changes.classes.items()
+        (name, [str(n) if n else "" for n in class_changes.model_dump().values()])
+        for name, class_changes in changes.classes.items()
     ]
 
 
 def terminal(changes: Changes, console: "Console") -> None:
-    """Print what changed; only ASCII when the console is not a terminal."""
+    """Print the changes; only ASCII characters if the console is not a terminal."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -77,8 +79,8 @@ def terminal(changes: Changes, console: "Console") -> None:
     table.add_column("class")
     for name in COLUMNS[1:]:
         table.add_column(name, justify="right")
-    for name, told in _rows(changes):
-        table.add_row(Text(safe(name, console)), *told)
+    for name, cells in _rows(changes):
+        table.add_row(Text(safe(name, console)), *cells)
     console.print(table)
     for line in (headline(changes), *remarks(changes)):
         console.print(Text(safe(line, console)), highlight=False)

@@ -1,4 +1,4 @@
-"""What monitoring leaves for people: an HTML page, a terminal's table, an artifact."""
+"""Reports of monitoring: an HTML page, a table for a terminal, Markdown for a Prefect artifact."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 WIDTH = 100  # columns at most
-TOLD: dict[Name, str] = {
-    "features": "what the networks see in the items (maximum mean discrepancy)",
+DESCRIPTIONS: dict[Name, str] = {
+    "features": "features that the networks compute from the inputs (maximum mean discrepancy)",
     "summary": "plain numbers of each item, such as brightness (maximum mean discrepancy)",
-    "labels": "how often each class is predicted (exact tests, the least p-value of any class)",
+    "labels": "how often each class is predicted (exact tests, the smallest p-value of any class)",
     "confidence": "how sure the model is (Kolmogorov-Smirnov)",
     "rejects": "more files that cannot be read (Fisher)",
-    "accuracy": "fewer labelled items that the model has right (Fisher)",
+    "accuracy": "fewer labelled items that the model predicts correctly (Fisher)",
 }
-RESTS_ON = {
-    "labels": "the share of {n} labelled items that the model has right",
+ACCURACY_BASIS = {
+    "labels": "the share of {n} labelled items that the model predicts correctly",
     "labels and confidence": "{n} labelled items, and the confidence on {more} without a label "
-    "(prediction-powered inference); it holds if those with a label are a random sample of all",
-    "confidence": "the mean confidence on {more} items without a label; it holds only where "
+    "(prediction-powered inference); it is valid if the labelled items are a random sample of all",
+    "confidence": "the mean confidence on {more} items without a label; it is valid only if "
     "nothing has drifted",
 }
 
 
 def p_value(p: float | None) -> str:
-    """A p-value in words; a dash where there was too little to test."""
+    """A p-value as text; a dash if there were too few items for the test."""
     if p is None:
         return "-"
     return f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
@@ -45,86 +45,90 @@ def effect(size: float | None) -> str:
 
 
 def outcome(test: Test) -> str:
-    """What a test came to, in a word."""
+    """The outcome of a test, in one or two words."""
     return "drift" if test.drifted else "not tested" if test.p is None else "none found"
 
 
-def basis(found: Monitored) -> str:
-    """What the estimated accuracy rests on, and when it holds; nothing where there is none."""
-    if (estimate := found.accuracy) is None:
+def basis(report: Monitored) -> str:
+    """The basis of the estimated accuracy, and when it is valid; '' without an estimate."""
+    if (estimate := report.accuracy) is None:
         return ""
-    told = RESTS_ON[estimate.kind].format(n=estimate.labelled, more=estimate.unlabelled)
-    drifted = any(test.name != "rejects" for test in found.drifted)
-    return told + (": not here" if estimate.kind == "confidence" and drifted else "")
+    text = ACCURACY_BASIS[estimate.kind].format(n=estimate.labelled, more=estimate.unlabelled)
+    drifted = any(test.name != "rejects" for test in report.drifted)
+    return text + (": not valid here" if estimate.kind == "confidence" and drifted else "")
 
 
-def render(found: Monitored, pictures: Mapping[str, bytes]) -> str:
-    """Write the page, which loads nothing from anywhere.
+def render(report: Monitored, plots: Mapping[str, bytes]) -> str:
+    """Render the page, which loads no external resource.
 
     Args:
-        found: everything that is told.
-        pictures: SVG by name, as `tasks.reports.monitor_plots.draw` gives them.
+        report: the monitoring report.
+        plots: SVG by name, as `tasks.reports.monitor_plots.draw` returns them.
     """
     from markupsafe import Markup
 
     environment = templates()
     filters = {"percent": percent, "count": formatting.count, "p_value": p_value, "effect": effect}
     environment.filters.update(filters, outcome=outcome, basis=basis)
-    drawn = {name: Markup(content.decode()) for name, content in pictures.items()}
-    page: str = environment.get_template("monitor.html").render(r=found, pictures=drawn, told=TOLD)
+    drawn = {name: Markup(content.decode()) for name, content in plots.items()}
+    page: str = environment.get_template("monitor.html").render(
+        r=report, plots=drawn, descriptions=DESCRIPTIONS
+    )
     return page
 
 
-def markdown(found: Monitored) -> str:
+def markdown(report: Monitored) -> str:
     """Outcome, tests and accuracy, for a Prefect artifact."""
     lines = [
-        f"## {plain(found.sentence)}",
+        f"## {plain(report.sentence)}",
         "",
-        f"{plain(found.folder)}, seen by {plain(found.model)} version {found.version}.",
+        f"{plain(report.folder)}, predicted by {plain(report.model)} version {report.version}.",
         "",
         "| test | p | adjusted | effect | outcome |",
         "|---|---:|---:|---:|---|",
-        *(f"| {' | '.join(row)} |" for row in _rows(found)),
+        *(f"| {' | '.join(row)} |" for row in _rows(report)),
         "",
-        *(f"- {plain(line)}" for line in _lines(found)),
+        *(f"- {plain(line)}" for line in _lines(report)),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _rows(found: Monitored) -> list[list[str]]:
+def _rows(report: Monitored) -> list[list[str]]:
     return [
         [t.name, p_value(t.p), p_value(t.adjusted), effect(t.effect), outcome(t)]
-        for t in found.tests
+        for t in report.tests
     ]
 
 
-def _lines(found: Monitored) -> list[str]:
-    """All else that is told, one fact a line."""
-    expected, lines = found.expected, []
-    if (it := found.accuracy) is not None:
-        told = f"{percent(it.accuracy)} {formatting.between(it.low, it.high)}"
-        lines.append(f"Accuracy {told}, from {basis(found)}.")
+def _lines(report: Monitored) -> list[str]:
+    """All other facts of the report, one per line."""
+    expected, lines = report.expected, []
+    if (estimate := report.accuracy) is not None:
+        text = f"{percent(estimate.accuracy)} {formatting.between(estimate.low, estimate.high)}"
+        lines.append(f"Accuracy {text}, from {basis(report)}.")
     lines.append(
         f"Expected {percent(expected.accuracy)} {formatting.between(expected.low, expected.high)}, "
         f"from {expected.items} test items."
     )
-    if found.strange:
-        told = ", ".join(f"{n} of {name!r}" for name, n in found.strange.items())
-        lines.append(f"Labels that the model has no class for: {told}.")
-    if found.rejects:
-        told = ", ".join(f"{n} {reason}" for reason, n in sorted(found.rejects.items()))
-        lines.append(f"Files that were not used: {told}.")
-    if (read := found.items + found.rejected) < found.found:
-        lines.append(f"{read} of {found.found} files were drawn (monitor.max_items).")
-    if found.drift:
-        lines.append("A retrain is wanted." if found.retrain else "The rule asks for no retrain.")
+    if report.strange:
+        text = ", ".join(f"{n} of {name!r}" for name, n in report.strange.items())
+        lines.append(f"Labels that the model has no class for: {text}.")
+    if report.rejects:
+        text = ", ".join(f"{n} {reason}" for reason, n in sorted(report.rejects.items()))
+        lines.append(f"Files that were not used: {text}.")
+    if (read := report.items + report.rejected) < report.found:
+        lines.append(f"{read} of {report.found} files were sampled (monitor.max_items).")
+    if report.drift:
+        lines.append(
+            "A retrain is requested." if report.retrain else "The rule requests no retrain."
+        )
     return lines
 
 
 def terminal(
-    found: Monitored, console: "Console", report: Path = paths.REPORTS / "monitor.html"
+    report: Monitored, console: "Console", page: Path = paths.REPORTS / "monitor.html"
 ) -> None:
-    """Print tests, outcome, accuracy and where the report is, in 100 columns or fewer."""
+    """Print tests, outcome, accuracy and the path of the page, in at most 100 columns."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -135,12 +139,12 @@ def terminal(
     table.add_column("test")
     for name in ("p", "adjusted", "effect", "outcome"):
         table.add_column(name, justify="right", no_wrap=True)
-    for test, row in zip(found.tests, _rows(found), strict=True):
+    for test, row in zip(report.tests, _rows(report), strict=True):
         style = "bold red" if test.drifted else "dim" if test.p is None else ""
         table.add_row(*(Text(safe(cell, console)) for cell in row), style=style)
     console.print(table, width=width)
-    told = [("", ""), (found.sentence, "bold red" if found.drift else "bold green")]
-    told += [(line, "") for line in _lines(found)] + [(f"Report: {report}", "dim")]
-    for line, style in told:
+    styled_lines = [("", ""), (report.sentence, "bold red" if report.drift else "bold green")]
+    styled_lines += [(line, "") for line in _lines(report)] + [(f"Report: {page}", "dim")]
+    for line, style in styled_lines:
         text = safe(line, console)
         console.print(text, style=style, markup=False, highlight=False, emoji=False, width=width)

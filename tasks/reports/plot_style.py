@@ -1,8 +1,8 @@
-"""How every picture looks: figures, colours, names in any script, and their bytes.
+"""The style of all plots: figures, colours, names in any script, and conversion to bytes.
 
-Nothing here touches matplotlib's global state. Colours are told apart by people with
-colour-vision deficiency; in an SVG each is a CSS variable with the drawn colour as its fallback,
-so that a page can give every picture a dark variant.
+This module does not change matplotlib's global state. People with colour-vision deficiency can
+distinguish the colours. In an SVG, each colour is a CSS variable with the drawn colour as its
+fallback, so that a page can show every plot in a dark variant.
 """
 
 import hashlib
@@ -51,8 +51,8 @@ def figure_of(width: float, height: float, title: str) -> "Figure":
     return figure
 
 
-def bare(axes: "Axes") -> "Axes":
-    """Leave of the axes what carries data: light grid lines, small labels, no box."""
+def strip_axes(axes: "Axes") -> "Axes":
+    """Reduce the axes to what carries data: light grid lines, small labels, no box."""
     axes.set_facecolor("none")
     axes.spines[:].set_visible(False)
     axes.spines[:].set_color(GRID)
@@ -68,8 +68,8 @@ def label(axes: "Axes", x: str, y: str) -> None:
     axes.set_ylabel(y, fontsize=SMALL, color=MUTED)
 
 
-def shares(axes: "Axes", *sides: Literal["x", "y"]) -> None:
-    """Write a share in 0..1 on the ticks as per cent."""
+def percent_ticks(axes: "Axes", *sides: Literal["x", "y"]) -> None:
+    """Label the ticks of shares in 0..1 in per cent."""
     for side in sides:
         axis = axes.xaxis if side == "x" else axes.yaxis
         axis.set_major_formatter(lambda share, _: f"{round(100 * share, 6):g}%")
@@ -95,10 +95,10 @@ def name_ticks(
     numbers: Sequence[int] | None = None,
     slanted: bool = False,
 ) -> None:
-    """Write names at 0, 1, 2... as they are: user data is never read as mathematics.
+    """Write names at 0, 1, 2... as plain text: user data is never interpreted as mathematics.
 
     A long name is cut. A name that no installed font can write becomes ``#`` and its number,
-    which counts from 1 where ``numbers`` gives none.
+    which counts from 1 if ``numbers`` is None.
     """
     shown = [_printable(name) for name in names]
     fonts, missing = _fonts({c for name in shown for c in name})
@@ -123,7 +123,7 @@ def _printable(name: str) -> str:
 
 
 def _fonts(characters: set[str]) -> tuple[list[str], set[str]]:
-    """Font families that together can write the characters, and those that none can."""
+    """Font families that together can write the characters, and the characters that none can."""
     from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
     def covered(path: str) -> set[str]:
@@ -133,24 +133,24 @@ def _fonts(characters: set[str]) -> tuple[list[str], set[str]]:
     missing = characters - covered(findfont(FontProperties(family=FONT)))
     others = [e for e in fontManager.ttflist if "Last Resort" not in e.name] if missing else []
     for entry in sorted(others, key=lambda e: (e.name, e.fname)):
-        if found := missing & covered(entry.fname):
+        if newly_covered := missing & covered(entry.fname):
             families.append(entry.name)
-            missing = missing - found
+            missing = missing - newly_covered
     return families, missing
 
 
 def png(figure: "Figure", dpi: int = 130) -> bytes:
-    """Draw on white, for places without a style sheet."""
+    """PNG of a figure on white, for places without a style sheet."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
     return buffer.getvalue()
 
 
 def svg(figure: "Figure") -> bytes:
-    """Draw on nothing, as an ``<svg>`` element to be put into a page.
+    """SVG of a figure without a background, as an ``<svg>`` element for a page.
 
-    The same figure gives the same bytes. Identifiers start with a digest of the picture, so that
-    several pictures can share a page; comments, where matplotlib repeats text, are left out.
+    The same figure gives the same bytes. Identifiers start with a digest of the plot, so that
+    several plots can share a page. Comments, in which matplotlib repeats text, are removed.
     """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg")

@@ -1,4 +1,4 @@
-"""What a run leaves for people and for DVC to read: an HTML page, figures and plot data."""
+"""The reports of a run for people and for DVC: an HTML page, metrics and plot data."""
 
 import base64
 import csv
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from jinja2 import Template
     from markupsafe import Markup
 
-__all__ = ["PICTURES", "markdown", "metrics", "plots", "render", "terminal"]
+__all__ = ["PLOT_NAMES", "markdown", "metrics", "plots", "render", "terminal"]
 
-PICTURES = (
+PLOT_NAMES = (
     "target_samples",
     "augmentation",
     "learning_curves",
@@ -31,34 +31,34 @@ PICTURES = (
     "reliability",
     "class_recall",
 )
-"""Names of the pictures that the page has a place for, beside `source_samples_1` and so on."""
+"""Names of the plots that the page can show, besides `source_samples_1` and so on."""
 
 
 def render(
-    result: Result, pictures: Mapping[str, bytes], *, links: Mapping[str, str] | None = None
+    result: Result, images: Mapping[str, bytes], *, links: Mapping[str, str] | None = None
 ) -> str:
-    """Write the report as one HTML page that loads nothing from anywhere.
+    """Render the report as one HTML page that loads no external resource.
 
     Args:
-        result: everything that is told.
-        pictures: PNG or SVG bytes by name; a name that is absent leaves no gap.
-        links: address by text, put at the end, such as of the validation report.
+        result: the result of the run.
+        images: PNG or SVG bytes of the plots by name; a missing plot leaves no gap.
+        links: address by text, shown at the end, such as that of the validation report.
 
     Raises:
-        ValueError: the page has no place for a picture of that name, or it is neither PNG nor SVG.
+        ValueError: a name is not the name of a plot, or an image is neither PNG nor SVG.
     """
-    samples = [name for name in pictures if re.fullmatch(r"source_samples_\d+", name)]
+    samples = [name for name in images if re.fullmatch(r"source_samples_\d+", name)]
     samples.sort(key=lambda name: int(name.rpartition("_")[2]))
-    if unknown := set(pictures) - {*PICTURES, *samples}:
-        raise ValueError(f"found pictures {sorted(unknown)}; expected some of {list(PICTURES)}")
+    if unknown := set(images) - {*PLOT_NAMES, *samples}:
+        raise ValueError(f"found plots {sorted(unknown)}; expected some of {list(PLOT_NAMES)}")
     members = zip(result.chosen.members, result.chosen.weights, strict=True)
     tabled = tuple(f"{rule.rule}: " for rule in result.rules)
     return _template().render(
         r=result,
         samples=samples,
-        pictures={name: _element(name, content) for name, content in pictures.items()},
+        plots={name: _image_element(name, content) for name, content in images.items()},
         links=links or {},
-        gauge=_gauge(result),
+        gauge=_interval_positions(result),
         reasons=[reason for reason in result.reasons if not reason.startswith(tabled)],
         members=sorted(members, key=lambda member: -member[1]),
         longest=max([*result.seconds.steps.values(), 1e-9]),
@@ -72,19 +72,19 @@ def _template() -> "Template":
     return environment.get_template("report.html")
 
 
-def _element(name: str, content: bytes) -> "Markup":
+def _image_element(name: str, content: bytes) -> "Markup":
     from markupsafe import Markup
 
     if content.startswith(b"<svg"):
         return Markup(content.decode())
     if not content.startswith(b"\x89PNG"):
-        raise ValueError(f"picture {name!r} starts with {content[:8]!r}; expected PNG or SVG")
+        raise ValueError(f"plot {name!r} starts with {content[:8]!r}; expected PNG or SVG")
     data = base64.b64encode(content).decode()
     return Markup('<img alt="" src="data:image/png;base64,{}">').format(data)
 
 
-def _gauge(result: Result) -> list[dict[str, Any]]:
-    """Where each source's interval lies on a common line that shows zero, in per cent of it."""
+def _interval_positions(result: Result) -> list[dict[str, Any]]:
+    """Position of each source's interval on a common axis that contains zero, in per cent of it."""
     gains = [source.gain for source in result.sources]
     low = min([0.0, *(g.low for g in gains)])
     high = max([0.0, *(g.high for g in gains)])
@@ -109,7 +109,7 @@ def _gauge(result: Result) -> list[dict[str, Any]]:
 
 
 def metrics(result: Evaluation) -> dict[str, float | int | str]:
-    """The figures that ``dvc metrics`` compares: no clock, no version, six decimals."""
+    """The figures that ``dvc metrics`` compares: no times, no version, six decimals."""
     chosen, gain = result.chosen, result.gain
     figures = {
         "accuracy": chosen.accuracy,
@@ -127,22 +127,22 @@ def metrics(result: Evaluation) -> dict[str, float | int | str]:
         "gain_low": gain.low,
         "gain_high": gain.high,
     }
-    figures |= _foresight(result)
+    figures |= _advice_metrics(result)
     rounded = {name: round(value, 6) for name, value in figures.items()}
     return {**rounded, "test_items": result.test_items, "verdict": result.verdict}
 
 
-def _foresight(result: Evaluation) -> dict[str, float]:
-    """Predictions of the advisor beside what came of them, and their rank correlations."""
-    told: dict[str, float | None] = {}
+def _advice_metrics(result: Evaluation) -> dict[str, float]:
+    """Predictions of the advisor, the measured gains, and their rank correlations."""
+    values: dict[str, float | None] = {}
     for advice in result.foresight.advice:
         measures = advice.model_dump(exclude={"name", "relation"})
-        told |= {f"advice.{advice.name}.{key}": value for key, value in measures.items()}
-    told |= {f"gain.{source.name}": source.gain.point for source in result.sources}
-    for what in ("sources", "methods"):
-        found = getattr(result.foresight, what).model_dump()
-        told |= {f"foresight.{what}.{key}": value for key, value in found.items()}
-    return {name: float(value) for name, value in told.items() if value is not None}
+        values |= {f"advice.{advice.name}.{key}": value for key, value in measures.items()}
+    values |= {f"gain.{source.name}": source.gain.point for source in result.sources}
+    for subject in ("sources", "methods"):
+        correlations = getattr(result.foresight, subject).model_dump()
+        values |= {f"foresight.{subject}.{key}": value for key, value in correlations.items()}
+    return {name: float(value) for name, value in values.items() if value is not None}
 
 
 def plots(

@@ -1,4 +1,4 @@
-"""Draw what people look at: samples, augmentation, curves, arms, confusion, reliability."""
+"""Draws the plots of the report: samples, augmentation, curves, arms, confusion, reliability."""
 
 import json
 from collections.abc import Sequence
@@ -21,20 +21,20 @@ from transfer.data.manifest import Manifest
 from transfer.data.storage.tensor_store import spec_of
 from transfer.modalities import lookup
 
-SHOWN = 8  # items of a class
+SHOWN = 8  # items per class
 
 
 def curves(sources: list[Source], arms: list[ArmRef]) -> list[Curve]:
     """Curves of every pretraining of this run, and of the first network of every arm."""
-    found = []
+    all_curves = []
     for source in sources:
         card = json.loads((source.knowledge.path / "card.json").read_text())
         name = "pretrain" if len(sources) == 1 else f"pretrain {source.name}"
-        found += [_curve(name, card["history"])] if card["history"] else []
+        all_curves += [_curve(name, card["history"])] if card["history"] else []
     for arm in arms:
         histories = json.loads((arm.ref.path / "history.json").read_text())
-        found.append(_curve(arm.name, histories[0]))
-    return found
+        all_curves.append(_curve(arm.name, histories[0]))
+    return all_curves
 
 
 def _curve(name: str, history: dict[str, Any]) -> Curve:
@@ -56,15 +56,15 @@ def draw(
     sources: list[Source],
     arms: list[ArmRef],
 ) -> Ref:
-    """Store every picture of the report.
+    """Store every plot of the report.
 
     Args:
         evaluated: the figures.
-        datasets: those that were pretrained on.
+        datasets: the datasets of the pretraining.
         target: the dataset that the model is for.
-        previewed: items beside augmented copies.
-        sources: what knowledge was taken from, for its curves.
-        arms: for their curves.
+        previewed: items and augmented copies of them.
+        sources: the knowledge sources, for their learning curves.
+        arms: the arms, for their learning curves.
     """
 
     modality = lookup.of(spec_of(target.scan.path))
@@ -85,7 +85,7 @@ def draw(
     inputs = {
         "evaluation": evaluated.digest,
         "preview": previewed.digest,
-        **{f"knowledge {one.name}": one.knowledge.digest for one in sources},
+        **{f"knowledge {source.name}": source.knowledge.digest for source in sources},
         **{
             f"source {number} {name}": digest
             for number, dataset in enumerate(datasets)
@@ -128,5 +128,5 @@ def _sheet(divided: Divided) -> bytes:
 
 
 def load(ref: Ref) -> dict[str, bytes]:
-    """Every stored picture by its name."""
+    """Every stored plot by its name."""
     return {p.stem: p.read_bytes() for p in sorted(ref.path.iterdir()) if p.suffix != ".json"}

@@ -1,4 +1,4 @@
-"""The pictures of a report; each function returns a `matplotlib.figure.Figure`.
+"""The plots of a report; each function returns a `matplotlib.figure.Figure`.
 
 `tasks.reports.plot_style.svg` and `tasks.reports.plot_style.png` turn one into bytes.
 """
@@ -18,12 +18,12 @@ from tasks.reports.plot_style import (
     MUTED,
     SURFACE,
     VERMILLION,
-    bare,
     figure_of,
     label,
     legend,
     name_ticks,
-    shares,
+    percent_ticks,
+    strip_axes,
 )
 from transfer.evaluation.report_schema import ArmResult, Evaluation
 from transfer.modalities.interface import Modality
@@ -59,22 +59,22 @@ def sample_sheet(
     per_class: int = 8,
     title: str = "Samples",
 ) -> "Figure":
-    """Show the first items of each class, one row a class, 20 classes at most.
+    """Show the first items of each class, one row per class, for at most 20 classes.
 
     Args:
         records: (N, ...) as stored.
         labels: (N,) indices into ``class_names``.
         class_names: a name for every class.
         modality: of the records.
-        per_class: items a row.
-        title: of the figure; that classes are left out is added.
+        per_class: items per row.
+        title: title of the figure; a note is added if classes are left out.
     """
     rows = min(len(class_names), MAX_ROWS)
     if rows < len(class_names):
         title += f" (first {rows} of {len(class_names)} classes)"
     cells = [[records[i] for i in np.flatnonzero(labels == k)[:per_class]] for k in range(rows)]
     figure = figure_of(5.0, 0.5 + 0.44 * rows, title)
-    axes = bare(figure.add_subplot(anchor="NW"))
+    axes = strip_axes(figure.add_subplot(anchor="NW"))
     modality.show(axes, cells, per_class)
     name_ticks(axes, "y", class_names[:rows])
     axes.set_xticks([])
@@ -82,7 +82,7 @@ def sample_sheet(
 
 
 def augmentation_preview(original: Records, augmented: Records, modality: Modality) -> "Figure":
-    """Show items and augmented copies of them, one row an item.
+    """Show items and augmented copies of them, one row per item.
 
     Args:
         original: (N, ...) as stored.
@@ -92,7 +92,7 @@ def augmentation_preview(original: Records, augmented: Records, modality: Modali
     cells = [[first, *copies] for first, copies in zip(original, augmented, strict=True)]
     columns = 1 + augmented.shape[1]
     figure = figure_of(5.0, 0.75 + 0.48 * len(cells), "Augmentation")
-    axes = bare(figure.add_subplot(anchor="NW"))
+    axes = strip_axes(figure.add_subplot(anchor="NW"))
     modality.show(axes, cells, columns, lead=True)
     axes.set_xticks([0, columns / 2 + 0.5], ["original", "augmented copies"])
     axes.xaxis.tick_top()
@@ -109,7 +109,7 @@ def learning_curves(histories: Sequence[Curve]) -> "Figure":
     figure = figure_of(10.4 if len(panels) > 1 else 5.6, 3.5, "Learning curves")
     hues = _hues(histories)
     for number, data in enumerate(sorted(panels), 1):
-        axes = bare(figure.add_subplot(1, len(panels), number))
+        axes = strip_axes(figure.add_subplot(1, len(panels), number))
         for run in panels[data]:
             _curve(axes, run, hues[_method(run)])
         for method in dict.fromkeys(map(_method, panels[data])):
@@ -142,7 +142,7 @@ def arms(result: Evaluation) -> "Figure":
     are the ensemble of the scratch arms, the top row is the chosen model.
     """
     figure = figure_of(10.4, 1.2 + 0.28 * (len(result.arms) + 1), "Arms")
-    axes = bare(figure.add_subplot())
+    axes = strip_axes(figure.add_subplot())
     axes.axvspan(result.scratch.low, result.scratch.high, color=GREY, alpha=0.14, lw=0)
     axes.axvline(
         result.scratch.accuracy,
@@ -166,7 +166,7 @@ def arms(result: Evaluation) -> "Figure":
     name_ticks(axes, "y", ["chosen model", *(f"{a.group} / {a.seed}" for a in result.arms)])
     axes.set_ylim(len(result.arms) + 0.6, -0.6)
     axes.grid(axis="y", visible=False)
-    shares(axes, "x")
+    percent_ticks(axes, "x")
     label(axes, "accuracy", "")
     legend(axes, above=True)
     return figure
@@ -200,7 +200,7 @@ def confusion(result: Evaluation) -> "Figure":
     """
     counts = np.asarray(result.confusion)
     figure = figure_of(5.0, 5.2, "Confusion matrix")
-    axes = bare(figure.add_subplot(anchor="NW"))
+    axes = strip_axes(figure.add_subplot(anchor="NW"))
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     strength = np.where(counts > 0, 0.15 + 0.85 * np.sqrt(share), 0.0)
     axes.imshow(_tinted(strength), interpolation="none")
@@ -234,7 +234,7 @@ def _tinted(strength: NDArray[np.float64]) -> NDArray[np.float64]:
 def reliability(result: Evaluation) -> "Figure":
     """Accuracy against confidence in bins of equal mass; a calibrated model is on the diagonal."""
     figure = figure_of(5.0, 5.2, "Reliability")
-    axes = bare(figure.add_subplot(anchor="NW"))
+    axes = strip_axes(figure.add_subplot(anchor="NW"))
     axes.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--", label="calibrated")
     confidence = [b.confidence for b in result.reliability]
     accuracy = [b.accuracy for b in result.reliability]
@@ -242,7 +242,7 @@ def reliability(result: Evaluation) -> "Figure":
     axes.plot(confidence, accuracy, "o", color=BLUE, ms=5.5, mec=SURFACE, mew=0.6, label="bin")
     low = min([0.9, *confidence, *accuracy]) - 0.03
     axes.set(xlim=(low, 1.02), ylim=(low, 1.02), aspect="equal")
-    shares(axes, "x", "y")
+    percent_ticks(axes, "x", "y")
     label(axes, "mean confidence", "accuracy")
     legend(axes)
     return figure
@@ -256,7 +256,7 @@ def class_recall(result: Evaluation) -> "Figure":
     if len(classes) < len(result.classes):
         title += f" (worst {len(classes)} of {len(result.classes)})"
     figure = figure_of(5.0, 1.1 + 0.28 * len(classes), title)
-    axes = bare(figure.add_subplot())
+    axes = strip_axes(figure.add_subplot())
     rows = np.arange(len(classes))
     recall, precision = [c.recall for c in classes], [c.precision for c in classes]
     axes.hlines(rows, recall, precision, color=GRID, lw=2.5)
@@ -266,7 +266,7 @@ def class_recall(result: Evaluation) -> "Figure":
     axes.set_ylim(len(classes) - 0.4, -0.6)
     axes.set_xlim(min([0.9, *recall, *precision]) - 0.02, 1.01)
     axes.grid(axis="y", visible=False)
-    shares(axes, "x")
+    percent_ticks(axes, "x")
     legend(axes, above=True)
     return figure
 

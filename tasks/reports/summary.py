@@ -1,4 +1,4 @@
-"""The short version of a result: Markdown for a Prefect artifact, a table for a terminal."""
+"""The summary of a result: Markdown for a Prefect artifact, a table for a terminal."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,24 +53,28 @@ def _key_figures(result: Result) -> list[str]:
 
 
 def _baseline(result: Result) -> str:
-    return "from scratch" if result.scratch.method == "scratch" else "source as it is"
+    return (
+        "from scratch"
+        if result.scratch.method == "scratch"
+        else "source network without adaptation"
+    )
 
 
 def plain(text: str) -> str:
-    """Text in which Markdown and HTML find nothing to interpret."""
+    """Text with all special characters of Markdown and HTML escaped."""
     return "".join(f"\\{c}" if c in r"\`*_[]<>|#~&!" else c for c in " ".join(text.split()))
 
 
 def terminal(
     result: Result, console: "Console", report: Path = paths.REPORTS / "retrain.html"
 ) -> None:
-    """Print arms, key figures, verdict, promotion and where the report is, in 100 columns or fewer.
+    """Print arms, key figures, verdict, promotion and the path of the page, within 100 columns.
 
-    Only ASCII is written when the console is not a terminal.
+    Only ASCII characters are written if the console is not a terminal.
     """
     width = min(console.width, WIDTH)
     console.print(_table(result, console), width=width)
-    why = result.reasons or [
+    reasons = result.reasons or [
         f"{rule.rule}: found {rule.found}, expected {rule.expected}"
         for rule in result.rules
         if not rule.passed
@@ -79,7 +83,7 @@ def terminal(
         ("", ""),
         (result.sentence, STYLES[result.verdict]),
         (outcome(result), "bold"),
-        *((f"- {reason}", "") for reason in why),
+        *((f"- {reason}", "") for reason in reasons),
         *((line, "yellow") for line in budget(result)),
         (f"Report: {report}", "dim"),
     ]
@@ -120,18 +124,18 @@ def _rows(result: Result) -> list[tuple[list[str], str]]:
         ]
         rows.append((cells, "cyan" if a.weight > 0 else "" if a.uses_source else "dim"))
     baseline = f"{result.scratch.method} ensemble"
-    for name, it in ((baseline, result.scratch), ("chosen model", result.chosen)):
-        test = f"{percent(it.accuracy, '')} {between(it.low, it.high)}"
+    for name, figures in ((baseline, result.scratch), ("chosen model", result.chosen)):
+        test = f"{percent(figures.accuracy, '')} {between(figures.low, figures.high)}"
         rows.append(([name, "", "", test, "", ""], "bold"))
     return rows
 
 
 def plain_only(console: "Console") -> bool:
-    """Whether a console may not be shown anything but ASCII."""
+    """Whether only ASCII characters may be written to a console."""
     return not console.is_terminal or console.options.ascii_only
 
 
 def safe(text: str, console: "Console") -> str:
-    """Text without control characters, and without any but ASCII where that is not safe."""
+    """Text without control characters, and with only ASCII if `plain_only` requires it."""
     text = "".join(c if c.isprintable() else "?" for c in text)
     return text.encode("ascii", "backslashreplace").decode() if plain_only(console) else text

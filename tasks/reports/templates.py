@@ -1,4 +1,4 @@
-"""The templates of pages for people."""
+"""The Jinja environment of the HTML reports."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def templates() -> "Environment":
-    """Jinja's environment for the .html files beside this one: text is escaped, gaps are errors."""
+    """Jinja environment for the .html files in this folder: text is escaped, gaps are errors."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     return Environment(

@@ -22,15 +22,16 @@ _SOURCES = (".py", ".html")
 
 
 def source_digest(modules: Sequence[str]) -> str:
-    """Digest of modules, of the packages they lie in, of every module of the same package they
-    import, and so on, and of the versions of the packages that change numbers: those of every step,
-    and those of the modalities among the modules.
+    """Digest of the source of modules and of the versions of the packages that change numbers:
+    those of every step, and those of the modalities among the modules.
 
-    From a package outside this project, such as a plug-in's, imports of the library are followed
-    too. An edit in a module that a step does not import leaves that step's stored results valid.
+    The source includes the modules themselves, their parent packages, and every module of the same
+    top-level package that they import, directly or indirectly. For a package outside this project,
+    such as a plug-in, imports of the library are followed, too. An edit in a module that a step
+    does not import leaves that step's stored results valid.
 
     Raises:
-        ModuleNotFoundError: there is no module or no package of such a name.
+        ModuleNotFoundError: a module or package does not exist.
     """
     closure = sorted(set().union(*(_closure(module) for module in modules)))
     parts = [f"{name} {hashlib.sha256(_file(name).read_bytes()).hexdigest()}" for name in closure]
@@ -42,7 +43,7 @@ def source_digest(modules: Sequence[str]) -> str:
 
 
 def installed_code(module: str) -> dict[str, str]:
-    """What a result depends on beside data and settings: the installed code and its requirements.
+    """What a result depends on besides data and settings: the installed code and its requirements.
 
     Args:
         module: dotted name of the module that is run.
@@ -94,9 +95,9 @@ def _file(module: str) -> Path:
 
 
 def _find_file(module: str) -> Path | None:
-    """The file of a module; none is imported to find it, as `importlib` would what it lies in.
+    """The file of a module. Nothing is imported; `importlib` would import the parent packages.
 
-    None for a module that is not there, and for a folder without an ``__init__.py``.
+    None for a missing module, and for a folder without an ``__init__.py``.
     """
     root, *inner = module.split(".")
     places = _places(root)
@@ -112,7 +113,7 @@ def _find_file(module: str) -> Path | None:
 
 @dataclass(frozen=True)
 class _Places:
-    """Where a package lies: its folders, or its one file."""
+    """The location of a package: its folders, or its single file."""
 
     folders: tuple[Path, ...]
     file: Path | None
@@ -156,7 +157,7 @@ def _imports(module: str) -> list[str]:
 
 
 def _absolute(name: str, package: str) -> str:
-    """A name such as ``..part`` as reached from a package, without its dots in front."""
+    """The absolute name of a relative import such as ``..part`` in a package."""
     inner = name.lstrip(".")
     above = len(name) - len(inner) - 1
     if above < 0:
@@ -167,8 +168,10 @@ def _absolute(name: str, package: str) -> str:
 
 @cache
 def _imported_names(source: bytes) -> list[str]:
-    """What a source imports, and what that would be if it were a module; relative names begin with
-    dots."""
+    """Names that a source file imports; an imported name may be a module or an object in it.
+
+    Relative names begin with dots.
+    """
     with _PARSER:
         tree = ast.parse(source)
     names = []
@@ -182,9 +185,9 @@ def _imported_names(source: bytes) -> list[str]:
     return names
 
 
-def _statements(body: Sequence[ast.AST]) -> Iterator[ast.AST]:
+def _statements(statements: Sequence[ast.AST]) -> Iterator[ast.AST]:
     """Every statement, of any depth; expressions, most of a tree, hold none."""
-    waiting = [*body]
+    waiting = [*statements]
     while waiting:
         yield (node := waiting.pop())
         for part in ("body", "orelse", "finalbody", "handlers", "cases"):

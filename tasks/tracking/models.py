@@ -34,9 +34,6 @@ REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "pydantic", "safetensors")
 REGISTERED = "registered.json"
 HERE = Path(__file__).parent
 LIBRARY = Path(errors.__file__).parents[1]
-BACKBONES = "crosstrain.backbones"
-"""Entry points of backbones."""
-PLUGINS = "crosstrain_model_plugins-0.dist-info"
 
 
 def register(name: str, model_folder: Path, key: str, run_id: str, tags: Mapping[str, str]) -> int:
@@ -102,9 +99,9 @@ def _save_pyfunc(scratch: Path, model_folder: Path, meta: Any) -> None:
     from tasks.tracking import plugin_code
 
     points = plugin_code.needed(model_folder)
-    card = load_card(model_folder, Card)
-    needed = (*REQUIREMENTS, *lookup.of(card.spec).packages)
-    required = [f"{name}=={installed(name).split('+')[0]}" for name in needed]
+    modality = lookup.of(load_card(model_folder, Card).spec)
+    known = (*REQUIREMENTS, *modality.packages)
+    required = [f"{name}=={installed(name).split('+')[0]}" for name in known]
     shutil.copytree(model_folder, scratch / "model")
     _pack_library(scratch / "library.zip", plugin_code.files(points))
     target = scratch / "pyfunc"
@@ -112,7 +109,7 @@ def _save_pyfunc(scratch: Path, model_folder: Path, meta: Any) -> None:
         target,
         python_model=str(HERE / "serve_model.py"),
         artifacts={name: str(scratch / name) for name in ("model", "library.zip")},
-        pip_requirements=required + plugin_code.requirements(points, needed),
+        pip_requirements=required + plugin_code.requirements(points, known),
         mlflow_model=meta,
     )
     flavor = meta.flavors["python_function"]  # remove the paths of this machine

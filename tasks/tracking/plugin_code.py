@@ -1,4 +1,4 @@
-"""The source of plug-ins from outside the project that a model needs, as a version carries it."""
+"""The source of the external plug-ins that a model needs, for the archive of its version."""
 
 import importlib.util
 import json
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from transfer.core import plugins
 from transfer.modalities import lookup
 from transfer.modalities.backbone import Body
 from transfer.models.network import COMBINED, backbone_names
@@ -18,55 +19,57 @@ def needed(model_folder: Path) -> list[EntryPoint]:
     """Entry points of the modality and the backbones that a model folder needs from other packages.
 
     Raises:
-        SettingsError: one of them is not installed.
+        SettingsError: an external backbone is not installed.
     """
     card = json.loads((model_folder / "card.json").read_text(encoding="utf-8"))
     bodies = [Body.model_validate(member["body"]) for member in card["members"]]
     name = card["spec"]["modality"]
-    modality, names = lookup.get(name), sorted(backbone_names(*bodies) - set(COMBINED))
-    points = [lookup.entry_point(name), *map(modality.backbone_entry_point, names)]
-    return [point for point in points if point]
+    found = [plugins.entry_point(lookup.KIND, name)]
+    if (kind := lookup.get(name).backbone_plugins) is not None:
+        used = backbone_names(*bodies) - set(COMBINED)
+        found += [plugins.entry_point(kind, backbone) for backbone in sorted(used)]
+    return [point for point in found if point]
 
 
 def files(points: Iterable[EntryPoint]) -> dict[str, bytes]:
-    """Content by path in the archive: each plug-in's package, and the metadata that offers it."""
-    found: dict[str, bytes] = {}
+    """Content by path in the archive: each plug-in's package, and its entry-point metadata."""
+    content: dict[str, bytes] = {}
     for point in points:
-        found |= _source(point.module)
-    return found | _metadata(points)
+        content |= _source(point.module)
+    return content | _metadata(points)
 
 
 def requirements(points: Iterable[EntryPoint], known: Iterable[str]) -> list[str]:
-    """What the plug-ins' packages require beside the known packages, pinned as installed here.
+    """Requirements of the plug-ins' packages that are not known, pinned to the installed versions.
 
-    The plug-ins' own packages are not among them: their source is carried along.
+    The plug-ins' own packages are not included: their source is in the archive.
     """
     own = {point.dist.name.lower() for point in points if point.dist}
     skipped = {*known, *own, "crosstrain"}
     wanted = [Requirement(text) for p in points if p.dist for text in p.dist.requires or ()]
     return sorted(
         {
-            _pinned(one)
-            for one in wanted
-            if one.name.lower() not in skipped
-            and (one.marker is None or one.marker.evaluate({"extra": ""}))
+            _pinned(requirement)
+            for requirement in wanted
+            if requirement.name.lower() not in skipped
+            and (requirement.marker is None or requirement.marker.evaluate({"extra": ""}))
         }
     )
 
 
-def _pinned(one: Requirement) -> str:
+def _pinned(requirement: Requirement) -> str:
     try:
-        return f"{one.name}=={installed(one.name).split('+')[0]}"
+        return f"{requirement.name}=={installed(requirement.name).split('+')[0]}"
     except PackageNotFoundError:
-        return str(one)
+        return str(requirement)
 
 
 def _source(module: str) -> dict[str, bytes]:
-    """The Python files of the package that a module lies in; of a lone module, its file."""
+    """The Python files of a module's top-level package; for a single-file package, that file."""
     names = module.split(".")
     for depth in range(1, len(names) + 1):
         spec = importlib.util.find_spec(".".join(names[:depth]))
-        if spec is None or spec.origin is None:  # a folder that several packages share
+        if spec is None or spec.origin is None:  # a namespace package, shared by several packages
             continue
         file = Path(spec.origin)
         if spec.submodule_search_locations is None:
@@ -80,16 +83,18 @@ def _source(module: str) -> dict[str, bytes]:
 
 
 def _metadata(points: Iterable[EntryPoint]) -> dict[str, bytes]:
-    """A ``dist-info`` for each package, by which the plug-in lookup finds it in the archive."""
-    offered: dict[tuple[str, str], list[str]] = {}
+    """A ``dist-info`` for each package, with which the plug-in lookup finds it in the archive."""
+    offered: dict[tuple[str, str], dict[str, list[str]]] = {}
     for point in points:
         package = (point.dist.name, point.dist.version) if point.dist else ("plugin", "0")
-        offered.setdefault(package, []).append(f"[{point.group}]\n{point.name} = {point.value}")
-    found = {}
-    for (name, version), entries in offered.items():
+        groups = offered.setdefault(package, {})
+        groups.setdefault(point.group, []).append(f"{point.name} = {point.value}")
+    content = {}
+    for (name, version), groups in offered.items():
         folder = f"{name.replace('-', '_')}-{version}.dist-info"
         about = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-        found[f"{folder}/METADATA"] = about.encode()
-        text = "\n".join([*entries, ""])
-        found[f"{folder}/entry_points.txt"] = text.encode()
-    return found
+        content[f"{folder}/METADATA"] = about.encode()
+        sections = ["\n".join([f"[{group}]", *rows, ""]) for group, rows in groups.items()]
+        text = "\n".join(sections)
+        content[f"{folder}/entry_points.txt"] = text.encode()
+    return content

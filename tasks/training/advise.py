@@ -61,10 +61,8 @@ def _advise(
         return []
     names = Manifest.load(target.scan.path).class_names
     spec = spec_of(target.scan.path)
-    normal = normalisation(items, spec)
-    recipe = Recipe(
-        settings.adapt.training, settings.augment, normal, len(names), machine, spec=spec
-    )
+    normal, training = normalisation(items, spec), settings.adapt.training
+    recipe = Recipe(training, settings.augment, normal, len(names), machine, spec=spec)
     candidates = [
         replace(
             candidate(pretrain.load(one.knowledge.path), items, source_items(one), recipe),

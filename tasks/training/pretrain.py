@@ -11,7 +11,6 @@ from tasks.training import machine as machines
 from tasks.training import torchrun
 from tasks.training.cancellation import Stop, Stoppable, TimeUpError, check_time
 from tasks.training.pretrain_job import Pretraining
-from transfer.modalities import lookup
 from transfer.models.network import backbone_modules
 
 
@@ -88,7 +87,6 @@ def address(name: str, context: RunContext) -> Path:
         code=[
             "tasks.training.pretrain_job",
             "transfer.arms.pretrain",
-            lookup.code(settings.input.modality),
             *backbone_modules(settings.input.modality, settings.backbone.body),
         ],
     )

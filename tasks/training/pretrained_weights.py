@@ -38,7 +38,6 @@ def unpack(name: str, spec: InputSpec, settings: InputSettings) -> Source:
         },
         code=[
             "transfer.models.parameter_transfer",
-            lookup.code(modality.name),
             *backbone_modules(modality.name, Body(name=name)),
         ],
     )

@@ -7,7 +7,6 @@ from transfer.arms import pretrain
 from transfer.data.items import SourceItems, labelled_items, normalisation, validation_items
 from transfer.data.manifest import Manifest
 from transfer.data.storage.tensor_store import spec_of
-from transfer.modalities import lookup
 from transfer.modalities.backbone import Body
 from transfer.models.network import backbone_modules
 
@@ -28,4 +27,4 @@ def bodies(sources: Sequence[Source], modality: str) -> list[str]:
     not lead to them."""
     own = [pretrain.load_card(source.knowledge.path).body for source in sources]
     fused = [Body(name="fused")] if len(sources) > 1 else []
-    return [lookup.code(modality), *backbone_modules(modality, *own, *fused)]
+    return backbone_modules(modality, *own, *fused)

@@ -20,7 +20,16 @@ def code_revision(root: Path = ROOT) -> str:
 
 def git_revision(folder: Path) -> str:
     """Git's commit, with ``-dirty`` for uncommitted changes; empty outside Git."""
-    command = ["git", "-C", folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    command = [
+        "git",
+        "-C",
+        str(folder),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=40",
+        "--exclude=*",
+    ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:

@@ -142,13 +142,13 @@ def ahead(
         "first_run": lambda: _run_first(digit_project, folder / "first"),
         "crash": lambda: _crash(digit_project, folder / "crash", server),
     }
-    begun: dict[str, Future[Any]] = {}
+    futures: dict[str, Future[Any]] = {}
     with ThreadPoolExecutor(1) as pool:
 
         def begin(name: str) -> Future[Any]:
-            if name not in begun:
-                begun[name] = pool.submit(scenarios[name])
-            return begun[name]
+            if name not in futures:
+                futures[name] = pool.submit(scenarios[name])
+            return futures[name]
 
         if "PYTEST_XDIST_WORKER" not in os.environ:
             needed = {name for item in request.session.items for name in item.fixturenames}

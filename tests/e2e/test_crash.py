@@ -94,7 +94,7 @@ def test_killed_run_is_closed_in_prefect_by_the_next(crash: Crash, api: str) -> 
     query = {"flow_runs": {"tags": {"all_": [tag]}}}
     (run,) = httpx.post(f"{api}/flow_runs/filter", json=query).json()
     assert run["state"]["type"] == "CRASHED"
-    assert run["state"]["message"] == "The process was killed; run again to go on from there."
+    assert run["state"]["message"] == "The process was killed; run again to continue from there."
     tasks = httpx.post(f"{api}/task_runs/filter", json=query).json()
     assert {task["state"]["type"] for task in tasks} == {"COMPLETED", "CRASHED"}
 

@@ -80,7 +80,7 @@ def test_two_retrains_queue_and_the_second_finds_everything_stored(served: Serve
 
 
 def test_a_killed_run_is_marked_and_goes_on(served: Served) -> None:
-    identity = served.start(settings__adapt__budget__steps=400)
+    identity = served.start(settings__steps=400)
     os.kill(served.pid(identity), signal.SIGKILL)
     found = served.finished(identity)
     assert found["state"]["type"] == "COMPLETED"
@@ -109,7 +109,7 @@ def test_new_data_starts_a_retrain(served: Served) -> None:
 
 
 def test_everything_killed_goes_on_when_it_is_served_again(served: Served) -> None:
-    identity = served.start(settings__adapt__budget__steps=600)
+    identity = served.start(settings__steps=600)
     served.pid(identity)
     for process in psutil.process_iter(["cwd"]):
         if process.info["cwd"] == str(served.project.folder):
@@ -127,7 +127,7 @@ def test_a_person_decides(served: Served, agrees: bool, event: str) -> None:
     identity = served.start(
         settings__approval=True,
         settings__more={**more(served), "promote.rules": [{"rule": "servable"}]},
-        settings__adapt__budget__steps=steps,
+        settings__steps=steps,
     )
     wait(lambda: served.run(identity)["state"]["type"] == "PAUSED", seconds=120, every=0.3)
     said = {"approve": agrees, "name": "Ada", "reason": "I looked"}
@@ -146,7 +146,7 @@ def test_silence_is_no_consent(served: Served) -> None:
             "promote.approval_hours": 0.001,
             "promote.rules": [{"rule": "servable"}],
         },
-        settings__adapt__budget__steps=27,
+        settings__steps=27,
     )
     assert served.finished(identity)["state"]["type"] == "COMPLETED"
     last = served.ledger()[-1]
@@ -159,6 +159,6 @@ def test_a_run_that_takes_too_long_is_cancelled(digit_project: Project, tmp_path
     params = project.folder / "params.yaml"
     params.write_text(params.read_text().replace("hours: 12.0", "hours: 0.002"))
     served = serve(project, (free_port(), free_port()))
-    identity = served.start(settings__adapt__budget__steps=100000)
+    identity = served.start(settings__steps=100000)
     assert served.finished(identity)["state"]["type"] == "CANCELLED"
     stop(served)

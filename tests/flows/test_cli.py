@@ -1,4 +1,4 @@
-"""The command line itself: help, speed, and what it says without a project."""
+"""The command line: help, speed, and messages outside a project."""
 
 import json
 import re
@@ -63,7 +63,7 @@ def test_help_of_a_command_has_an_example(tmp_path: Path, name: str) -> None:
 
 
 def modules(folder: Path, *words: str) -> set[str]:
-    """What a command has imported when it ends."""
+    """Modules that a command has imported at its end."""
     code = (
         f"import sys; sys.argv = ['crosstrain', *{words}]\n"
         "from flows.cli import main\n"
@@ -75,7 +75,7 @@ def modules(folder: Path, *words: str) -> set[str]:
     return set(done.stdout.rpartition("\nmodules")[2].split())
 
 
-def test_the_registry_is_asked_without_anything_heavy(tmp_path: Path) -> None:
+def test_a_registry_query_imports_nothing_heavy(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").touch()
     loaded = modules(tmp_path, "history", "--target", "plants")
     assert "tasks.registry.versions" in loaded
@@ -88,43 +88,41 @@ def test_help_imports_nothing_heavy_and_is_quick(tmp_path: Path) -> None:
     assert not loaded & set(HEAVY)
     seconds = []
     for _ in range(3):
-        began = time.perf_counter()
+        start = time.perf_counter()
         crosstrain(tmp_path, "--help")
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - start)
     assert min(seconds) < 1.5
 
 
 @pytest.mark.parametrize("words", [["report"], ["champion"], ["retrain"], ["data", "verify"]])
-def test_outside_a_project_a_command_says_so(tmp_path: Path, words: list[str]) -> None:
-    told = crosstrain(tmp_path, *words, code=2).stderr
-    assert told.startswith("crosstrain: neither ")
-    assert "run inside a crosstrain project" in told
+def test_outside_a_project_a_command_reports_it(tmp_path: Path, words: list[str]) -> None:
+    message = crosstrain(tmp_path, *words, code=2).stderr
+    assert message.startswith("crosstrain: neither ")
+    assert "run inside a crosstrain project" in message
 
 
 @pytest.mark.parametrize("command", ["retrain", "demo"])
-def test_a_budget_that_is_no_time_is_refused_before_anything_begins(
-    tmp_path: Path, command: str
-) -> None:
+def test_an_invalid_budget_is_refused_before_anything_starts(tmp_path: Path, command: str) -> None:
     (tmp_path / "params.yaml").write_text("{}")
-    told = crosstrain(tmp_path, command, "--budget", "5 min", code=2).stderr
-    assert told == (
+    message = crosstrain(tmp_path, command, "--budget", "5 min", code=2).stderr
+    assert message == (
         "crosstrain: --budget '5 min' is no time; expected one such as 90s, 5m, 2h or 1h30m\n"
     )
     assert not (tmp_path / ".prefect").exists()
 
 
-def test_a_folder_inside_the_project_will_do(tmp_path: Path) -> None:
+def test_a_command_works_in_a_subfolder_of_the_project(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("{}")
     (tmp_path / "data/deep").mkdir(parents=True)
-    told = crosstrain(tmp_path / "data/deep", "report", code=4).stderr
-    assert "run `crosstrain retrain` first" in told
+    message = crosstrain(tmp_path / "data/deep", "report", code=4).stderr
+    assert "run `crosstrain retrain` first" in message
 
 
 def test_an_unknown_command_is_a_usage_error(tmp_path: Path) -> None:
     assert "No such command 'retrian'" in crosstrain(tmp_path, "retrian", code=2).stderr
 
 
-def test_a_fault_of_ours_shows_its_traceback_and_counts_as_a_failed_step(tmp_path: Path) -> None:
+def test_an_internal_error_shows_its_traceback_and_counts_as_a_failed_step(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("{}")
     (tmp_path / "reports/retrain.json").mkdir(parents=True)
     done = subprocess.run(
@@ -134,7 +132,7 @@ def test_a_fault_of_ours_shows_its_traceback_and_counts_as_a_failed_step(tmp_pat
     assert "Traceback" in done.stderr
 
 
-def test_a_result_of_another_version_is_nothing_to_show(tmp_path: Path) -> None:
+def test_a_result_of_another_version_is_not_shown(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("{}")
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports/retrain.json").write_text('{"verdict": "good"}')
@@ -150,10 +148,10 @@ def test_a_project_is_made_and_used_from_any_folder_of_it(tmp_path: Path) -> Non
     made = crosstrain(tmp_path, "init", "plants", "--no-git").stdout
     assert f"{tmp_path}/plants/params.yaml" in made
     (tmp_path / "plants/data/target").mkdir(parents=True)
-    told = crosstrain(tmp_path / "plants/data/target", "champion", code=4).stderr
-    assert "crosstrain-target" in told  # the target that params.yaml names
+    message = crosstrain(tmp_path / "plants/data/target", "champion", code=4).stderr
+    assert "crosstrain-target" in message  # the target that params.yaml names
     again = crosstrain(tmp_path, "init", "plants", code=2).stderr
-    assert "is a project already" in again
+    assert "is already a project" in again
 
 
 def test_settings_are_listed_with_default_range_and_meaning(tmp_path: Path) -> None:
@@ -172,9 +170,9 @@ def test_settings_are_listed_with_default_range_and_meaning(tmp_path: Path) -> N
 def test_a_prefix_that_is_unknown_is_refused_with_similar_names(
     tmp_path: Path, prefix: str, near: str
 ) -> None:
-    told = crosstrain(tmp_path, "settings", prefix, code=2).stderr
-    assert f"there is no setting {prefix!r}; " in told
-    assert near in told
+    message = crosstrain(tmp_path, "settings", prefix, code=2).stderr
+    assert f"there is no setting {prefix!r}; " in message
+    assert near in message
 
 
 def test_a_settings_file_is_found_where_the_command_is_typed(tmp_path: Path) -> None:

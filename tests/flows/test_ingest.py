@@ -1,4 +1,4 @@
-"""The command's words, and the form that Prefect's UI makes of the flow."""
+"""The options of the command, and the form of the flow in Prefect's UI."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ CROSSTRAIN = Path(sys.executable).with_name("crosstrain")
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "message"),
     [
         (["--help"], 0, "Example: crosstrain ingest delivery.zip --dataset plants"),
         ([], 2, "expected one of: a delivery, --resume, --take-back"),
@@ -19,15 +19,15 @@ CROSSTRAIN = Path(sys.executable).with_name("crosstrain")
         (["--take-back"], 4, "no ingest was interrupted"),
     ],
 )
-def test_words_that_say_too_much_or_too_little(
-    tmp_path: Path, words: list[str], code: int, told: str
+def test_conflicting_or_missing_options_are_reported(
+    tmp_path: Path, words: list[str], code: int, message: str
 ) -> None:
     (tmp_path / "params.yaml").write_text("{}")
     done = subprocess.run(
         [CROSSTRAIN, "ingest", *words], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == code, done.stderr
-    assert told in " ".join((done.stdout + done.stderr).split())
+    assert message in " ".join((done.stdout + done.stderr).split())
 
 
 def test_every_parameter_is_in_the_form_with_its_description() -> None:
@@ -36,7 +36,7 @@ def test_every_parameter_is_in_the_form_with_its_description() -> None:
     from flows import ingest, retrain
 
     form = parameter_schema(ingest.ingest).model_dump()
-    described = {name: "description" in told for name, told in form["properties"].items()}
+    described = {name: "description" in field for name, field in form["properties"].items()}
     assert described == dict.fromkeys(
         (
             "settings",

@@ -1,4 +1,4 @@
-"""What Prefect shows of a scoring: a form before, a summary after."""
+"""The form of a scoring in Prefect's UI, and the summary of its result."""
 
 from prefect.utilities.callables import parameter_schema
 
@@ -20,7 +20,7 @@ def test_the_form_has_a_typed_and_described_field_for_every_parameter() -> None:
 
 
 def test_the_summary_counts_labels_and_what_was_not_scored() -> None:
-    told = Scored(
+    scored = Scored(
         source="photos",
         out="scores.parquet",
         model="crosstrain-plants",
@@ -32,7 +32,7 @@ def test_the_summary_counts_labels_and_what_was_not_scored() -> None:
         seconds=1.0,
         effort=Effort(),
     )
-    shown = _markdown(told)
-    assert "12 items of `photos` by crosstrain-plants version 3" in shown
-    assert "| acer | 7 |\n| betula | 3 |" in shown
-    assert "| truncated | 2 |" in shown
+    summary = _markdown(scored)
+    assert "12 items of `photos` by crosstrain-plants version 3" in summary
+    assert "| acer | 7 |\n| betula | 3 |" in summary
+    assert "| truncated | 2 |" in summary

@@ -93,7 +93,7 @@ def model(make_model):
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     """Five image files, and the same pixels as an array (N, H, W, C)."""
     from PIL import Image
 

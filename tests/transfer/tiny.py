@@ -94,8 +94,8 @@ def pool(n=20, channels=1, seed=9):
 
 def recipe(seen, policy=STILL, classes=3, **budget):
     told = {"steps": 20, "batch_size": 8, **budget}
-    spec = spec_of(seen)
-    return Recipe(TrainingSettings(**told), policy, normalisation(seen, spec), classes, spec=spec)
+    spec, training = spec_of(seen), TrainingSettings(**told)
+    return Recipe(training, policy, normalisation(seen, spec), classes, spec=spec)
 
 
 def target(labelled, folds=3, validation=None, body=BODY):

@@ -42,7 +42,7 @@ class PretrainSettings(Section):
     """With several source datasets, also train a backbone on all of them together."""
     augment: AnyAugmentation = lookup.default().pretrain_augmentation
     """Augmentation of the source: stronger than the target's, so that features depend less on the
-    source's own conditions. By default the modality's own choice."""
+    source's own conditions. The default is the modality's."""
 
 
 class KnowledgeCard(Section):
@@ -82,10 +82,8 @@ def pretrain(
     """
     method = Scratch(learning_rate=settings.learning_rate)
     network = build(body, spec=spec, classes=len(class_names), seed=settings.seed)
-    normal = normalisation(items, spec)
-    recipe = Recipe(
-        settings.training, settings.augment, normal, len(class_names), machine, spec=spec
-    )
+    normal, names = normalisation(items, spec), len(class_names)
+    recipe = Recipe(settings.training, settings.augment, normal, names, machine, spec=spec)
     worth = worthwhile(network, blank_input(recipe), settings.training.batch_size)
     torch.set_num_threads(min(torch.get_num_threads(), worth))  # of what the caller leaves
     trained, history = loop(

@@ -18,7 +18,6 @@ import base64
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -30,6 +29,7 @@ from torch import Tensor, nn
 
 from transfer.core.config import Section
 from transfer.core.errors import DataRefusedError, SettingsError
+from transfer.core.plugins import Kind
 from transfer.modalities.backbone import Backbone, Body
 from transfer.modalities.normalisation import Normalisation
 
@@ -215,6 +215,8 @@ class Modality(ABC):
     augmentation: ClassVar[type[Augmentation]]
     thresholds: ClassVar[type[Thresholds]] = Thresholds
     backbone: ClassVar[type[BackboneSettings]]
+    backbone_plugins: ClassVar[Kind | None] = None
+    """Backbones that other packages may add; None where they may not."""
     pretrain_augmentation: ClassVar[Augmentation]
     """How a source is varied while a backbone is trained on it, by default."""
 
@@ -371,15 +373,6 @@ class Modality(ABC):
         Raises:
             SettingsError: there is no such backbone.
         """
-
-    def backbone_entry_point(self, name: str) -> EntryPoint | None:
-        """The entry point of a backbone of another package; None for the modality's own.
-
-        Raises:
-            SettingsError: there is no such backbone.
-        """
-        del name
-        return None
 
     @abstractmethod
     def build_backbone(self, body: Body, spec: Any) -> Backbone:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import cache
-from importlib.metadata import EntryPoint
 from typing import Any, Union
 
 from transfer.core import plugins
@@ -26,12 +25,11 @@ def get(name: str) -> Modality:
     Raises:
         SettingsError: there is none of that name, or its module is no modality.
     """
-    module = plugins.load(KIND, name)
-    found = getattr(module, "MODALITY", None)
+    found = plugins.attribute(KIND, name, "MODALITY")
     if not isinstance(found, Modality):
         raise SettingsError(
-            f"the module {module.__name__} of the modality {name!r} has no MODALITY that is an "
-            "instance of transfer.modalities.interface.Modality; set it there"
+            f"MODALITY in {plugins.module_name(KIND, name)} is a {type(found).__name__}; expected "
+            "an instance of transfer.modalities.interface.Modality: set it so"
         )
     return found
 
@@ -48,15 +46,6 @@ def of(spec: InputSpec | InputSettings) -> Modality:
 def default() -> Modality:
     """The modality of settings that name none."""
     return get(DEFAULT)
-
-
-def entry_point(name: str) -> EntryPoint | None:
-    """The entry point of a modality of another package; None for the project's own.
-
-    Raises:
-        SettingsError: there is none of that name.
-    """
-    return plugins.entry_point(KIND, name)
 
 
 def code(name: str) -> str:

@@ -31,16 +31,24 @@ def backbones(modality: str) -> list[str]:
     return sorted([*COMBINED, *lookup.get(modality).backbones()])
 
 
+def backbone_module(name: str, modality: str) -> str:
+    """Full name of the module that makes a backbone.
+
+    Raises:
+        SettingsError: the modality has no such backbone.
+    """
+    return COMBINED.get(name) or lookup.get(modality).backbone_module(name)
+
+
 def backbone_modules(modality: str, *bodies: Body) -> list[str]:
-    """Modules of backbones and of their parts, sorted: they are loaded by name, so no import leads
-    to them.
+    """Modules of a modality, of backbones and of their parts: they are loaded by name, so no import
+    leads to them, and a cache key has to name them.
 
     Raises:
         SettingsError: the modality has no backbone of such a name.
     """
-    kind = lookup.get(modality)
-    names = backbone_names(*bodies)
-    return sorted({COMBINED.get(name) or kind.backbone_module(name) for name in names})
+    modules = {backbone_module(name, modality) for name in backbone_names(*bodies)}
+    return [lookup.code(modality), *sorted(modules)]
 
 
 def backbone_names(*bodies: Body) -> set[str]:

@@ -194,20 +194,21 @@ def load(folder: Path) -> Predictor:
     return Predictor(card, members)
 
 
-def _check_installed(body: Body, modality: str, folder: Path) -> None:
-    if missing := sorted(backbone_names(body) - set(backbones(modality))):
+def _check_installed(body: Body, modality: Modality, folder: Path) -> None:
+    if missing := sorted(backbone_names(body) - set(backbones(modality.name))):
+        kind = modality.backbone_plugins
+        group = f" in the group {kind.group}" if kind else ""
         raise ModelFileError(
             f"the weights in {folder} do not fit its card while the backbone {missing[0]!r} is "
             "missing: it is a plug-in that is not installed here; expected a package with an entry "
-            f"point of that name for backbones of the modality {modality!r}: install the one that "
-            "the model was trained with"
+            f"point of that name{group}: install the one that the model was trained with"
         )
 
 
 def _network(
     card: Card, state: dict[str, Tensor], member: int, number: int, folder: Path
 ) -> Network:
-    _check_installed(card.members[member].body, card.spec.modality, folder)
+    _check_installed(card.members[member].body, lookup.of(card.spec), folder)
     prefix = tensor_name(member, number, "")
     own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     body = card.members[member].body

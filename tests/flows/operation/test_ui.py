@@ -74,8 +74,8 @@ def test_both_servers_answer_on_loopback_until_ctrl_c(
     ui: "subprocess.Popen[str]", ports: tuple[int, int]
 ) -> None:
     assert ui.stdout is not None
-    told = [ui.stdout.readline().rstrip() for _ in range(3)]
-    assert told == [
+    lines = [ui.stdout.readline().rstrip() for _ in range(3)]
+    assert lines == [
         f"Prefect  http://127.0.0.1:{ports[0]}",
         f"MLflow   http://127.0.0.1:{ports[1]}",
         "Ctrl-C stops all of it.",
@@ -129,8 +129,8 @@ def test_with_passwords_both_servers_ask_for_them_and_show_them_nowhere(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert guarded.stdout is not None
-    told = "".join(guarded.stdout.readline() for _ in range(3))
-    assert told.endswith("Ctrl-C stops all of it.\n")
+    lines = "".join(guarded.stdout.readline() for _ in range(3))
+    assert lines.endswith("Ctrl-C stops all of it.\n")
     prefect, mlflow = (f"http://127.0.0.1:{port}" for port in ports)
     models = f"{mlflow}/api/2.0/mlflow/registered-models/search"
     for url, user in ((f"{prefect}/api/admin/version", "keeper"), (models, "admin")):
@@ -138,11 +138,11 @@ def test_with_passwords_both_servers_ask_for_them_and_show_them_nowhere(
         assert httpx.get(url, auth=(user, "wrong-but-long-word")).status_code == 401
         assert httpx.get(url, auth=(user, SECRET)).status_code == 200
     family = [psutil.Process(guarded.pid), *psutil.Process(guarded.pid).children(recursive=True)]
-    assert SECRET not in "".join(word for one in family for word in one.cmdline())
+    assert SECRET not in "".join(word for process in family for word in process.cmdline())
     _clients_need_them(prefect, mlflow, tmp_path, monkeypatch)
     guarded.send_signal(signal.SIGINT)
     assert guarded.wait(timeout=120) == 130
-    assert SECRET not in told + guarded.stdout.read()
+    assert SECRET not in lines + guarded.stdout.read()
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert tmp_path / "mlruns/basic_auth.db" in files
     assert not [path for path in files if SECRET.encode() in path.read_bytes()]

@@ -1,4 +1,4 @@
-"""What the ledger says of who started a run."""
+"""The actor of a run in the ledger."""
 
 import pytest
 from prefect.client.schemas.objects import CreatedBy
@@ -7,7 +7,7 @@ from flows.runtime.actor import started
 
 
 @pytest.mark.parametrize(
-    ("creator", "told"),
+    ("creator", "expected"),
     [
         (None, "on request"),
         (CreatedBy(type="SCHEDULE", display_value="CronSchedule"), "by schedule"),
@@ -18,5 +18,5 @@ from flows.runtime.actor import started
         (CreatedBy(type="USER", display_value="ada"), "on request"),
     ],
 )
-def test_what_started_a_run_is_told(creator: CreatedBy | None, told: str) -> None:
-    assert started(creator) == told
+def test_the_trigger_of_a_run_is_named(creator: CreatedBy | None, expected: str) -> None:
+    assert started(creator) == expected

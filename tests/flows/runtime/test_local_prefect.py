@@ -1,4 +1,4 @@
-"""The Prefect server of a run's own, and one that is named and not there."""
+"""The Prefect server of a run, and a configured server that does not answer."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ input()
 
 
 @pytest.mark.slow
-def test_own_server_ends_with_its_process_however_that_ends(
+def test_own_server_ends_with_its_process_also_after_a_kill(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prefect_home.write(tmp_path / ".prefect")
@@ -46,7 +46,7 @@ def test_own_server_ends_with_its_process_however_that_ends(
 
 
 @pytest.mark.slow
-def test_servers_that_start_together_in_a_new_project_do_not_break_its_database(
+def test_servers_that_start_together_in_a_new_project_do_not_damage_its_database(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / ".prefect"))
@@ -56,12 +56,12 @@ def test_servers_that_start_together_in_a_new_project_do_not_break_its_database(
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(3)
     ]
-    told = [process.communicate("\n")[0] for process in processes]
+    urls = [process.communicate("\n")[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0]
-    assert all(url.startswith("http://127.0.0.1:") for url in told)
+    assert all(url.startswith("http://127.0.0.1:") for url in urls)
 
 
-def test_a_named_server_that_is_not_there_is_told() -> None:
+def test_a_configured_server_that_does_not_answer_is_reported() -> None:
     url = "http://127.0.0.1:9/api"
     with (
         temporary_settings({PREFECT_API_URL: url}),

@@ -1,4 +1,4 @@
-"""What is told to whom, through a real block that posts to a real server."""
+"""Notifications through a real block that posts to a real server."""
 
 import json
 import threading
@@ -14,12 +14,12 @@ from prefect.testing.utilities import prefect_test_harness
 from flows.runtime import notify
 from transfer.settings.service import NotifySettings
 
-TOLD = {"model": "crosstrain-plants", "version": 2, "reasons": ["better", "servable"]}
+PAYLOAD = {"model": "crosstrain-plants", "version": 2, "reasons": ["better", "servable"]}
 
 
 @pytest.fixture(scope="module")
 def received() -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """Port of a server, and what was posted to it."""
+    """Port of a server, and the messages posted to it."""
     posted: list[dict[str, Any]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -50,38 +50,40 @@ def block(received: tuple[int, list[dict[str, Any]]]) -> Iterator[str]:
         yield "custom-webhook/team"
 
 
-def test_a_promotion_is_told(block: str, received: tuple[int, list[dict[str, Any]]]) -> None:
-    notify.tell("promoted", "plants", TOLD, NotifySettings(block=block))
+def test_a_promotion_is_sent(block: str, received: tuple[int, list[dict[str, Any]]]) -> None:
+    notify.emit_and_notify("promoted", "plants", PAYLOAD, NotifySettings(block=block))
     assert received[1].pop() == {
         "subject": "crosstrain: plants promoted",
         "text": "model: crosstrain-plants\nversion: 2\n- better\n- servable",
     }
 
 
-def test_what_nobody_asked_for_is_not_told(
+def test_events_that_are_not_configured_are_not_sent(
     block: str, received: tuple[int, list[dict[str, Any]]]
 ) -> None:
-    notify.tell("promoted", "plants", TOLD, NotifySettings(block=block, of=("failed",)))
-    notify.tell("promoted", "plants", TOLD, NotifySettings())
+    notify.emit_and_notify(
+        "promoted", "plants", PAYLOAD, NotifySettings(block=block, of=("failed",))
+    )
+    notify.emit_and_notify("promoted", "plants", PAYLOAD, NotifySettings())
     assert received[1] == []
 
 
-def test_a_message_that_cannot_be_sent_stops_nothing_and_shows_no_secret(
+def test_a_failed_message_does_not_stop_the_run_and_shows_no_secret(
     block: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     secret = CustomWebhookNotificationBlock(name="gone", url="http://127.0.0.1:9/secret")
     secret.save("gone", overwrite=True)
     for name in ("custom-webhook/gone", "slack-webhook/none"):
-        notify.tell("drift", "plants", {}, NotifySettings(block=name))
+        notify.emit_and_notify("drift", "plants", {}, NotifySettings(block=name))
         assert f"could not notify {name}" in caplog.text
     assert "/secret" not in caplog.text
 
 
-def test_without_settings_nobody_is_told(
+def test_without_settings_nobody_is_notified(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert notify.configured() == NotifySettings()
+    assert notify.notify_settings() == NotifySettings()
     assert "nobody can be notified: there is no params.yaml" in caplog.text
     (tmp_path / "params.yaml").write_text("notify: {block: slack-webhook/team}")
-    assert notify.configured().block == "slack-webhook/team"
+    assert notify.notify_settings().block == "slack-webhook/team"

@@ -2,7 +2,7 @@ import pytest
 
 from tasks.registry import versions
 from tasks.registry.judge import Judgement
-from tasks.registry.promote import Consent, settle
+from tasks.registry.promote import Consent, promote_or_refuse
 from transfer.core.errors import ChampionChangedError, ModelFileError, SettingsError
 
 REASONS = ["servable: found answered"]
@@ -14,7 +14,7 @@ def judgement(version, champion=None, *, promote=True, served=""):
 
 
 def decide(*args, **kwargs):
-    return settle.fn(*args, **kwargs)
+    return promote_or_refuse.fn(*args, **kwargs)
 
 
 def events():

@@ -1,4 +1,4 @@
-"""What an ingest tells people."""
+"""The summary of an ingest."""
 
 import io
 
@@ -32,25 +32,25 @@ CHANGES = Changes(
 )
 
 
-def test_markdown_holds_the_numbers_and_nothing_that_is_interpreted():
-    told = markdown(CHANGES)
-    assert r"| ro\|se | 3 | 1 |  |  |  |  | 1 | 4 |" in told
-    assert r"new\|\<b\>.zip into plants: 1 added, 1 conflicts, 30 rejected" in told
-    assert "conflict: a is ro\\|se, and equals b, which is oak" in told
-    assert told.count("rejected: ") == 10
-    assert "all 30 rejected files, with reasons: quarantine/d" in told
+def test_markdown_contains_the_numbers_and_no_markup_of_users():
+    text = markdown(CHANGES)
+    assert r"| ro\|se | 3 | 1 |  |  |  |  | 1 | 4 |" in text
+    assert r"new\|\<b\>.zip into plants: 1 added, 1 conflicts, 30 rejected" in text
+    assert "conflict: a is ro\\|se, and equals b, which is oak" in text
+    assert text.count("rejected: ") == 10
+    assert "all 30 rejected files, with reasons: quarantine/d" in text
 
 
 def test_the_terminal_shows_no_control_characters():
     file = io.StringIO()
     terminal(CHANGES, Console(file=file, width=100))
-    told = file.getvalue()
-    assert "\x1b" not in told
-    assert "class 'ro|se' has 4 items" in told
-    assert max(map(len, told.splitlines())) <= 100
+    text = file.getvalue()
+    assert "\x1b" not in text
+    assert "class 'ro|se' has 4 items" in text
+    assert max(map(len, text.splitlines())) <= 100
 
 
-def test_a_refusal_says_why_first():
+def test_a_refusal_gives_its_reason_first():
     refused = CHANGES.model_copy(update={"taken": False, "refused": "too much is wrong"})
     assert markdown(refused).startswith("## new\\|\\<b\\>.zip into plants: refused")
     assert "- too much is wrong\n- conflict" in markdown(refused)

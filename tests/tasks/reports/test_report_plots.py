@@ -1,4 +1,4 @@
-"""The pictures show the figures they are given, and share a page without disturbing it."""
+"""The plots show their figures, and can share a page."""
 
 import re
 import warnings
@@ -79,7 +79,7 @@ def test_a_sheet_shows_the_first_items_of_each_class_in_its_row(channels):
     assert ticks(figure.axes[0].yaxis) == ["a", "b", "c"]
 
 
-def test_a_sheet_stops_at_twenty_classes_and_says_so():
+def test_a_sheet_stops_at_twenty_classes_and_notes_it():
     images, labels = np.zeros((21, 1, 4, 4), np.uint8), np.arange(21)
     names = [f"class {k}" for k in range(21)]
     figure = report_plots.sample_sheet(images, labels, names, MODALITY, title="Source")
@@ -90,7 +90,7 @@ def test_a_sheet_stops_at_twenty_classes_and_says_so():
     )
 
 
-def test_a_large_picture_is_reduced_to_the_mean_of_its_pixels():
+def test_a_large_image_is_reduced_to_the_mean_of_its_pixels():
     image = np.random.default_rng(1).integers(0, 256, (3, 120, 120), np.uint8)
     figure = report_plots.sample_sheet(image[None], np.array([0]), ["a"], MODALITY, per_class=1)
     sheet = figure.axes[0].images[0].get_array()
@@ -131,12 +131,14 @@ def test_curves_of_a_method_share_a_colour_and_scratch_is_grey():
     assert [t.get_text() for t in target.get_legend().get_texts()] == ["scratch", "l2_sp"]
 
 
-def test_the_pretraining_of_each_of_several_sources_is_drawn_on_the_panel_of_the_source():
-    one, *arms = curves()
-    bodies = [{**one, "name": f"pretrain {name}"} for name in ("oaks", "elms", "oaks and elms")]
-    source, target = report_plots.learning_curves([*bodies, *arms]).axes
-    told = [t.get_text() for t in source.get_legend().get_texts()]
-    assert told == [*(body["name"] for body in bodies), "validation"]
+def test_the_pretraining_of_each_source_is_drawn_in_the_panel_of_the_source():
+    pretraining, *arms = curves()
+    pretrainings = [
+        {**pretraining, "name": f"pretrain {name}"} for name in ("oaks", "elms", "oaks and elms")
+    ]
+    source, target = report_plots.learning_curves([*pretrainings, *arms]).axes
+    labels = [t.get_text() for t in source.get_legend().get_texts()]
+    assert labels == [*(curve["name"] for curve in pretrainings), "validation"]
     assert len([line for line in source.lines if line.get_linestyle() == "--"]) >= 3
     assert [t.get_text() for t in target.get_legend().get_texts()] == ["scratch", "l2_sp"]
 
@@ -151,7 +153,7 @@ def test_arms_of_a_method_on_several_sources_are_rows_of_their_own(result):
     assert ticks(axes.yaxis) == ["chosen model", *(f"{a.group} / {a.seed}" for a in rows)]
 
 
-def test_an_arm_that_no_label_validated_is_drawn_on_the_test_alone(result):
+def test_an_arm_without_validation_is_drawn_on_the_test_split_only(result):
     nothing = {"validation": None, "validation_low": None, "validation_high": None}
     blind = result.model_copy(
         update={"arms": [arm.model_copy(update=nothing) for arm in result.arms]}
@@ -259,7 +261,7 @@ def test_any_class_name_can_be_drawn(result):
     assert len(labels[7]) == 22
 
 
-def test_an_svg_is_deterministic_and_leaves_matplotlib_as_it_was(result):
+def test_an_svg_is_deterministic_and_does_not_change_matplotlib(result):
     before = dict(matplotlib.rcParams)
     assert plot_style.svg(report_plots.arms(result)) == plot_style.svg(report_plots.arms(result))
     assert plot_style.png(report_plots.reliability(result)) == plot_style.png(
@@ -273,17 +275,17 @@ def test_svgs_share_a_page_without_sharing_identifiers(result):
         n: plot_style.svg(f).decode() for n, f in report_plots.of_result(result, curves()).items()
     }
     assert len(drawn) == 5
-    seen = set()
+    identifiers = set()
     for text in drawn.values():
         own = re.findall(r'\bid="([^"]+)"', text)
         used = re.findall(r'(?:url\(#|href="#)([^")]+)', text)
         assert used and set(used) <= set(own)
-        assert len(own) == len(set(own)) and not seen & set(own)
-        seen |= set(own)
+        assert len(own) == len(set(own)) and not identifiers & set(own)
+        identifiers |= set(own)
         assert text.startswith("<svg") and f"var(--ink, {plot_style.INK})" in text
 
 
-def test_without_curves_there_is_no_picture_of_them(result):
+def test_without_curves_there_is_no_plot_of_them(result):
     assert "learning_curves" not in report_plots.of_result(result, [])
 
 

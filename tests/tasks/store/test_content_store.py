@@ -200,15 +200,15 @@ def test_a_computation_that_fails_leaves_nothing_to_be_found():
     assert run().reused
 
 
-def test_a_process_killed_at_work_leaves_nothing_to_be_found():
+def test_a_killed_computation_leaves_no_stored_result():
     def dies(out):
         Work()(out)
         os.kill(os.getpid(), signal.SIGKILL)
 
     assert die_at(10**6, lambda: run(dies)) == -signal.SIGKILL
     assert Work().times == 1
-    found = run()
-    assert not found.reused and is_complete(found)
+    ref = run()
+    assert not ref.reused and is_complete(ref)
 
 
 @pytest.mark.parametrize("damaged", [False, True])

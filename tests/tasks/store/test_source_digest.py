@@ -184,20 +184,20 @@ def test_an_edit_of_what_a_plugin_uses_changes_its_digest(plugin, module):
     assert digest(plugin, "method") != before
 
 
-def test_an_edit_elsewhere_in_a_plugin_does_not(plugin):
+def test_an_edit_elsewhere_in_a_plugin_keeps_the_digest(plugin):
     before = digest(plugin, "method")
     (plugin / "other.py").write_text("HOLES = 9")
     assert digest(plugin, "method") == before
 
 
-def test_what_a_plugin_uses_of_the_library_counts_too(plugin):
+def test_library_modules_of_a_plugin_are_included(plugin):
     code._closure.cache_clear()
-    found = code._closure(f"{plugin.name}.method")
-    assert {"transfer.training.method", "transfer.models.network", f"{plugin.name}.far"} <= found
-    assert f"{plugin.name}.other" not in found
+    closure = code._closure(f"{plugin.name}.method")
+    assert {"transfer.training.method", "transfer.models.network", f"{plugin.name}.far"} <= closure
+    assert f"{plugin.name}.other" not in closure
 
 
-def test_a_plugin_may_be_one_file_or_lie_in_a_folder_that_packages_share(tmp_path, monkeypatch):
+def test_a_plugin_may_be_one_file_or_in_a_namespace_package(tmp_path, monkeypatch):
     alone, shared = f"alone{next(NUMBER)}", f"shared{next(NUMBER)}"
     (tmp_path / f"{alone}.py").write_text("import transfer.core.errors")
     (tmp_path / shared / "leaf").mkdir(parents=True)

@@ -45,7 +45,7 @@ def delete(bucket, suffix):
 
 
 @pytest.mark.slow
-def test_a_version_in_s3_is_fetched_once_and_predicts(registered, model, pictures, monkeypatch):
+def test_a_version_in_s3_is_fetched_once_and_predicts(registered, model, images, monkeypatch):
     store = connection.client()
     experiment = store.get_experiment_by_name("crosstrain")
     assert experiment.artifact_location == f"{registered}/team/crosstrain"
@@ -53,13 +53,13 @@ def test_a_version_in_s3_is_fetched_once_and_predicts(registered, model, picture
     assert folder.is_relative_to("build/model")
     for name in ("card.json", "weights.safetensors"):
         assert (folder / name).read_bytes() == (model / name).read_bytes()
-    expected = predictor.load(model).predict_arrays(pictures[1])
-    answers = load_back_check.load_back("plants", 1, arrays=pictures[1])
+    expected = predictor.load(model).predict_arrays(images[1])
+    answers = load_back_check.load_back("plants", 1, arrays=images[1])
     np.testing.assert_allclose(answers.arrays, expected, atol=1e-6)
     delete(registered, ".safetensors")
     assert files.model_folder("plants", 1) == folder
     with pytest.raises(ModelFileError):
-        load_back_check.load_back("plants", 1, arrays=pictures[1])
+        load_back_check.load_back("plants", 1, arrays=images[1])
     assert list(Path(tempfile.gettempdir()).iterdir()) == []
 
 

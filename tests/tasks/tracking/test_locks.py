@@ -49,7 +49,7 @@ def test_keys_differ_and_fit_into_64_bits():
 
 
 @pytest.mark.parametrize(
-    ("uri", "held"),
+    ("uri", "everywhere"),
     [
         ("postgresql://db/mlflow", True),
         ("postgresql+psycopg://db/mlflow", True),
@@ -59,6 +59,6 @@ def test_keys_differ_and_fit_into_64_bits():
         ("https://mlflow.example.org", False),
     ],
 )
-def test_where_a_lock_holds_for_every_machine(monkeypatch, uri, held):
+def test_where_a_lock_holds_for_every_machine(monkeypatch, uri, everywhere):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    assert locks.is_everywhere() is held
+    assert locks.is_everywhere() is everywhere

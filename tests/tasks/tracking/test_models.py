@@ -120,7 +120,7 @@ def test_a_version_that_lost_its_files_is_not_used_again(run, model, harm):
 def test_unknown_names_are_refused(run, tmp_path):
     with pytest.raises(ModelFileError, match="version 3 of plants has no readable files"):
         model_files.model_folder("plants", 3)
-    with pytest.raises(ModelFileError, match="is no folder"):
+    with pytest.raises(ModelFileError, match="is not a folder"):
         models.register("plants", tmp_path / "nowhere", "m", run, {})
     assert numbers() == []
 
@@ -150,14 +150,14 @@ def moved(three_versions, tmp_path, monkeypatch):
 
 
 def test_a_moved_champion_predicts_with_only_its_own_files(
-    moved, model, pictures, tmp_path, monkeypatch
+    moved, model, images, tmp_path, monkeypatch
 ):
     (tmp_path / "sitecustomize.py").write_text(BARE.format(absent=ABSENT))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     without = [sys.executable, "-P", "-c", "import transfer"]
     assert subprocess.run(without, capture_output=True, check=False).returncode == 1
     champion = versions.champion("plants")
-    files, pixels = pictures
+    files, pixels = images
     answers = load_back_check.load_back("plants", champion.version, files, pixels)
     expected = predictor.load(model).predict_arrays(pixels)
     assert answers.files.shape == (5, 3)
@@ -165,27 +165,27 @@ def test_a_moved_champion_predicts_with_only_its_own_files(
     np.testing.assert_array_equal(answers.files, answers.arrays)
 
 
-def test_a_moved_champion_loads_by_its_alias(moved, model, pictures, monkeypatch):
+def test_a_moved_champion_loads_by_its_alias(moved, model, images, monkeypatch):
     from mlflow import pyfunc
 
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlruns/mlflow.db")
     loaded = pyfunc.load_model("models:/plants@champion")
-    expected = predictor.load(model).predict_arrays(pictures[1])
-    answers = loaded.predict(pictures[1])
+    expected = predictor.load(model).predict_arrays(images[1])
+    answers = loaded.predict(images[1])
     probabilities = [list(answer["probabilities"].values()) for answer in answers]
     np.testing.assert_allclose(probabilities, expected, atol=1e-6)
     assert {(answer["model"], answer["version"]) for answer in answers} == {("plants", 1)}
 
 
-def test_a_version_that_does_not_load_is_named(three_versions, pictures):
+def test_a_version_that_does_not_load_is_named(three_versions, images):
     weights = model_files.model_folder("plants", 1) / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     message = (
         "version 1 of plants does not load and predict in a separate process: .*ModelFileError"
     )
     with pytest.raises(ModelFileError, match=message):
-        load_back_check.load_back("plants", 1, arrays=pictures[1])
+        load_back_check.load_back("plants", 1, arrays=images[1])
 
 
 def test_nothing_is_printed(project, model, capfd, recwarn):

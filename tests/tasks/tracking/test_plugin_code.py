@@ -63,8 +63,8 @@ def test_a_package_is_carried_whole_with_the_entry_point_that_offers_its_backbon
         f"{about}METADATA",
         f"{about}entry_points.txt",
     }
-    told = files[f"{about}entry_points.txt"].decode()
-    assert told == "[crosstrain.backbones]\nleaf = leafnet.leaf\n"
+    entry_points = files[f"{about}entry_points.txt"].decode()
+    assert entry_points == "[crosstrain.backbones]\nleaf = leafnet.leaf\n"
 
 
 def test_the_backbones_side_by_side_in_a_fused_one_count(leafy, leafnet):
@@ -77,8 +77,8 @@ def test_the_backbones_side_by_side_in_a_fused_one_count(leafy, leafnet):
 
 def test_its_other_requirements_are_pinned_as_installed(leafy, leafnet):
     require(leafnet, "torch>=2", "scipy", "rich>1; extra == 'show'", "no-such-leaf>=2")
-    found = plugin_code.requirements(plugin_code.needed(leafy), models.REQUIREMENTS)
-    assert found == ["no-such-leaf>=2", f"scipy=={version('scipy')}"]
+    pinned = plugin_code.requirements(plugin_code.needed(leafy), models.REQUIREMENTS)
+    assert pinned == ["no-such-leaf>=2", f"scipy=={version('scipy')}"]
 
 
 def test_a_package_of_one_file_is_that_file(leafy, tmp_path, monkeypatch):
@@ -98,7 +98,7 @@ def test_a_package_of_one_file_is_that_file(leafy, tmp_path, monkeypatch):
     assert "flatleaf-2.0.dist-info/entry_points.txt" in files and len(files) == 3
 
 
-def test_a_model_whose_package_is_not_installed_says_which_backbone_is_missing(leafy):
-    told = "the backbone 'leaf' is missing: it is a plug-in that is not installed here"
-    with pytest.raises(ModelFileError, match=told):
+def test_a_model_whose_package_is_not_installed_names_the_missing_backbone(leafy):
+    message = "the backbone 'leaf' is missing: it is a plug-in that is not installed here"
+    with pytest.raises(ModelFileError, match=message):
         predictor.load(leafy)

@@ -34,8 +34,8 @@ def served(model):
 
 
 @pytest.fixture
-def expected(model, pictures):
-    return predictor.load(model).predict_arrays(pictures[1])
+def expected(model, images):
+    return predictor.load(model).predict_arrays(images[1])
 
 
 def test_mlflow_passes_the_context_by_name():
@@ -76,14 +76,14 @@ BATCHES = {
 
 
 @pytest.mark.parametrize("form", BATCHES)
-def test_every_form_of_a_batch_gets_the_same_answer(served, pictures, expected, form):
-    answers = served.predict(None, BATCHES[form](*pictures))
+def test_every_form_of_a_batch_gets_the_same_answer(served, images, expected, form):
+    answers = served.predict(None, BATCHES[form](*images))
     np.testing.assert_allclose(shares(answers), expected, atol=1e-6)
     np.testing.assert_allclose(shares(answers).sum(axis=1), 1, atol=1e-6)
 
 
-def test_an_answer_tells_the_class_its_probability_and_who_answered(served, pictures, expected):
-    answers = served.predict(None, pictures[1])
+def test_an_answer_names_the_class_its_probability_and_the_model(served, images, expected):
+    answers = served.predict(None, images[1])
     assert len(answers) == 5
     for answer, row in zip(answers, expected, strict=True):
         assert list(answer) == ["label", "probability", "probabilities", "model", "version"]
@@ -95,11 +95,11 @@ def test_an_answer_tells_the_class_its_probability_and_who_answered(served, pict
     assert json.loads(json.dumps(answers)) == answers
 
 
-def test_a_registered_model_names_itself(model, pictures, tmp_path):
+def test_a_registered_model_names_itself(model, images, tmp_path):
     folder = tmp_path / "artifacts"
     shutil.copytree(model, folder / "model")
     (folder / "registered.json").write_text('{"model": "crosstrain-plants", "version": 3}')
-    answer = loaded(folder / "model").predict(None, pictures[1])[0]
+    answer = loaded(folder / "model").predict(None, images[1])[0]
     assert (answer["model"], answer["version"]) == ("crosstrain-plants", 3)
 
 
@@ -115,19 +115,19 @@ def test_a_registered_model_names_itself(model, pictures, tmp_path):
         lambda file, pixels: np.array(b64(file)),
     ],
 )
-def test_a_single_image(served, pictures, expected, form):
-    files, pixels = pictures
+def test_a_single_image(served, images, expected, form):
+    files, pixels = images
     answers = served.predict(None, form(files[0], pixels[0]))
     np.testing.assert_allclose(shares(answers), expected[:1], atol=1e-6)
 
 
-def test_grey_arrays(served, model, pictures):
-    grey = pictures[1][..., 0]
+def test_grey_arrays(served, model, images):
+    grey = images[1][..., 0]
     expected = predictor.load(model).predict_arrays(grey)
     for form in (grey, grey[..., None], list(grey), grey.tolist()):
         np.testing.assert_allclose(shares(served.predict(None, form)), expected, atol=1e-6)
-    one = shares(served.predict(None, grey[0]))
-    np.testing.assert_allclose(one, expected[:1], atol=1e-6)
+    single = shares(served.predict(None, grey[0]))
+    np.testing.assert_allclose(single, expected[:1], atol=1e-6)
 
 
 def test_arrays_of_several_sizes(served, model):
@@ -138,7 +138,7 @@ def test_arrays_of_several_sizes(served, model):
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("batch", "message"),
     [
         (np.zeros((2, 16, 16)), "array of float64; expected whole numbers of 0 to 255"),
         ([[0.5, 0.1], [0.2, 0.3]], "array of float64"),
@@ -168,40 +168,40 @@ def test_arrays_of_several_sizes(served, model):
         (None, "found NoneType"),
     ],
 )
-def test_what_is_no_image_is_refused_by_name(served, asked, told):
-    with pytest.raises(MlflowException, match=told) as caught:
-        served.predict(None, asked)
+def test_an_input_that_is_not_an_image_is_refused_by_name(served, batch, message):
+    with pytest.raises(MlflowException, match=message) as caught:
+        served.predict(None, batch)
     assert caught.value.get_http_status_code() == 400
-    caught.value.message = f"Failed to predict data '{asked}'"  # what the scoring server does
-    assert re.search(told, json.loads(caught.value.serialize_as_json())["message"])
+    caught.value.message = f"Failed to predict data '{batch}'"  # what the scoring server does
+    assert re.search(message, json.loads(caught.value.serialize_as_json())["message"])
 
 
 @pytest.mark.parametrize(
     "form", [str, lambda file: np.array([str(file)]), lambda file: [str(file)]]
 )
-def test_a_text_is_never_the_name_of_a_file(served, pictures, form):
-    """A name says the same whether there is such a file or not."""
-    there, gone = pictures[0][0], pictures[0][0].with_name("blüte x.png")
-    told = []
+def test_a_text_is_never_the_name_of_a_file(served, images, form):
+    """The answer to a file name is the same whether the file exists or not."""
+    there, gone = images[0][0], images[0][0].with_name("blüte x.png")
+    messages = []
     for file in (there, gone):
         with pytest.raises(MlflowException) as caught:
             served.predict(None, form(file))
-        told.append(caught.value.message.replace(str(file)[:60], "…"))
-    assert told[0] == told[1]
+        messages.append(caught.value.message.replace(str(file)[:60], "…"))
+    assert messages[0] == messages[1]
 
 
 @pytest.mark.parametrize("n", [1, 40])
-def test_the_threads_of_the_caller_stay_as_they_were(served, pictures, n):
+def test_the_threads_of_the_caller_stay_as_they_were(served, images, n):
     before = torch.get_num_threads()
-    served.predict(None, np.repeat(pictures[1][:1], n, axis=0))
+    served.predict(None, np.repeat(images[1][:1], n, axis=0))
     with pytest.raises(MlflowException):
         served.predict(None, [None] * n)
     assert torch.get_num_threads() == before
 
 
-def test_a_text_that_is_a_file_and_base64_is_base64(served, pictures, monkeypatch, tmp_path):
+def test_a_text_that_is_a_file_and_base64_is_base64(served, images, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "abcd").write_bytes(pictures[0][0].read_bytes())
+    (tmp_path / "abcd").write_bytes(images[0][0].read_bytes())
     with pytest.raises(MlflowException, match="item 0: wrong_type"):
         served.predict(None, ["abcd"])
 
@@ -220,13 +220,17 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_whatever_json_holds_it_is_answered_or_refused(served, told):
-    for form in (lambda: told, lambda: np.array(told), lambda: pd.DataFrame({"image": told})):
+def test_any_json_is_answered_or_refused(served, content):
+    for form in (
+        lambda: content,
+        lambda: np.array(content),
+        lambda: pd.DataFrame({"image": content}),
+    ):
         try:
-            asked = form()
+            batch = form()
         except Exception:  # then a server does not get as far as the model
             continue
         try:
-            assert all(answer["label"] in CLASSES for answer in served.predict(None, asked))
+            assert all(answer["label"] in CLASSES for answer in served.predict(None, batch))
         except MlflowException as error:
             assert error.get_http_status_code() == 400

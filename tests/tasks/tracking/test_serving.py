@@ -1,4 +1,4 @@
-"""A real `mlflow models serve`, started once, asked everything; wrong input gets a 4xx."""
+"""A real `mlflow models serve`, started once for all tests; wrong input gets a 4xx."""
 
 import base64
 import io
@@ -27,7 +27,7 @@ from transfer.models import predictor
 
 PIXELS = np.random.default_rng(7).integers(0, 256, (5, SIDE, SIDE, 3), np.uint8)
 SECRET = "abcd"
-"""A text that is base64, and the name of a picture in the server's folder."""
+"""A text that is base64, and the name of an image file in the server's folder."""
 
 
 def png(pixels):
@@ -47,14 +47,14 @@ def bomb():
     return png(PIXELS[0])[:16] + header + check + png(PIXELS[0])[33:]
 
 
-FILES = [b64(png(one)) for one in PIXELS]
+FILES = [b64(png(pixels)) for pixels in PIXELS]
 
 
 @pytest.fixture(scope="module")
 def url(three_registered, tmp_path_factory):
     """The champion, version 2, behind a server that has only what the version carries.
 
-    In its working folder lie a broken ``transfer`` and a picture.
+    Its working folder contains a broken ``transfer`` and an image file.
     """
     folder = tmp_path_factory.mktemp("serving")
     project = Path(shutil.copytree(three_registered, folder / "project"))
@@ -125,7 +125,7 @@ QUESTIONS = {
     "data URIs": {"inputs": [f"data:image/png;base64,{file}" for file in FILES]},
     "arrays": {"inputs": PIXELS.tolist()},
     "column of arrays": {
-        "dataframe_split": {"columns": ["image"], "data": [[one] for one in PIXELS.tolist()]}
+        "dataframe_split": {"columns": ["image"], "data": [[pixels] for pixels in PIXELS.tolist()]}
     },
 }
 
@@ -150,7 +150,7 @@ def test_a_table_is_answered(url, expected):
     ]
 
 
-def test_a_single_picture_of_many_bytes_is_answered(url):
+def test_a_single_image_of_many_bytes_is_answered(url):
     noise = np.random.default_rng(1).integers(0, 256, (1500, 1500, 3), np.uint8)
     content = b64(png(noise))
     assert len(content) > 9_000_000
@@ -194,21 +194,21 @@ WRONG = {
     "no body": ("", "valid JSON"),
     "bytes": (b"\xff\xfe", "valid JSON"),
     "a server's file": ({"inputs": ["/etc/passwd"]}, "item 0, '/etc/passwd', is not base64"),
-    "a server's picture": ({"inputs": [SECRET]}, "item 0: wrong_type"),
-    "a server's picture, in a frame": (
+    "a server's image": ({"inputs": [SECRET]}, "item 0: wrong_type"),
+    "a server's image, in a frame": (
         {"dataframe_records": [{"image": SECRET}]},
         "item 0: wrong_type",
     ),
 }
 
 
-@pytest.mark.parametrize("case", WRONG)
-def test_wrong_input_is_the_askers_fault_and_told_in_a_sentence(url, case):
-    body, told = WRONG[case]
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_input_is_a_client_error_with_a_message(url, name):
+    body, message = WRONG[name]
     done = post(url, body)
     assert done.status_code == 400, done.text
     answer = done.json()
-    assert told in answer["message"]
+    assert message in answer["message"]
     assert "stack_trace" not in answer
     assert "Traceback" not in done.text
     assert len(done.text) < 1500

@@ -1,6 +1,6 @@
 """Thresholds of data validation: the requirements on a dataset before training."""
 
-from typing import Any
+from typing import Any, cast
 
 from pydantic import Field, create_model, model_validator
 
@@ -61,18 +61,15 @@ def of_modality(name: str) -> type[QualitySettings]:
 def _kind(name: str) -> type[QualitySettings]:
     own = lookup.get(name).thresholds
     bases: Any = (QualitySettings, own)
-    section: Any = create_model(
+    kind = create_model(
         f"{name.title()}Quality",
         __base__=bases,
         __module__=__name__,
         __doc__=QualitySettings.__doc__,
     )
-    typed: type[QualitySettings] = section
-    return typed
+    return cast("type[QualitySettings]", kind)
 
 
 KINDS: dict[str, Any] = {name: _kind(name) for name in lookup.names()}
 """The section ``validate`` of every modality."""
-globals().update(
-    {section.__name__: section for section in KINDS.values()}
-)  # where pickle finds them
+globals().update({each.__name__: each for each in KINDS.values()})  # where pickle finds them

@@ -1,7 +1,6 @@
 """Images, as the rest of the project knows them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,6 +87,7 @@ class ImageModality(Modality):
     augmentation = augment.AugmentPolicy
     thresholds = ImageThresholds
     backbone = ImageBackboneSettings
+    backbone_plugins = BACKBONES
     pretrain_augmentation = augment.AugmentPolicy(
         rotate=20, scale=0.6, stretch=0.3, shear=15, resolution=0.25
     )
@@ -166,9 +166,6 @@ class ImageModality(Modality):
 
     def backbone_module(self, name: str) -> str:
         return plugins.module_name(BACKBONES, name)
-
-    def backbone_entry_point(self, name: str) -> EntryPoint | None:
-        return plugins.entry_point(BACKBONES, name)
 
     def build_backbone(self, body: Body, spec: ImageSpec) -> Backbone:
         make = plugins.attribute(BACKBONES, body.name, "build")

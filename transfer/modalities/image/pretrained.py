@@ -178,9 +178,8 @@ def _parsed(data: bytes, where: str) -> dict[str, Tensor]:
 
 def _fresh(body: Body, channels: int) -> Backbone:
     with seeded(0):
-        backbone: Backbone = plugins.load(BACKBONES, body.name).build(
-            channels=channels, **body.options
-        )
+        make = plugins.attribute(BACKBONES, body.name, "build")
+        backbone: Backbone = make(channels=channels, **body.options)
     return backbone
 
 

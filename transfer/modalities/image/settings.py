@@ -82,5 +82,5 @@ def trainable() -> list[str]:
     return [
         name
         for name in plugins.names(BACKBONES)
-        if "width" in signature(plugins.load(BACKBONES, name).build).parameters
+        if "width" in signature(plugins.attribute(BACKBONES, name, "build")).parameters
     ]
