@@ -54,7 +54,7 @@ class RunResults:
 
 @step("track", tags=["tracking"], retries=2, timeout=900)
 def log_run(made: RunResults) -> str:
-    """Log the run with a child run an arm, and return its id; once for each content."""
+    """Log the run, with a child run for each arm, and return its id; equal runs are logged once."""
     evaluation, data, settings = evaluate.load(made.evaluated), made.data, made.settings
     figures = {k: v for k, v in report.metrics(evaluation).items() if not isinstance(v, str)}
     content = {"settings": settings.digest(), **made.digests}
@@ -247,7 +247,7 @@ def _write_figures(
 
 
 def blessing_record(made: RunResults, budget: TimeBudget | None = None) -> dict[str, object]:
-    """What a blessing rests on, besides the rules: revisions, digests, figures, verdict."""
+    """The basis of a blessing besides the rules: revisions, digests, figures and verdict."""
     evaluation, settings = evaluate.load(made.evaluated), made.settings
     datasets = (*made.data.sources, made.data.target)
     return {
