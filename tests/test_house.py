@@ -11,7 +11,7 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from flows.cli import app
+from flows.cli.main import app
 
 ROOT = Path(__file__).parents[1]
 SPEC = importlib.util.spec_from_file_location("rooms", ROOT / "tools" / "rooms.py")
