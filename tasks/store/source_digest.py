@@ -11,7 +11,6 @@ from importlib.metadata import EntryPoint, entry_points, requires, version
 from pathlib import Path
 from threading import Lock
 
-
 _PARSER = Lock()  # CPython 3.11 counts the parser's depth for all threads together, and fails
 NUMERIC_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn")
 """Packages whose version can change numbers of any step; modalities name more."""

@@ -106,7 +106,8 @@ def test_an_invalid_budget_is_refused_before_anything_starts(tmp_path: Path, com
     (tmp_path / "params.yaml").write_text("{}")
     message = crosstrain(tmp_path, command, "--budget", "5 min", code=2).stderr
     assert message == (
-        "crosstrain: --budget: found the duration '5 min'; expected one such as 90s, 5m, 2h or 1h30m\n"
+        "crosstrain: --budget: found the duration '5 min'; "
+        "expected one such as 90s, 5m, 2h or 1h30m\n"
     )
     assert not (tmp_path / ".prefect").exists()
 
