@@ -91,8 +91,8 @@ def divide(subject: Subject, told: Settings, *, changed_data: bool) -> Divided:
     dataset = fingerprint(place)
     if not changed_data:
         _check_version(subject, dataset)
-    images = made.input.model_copy(update={"limits": subject.card.limits})
-    scanned = scan(dataset, subject.card.spec, images)
+    told = made.input.model_copy(update={"limits": subject.card.limits})
+    scanned = scan(dataset, subject.card.spec, told)
     return Divided(scanned, split_target(scanned, made, folds_for(scanned, made)))
 
 
@@ -103,7 +103,7 @@ def _check_version(subject: Subject, dataset: Dataset) -> None:
             f"{dataset.path} is {dataset.md5}; version {subject.version} of {subject.name} was "
             f"made from {expected}. Restore that version, or train on this one; or measure the "
             "export on what is there with --changed-data: items keep their side of the split as "
-            "data grows, but an edited picture is another item"
+            "data grows, but an edited file is another item"
         )
 
 

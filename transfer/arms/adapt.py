@@ -182,8 +182,8 @@ def adapt(
         )
         trained = trainer.train()
         rows = np.flatnonzero(fold_of == fold) if target.folds else np.arange(len(judged))
-        images = taken(judged.records, rows)
-        scores[torch.from_numpy(rows)] = logits(trained.network, images, trainer.seen_by(trained))
+        records = taken(judged.records, rows)
+        scores[torch.from_numpy(rows)] = logits(trained.network, records, trainer.seen_by(trained))
         trained.network.cpu()
         trainers.append(trainer)
         made.append(trained)
@@ -214,7 +214,7 @@ def _seen(network: Network, recipe: Recipe, target: Target) -> Arrays | None:
 
 
 def _judged(target: Target) -> TrainItems | PoolItems:
-    """The items whose scores choose among arms; pictures without labels where there are none."""
+    """The items whose scores choose among arms; items without labels where there are none."""
     if target.validation is not None:
         return target.validation
     if len(target.labelled) or target.pool is None:

@@ -120,7 +120,7 @@ def test_a_version_that_lost_its_files_is_not_used_again(run, model, harm):
 def test_unknown_names_are_refused(run, tmp_path):
     with pytest.raises(ModelFileError, match="version 3 of plants has no readable files"):
         model_files.model_folder("plants", 3)
-    with pytest.raises(ModelFileError, match="is no folder"):
+    with pytest.raises(ModelFileError, match="is not a folder"):
         models.register("plants", tmp_path / "nowhere", "m", run, {})
     assert numbers() == []
 

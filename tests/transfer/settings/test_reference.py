@@ -78,7 +78,7 @@ def test_entries_of_lists_have_rows_too():
         ("split.val", "number ≥ 0, < 1"),
         ("monitor.interval", "number > 0, < 1"),
         ("adapt.folds", "whole number 0 to 20 or null"),
-        ("image.fit", "crop, pad, stretch"),
+        ("input.fit", "crop, pad, stretch"),
         ("adapt.seeds", "list of whole numbers"),
         ("monitor.retrain", "true or false"),
         ("source.path", "path"),

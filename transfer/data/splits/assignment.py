@@ -24,7 +24,7 @@ def side(u: float, val: float, test: float) -> str:
 def keys(items: pd.DataFrame) -> list[str]:
     """The key by which each item is drawn: its group if it has one, else its content."""
     pairs = zip(items["group"], items["content"], strict=True)
-    return [f"group:{group}" if group else pixels for group, pixels in pairs]
+    return [f"group:{group}" if group else content for group, content in pairs]
 
 
 def ranks(

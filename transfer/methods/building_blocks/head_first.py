@@ -26,7 +26,7 @@ def probe(job: Job, prepared: Prepared, *, rate: float, views: int, share: float
         job: gives the items and the loop.
         prepared: the network of the phase that follows.
         rate: peak learning rate of the head.
-        views: augmented views of each training image whose features are kept.
+        views: augmented views of each training item whose features are kept.
         share: of the budget's steps.
     """
     network = prepared.network

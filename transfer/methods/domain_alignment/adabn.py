@@ -35,9 +35,9 @@ class AdaBN(Method):
     learning_rate: float = Field(1e-2, gt=0)
     """Peak learning rate of the head."""
     views: int = Field(8, ge=1)
-    """Augmented views of each labelled image whose features are kept."""
+    """Augmented views of each labelled item whose features are kept."""
     pool_views: int = Field(0, ge=0)
-    """Augmented views of each unlabelled image that are measured beside the image itself."""
+    """Augmented views of each unlabelled item that are measured beside the item itself."""
 
     def train(self, job: Job) -> Trained:
         """Measure the pool, and train the head where there is something to train it on.
@@ -66,7 +66,7 @@ class AdaBN(Method):
 
 
 def inputs(pool: PoolItems, recipe: Recipe, views: int, seed: int, size: int) -> Iterator[Tensor]:
-    """Batches of the pool's images as they are, each followed by so many augmented views of it."""
+    """Batches of the pool's items as they are, each followed by so many augmented views of it."""
     parts = torch.arange(len(pool)).tensor_split(math.ceil(len(pool) / size))
     for part, rows in enumerate(parts):
         yield to_input(pool.records[rows], recipe)
@@ -77,7 +77,7 @@ def inputs(pool: PoolItems, recipe: Recipe, views: int, seed: int, size: int) ->
 def measure(body: nn.Module, batches: Iterable[Tensor]) -> None:
     """Set each batch normalisation's running statistics to those of all batches, in place.
 
-    Mean and unbiased variance are over all images and places of a channel. While they are
+    Mean and unbiased variance are over all items and places of a channel. While they are
     measured, each layer's own output is normalised by its batch. Weights stay as they are.
 
     Raises:
@@ -114,7 +114,7 @@ class _Moments:
         self.hook = layer.register_forward_pre_hook(self._add)
 
     def _add(self, layer: nn.Module, args: tuple[Tensor]) -> None:
-        values = args[0].double().transpose(0, 1).flatten(1)  # C x (images and places)
+        values = args[0].double().transpose(0, 1).flatten(1)  # C x (items and places)
         self.n += values.shape[1]
         self.sum = self.sum.to(values) + values.sum(1)
         self.squares = self.squares.to(values) + values.square().sum(1)

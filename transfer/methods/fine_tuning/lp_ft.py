@@ -24,7 +24,7 @@ class LinearProbeThenFineTune(FineTuning):
     probe_rate: float = Field(1e-2, gt=0)
     """Peak learning rate of the head while the body is frozen."""
     views: int = Field(8, ge=1)
-    """Augmented views of each training image whose features the first phase sees."""
+    """Augmented views of each training item whose features the first phase sees."""
     learning_rate: float = Field(3e-3, gt=0)
     """Peak learning rate of the head in the second phase."""
 

@@ -64,7 +64,7 @@ class Fusion(Method):
     learning_rate: float = Field(0.1, gt=0)
     """Peak learning rate of the head and of the gate."""
     views: int = Field(8, ge=1)
-    """Augmented views of each training image whose features are kept."""
+    """Augmented views of each training item whose features are kept."""
 
     def train(self, job: Job) -> Trained:
         given(job.knowledge)

@@ -13,7 +13,7 @@ from transfer.training.method import Prepared, receive
 class LinearProbe(HeadAlone):
     """A frozen body; only the head is trained (Alain and Bengio, ICLR workshop 2017).
 
-    Features of the training images, each in a few augmented views, are computed once and kept,
+    Features of the training items, each in a few augmented views, are computed once and kept,
     so that a step costs one small matrix product.
     """
 
@@ -23,7 +23,7 @@ class LinearProbe(HeadAlone):
     learning_rate: float = Field(1e-2, gt=0)
     """Peak learning rate of the head."""
     views: int = Field(8, ge=1)
-    """Augmented views of each training image whose features are kept."""
+    """Augmented views of each training item whose features are kept."""
 
     def prepare(
         self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]

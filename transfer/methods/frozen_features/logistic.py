@@ -28,7 +28,7 @@ class Logistic(Method):
     paper: ClassVar[str] = "Cox, 1958"
     trains_body: ClassVar[bool] = False
     views: int = Field(8, ge=0)
-    """Augmented views of each training image; 0 takes the images as they are."""
+    """Augmented views of each training item; 0 takes the items as they are."""
     strengths: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0), min_length=1
     )

@@ -32,7 +32,7 @@ class NearestMean(Method):
     paper: ClassVar[str] = "Mensink et al., 2013; Snell, Swersky and Zemel, 2017"
     trains_body: ClassVar[bool] = False
     views: int = Field(8, ge=0)
-    """Augmented views of each training image; 0 takes the images as they are."""
+    """Augmented views of each training item; 0 takes the items as they are."""
 
     def train(self, job: Job) -> Trained:
         network, transfers = frozen(job)

@@ -31,7 +31,7 @@ class PrincipalComponents(Method):
     paper: ClassVar[str] = "Pearson, 1901"
     trains_body: ClassVar[bool] = False
     views: int = Field(8, ge=0)
-    """Augmented views of each training image; 0 takes the images as they are."""
+    """Augmented views of each training item; 0 takes the items as they are."""
     explained: float = Field(0.99, gt=0, lt=1)
     """Share of the features' variance that the components explain."""
     strengths: tuple[Annotated[float, Field(gt=0)], ...] = Field(

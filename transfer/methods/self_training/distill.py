@@ -30,8 +30,8 @@ class Distill(Method):
     """Knowledge distillation (Hinton, Vinyals and Dean, NeurIPS workshop 2015).
 
     Each source is a teacher: its body, frozen, with a linear classifier fitted on the labelled
-    items' features. The student sees augmented pictures; the teachers' mean probabilities q of the
-    pool's plain pictures were computed once. With p the student's and T the temperature,
+    items' features. The student sees augmented items; the teachers' mean probabilities q of the
+    pool's plain items were computed once. With p the student's and T the temperature,
 
     loss = cross_entropy(labelled) + weight * T^2 * KL(q^(1/T) / Z || p_T), the mean over the pool,
 
@@ -57,7 +57,7 @@ class Distill(Method):
     penalty: float = Field(3e-4, gt=0)
     """Strength of the pull of the teachers' classifiers towards zero."""
     views: int = Field(8, ge=1)
-    """Augmented views of each labelled image that the teachers' classifiers are fitted on."""
+    """Augmented views of each labelled item that the teachers' classifiers are fitted on."""
 
     def prepare(
         self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]

@@ -51,7 +51,7 @@ class Shot(Method):
     rounds: int = Field(5, ge=1)
     """How many times pseudo-labels are found, at equal distances."""
     ratio: int = Field(2, ge=1)
-    """Unlabelled images a labelled one in each step."""
+    """Unlabelled items a labelled one in each step."""
 
     def prepare(
         self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]

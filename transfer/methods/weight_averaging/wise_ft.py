@@ -27,7 +27,7 @@ class WiseFT(FineTuning):
     probe_rate: float = Field(1e-2, gt=0)
     """Peak learning rate of the linear probe."""
     views: int = Field(8, ge=1)
-    """Augmented views of each training image that the linear probe learns from."""
+    """Augmented views of each training item that the linear probe learns from."""
 
     def train(self, job: Job) -> Trained:
         prepared = self.prepare(job.network(), job.knowledge, job.class_names)

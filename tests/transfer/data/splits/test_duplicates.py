@@ -151,7 +151,7 @@ def belong_together(x, y):
 @settings(deadline=None)
 @given(rows)
 def test_linked_sets_are_the_connected_components(rows):
-    items = pd.DataFrame(rows, columns=["pixels", "sha256", "group", "format"], dtype="str")
+    items = pd.DataFrame(rows, columns=["content", "sha256", "group", "format"], dtype="str")
     expected = list(range(len(rows)))
     for _ in rows:  # each round passes the smallest number one link further
         expected = [

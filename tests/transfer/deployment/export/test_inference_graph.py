@@ -7,8 +7,9 @@ import torch
 from tests.transfer import tiny
 from tests.transfer.deployment.export import models
 from tests.transfer.models.test_predictor import write
-from transfer.deployment.export.inference_graph import Whole, by_matrices
+from transfer.deployment.export.inference_graph import Whole
 from transfer.modalities.backbone import Body
+from transfer.modalities.image.export import by_matrices
 from transfer.modalities.image.imagenet import resized
 from transfer.models import predictor
 from transfer.models.predictor import Member
