@@ -57,7 +57,7 @@ def transplant(
     A tensor of equal name and shape is copied. Rows of the head are copied for classes of the
     same name. A first convolution whose input channels differ takes the mean of the source's
     input channels, scaled so that equal channels give the same response. Everything else keeps
-    its fresh values.
+    its initial values.
 
     Args:
         network: the target's network, freshly initialised.
@@ -116,15 +116,15 @@ def _copy_rows(
     return "sliced", f"rows of {len(shared)} shared classes of {len(target)}"
 
 
-def _adapt_channels(tensor: Tensor, found: Tensor) -> tuple[str, str]:
+def _adapt_channels(tensor: Tensor, source_tensor: Tensor) -> tuple[str, str]:
     """Fill a convolution (outputs, inputs, ...) from one with other inputs."""
     same_but_inputs = (
-        tensor.dim() == found.dim() >= 3
-        and tensor.shape[0] == found.shape[0]
-        and tensor.shape[2:] == found.shape[2:]
+        tensor.dim() == source_tensor.dim() >= 3
+        and tensor.shape[0] == source_tensor.shape[0]
+        and tensor.shape[2:] == source_tensor.shape[2:]
     )
     if not same_but_inputs:
         return "reinitialised", "shapes differ"
     inputs = tensor.shape[1]
-    tensor.copy_((found.sum(dim=1, keepdim=True) / inputs).expand_as(tensor))
-    return "sliced", f"input channels {found.shape[1]} to {inputs}"
+    tensor.copy_((source_tensor.sum(dim=1, keepdim=True) / inputs).expand_as(tensor))
+    return "sliced", f"input channels {source_tensor.shape[1]} to {inputs}"

@@ -134,7 +134,7 @@ def test_bad_arguments_are_refused():
     images = np.zeros((2, 1, 8, 8), np.uint8)
     with pytest.raises(SettingsError, match="max_rms is 2"):
         near_pairs(images, ["a", "b"], ["train", "test"], max_rms=2)
-    with pytest.raises(SettingsError, match="2 images, 1 items"):
+    with pytest.raises(SettingsError, match="2 records, 1 items"):
         near_pairs(images, ["a"], ["train", "test"], max_rms=0.1)
 
 
