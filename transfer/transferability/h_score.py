@@ -3,8 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from transfer.transferability.feature_matrix import Floats, Labels, check_features, decompose,
-ledoit_wolf
+from transfer.transferability.feature_matrix import (
+    Floats,
+    Labels,
+    check_features,
+    decompose,
+    ledoit_wolf,
+)
 
 
 def h_score(features: NDArray[np.floating], labels: Labels, *, shrink: bool = True) -> float:
