@@ -91,8 +91,8 @@ def divide(subject: Subject, told: Settings, *, changed_data: bool) -> Divided:
     dataset = fingerprint(place)
     if not changed_data:
         _check_version(subject, dataset)
-    told = made.input.model_copy(update={"limits": subject.card.limits})
-    scanned = scan(dataset, subject.card.spec, told)
+    settings = made.input.model_copy(update={"limits": subject.card.limits})
+    scanned = scan(dataset, subject.card.spec, settings)
     return Divided(scanned, split_target(scanned, made, folds_for(scanned, made)))
 
 
