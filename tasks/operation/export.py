@@ -147,15 +147,15 @@ def convert(subject: Subject, target: Divided, format: Format, told: Settings) -
         code=[
             "transfer.deployment.export.export",
             "transfer.deployment.export.litert_script",
-            *_bodies(subject.card),
+            *_loaded_modules(subject.card),
         ],
     )
 
 
-def _bodies(card: Card) -> list[str]:
+def _loaded_modules(card: Card) -> list[str]:
     """Modules of the modality and of the backbones, which are loaded by name: imports do not lead
     to them."""
-    return backbone_modules(card.spec.modality, *(member.body for member in card.members))
+    return backbone_modules(card.spec.modality, *(member.backbone_spec for member in card.members))
 
 
 @step("place", tags=["export"])

@@ -223,7 +223,7 @@ def _judged(target: Target) -> TrainItems | PoolItems:
 
 
 def merged(networks: Sequence[Network]) -> tuple[Network, ...]:
-    """A committee of networks that share one body bit for bit, as one network.
+    """A committee of networks that share one backbone bit for bit, as one network.
 
     Class scores are linear in the head, so the mean of the heads gives the mean of the scores.
     """
@@ -231,7 +231,9 @@ def merged(networks: Sequence[Network]) -> tuple[Network, ...]:
     own = first.backbone.state_dict()
     for other in others:
         state = other.backbone.state_dict()
-        if other.body != first.body or any(not torch.equal(own[k], state[k]) for k in own):
+        if other.backbone_spec != first.backbone_spec or any(
+            not torch.equal(own[k], state[k]) for k in own
+        ):
             return tuple(networks)
     with torch.no_grad():
         for name, parameter in first.head.named_parameters():
@@ -259,7 +261,7 @@ def save(arm: Arm, target: Target, out: Path) -> None:
         temperature=temperature,
         networks=len(arm.networks),
         steps=arm.steps,
-        body=arm.networks[0].body,
+        backbone_spec=arm.networks[0].backbone_spec,
         normal=arm.normal,
     )
     card = Card(

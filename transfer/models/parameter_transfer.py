@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from transfer.core.config import Section
-from transfer.modalities.backbone import Body
+from transfer.modalities.backbone import BackboneSpec
 from transfer.modalities.interface import Pretrained
 from transfer.modalities.normalisation import Normalisation
 from transfer.models.network import Network
@@ -33,7 +33,7 @@ class Knowledge:
     class_names: tuple[str, ...]
     """In the order of the head's rows; empty where its head is not used."""
     state: Mapping[str, Tensor]
-    body: Body
+    backbone_spec: BackboneSpec
     normal: Normalisation
     """How inputs were standardised when it was trained."""
     fixed_normal: bool = False
@@ -45,7 +45,7 @@ def knowledge_of(pretrained: Pretrained) -> Knowledge:
     """The knowledge in a network whose weights come with a package: its backbone's alone."""
     named = {f"backbone.{name}": tensor for name, tensor in pretrained.state.items()}
     return Knowledge(
-        pretrained.source, (), named, pretrained.body, pretrained.normal, fixed_normal=True
+        pretrained.source, (), named, pretrained.backbone_spec, pretrained.normal, fixed_normal=True
     )
 
 

@@ -18,7 +18,7 @@ class HeadAlone(Method):
 
 
 def probe(job: Job, prepared: Prepared, *, rate: float, views: int, share: float) -> None:
-    """Train the head of a prepared network in place, its body frozen, weights and statistics.
+    """Train the head of a prepared network in place, its backbone frozen, weights and statistics.
 
     Afterwards the same parameters train as before.
 

@@ -24,7 +24,7 @@ class AdaBN(Method):
     """Adaptive batch normalisation (Li, Wang, Shi, Hou and Liu, Pattern Recognition 2018).
 
     Mean and variance of each batch-normalised channel are measured anew on all unlabelled items;
-    every learned weight of the body stays the source's. Where items are labelled, a linear head
+    every learned weight of the backbone stays the source's. Where items are labelled, a linear head
     is trained on the adapted features; else the source's head is kept.
     """
 
@@ -74,7 +74,7 @@ def inputs(pool: PoolItems, recipe: Recipe, views: int, seed: int, size: int) ->
             yield pool_batch(pool, rows, recipe, None, seed, part * views + view).weak
 
 
-def measure(body: nn.Module, batches: Iterable[Tensor]) -> None:
+def measure(backbone_spec: nn.Module, batches: Iterable[Tensor]) -> None:
     """Set each batch normalisation's running statistics to those of all batches, in place.
 
     Mean and unbiased variance are over all items and places of a channel. While they are
@@ -83,25 +83,27 @@ def measure(body: nn.Module, batches: Iterable[Tensor]) -> None:
     Raises:
         CrosstrainError: there is no batch normalisation with running statistics.
     """
-    layers = _layers(body)
+    layers = _layers(backbone_spec)
     if not layers:
         raise CrosstrainError(
             "found no batch normalisation in this backbone, so there are no statistics to adapt; "
             "expected one such layer or more: choose another method or another backbone"
         )
-    body.eval()
+    backbone_spec.eval()
     moments = {name: _Moments(layer.train()) for name, layer in layers.items()}
     with torch.no_grad():
         for batch in batches:
-            body(batch)
+            backbone_spec(batch)
     for moment in moments.values():
         moment.settle()
-    body.eval()
+    backbone_spec.eval()
 
 
-def _layers(body: nn.Module) -> dict[str, BatchNorm]:
+def _layers(backbone_spec: nn.Module) -> dict[str, BatchNorm]:
     return {
-        name: layer for name, layer in batch_norms(body).items() if layer.running_mean is not None
+        name: layer
+        for name, layer in batch_norms(backbone_spec).items()
+        if layer.running_mean is not None
     }
 
 

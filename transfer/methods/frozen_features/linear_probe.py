@@ -11,14 +11,14 @@ from transfer.training.method import Prepared, receive
 
 
 class LinearProbe(HeadAlone):
-    """A frozen body; only the head is trained (Alain and Bengio, ICLR workshop 2017).
+    """A frozen backbone; only the head is trained (Alain and Bengio, ICLR workshop 2017).
 
     Features of the training items, each in a few augmented views, are computed once and kept,
     so that a step costs one small matrix product.
     """
 
     paper: ClassVar[str] = "Alain and Bengio, 2017"
-    trains_body: ClassVar[bool] = False
+    trains_backbone: ClassVar[bool] = False
 
     learning_rate: float = Field(1e-2, gt=0)
     """Peak learning rate of the head."""

@@ -28,7 +28,7 @@ class Weights(nn.Module):
 class InstanceTransfer(Joint):
     """Importance weighting of the source's items (Sugiyama, Krauledat and Mueller, JMLR 2007).
 
-    A logistic regression on features of the source's body tells the source's items from the
+    A logistic regression on features of the source's backbone tells the source's items from the
     target's training items (Bickel, Brueckner and Scheffer, ICML 2007). Item x of the source
     weighs w(x) = (p(target | x) / p(source | x) * n_source / n_target) ** flatten, divided by the
     mean, clipped from above, and divided by the mean again. Then
@@ -68,7 +68,7 @@ class InstanceTransfer(Joint):
         return Trained(network, prepared.transfers, notes=notes)
 
     def weigh(self, network: Network, job: Job) -> NDArray[np.float64]:
-        """Weights (M) of all items of the job's source, by the features of a network's body."""
+        """Weights (M) of all items of the job's source, by the features of a network's backbone."""
         source, target = _features(network, job)
         return importance(
             source, target, flatten=self.flatten, clip=self.clip, inverse=self.regularisation

@@ -13,8 +13,8 @@ class WiseFT(FineTuning):
     """A linear probe, fine-tuning from there, and a step back: ``(1 - alpha) w_0 + alpha w_1``.
 
     Wortsman et al., CVPR 2022 (robust fine-tuning of zero-shot models). Their zero-shot network is
-    here w_0, the source's body with a head that is trained first, on cached features; w_1 is what
-    fine-tuning makes of w_0.
+    here w_0, the source's backbone with a head that is trained first, on cached features; w_1 is
+    what fine-tuning makes of w_0.
     """
 
     paper: ClassVar[str] = "Wortsman et al., 2022"
