@@ -124,7 +124,8 @@ def attention(network: Network, items: TrainItems, recipe: Recipe) -> list[Tenso
         if found.dim() != 4:
             raise SettingsError(
                 f"delta found a stage of {network.backbone_spec.name!r} with outputs of "
-                f"{found.dim()} dimensions; its attention expects maps of channels: set attention to 0"
+                f"{found.dim()} dimensions; its attention expects maps of channels: set "
+                "attention to 0"
             )
         losses = [_without(network, stage, c, items, recipe) for c in range(found.shape[1])]
         weights.append((torch.tensor(losses) - whole).softmax(0))

@@ -115,7 +115,8 @@ def from_file(path: Path, backbone_spec: BackboneSpec, channels: int) -> Pretrai
     if lacking := [name for name in own.values() if name not in found]:
         raise ModelFileError(
             f"{path} lacks {len(lacking)} of {len(own)} tensors of {backbone_spec}, such as "
-            f"{lacking[0]!r}; expected the weights of this network: name the one that the file belongs to"
+            f"{lacking[0]!r}; expected the weights of this network: name the one "
+            "that the file belongs to"
         )
     state = {name: found[theirs] for name, theirs in own.items()}
     return _known(path.stem, backbone_spec, backbone, state)
