@@ -24,14 +24,14 @@ SPLITS = ["train"] * 14 + ["val"] * 4 + ["test"] * 6
 
 def stored(folder, images, labels, groups=None, splits=SPLITS, cap=None, merge_val=False):
     """Scan an .npz of these items and split it; return the two folders."""
-    told = {"groups": groups} if groups else {}
+    grouping = {"groups": groups} if groups else {}
     np.savez(
         folder / "hedge.npz",
         images=images,
         labels=labels,
         class_names=np.array(tiny.CLASSES),
         split=np.array(splits),
-        **told,
+        **grouping,
     )
     scanned, divided = folder / "scan", folder / "split"
     scanned.mkdir()
@@ -57,12 +57,12 @@ def rows(items):
 
 def test_every_item_is_where_its_split_says(hedge):
     images, labels, scanned, divided = hedge
-    found = {
+    splits = {
         "train": arrays.labelled_items(scanned, divided),
         "val": arrays.validation_items(scanned, divided),
         "test": arrays.test_items(scanned, divided),
     }
-    for name, items in found.items():
+    for name, items in splits.items():
         expected = [i for i, side in enumerate(SPLITS) if side == name]
         assert rows(items) == expected
         assert np.array_equal(items.records.numpy(), images[expected])
@@ -133,34 +133,34 @@ def sides(*names):
     return [i for i, side in enumerate(SPLITS) if side in names]
 
 
-def test_a_pool_has_the_pictures_of_the_training_split_and_no_label(hedge):
+def test_a_pool_has_the_images_of_the_training_split_and_no_label(hedge):
     images, _, scanned, divided = hedge
-    found = pool(scanned, divided)
-    assert rows(found) == sides("train")
-    assert np.array_equal(found.records.numpy(), images[sides("train")])
-    assert {field.name for field in fields(found)} == {"images", "ids", "groups"}
-    assert not isinstance(found, TrainItems) and not hasattr(found, "labels")
+    unlabelled = pool(scanned, divided)
+    assert rows(unlabelled) == sides("train")
+    assert np.array_equal(unlabelled.records.numpy(), images[sides("train")])
+    assert {field.name for field in fields(unlabelled)} == {"records", "ids", "groups"}
+    assert not isinstance(unlabelled, TrainItems) and not hasattr(unlabelled, "labels")
 
 
-def test_a_pool_may_take_validation_pictures_and_never_one_of_the_test_split(hedge):
+def test_a_pool_may_take_validation_images_and_never_one_of_the_test_split(hedge):
     images, _, scanned, divided = hedge
-    found = pool(scanned, divided, with_val=True)
-    assert rows(found) == sides("train", "val")
-    assert np.array_equal(found.records.numpy(), images[sides("train", "val")])
+    unlabelled = pool(scanned, divided, with_val=True)
+    assert rows(unlabelled) == sides("train", "val")
+    assert np.array_equal(unlabelled.records.numpy(), images[sides("train", "val")])
     tested = set(arrays.test_items(scanned, divided).ids)
-    assert tested and not tested & set(found.ids)
+    assert tested and not tested & set(unlabelled.ids)
 
 
-def test_a_pool_has_the_pictures_beyond_the_cap_too_and_the_groups_of_the_labelled_ones(tmp_path):
+def test_a_pool_has_the_images_beyond_the_cap_too_and_the_groups_of_the_labelled_ones(tmp_path):
     images, labels = tiny.pictures(24)
     folders = stored(tmp_path, images[:, 0], labels, cap=2, merge_val=True)
-    found, labelled = pool(*folders, with_val=True), arrays.labelled_items(*folders)
-    assert len(found) == 18 > len(labelled) == 6
-    groups = dict(zip(found.ids, found.groups, strict=True))
+    unlabelled, labelled = pool(*folders, with_val=True), arrays.labelled_items(*folders)
+    assert len(unlabelled) == 18 > len(labelled) == 6
+    groups = dict(zip(unlabelled.ids, unlabelled.groups, strict=True))
     assert [groups[name] for name in labelled.ids] == labelled.groups.tolist()
 
 
-@pytest.mark.parametrize("make", [lambda one: one, tiny.pool_of], ids=["labelled", "pool"])
+@pytest.mark.parametrize("make", [lambda items: items, tiny.pool_of], ids=["labelled", "pool"])
 def test_items_without_some_groups_are_all_others_in_their_order(make):
     items = make(tiny.items(6, groups=list("aabbca")))
     kept = items.without(np.array(["a", "z"]))
@@ -190,35 +190,35 @@ def trees(names, seed, n=6):
     return SourceItems.of(tiny.items(n, len(names), seed=seed), names, tiny.spec())
 
 
-def told(source):
+def names_of(source):
     """Name of the class of each item."""
     return [source.class_names[k] for k in source.items.labels.tolist()]
 
 
-def test_classes_of_one_name_are_one_class_wherever_they_stand():
-    one, other = trees(("acer", "betula"), 1), trees(("corylus", "betula", "fagus"), 2)
-    found = union([one, other], tiny.spec())
-    assert found.class_names == ("acer", "betula", "corylus", "fagus")
-    assert told(found) == told(one) + told(other)
-    assert torch.equal(found.items.records, torch.cat([one.items.records, other.items.records]))
-    assert found.items.labels.dtype == torch.int64
+def test_classes_of_one_name_are_one_class_in_whatever_order():
+    first, second = trees(("acer", "betula"), 1), trees(("corylus", "betula", "fagus"), 2)
+    joined = union([first, second], tiny.spec())
+    assert joined.class_names == ("acer", "betula", "corylus", "fagus")
+    assert names_of(joined) == names_of(first) + names_of(second)
+    assert torch.equal(joined.items.records, torch.cat([first.items.records, second.items.records]))
+    assert joined.items.labels.dtype == torch.int64
 
 
-def test_a_union_has_the_statistics_of_all_its_pictures():
+def test_a_union_has_the_statistics_of_all_its_images():
     parts = [trees(("acer", "betula"), 1, 6), trees(("acer", "betula"), 2, 20)]
     parts[1] = replace(parts[1], items=replace(parts[1].items, records=parts[1].items.records // 3))
     pixels = np.concatenate([part.items.records.numpy() for part in parts]) / 255
-    found = union(parts, tiny.spec()).normal
-    np.testing.assert_allclose(found.mean, pixels.mean((0, 2, 3)))
-    np.testing.assert_allclose(found.std, pixels.std((0, 2, 3)))
+    normal = union(parts, tiny.spec()).normal
+    np.testing.assert_allclose(normal.mean, pixels.mean((0, 2, 3)))
+    np.testing.assert_allclose(normal.std, pixels.std((0, 2, 3)))
 
 
 def test_items_of_the_same_key_in_two_datasets_stay_two_and_their_groups_apart():
     part = SourceItems.of(tiny.items(4, 2, groups=list("aabb")), ("acer", "betula"), tiny.spec())
-    found = union([part, part], tiny.spec()).items
-    assert len(set(found.ids.tolist())) == 8
-    assert len(set(found.groups.tolist())) == 4
-    assert found.groups[0] == found.groups[1] != found.groups[4] == found.groups[5]
+    items = union([part, part], tiny.spec()).items
+    assert len(set(items.ids.tolist())) == 8
+    assert len(set(items.groups.tolist())) == 4
+    assert items.groups[0] == items.groups[1] != items.groups[4] == items.groups[5]
 
 
 def test_a_union_of_one_is_that_one():
@@ -238,9 +238,9 @@ def test_a_union_of_one_is_that_one():
 )
 def test_no_label_changes_its_name_in_a_union(drawn_names):
     parts = [trees(names, seed, n=3) for seed, names in enumerate(drawn_names)]
-    found = union(parts, tiny.spec())
-    assert told(found) == [name for part in parts for name in told(part)]
-    assert sorted(found.class_names) == sorted({n for names in drawn_names for n in names})
+    joined = union(parts, tiny.spec())
+    assert names_of(joined) == [name for part in parts for name in names_of(part)]
+    assert sorted(joined.class_names) == sorted({n for names in drawn_names for n in names})
 
 
 def test_taking_items_keeps_their_parts_together():
@@ -260,15 +260,15 @@ def test_statistics_are_those_of_numpy(images):
     n = len(images)
     ids = np.arange(n).astype(str)
     items = TrainItems(torch.from_numpy(images), torch.zeros(n, dtype=torch.long), ids, ids)
-    found = normalisation(items, tiny.spec_of(items))
+    normal = normalisation(items, tiny.spec_of(items))
     scaled = images.astype(np.float64) / 255
-    np.testing.assert_allclose(found.mean, scaled.mean((0, 2, 3)), atol=1e-12)
+    np.testing.assert_allclose(normal.mean, scaled.mean((0, 2, 3)), atol=1e-12)
     expected = np.maximum(scaled.std((0, 2, 3)), 1 / 255)
-    np.testing.assert_allclose(found.std, expected, atol=1e-9)
+    np.testing.assert_allclose(normal.std, expected, atol=1e-9)
 
 
 def test_standardised_training_items_have_mean_0_and_standard_deviation_1():
     items = tiny.items(channels=3)
-    found = normalisation(items, tiny.spec_of(items)).apply(items.records.double().div(255))
-    np.testing.assert_allclose(found.mean((0, 2, 3)), 0, atol=1e-6)
-    np.testing.assert_allclose(found.std((0, 2, 3), correction=0), 1, atol=1e-6)
+    standardised = normalisation(items, tiny.spec_of(items)).apply(items.records.double().div(255))
+    np.testing.assert_allclose(standardised.mean((0, 2, 3)), 0, atol=1e-6)
+    np.testing.assert_allclose(standardised.std((0, 2, 3), correction=0), 1, atol=1e-6)

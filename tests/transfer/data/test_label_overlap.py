@@ -25,11 +25,11 @@ def test_relation_of_the_source_to_the_target(source, target, relation):
 
 @given(names, names)
 def test_every_class_stands_in_one_part_in_its_own_order(source, target):
-    found = relate(source, target)
-    assert set(found.shared) == set(source) & set(target)
-    assert [x for x in target if x in found.shared] == list(found.shared)
-    assert [x for x in source if x not in found.shared] == list(found.source_only)
-    assert [x for x in target if x not in found.shared] == list(found.target_only)
+    relation = relate(source, target)
+    assert set(relation.shared) == set(source) & set(target)
+    assert [x for x in target if x in relation.shared] == list(relation.shared)
+    assert [x for x in source if x not in relation.shared] == list(relation.source_only)
+    assert [x for x in target if x not in relation.shared] == list(relation.target_only)
 
 
 @given(names, names)

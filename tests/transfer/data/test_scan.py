@@ -183,13 +183,13 @@ def test_packed_entries_are_a_list_of_them():
     entries = FolderEntries(Path("set"))
     entries.add("rose", ["r/1.png", "r/ü.png"])
     entries.add("lily", ["s.png"])
-    found = list(entries)
-    assert found == [
+    items = list(entries)
+    assert items == [
         Entry("r/1.png", Path("set/r/1.png"), "rose"),
         Entry("r/ü.png", Path("set/r/ü.png"), "rose"),
         Entry("s.png", Path("set/s.png"), "lily"),
     ]
-    assert (entries[1:], entries[-1], len(entries)) == (found[1:], found[2], 3)
+    assert (entries[1:], entries[-1], len(entries)) == (items[1:], items[2], 3)
     with pytest.raises(IndexError):
         entries[3]
 
@@ -403,7 +403,7 @@ def test_images_that_disagree_with_the_scan_are_refused(dataset, out):
         on_disk(out)
 
 
-def test_what_a_listing_leaves_out_is_told_without_reading(dataset):
+def test_what_a_listing_leaves_out_is_reported_without_reading(dataset):
     assert scanning.left_out(dataset, tiny.MODALITY) == []
     (dataset / "cat" / "link.png").symlink_to(dataset / "cat" / "1.png")
     (dataset / "dog" / ".DS_Store").write_bytes(b"-")

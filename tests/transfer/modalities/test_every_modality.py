@@ -112,12 +112,12 @@ def test_a_record_has_the_layout_and_is_the_same_from_a_file_as_from_an_array(na
 def test_what_it_says_of_an_item_are_its_columns_and_a_hash_of_its_content(name: str) -> None:
     modality, example, _ = parts(name)
     first, second = (modality.from_array(example.arrays[i]) for i in (0, 1))
-    told = modality.describe(first)
-    assert set(told) == {"content", "format", *modality.columns}
-    assert told["format"] == "array" and modality.effort(first) >= 1
+    described = modality.describe(first)
+    assert set(described) == {"content", "format", *modality.columns}
+    assert described["format"] == "array" and modality.effort(first) >= 1
     decoded = modality.decode(example.encode(example.arrays[0]), modality.limits())
-    assert modality.describe(decoded)["content"] == told["content"]
-    assert modality.describe(second)["content"] != told["content"]
+    assert modality.describe(decoded)["content"] == described["content"]
+    assert modality.describe(second)["content"] != described["content"]
 
 
 @every_modality
@@ -200,21 +200,21 @@ def test_mixing_keeps_shapes_and_sums(name: str) -> None:
 @every_modality
 def test_every_backbone_gives_features_and_can_be_made_again(name: str) -> None:
     modality, _, spec = parts(name)
-    known = modality.backbones()
-    assert known == sorted(known) and set(modality.trainable()) <= set(known)
+    names = modality.backbones()
+    assert names == sorted(names) and set(modality.trainable()) <= set(names)
     settings = modality.backbone()
     assert settings.name in modality.trainable()
     assert modality.backbone_module(settings.name).split(".")[0] in ("transfer", "toy_modality")
-    one, other = (build(settings.backbone_spec, spec=spec, classes=3, seed=5) for _ in range(2))
-    modality.lay_out_network(one)
+    network, other = (build(settings.backbone_spec, spec=spec, classes=3, seed=5) for _ in range(2))
+    modality.lay_out_network(network)
     with torch.no_grad():
-        features = one.eval().backbone(inputs(name))
-        assert features.shape == (6, one.backbone.out_features)
+        features = network.eval().backbone(inputs(name))
+        assert features.shape == (6, network.backbone.out_features)
         assert torch.allclose(features, other.eval().backbone(inputs(name)), atol=1e-5)
-        scores = one(inputs(name))
+        scores = network(inputs(name))
     assert scores.shape == (6, 3)
-    covered = sum(p.numel() for stage in one.backbone.stages() for p in stage.parameters())
-    assert covered == sum(p.numel() for p in one.backbone.parameters())
+    covered = sum(p.numel() for stage in network.backbone.stages() for p in stage.parameters())
+    assert covered == sum(p.numel() for p in network.backbone.parameters())
     with pytest.raises(SettingsError, match="no_such_backbone"):
         build(BackboneSpec(name="no_such_backbone"), spec=spec, classes=3, seed=0)
 
@@ -232,11 +232,11 @@ def test_its_backbones_stand_side_by_side(name: str) -> None:
     both = build(
         BackboneSpec(name="fused", options={"parts": [part, part]}), spec=spec, classes=2, seed=0
     )
-    one = build(backbone_spec, spec=spec, classes=2, seed=0)
+    network = build(backbone_spec, spec=spec, classes=2, seed=0)
     assert both.backbone.normal is not None
     with torch.no_grad():
         features = both.eval().backbone(inputs(name, both.backbone.normal))
-    assert features.shape == (6, 2 * one.backbone.out_features)
+    assert features.shape == (6, 2 * network.backbone.out_features)
 
 
 @every_modality
@@ -291,8 +291,8 @@ def test_a_request_is_unpacked_whichever_way_it_is_sent(name: str) -> None:
     np.testing.assert_allclose(modality.unpack(example.arrays.tolist()), example.arrays, rtol=1e-6)
     sent = [modality.sent(example.encode(row)) for row in example.arrays]
     json.dumps(sent)
-    found = modality.unpack(pd.DataFrame({modality.column: sent}))
-    assert [bytes(one) for one in found] == [example.encode(row) for row in example.arrays]
+    unpacked = modality.unpack(pd.DataFrame({modality.column: sent}))
+    assert [bytes(item) for item in unpacked] == [example.encode(row) for row in example.arrays]
     for bad in (pd.DataFrame({"other": sent}), [], [3.5, None], "no base64!", {1: 2}):
         with pytest.raises(ValueError, match=r"found|item"):
             modality.unpack(bad)

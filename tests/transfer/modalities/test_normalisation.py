@@ -13,10 +13,10 @@ MEAN, STD = (0.5, 0.25), (2.0, 4.0)
 @pytest.mark.parametrize("shape", [(3, 2), (3, 2, 7), (3, 2, 5, 7)])
 def test_each_channel_is_standardised_by_its_own_numbers(shape: tuple[int, ...]) -> None:
     batch = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    found = Normalisation(mean=MEAN, std=STD, dims=len(shape)).apply(batch).numpy()
+    result = Normalisation(mean=MEAN, std=STD, dims=len(shape)).apply(batch).numpy()
     for channel in range(2):
         expected = (batch.numpy()[:, channel] - MEAN[channel]) / STD[channel]
-        np.testing.assert_allclose(found[:, channel], expected, rtol=1e-6)
+        np.testing.assert_allclose(result[:, channel], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 100), (2, 3, 4, 4), (2, 1), (2, 2, 4, 4, 4)])

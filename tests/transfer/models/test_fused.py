@@ -30,18 +30,18 @@ def test_features_are_those_of_each_part_on_its_own_standardisation_one_after_an
         build(backbone_spec, spec=tiny.spec(1), classes=2, seed=7).eval()
         for backbone_spec in (tiny.BODY, OTHER)
     ]
-    for i, one in enumerate(alone):
-        network.backbone.parts[i].load_state_dict(one.backbone.state_dict())
+    for i, single in enumerate(alone):
+        network.backbone.parts[i].load_state_dict(single.backbone.state_dict())
     pixels = torch.rand(3, 1, 12, 12, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        found = network.backbone(pixels).numpy()
+        result = network.backbone(pixels).numpy()
         parts = [
-            one.backbone((pixels - normal.mean[0]) / normal.std[0]).numpy()
-            for one, normal in zip(alone, NORMALS, strict=True)
+            single.backbone((pixels - normal.mean[0]) / normal.std[0]).numpy()
+            for single, normal in zip(alone, NORMALS, strict=True)
         ]
-    assert found.shape == (3, 32 + 48)
-    assert abs(found[:, :32] - parts[0]).max() < 1e-5
-    assert abs(found[:, 32:] - parts[1]).max() < 1e-5
+    assert result.shape == (3, 32 + 48)
+    assert abs(result[:, :32] - parts[0]).max() < 1e-5
+    assert abs(result[:, 32:] - parts[1]).max() < 1e-5
 
 
 def test_its_own_inputs_are_not_standardised():

@@ -34,8 +34,8 @@ def test_networks_built_at_once_are_those_built_in_turn(restless):
     alone = [tiny.network(seed=seed).state_dict() for seed in seeds]
     with ThreadPoolExecutor(6) as pool:
         together = list(pool.map(lambda seed: tiny.network(seed=seed).state_dict(), seeds))
-    for one, other in zip(alone, together, strict=True):
-        assert tiny.same(one, other)
+    for tensor, other in zip(alone, together, strict=True):
+        assert tiny.same(tensor, other)
 
 
 def test_building_leaves_the_global_dice_alone():

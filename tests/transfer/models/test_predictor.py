@@ -98,11 +98,11 @@ def test_probabilities_are_the_weighted_sum_of_calibrated_committees(model, chan
             with torch.no_grad():
                 scores.append(net((scaled - mean) / std).numpy())
         expected = expected + member.weight * softmax(np.mean(scores, 0) / member.temperature)
-    found = model.predict_records(images)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-    np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
-    assert found.std(0).min() > 1e-4
+    result = model.predict_records(images)
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result, expected, atol=1e-5)
+    np.testing.assert_allclose(result.sum(1), 1, atol=1e-6)
+    assert result.std(0).min() > 1e-4
 
 
 @pytest.mark.parametrize("side", [tiny.SIDE, 31])
@@ -135,12 +135,12 @@ def test_many_items_are_cut_into_chunks(tmp_path):
 
 def test_grey_and_colour_pictures_are_brought_to_what_the_model_expects(model, channels):
     other = pixels(3 if channels == 1 else 1)
-    found = model.predict_arrays(other)
+    result = model.predict_arrays(other)
     if channels == 1:
         grey = np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in other])
-        assert np.array_equal(found, model.predict_arrays(grey))
+        assert np.array_equal(result, model.predict_arrays(grey))
     else:
-        assert np.array_equal(found, model.predict_arrays(np.repeat(other[..., None], 3, 3)))
+        assert np.array_equal(result, model.predict_arrays(np.repeat(other[..., None], 3, 3)))
 
 
 def test_columns_are_the_classes_of_the_card(model):
@@ -148,20 +148,20 @@ def test_columns_are_the_classes_of_the_card(model):
 
 
 def test_nothing_asked_is_nothing_answered(model, channels):
-    for found in (
+    for result in (
         model.predict_files([]),
         model.predict_bytes([]),
         model.predict_arrays(pixels(channels)[:0]),
     ):
-        assert found.shape == (0, 3) and found.dtype == np.float32
+        assert result.shape == (0, 3) and result.dtype == np.float32
 
 
 def test_loading_twice_gives_the_same_bits_and_nothing_to_train(tmp_path):
     folder = write(tmp_path / "model")
-    one, two = predictor.load(folder), predictor.load(folder)
+    first, second = predictor.load(folder), predictor.load(folder)
     images = tensors(pixels(1))
-    assert np.array_equal(one.predict_records(images), two.predict_records(images))
-    for network in (net for member in one.networks for net in member):
+    assert np.array_equal(first.predict_records(images), second.predict_records(images))
+    for network in (net for member in first.networks for net in member):
         assert not network.training
         assert not any(p.requires_grad for p in network.parameters())
 

@@ -39,14 +39,14 @@ def test_passes_and_seeds_have_orders_of_their_own():
 
 
 def test_logits_do_not_depend_on_the_chunks():
-    seen = tiny.items()
-    recipe = tiny.recipe(seen)
+    items = tiny.items()
+    recipe = tiny.recipe(items)
     network = tiny.network().eval()
-    whole = logits(network, seen.records, recipe)
+    whole = logits(network, items.records, recipe)
     assert whole.shape == (24, 3) and whole.dtype == torch.float32
     network.backbone.chunk = 5
-    np.testing.assert_allclose(whole, logits(network, seen.records, recipe), atol=1e-5)
-    assert logits(network, seen.records[:0], recipe).shape == (0, 3)
+    np.testing.assert_allclose(whole, logits(network, items.records, recipe), atol=1e-5)
+    assert logits(network, items.records[:0], recipe).shape == (0, 3)
 
 
 def test_precision_is_that_of_the_products():
@@ -60,48 +60,48 @@ def test_precision_is_that_of_the_products():
 
 
 def test_views_are_features_of_augmented_items():
-    seen = tiny.items(6)
+    items = tiny.items(6)
     network = tiny.network().eval()
-    plain = embed(network, seen.records, 2, tiny.recipe(seen), seed=0)
+    plain = embed(network, items.records, 2, tiny.recipe(items), seed=0)
     with torch.no_grad():
-        expected = network.backbone(to_input(seen.records, tiny.recipe(seen)))
+        expected = network.backbone(to_input(items.records, tiny.recipe(items)))
     assert plain.shape == (2, 6, 32)
     for view in plain:
         np.testing.assert_allclose(view, expected, atol=1e-5)
-    varied = embed(network, seen.records, 2, tiny.recipe(seen, AugmentPolicy()), seed=0)
+    varied = embed(network, items.records, 2, tiny.recipe(items, AugmentPolicy()), seed=0)
     assert not torch.allclose(varied[0], varied[1])
     assert torch.equal(
-        varied, embed(network, seen.records, 2, tiny.recipe(seen, AugmentPolicy()), seed=0)
+        varied, embed(network, items.records, 2, tiny.recipe(items, AugmentPolicy()), seed=0)
     )
 
 
 def test_a_view_is_never_mixed_with_an_item_of_another_label():
-    seen = tiny.items(6)
+    items = tiny.items(6)
     network = tiny.network().eval()
     mixing = tiny.STILL.model_copy(update={"mixup": 1.0, "cutmix": 1.0})
-    plain = embed(network, seen.records, 3, tiny.recipe(seen), seed=0)
-    assert torch.equal(embed(network, seen.records, 3, tiny.recipe(seen, mixing), seed=0), plain)
+    plain = embed(network, items.records, 3, tiny.recipe(items), seed=0)
+    assert torch.equal(embed(network, items.records, 3, tiny.recipe(items, mixing), seed=0), plain)
 
 
 @settings(max_examples=20)
 @given(st.integers(0, 2**31), st.integers(0, 50))
 def test_augmentation_depends_on_seed_and_step_alone(seed, step):
-    seen = tiny.items(4)
-    recipe = tiny.recipe(seen, VARIED)
+    items = tiny.items(4)
+    recipe = tiny.recipe(items, VARIED)
     rows = torch.tensor([2, 0, 3])
-    first = training_batch(seen, rows, recipe, seed, step)
+    first = training_batch(items, rows, recipe, seed, step)
     torch.rand(3)
-    again = training_batch(seen, rows, recipe, seed, step)
-    other = training_batch(seen, rows, recipe, seed, step + 1)
+    again = training_batch(items, rows, recipe, seed, step)
+    other = training_batch(items, rows, recipe, seed, step + 1)
     assert torch.equal(first.inputs, again.inputs)
     assert not torch.equal(first.inputs, other.inputs)
 
 
 def test_pictures_in_memory_go_to_the_device_once_and_those_on_disk_stay():
-    seen = tiny.items()
-    assert resident(seen, "cpu") is seen
-    moved = resident(seen, "meta")
-    assert (moved.records.device.type, moved.records.shape) == ("meta", seen.records.shape)
-    assert moved.labels is seen.labels
-    on_disk = replace(seen, records=held(seen.records))
+    items = tiny.items()
+    assert resident(items, "cpu") is items
+    moved = resident(items, "meta")
+    assert (moved.records.device.type, moved.records.shape) == ("meta", items.records.shape)
+    assert moved.labels is items.labels
+    on_disk = replace(items, records=held(items.records))
     assert resident(on_disk, "meta") is on_disk

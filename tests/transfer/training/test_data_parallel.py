@@ -35,8 +35,8 @@ def train(loop, keeper=None, rank=0, size=9, watched=WATCHED):
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_batch_normalisation_is_that_of_the_whole_batch(tmp_path, size):
-    dice = torch.Generator().manual_seed(0)
-    x, slope = (torch.randn(7, 4, 3, 3, generator=dice) for _ in range(2))
+    rng = torch.Generator().manual_seed(0)
+    x, slope = (torch.randn(7, 4, 3, 3, generator=rng) for _ in range(2))
     x = x * 3 + 50
 
     def own(rank):
@@ -52,11 +52,11 @@ def test_batch_normalisation_is_that_of_the_whole_batch(tmp_path, size):
     (y * slope.double()).sum().backward()
     parts = together(tmp_path, own, size)
     for i, expected in enumerate((y.detach(), whole.grad)):
-        found = torch.cat([part[i] for part in parts])
-        np.testing.assert_allclose(found, expected, atol=1e-4 * float(expected.abs().max()))
+        result = torch.cat([part[i] for part in parts])
+        np.testing.assert_allclose(result, expected, atol=1e-4 * float(expected.abs().max()))
     for i, expected in ((2, layer.weight.grad), (3, layer.bias.grad)):
-        found = sum(part[i] for part in parts)
-        np.testing.assert_allclose(found, expected, atol=1e-4 * float(expected.abs().max()))
+        result = sum(part[i] for part in parts)
+        np.testing.assert_allclose(result, expected, atol=1e-4 * float(expected.abs().max()))
     for name, expected in layer.state_dict().items():
         for part in parts:
             np.testing.assert_allclose(part[4][name], expected, rtol=1e-5)
@@ -73,20 +73,22 @@ def _layer():
 def test_two_processes_train_the_network_of_one(tmp_path):
     """After 12 steps: class scores within 1e-3 of their range, losses within 1e-4."""
     state, history, scores = train(fit)
-    one, two = together(tmp_path, lambda rank: train(fit_together, rank=rank))
-    assert tiny.same(one[0], two[0]) and one[1] == two[1]  # bit for bit, or they would part
-    assert one[0].keys() == state.keys()
+    first, second = together(tmp_path, lambda rank: train(fit_together, rank=rank))
+    # Bit for bit, or the processes would diverge.
+    assert tiny.same(first[0], second[0]) and first[1] == second[1]
+    assert first[0].keys() == state.keys()
     reach = float(scores.max() - scores.min())
-    assert float((one[2] - scores).abs().max()) < 1e-3 * reach
+    assert float((first[2] - scores).abs().max()) < 1e-3 * reach
     for name in ("step", "validation_step", "validation_accuracy"):
-        assert one[1][name] == history[name]
+        assert first[1][name] == history[name]
     for name in ("loss", "validation_loss"):
-        np.testing.assert_allclose(one[1][name], history[name], rtol=1e-4)
+        np.testing.assert_allclose(first[1][name], history[name], rtol=1e-4)
 
 
 def test_a_network_without_its_share_of_validation_items_is_no_hindrance(tmp_path):
-    one, two = together(tmp_path, lambda rank: train(fit_together, watched=tiny.items(1, seed=1)))
-    assert one[1] == two[1] and len(one[1]["validation_loss"]) == 4
+    watched = tiny.items(1, seed=1)
+    first, second = together(tmp_path, lambda rank: train(fit_together, watched=watched))
+    assert first[1] == second[1] and len(first[1]["validation_loss"]) == 4
 
 
 def test_a_checkpoint_of_several_is_taken_up_by_several_and_by_one(tmp_path):

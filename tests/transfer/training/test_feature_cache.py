@@ -28,10 +28,10 @@ def counted(network):
 @pytest.mark.parametrize("views", [0, 1, 3])
 def test_they_are_those_of_embedding(views):
     network = tiny.network()
-    found = Features().of(network, SEEN.records, views, RECIPE)
-    assert found.shape == (max(1, views), 9, 32)
-    assert found.device.type == "cpu"
-    assert torch.equal(found, embed(network, SEEN.records, views, RECIPE, SEED))
+    features = Features().of(network, SEEN.records, views, RECIPE)
+    assert features.shape == (max(1, views), 9, 32)
+    assert features.device.type == "cpu"
+    assert torch.equal(features, embed(network, SEEN.records, views, RECIPE, SEED))
 
 
 def test_they_are_computed_once_and_the_backbone_of_another_arm_that_is_equal_counts_as_the_same():
@@ -42,7 +42,7 @@ def test_they_are_computed_once_and_the_backbone_of_another_arm_that_is_equal_co
     first = features.of(network, SEEN.records, 2, RECIPE)
     again = features.of(equal, SEEN.records.clone(), 2, RECIPE)
     assert torch.equal(first, again)
-    assert [len(one) for one in passes] == [2, 0]  # one pass a view
+    assert [len(batch) for batch in passes] == [2, 0]  # one pass a view
 
 
 def test_threads_that_ask_at_once_wait_for_the_first():
@@ -54,9 +54,9 @@ def test_threads_that_ask_at_once_wait_for_the_first():
         return features.of(network, SEEN.records, 3, RECIPE)
 
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(ask, range(4)))
+        features = list(pool.map(ask, range(4)))
     assert len(passes) == 3
-    assert all(torch.equal(one, found[0]) for one in found)
+    assert all(torch.equal(feature, features[0]) for feature in features)
 
 
 def test_threads_that_ask_for_others_at_once_each_get_their_own():
@@ -68,9 +68,9 @@ def test_threads_that_ask_for_others_at_once_each_get_their_own():
         return features.of(network, SEEN.records, 1, RECIPE)
 
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(ask, networks))
-    for network, one in zip(networks, found, strict=True):
-        assert torch.equal(one, embed(network, SEEN.records, 1, RECIPE, SEED))
+        features = list(pool.map(ask, networks))
+    for network, feature in zip(networks, features, strict=True):
+        assert torch.equal(feature, embed(network, SEEN.records, 1, RECIPE, SEED))
 
 
 def test_a_memory_that_failed_can_be_asked_again():
@@ -117,13 +117,13 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("case", OTHERS)
-def test_others_are_not_taken_for_them(case):
-    features, (network, images, views, recipe) = Features(), OTHERS[case]
-    before = features.of(tiny.network(), SEEN.records, 1, RECIPE)
-    found = features.of(network, images, views, recipe)
-    assert torch.equal(found, embed(network, images, views, recipe, SEED))
-    assert found.shape != before.shape or not torch.equal(found, before)
+@pytest.mark.parametrize("change", OTHERS)
+def test_others_are_not_taken_for_them(change):
+    cache, (network, images, views, recipe) = Features(), OTHERS[change]
+    before = cache.of(tiny.network(), SEEN.records, 1, RECIPE)
+    features = cache.of(network, images, views, recipe)
+    assert torch.equal(features, embed(network, images, views, recipe, SEED))
+    assert features.shape != before.shape or not torch.equal(features, before)
 
 
 def test_one_tensor_of_a_backbone_that_differs_makes_it_another_batch_statistics_included():

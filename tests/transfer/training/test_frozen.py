@@ -38,12 +38,12 @@ class Written(Part):
             next(prepared.frozen[0].parameters()).mul_(1.01)
 
 
-def train(method=None, loop=fit, **told):
+def train(method=None, loop=fit, **options):
     method = method or Part()
     ready = method.prepare(tiny.network(), None, tiny.CLASSES)
     recipe = tiny.recipe(SEEN, AugmentPolicy(), steps=6, average=0.5, average_from=0.3)
     before = tiny.state(ready.network)
-    net, _ = loop(method, ready, SEEN, recipe, seed=1, **told)
+    net, _ = loop(method, ready, SEEN, recipe, seed=1, **options)
     return ready, before, net.state_dict()
 
 
@@ -59,10 +59,10 @@ def check_first_stage_stays(ready, before, after):
     assert moved(before, after) == before.keys() - kept
 
 
-@pytest.mark.parametrize("told", [{}, {"watch": Watch(SEEN, every=2, patience=9)}])
-def test_parameters_and_running_statistics_stay_and_all_others_move(told):
+@pytest.mark.parametrize("options", [{}, {"watch": Watch(SEEN, every=2, patience=9)}])
+def test_parameters_and_running_statistics_stay_and_all_others_move(options):
     """With looks at validation items too, which switch the network to evaluation and back."""
-    check_first_stage_stays(*train(**told))
+    check_first_stage_stays(*train(**options))
 
 
 def test_they_stay_where_the_method_has_set_its_network_to_train_before():
@@ -81,14 +81,14 @@ def test_they_stay_with_several_processes(tmp_path):
         check_first_stage_stays(ready, before, after)
         return tiny.state(ready.network)
 
-    one, two = together(tmp_path, run)
-    assert tiny.same(one, two)
+    first, second = together(tmp_path, run)
+    assert tiny.same(first, second)
 
 
 @pytest.mark.parametrize(("method", "tensor"), [(Undone(), "running_mean"), (Written(), "weight")])
 def test_a_method_that_changes_them_all_the_same_ends_with_an_error(method, tensor):
-    told = rf"{type(method).__name__} declares backbone\..*{tensor} frozen and changed it"
-    with pytest.raises(CrosstrainError, match=told):
+    message = rf"{type(method).__name__} declares backbone\..*{tensor} frozen and changed it"
+    with pytest.raises(CrosstrainError, match=message):
         train(method)
 
 

@@ -20,17 +20,22 @@ def test_bf16_is_chosen_where_it_is_clearly_faster(fp32, bf16):
 
 
 @pytest.mark.parametrize(
-    "told",
+    "measured",
     [
         {},
         {"fp32": 1.0},
         {"fp32": 1.0, "bf16": 0.1, "off": 0.5},
         {"fp32": 1.0, "bf16": 0.1, "off": float("nan")},
     ],
-    ids=["nothing was told", "bf16 ended the process", "bf16 computes wrongly", "bf16 gives NaN"],
+    ids=[
+        "nothing measured",
+        "bf16 ended the process",
+        "bf16 computes wrongly",
+        "bf16 gives NaN",
+    ],
 )
-def test_fp32_is_what_is_left(told):
-    assert precision.choose(told) == "fp32"
+def test_fp32_is_what_is_left(measured):
+    assert precision.choose(measured) == "fp32"
 
 
 def test_the_machine_is_measured_once(tmp_path, monkeypatch):
@@ -66,15 +71,15 @@ def test_a_process_that_dies_after_fp32_leaves_its_time(monkeypatch):
     died = f"import os; print({json.dumps({'fp32': 0.5})!r}, flush=True); os.kill(os.getpid(), 4)"
     real = subprocess.run
 
-    def run(command, **told):
-        return real([sys.executable, "-c", died], **told)
+    def run(command, **options):
+        return real([sys.executable, "-c", died], **options)
 
     monkeypatch.setattr(subprocess, "run", run)
     assert precision.measure() == {"fp32": 0.5}
 
 
 def test_this_machine_is_measured():
-    told = precision.measure()
-    assert told["fp32"] > 0
-    assert ("bf16" in told) == ("off" in told)
-    assert precision.choose(told) in ("fp32", "bf16")
+    measured = precision.measure()
+    assert measured["fp32"] > 0
+    assert ("bf16" in measured) == ("off" in measured)
+    assert precision.choose(measured) in ("fp32", "bf16")

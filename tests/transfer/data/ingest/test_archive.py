@@ -12,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transfer.core.errors import CrosstrainError, DataRefusedError
-from transfer.data.ingest.archive import DeliveryLimits, Names, Reject, checked, receive, told
+from transfer.data.ingest.archive import (
+    DeliveryLimits,
+    Names,
+    Reject,
+    checked,
+    receive,
+    system_errors,
+)
 
 FILES = {"rose/1.png": b"one", "rose/deep/2.png": b"two" * 1000, "oak/3.png": b""}
 LIMITS = DeliveryLimits()
@@ -80,10 +87,10 @@ def test_a_folder_is_copied_without_what_is_no_file(tmp_path: Path, into: Path) 
     os.mkfifo(folder / "rose/pipe.png")
     (folder / "oak/4.png").write_bytes(b"four")
     (folder / "oak/4.png").chmod(0)
-    found = reasons(receive(folder, into, LIMITS))
+    result = reasons(receive(folder, into, LIMITS))
     if os.getuid():
-        assert found.pop("oak/4.png") == "permission"
-    assert found == {"rose/link.png": "symlink", "away": "symlink", "rose/pipe.png": "device"}
+        assert result.pop("oak/4.png") == "permission"
+    assert result == {"rose/link.png": "symlink", "away": "symlink", "rose/pipe.png": "device"}
     assert {n: c for n, c in there(into).items() if n != "oak/4.png"} == FILES
 
 
@@ -288,7 +295,7 @@ def test_other_files_are_refused(name: str, tmp_path: Path, into: Path) -> None:
 def test_a_full_disk_is_no_fault_of_the_data(tmp_path: Path) -> None:
     with (
         pytest.raises(CrosstrainError, match="no room for new") as error,
-        told(Path("new.zip"), tmp_path),
+        system_errors(Path("new.zip"), tmp_path),
         Path("/dev/full").open("wb") as file,
     ):
         file.write(b"1")
@@ -300,13 +307,13 @@ NAMES = st.text(st.sampled_from("aAbé\u0301ßS./\\: C\0\n\udcff"), max_size=12)
 
 @given(NAMES)
 def test_an_accepted_name_stays_inside(name: str) -> None:
-    found = checked(name, 3)
-    if isinstance(found, str):
-        assert os.path.normpath(f"/root/{found}") == f"/root/{found}"
-        assert len(found.split("/")) <= 4
-        assert checked(found, 3) == found
+    result = checked(name, 3)
+    if isinstance(result, str):
+        assert os.path.normpath(f"/root/{result}") == f"/root/{result}"
+        assert len(result.split("/")) <= 4
+        assert checked(result, 3) == result
     else:
-        found.path.encode()  # can be written to a report
+        result.path.encode()  # can be written to a report
 
 
 @settings(max_examples=50)
@@ -319,16 +326,16 @@ def test_whatever_an_archive_holds_each_file_lies_inside_with_its_own_content(
     members = [entry(name.replace("\0", "")) for name in drawn]
     path = tarred(root / "a.tar", members, [f"{n}".encode() for n in range(len(drawn))])
     rejects = receive(path, root / "into", LIMITS)
-    found = there(root)
-    del found["a.tar"]
-    assert all(name.startswith("into/") for name in found)
+    result = there(root)
+    del result["a.tar"]
+    assert all(name.startswith("into/") for name in result)
     names = Names()
-    for name in found:
+    for name in result:
         assert names.clash(name) == ""
         names.add(name)
     with tarfile.open(path) as made:
         files = [member for member in made if not member.isdir()]
-    assert len(found) + len(rejects) == len(files)
+    assert len(result) + len(rejects) == len(files)
     first = {checked(m.name, 16): n for n, m in reversed(list(enumerate(members))) if m in members}
     for name, content in there(root / "into").items():
         assert first[name] <= int(content)

@@ -1,4 +1,4 @@
-"""Each kind of dataset, extended: read again, it holds what was found."""
+"""Each kind of dataset, after an ingest: a second reading gives the items of the findings."""
 
 from pathlib import Path
 
@@ -26,20 +26,20 @@ def paint(path: Path, seed: int) -> Path:
     return path
 
 
-def folder(root: Path, pictures: dict[str, int]) -> Path:
-    for name, seed in pictures.items():
+def folder(root: Path, seeds: dict[str, int]) -> Path:
+    for name, seed in seeds.items():
         paint(root / name, seed)
     return root
 
 
 def read(dataset: Path) -> list[Item]:
-    table, rejects = survey(dataset, LIMITS)
+    table, rejects = survey(dataset, LIMITS, tiny.MODALITY)
     assert rejects == []
     return items_of(table)
 
 
-def found(old: Path, new: Path, **asked: bool) -> Findings:
-    return compare(read(old), read(new), **asked)
+def compared(old: Path, new: Path, **options: bool) -> Findings:
+    return compare(read(old), read(new), **options)
 
 
 def files(root: Path) -> list[str]:
@@ -47,7 +47,7 @@ def files(root: Path) -> list[str]:
 
 
 def carried_out(plan: Plan, dataset: Path, delivery: Path) -> Path:
-    """Do what a plan says, plainly."""
+    """Carry out a plan, in the simplest way."""
     for source, new in plan.arrivals:
         assert not (dataset / new).exists()
         (dataset / new).parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def carried_out(plan: Plan, dataset: Path, delivery: Path) -> Path:
 
 
 def labels(dataset: Path) -> dict[str, str]:
-    return {item.pixels: item.label for item in read(dataset)}
+    return {item.content: item.label for item in read(dataset)}
 
 
 def test_a_folder_takes_what_is_new_under_free_names(tmp_path: Path) -> None:
@@ -72,10 +72,10 @@ def test_a_folder_takes_what_is_new_under_free_names(tmp_path: Path) -> None:
     new = folder(
         tmp_path / "new", {"rose/1.png": 4, "rose/deep/2.PNG": 5, "oak/9.png": 2, "oak/8.png": 3}
     )
-    comparison = found(old, new, relabel=True)
-    plan = extend.into_folder(read(old), files(old), comparison, by_class_folder=True)
-    digest = next(item.sha256 for item in comparison.added if item.id == "rose/1.png")
-    assert [one.id for one in plan.added] == [f"rose/1-{digest[:8]}.png", "rose/deep/2.PNG"]
+    findings = compared(old, new, relabel=True)
+    plan = extend.into_folder(read(old), files(old), findings, by_class_folder=True)
+    digest = next(item.sha256 for item in findings.added if item.id == "rose/1.png")
+    assert [added.id for added in plan.added] == [f"rose/1-{digest[:8]}.png", "rose/deep/2.PNG"]
     assert plan.moves == [("rose/2.png", "oak/2.png")]
     before = labels(old)
     after = labels(carried_out(plan, old, new))
@@ -86,23 +86,23 @@ def test_a_folder_takes_a_manifest_by_its_labels(tmp_path: Path) -> None:
     old = folder(tmp_path / "old", {"rose/1.png": 1, "oak/1.png": 3})
     new = folder(tmp_path / "new", {"img/a.png": 7, "img/b.png": 8})
     (new / "list.csv").write_text("path,label\nimg/a.png,oak\nimg/b.png,rose\n")
-    comparison = found(old, new / "list.csv")
-    plan = extend.into_folder(read(old), files(old), comparison, by_class_folder=False)
+    findings = compared(old, new / "list.csv")
+    plan = extend.into_folder(read(old), files(old), findings, by_class_folder=False)
     assert dict(plan.arrivals) == {"img/a.png": "oak/img/a.png", "img/b.png": "rose/img/b.png"}
     (new / "list.csv").write_text("path,label,group\nimg/a.png,oak,g\n")
     with pytest.raises(DataRefusedError, match="a group or a split"):
-        comparison = found(old, new / "list.csv")
-        extend.into_folder(read(old), files(old), comparison, by_class_folder=False)
+        findings = compared(old, new / "list.csv")
+        extend.into_folder(read(old), files(old), findings, by_class_folder=False)
     (new / "list.csv").write_text("path,label\nimg/a.png,../oak\n")
     with pytest.raises(DataRefusedError, match="cannot be a folder's name"):
-        comparison = found(old, new / "list.csv")
-        extend.into_folder(read(old), files(old), comparison, by_class_folder=False)
+        findings = compared(old, new / "list.csv")
+        extend.into_folder(read(old), files(old), findings, by_class_folder=False)
 
 
-def test_no_new_name_meets_one_that_some_system_takes_for_it(tmp_path: Path) -> None:
+def test_no_new_name_clashes_with_an_old_name_on_any_system(tmp_path: Path) -> None:
     old = folder(tmp_path / "old", {"rose/A.png": 1, "oak/1.png": 2})
     new = folder(tmp_path / "new", {"rose/a.PNG": 3})
-    plan = extend.into_folder(read(old), files(old), found(old, new), by_class_folder=True)
+    plan = extend.into_folder(read(old), files(old), compared(old, new), by_class_folder=True)
     ((_, name),) = plan.arrivals
     assert Names(files(old)).clash(name) == ""
 
@@ -114,8 +114,8 @@ def test_a_manifest_keeps_its_other_columns_and_rows(tmp_path: Path) -> None:
     (old / "list.csv").write_bytes(("\r\n".join(lines) + "\r\n").encode())
     new = folder(tmp_path / "new", {"rose/1.png": 4, "rose/2.png": 2})
     manifest = old / "list.csv"
-    comparison = found(manifest, new, relabel=True)
-    plan = extend.into_table(manifest, files(old), comparison)
+    findings = compared(manifest, new, relabel=True)
+    plan = extend.into_table(manifest, files(old), findings)
     carried_out(plan, old, new)
     assert manifest.read_bytes().decode().split("\r\n") == [
         *lines[:2],
@@ -124,8 +124,8 @@ def test_a_manifest_keeps_its_other_columns_and_rows(tmp_path: Path) -> None:
         "rose/1.png,,rose,",
         "",
     ]
-    gone = found(manifest, new, replace=True)
-    carried_out(extend.into_table(manifest, files(old), gone), old, new)
+    findings = compared(manifest, new, replace=True)
+    carried_out(extend.into_table(manifest, files(old), findings), old, new)
     assert {item.id for item in read(manifest)} == {"img/2.png", "rose/1.png"}
     assert files(old) == ["img/2.png", "list.csv", "rose/1.png"]
 
@@ -135,17 +135,17 @@ def test_a_manifest_without_a_column_for_groups_takes_none(tmp_path: Path) -> No
     (old / "list.csv").write_text("path,label\n1.png,rose\n2.png,oak\n")
     new = folder(tmp_path / "new", {"3.png": 3})
     (new / "list.csv").write_text("path,label,split\n3.png,rose,test\n")
-    comparison = found(old / "list.csv", new / "list.csv")
+    findings = compared(old / "list.csv", new / "list.csv")
     with pytest.raises(DataRefusedError, match="gives a split for its items"):
-        extend.into_table(old / "list.csv", files(old), comparison)
+        extend.into_table(old / "list.csv", files(old), findings)
 
 
 def arrays(path: Path, seeds: list[int], names: list[str], side: int = 8, **more: object) -> Path:
     images = [
         np.random.default_rng(seed).integers(0, 256, (side, side), np.uint8) for seed in seeds
     ]
-    told = {"labels": np.arange(len(seeds)) % len(names), "class_names": np.array(names)}
-    np.savez_compressed(path, images=np.array(images), **(told | more))  # type: ignore[arg-type]
+    labelled = {"labels": np.arange(len(seeds)) % len(names), "class_names": np.array(names)}
+    np.savez_compressed(path, images=np.array(images), **(labelled | more))  # type: ignore[arg-type]
     return path
 
 
@@ -153,17 +153,19 @@ def test_arrays_are_joined_by_the_names_of_their_classes(tmp_path: Path) -> None
     old = arrays(tmp_path / "old.npz", [1, 2, 3, 4], ["rose", "oak"])
     groups = np.array(["g5", "g6", "g1"])
     new = arrays(tmp_path / "new.npz", [5, 6, 2], ["oak", "tulip", "rose"], groups=groups)
-    comparison = found(old, new, relabel=True)
-    plan = extend.into_arrays(old, new, comparison, name="old.npz")
+    findings = compared(old, new, relabel=True)
+    plan = extend.into_arrays(old, new, findings, name="old.npz", modality=tiny.MODALITY)
     before = labels(old)
     carried_out(plan, old, new)
     assert labels(old) == before | labels(new)
-    assert [one.id for one in plan.added] == ["old.npz#000004", "old.npz#000005"]
+    assert [added.id for added in plan.added] == ["old.npz#000004", "old.npz#000005"]
     listing = load_arrays(old, LIMITS, tiny.MODALITY).listing
     assert listing.class_names == ("rose", "oak", "tulip")
     assert [entry.group for entry in listing.entries] == ["", "", "", "", "g5", "g6"]
-    gone = found(old, new, replace=True)
-    carried_out(extend.into_arrays(old, new, gone, name="old.npz"), old, new)
+    findings = compared(old, new, replace=True)
+    carried_out(
+        extend.into_arrays(old, new, findings, name="old.npz", modality=tiny.MODALITY), old, new
+    )
     assert labels(old) == labels(new)
 
 
@@ -171,17 +173,19 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     old = arrays(tmp_path / "old.npz", [1, 2], ["rose", "oak"])
     new = arrays(tmp_path / "new.npz", [3], ["rose"], side=9)
     with pytest.raises(DataRefusedError, match="expected the same shape"):
-        extend.into_arrays(old, new, found(old, new), name="old.npz")
+        extend.into_arrays(old, new, compared(old, new), name="old.npz", modality=tiny.MODALITY)
     odd = arrays(tmp_path / "odd.npz", [1, 2], ["rose", "oak"], masks=np.zeros(2))
     with pytest.raises(DataRefusedError, match="array 'masks'"):
-        extend.into_arrays(odd, new, found(old, new), name="odd.npz")
+        extend.into_arrays(odd, new, compared(old, new), name="odd.npz", modality=tiny.MODALITY)
 
 
-def test_empty_beginnings_have_the_kind_of_the_delivery(tmp_path: Path) -> None:
+def test_an_empty_dataset_gets_the_kind_of_the_delivery(tmp_path: Path) -> None:
     new = arrays(tmp_path / "new.npz", [3, 4], ["rose", "oak"], groups=np.array(["a", "b"]))
     first = tmp_path / "first.npz"
-    first.write_bytes(extend.empty_arrays(new))
-    plan = extend.into_arrays(first, new, compare([], read(new)), name="first.npz")
+    first.write_bytes(extend.empty_arrays(new, tiny.MODALITY))
+    plan = extend.into_arrays(
+        first, new, compare([], read(new)), name="first.npz", modality=tiny.MODALITY
+    )
     assert labels(carried_out(plan, first, new)) == labels(new)
     table = tmp_path / "list.csv"
     table.write_text("other,path,split,label\n,1.png,,a\n")
@@ -189,7 +193,7 @@ def test_empty_beginnings_have_the_kind_of_the_delivery(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pictures", "expected"),
+    ("names", "expected"),
     [
         (["rose/1.png", "oak/1.png"], ""),
         (["night/rose/1.png", "night/oak/1.png"], "night"),
@@ -199,14 +203,14 @@ def test_empty_beginnings_have_the_kind_of_the_delivery(tmp_path: Path) -> None:
         (["night/rose/1.png", "night/2.png"], ""),
     ],
 )
-def test_the_dataset_is_found_below_folders_that_hold_nothing_else(
-    pictures: list[str], expected: str, tmp_path: Path
+def test_outer_folders_that_contain_only_the_dataset_are_skipped(
+    names: list[str], expected: str, tmp_path: Path
 ) -> None:
-    folder(tmp_path, dict.fromkeys(pictures, 1))
+    folder(tmp_path, dict.fromkeys(names, 1))
     assert extend.delivered(tmp_path, ["rose", "oak"]) == tmp_path / expected
 
 
-def test_manifests_and_arrays_are_found(tmp_path: Path) -> None:
+def test_manifests_and_arrays_are_detected(tmp_path: Path) -> None:
     folder(tmp_path / "a", {"in/1.png": 1, "in/2.png": 1})
     (tmp_path / "a/in/list.csv").write_text("path,label\n")
     assert extend.delivered(tmp_path / "a", []) == tmp_path / "a/in/list.csv"

@@ -20,15 +20,15 @@ def reasons(listing):
 
 def test_classes_are_the_top_folders_and_items_lie_at_any_depth(tmp_path):
     touch(tmp_path, "b/1.png", "b/deep/er/2.JPG", "a/3.tiff")
-    found = list_folder(tmp_path, tiny.MODALITY)
-    assert found.class_names == ("a", "b")
-    assert [(e.id, e.label) for e in found.entries] == [
+    listing = list_folder(tmp_path, tiny.MODALITY)
+    assert listing.class_names == ("a", "b")
+    assert [(e.id, e.label) for e in listing.entries] == [
         ("a/3.tiff", "a"),
         ("b/1.png", "b"),
         ("b/deep/er/2.JPG", "b"),
     ]
-    assert [e.path for e in found.entries] == [tmp_path / e.id for e in found.entries]
-    assert found.rejects == []
+    assert [e.path for e in listing.entries] == [tmp_path / e.id for e in listing.entries]
+    assert listing.rejects == []
 
 
 def test_what_is_no_item_has_a_reason(tmp_path):
@@ -37,10 +37,10 @@ def test_what_is_no_item_has_a_reason(tmp_path):
     )
     (tmp_path / "a" / "link.png").symlink_to(tmp_path / "a" / "1.png")
     (tmp_path / "linked").symlink_to(tmp_path / "a")
-    found = list_folder(tmp_path, tiny.MODALITY)
-    assert [e.id for e in found.entries] == ["a/1.png"]
-    assert found.class_names == ("a",)
-    assert reasons(found) == {
+    listing = list_folder(tmp_path, tiny.MODALITY)
+    assert [e.id for e in listing.entries] == ["a/1.png"]
+    assert listing.class_names == ("a",)
+    assert reasons(listing) == {
         ".git": "hidden",
         "a/.DS_Store": "hidden",
         "a/Thumbs.db": "hidden",
@@ -54,10 +54,10 @@ def test_what_is_no_item_has_a_reason(tmp_path):
 def test_a_class_is_one_whatever_its_unicode_form(tmp_path):
     composed, decomposed = (unicodedata.normalize(form, "jalapeño") for form in ("NFC", "NFD"))
     touch(tmp_path, f"{composed}/1.png", f"{decomposed}/2.png", "玫瑰/花.png")
-    found = list_folder(tmp_path, tiny.MODALITY)
-    assert found.class_names == (composed, "玫瑰")
-    assert {e.label for e in found.entries} == set(found.class_names)
-    assert len({e.id for e in found.entries}) == 3
+    listing = list_folder(tmp_path, tiny.MODALITY)
+    assert listing.class_names == (composed, "玫瑰")
+    assert {e.label for e in listing.entries} == set(listing.class_names)
+    assert len({e.id for e in listing.entries}) == 3
 
 
 def test_a_name_that_is_no_utf8_is_rejected_in_writable_form(tmp_path):

@@ -23,14 +23,14 @@ def reasons(listing):
 
 def test_rows_become_entries_sorted_by_path(tmp_path):
     text = "group,split,path,label,width\ng1,val,b/2.png,cat,7\n,,./a/1.png,dog,8\n"
-    found = listed(tmp_path, text)
-    assert found.class_names == ("cat", "dog")
-    assert [(e.id, e.label, e.group, e.split) for e in found.entries] == [
+    listing = listed(tmp_path, text)
+    assert listing.class_names == ("cat", "dog")
+    assert [(e.id, e.label, e.group, e.split) for e in listing.entries] == [
         ("a/1.png", "dog", "", ""),
         ("b/2.png", "cat", "g1", "val"),
     ]
-    assert found.entries[0].path == tmp_path / "a" / "1.png"
-    assert found.rejects == []
+    assert listing.entries[0].path == tmp_path / "a" / "1.png"
+    assert listing.rejects == []
 
 
 def test_labels_stay_as_written(tmp_path):
@@ -46,8 +46,8 @@ def test_labels_stay_as_written(tmp_path):
 
 
 def test_a_byte_order_mark_and_spaces_in_the_header(tmp_path):
-    found = listed(tmp_path, "path, label\r\n1.png, cat\r\n\r\n", encoding="utf-8-sig")
-    assert [(e.id, e.label) for e in found.entries] == [("1.png", "cat")]
+    listing = listed(tmp_path, "path, label\r\n1.png, cat\r\n\r\n", encoding="utf-8-sig")
+    assert [(e.id, e.label) for e in listing.entries] == [("1.png", "cat")]
 
 
 def test_labels_are_nfc(tmp_path):
@@ -60,9 +60,9 @@ def test_rows_that_cannot_be_used_have_a_reason(tmp_path):
         "1.png,a,\n./1.png,b,\nsub/../1.png,a,\n"
         "2.png,,\n3.png,a,Train\n,a,\n../4.png,a,\n/etc/5.png,a,\n6.txt,a,\n..7.png,a,\n.,a,\n"
     )
-    found = listed(tmp_path, text)
-    assert [e.id for e in found.entries] == ["..7.png", "1.png"]
-    assert reasons(found) == [
+    listing = listed(tmp_path, text)
+    assert [e.id for e in listing.entries] == ["..7.png", "1.png"]
+    assert reasons(listing) == [
         ("1.png", "duplicate_path"),
         ("1.png", "duplicate_path"),
         ("2.png", "no_label"),
@@ -73,8 +73,8 @@ def test_rows_that_cannot_be_used_have_a_reason(tmp_path):
         ("6.txt", "wrong_type"),
         (".", "wrong_type"),
     ]
-    assert found.rejects[0].detail == "row 2 names it again as 'b', first as 'a'"
-    assert found.rejects[1].detail == "row 3 names it again"
+    assert listing.rejects[0].detail == "row 2 names it again as 'b', first as 'a'"
+    assert listing.rejects[1].detail == "row 3 names it again"
 
 
 def test_links_are_not_followed_and_lead_nowhere(tmp_path):
@@ -88,9 +88,9 @@ def test_links_are_not_followed_and_lead_nowhere(tmp_path):
     (inside / "in.png").symlink_to("real/1.png")
     (inside / "near").symlink_to("real")
     paths = ["out.png", "away/1.png", "in.png", "near/1.png", "real/1.png"]
-    found = listed(inside, "path,label\n" + "".join(f"{p},a\n" for p in paths))
-    assert [e.id for e in found.entries] == ["real/1.png"]
-    assert reasons(found) == [
+    listing = listed(inside, "path,label\n" + "".join(f"{p},a\n" for p in paths))
+    assert [e.id for e in listing.entries] == ["real/1.png"]
+    assert reasons(listing) == [
         ("out.png", "path_escape"),
         ("away/1.png", "path_escape"),
         ("in.png", "symlink"),
@@ -99,8 +99,8 @@ def test_links_are_not_followed_and_lead_nowhere(tmp_path):
 
 
 def test_an_absolute_path_is_refused_even_into_the_folder(tmp_path):
-    found = listed(tmp_path, f"path,label\n{tmp_path}/1.png,a\n")
-    assert reasons(found) == [(f"{tmp_path}/1.png", "path_escape")]
+    listing = listed(tmp_path, f"path,label\n{tmp_path}/1.png,a\n")
+    assert reasons(listing) == [(f"{tmp_path}/1.png", "path_escape")]
 
 
 def test_a_link_to_itself_is_left_to_the_reader(tmp_path):
@@ -123,12 +123,12 @@ def test_parquet_gives_what_csv_gives(tmp_path):
         },
     ).astype({"label": "Int64"})
     table.to_parquet(tmp_path / "items.parquet")
-    found = list_table(tmp_path / "items.parquet", tiny.MODALITY)
-    assert [(e.id, e.label, e.group) for e in found.entries] == [
+    listing = list_table(tmp_path / "items.parquet", tiny.MODALITY)
+    assert [(e.id, e.label, e.group) for e in listing.entries] == [
         ("1.png", "7", ""),
         ("2.png", "3", ""),
     ]
-    assert reasons(found) == [("3.png", "no_label"), ("nul\0.png", "bad_name")]
+    assert reasons(listing) == [("3.png", "no_label"), ("nul\0.png", "bad_name")]
 
 
 def test_parquet_missing_floats_are_missing(tmp_path):
@@ -148,12 +148,12 @@ def test_manifests_that_cannot_be_read(tmp_path):
     assert "row 2 has 3 fields, expected 2" in refusal(tmp_path, "path,label\n1.png,a\n2.png,a,b\n")
     assert "two columns of one name" in refusal(tmp_path, "path,label,label\n1.png,a,b\n")
     assert "expected 'group'" in refusal(tmp_path, "path,label,groups\n1.png,a,b\n")
-    assert "no readable UTF-8 CSV" in refusal(tmp_path, 'path,label\n"1.png,a\n')
+    assert "not a readable UTF-8 CSV" in refusal(tmp_path, 'path,label\n"1.png,a\n')
     (tmp_path / "latin.csv").write_bytes(b"path,label\n1.png,caf\xe9\n")
-    with pytest.raises(DataRefusedError, match="no readable UTF-8 CSV"):
+    with pytest.raises(DataRefusedError, match="not a readable UTF-8 CSV"):
         list_table(tmp_path / "latin.csv", tiny.MODALITY)
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 nonsense PAR1")
-    with pytest.raises(DataRefusedError, match="no readable Parquet"):
+    with pytest.raises(DataRefusedError, match="not a readable Parquet"):
         list_table(tmp_path / "bad.parquet", tiny.MODALITY)
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(DataRefusedError):

@@ -33,14 +33,14 @@ def refusal(file, limits=LIMITS):
 
 
 def test_entries_are_the_rows_and_names_keep_their_order(tmp_path):
-    found = load_arrays(saved(tmp_path), LIMITS, tiny.MODALITY)
-    assert found.listing.class_names == ("zebra", "ant")
-    assert [(e.id, e.label, e.group, e.split) for e in found.listing.entries] == [
+    arrays = load_arrays(saved(tmp_path), LIMITS, tiny.MODALITY)
+    assert arrays.listing.class_names == ("zebra", "ant")
+    assert [(e.id, e.label, e.group, e.split) for e in arrays.listing.entries] == [
         ("set.npz#000000", "ant", "", ""),
         ("set.npz#000001", "zebra", "", ""),
         ("set.npz#000002", "ant", "", ""),
     ]
-    assert np.array_equal(found.rows, GOOD["images"])
+    assert np.array_equal(arrays.rows, GOOD["images"])
 
 
 def test_groups_and_splits_come_along(tmp_path):
@@ -61,7 +61,7 @@ NAN = np.full((3, 4, 5), np.nan, np.float32)
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
         ({"images": NAN}, "'images' is float32 (3, 4, 5) with 60 NaN; expected uint8"),
         ({"images": NAN[0]}, "'images' is float32 (4, 5)"),
@@ -81,9 +81,9 @@ NAN = np.full((3, 4, 5), np.nan, np.float32)
         ({"split": np.array(["train", "dev", ""])}, "'split' holds ['dev']; expected train"),
     ],
 )
-def test_a_wrong_array_is_named_with_what_was_expected(tmp_path, change, told):
+def test_a_wrong_array_is_named_with_what_was_expected(tmp_path, change, expected):
     message = refusal(saved(tmp_path, **change))
-    assert told in message and "set.npz" in message
+    assert expected in message and "set.npz" in message
 
 
 def test_pickles_are_never_loaded(tmp_path):

@@ -1,4 +1,4 @@
-"""Everything in a folder, a manifest or an archive is told, in an order that does not change."""
+"""Everything in a folder, a manifest or an archive is listed, in a fixed order."""
 
 import os
 from pathlib import Path
@@ -19,14 +19,14 @@ LIMITS = ImageLimits()
 
 @pytest.fixture
 def folder(tmp_path):
-    root = tmp_path / "pictures"
+    root = tmp_path / "images"
     for name in ("b.png", "a/z.png", "a/deep/er/1.png", "c/2.jpg", "été/x.png"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (4, 4)).save(root / name)
     return root
 
 
-def told(source):
+def listed(source):
     return [
         (item.id, item.content.reason if isinstance(item.content, Reject) else "")
         for item in Unlabelled.open(source, LIMITS, tiny.MODALITY)
@@ -35,18 +35,18 @@ def told(source):
 
 def test_a_folder_is_gone_through_at_any_depth_in_the_order_of_its_names(folder):
     names = ["b.png", "a/z.png", "a/deep/er/1.png", "c/2.jpg", "été/x.png"]
-    assert told(folder) == [(name, "") for name in names]
-    assert told(folder) == told(folder)
+    assert listed(folder) == [(name, "") for name in names]
+    assert listed(folder) == listed(folder)
 
 
-def test_what_cannot_be_used_is_told_in_its_place(folder, tmp_path):
+def test_what_cannot_be_used_is_rejected_in_its_place(folder, tmp_path):
     (tmp_path / "secret.png").write_bytes((folder / "b.png").read_bytes())
     (folder / "a/out.png").symlink_to(tmp_path / "secret.png")
     (folder / "way").symlink_to(tmp_path)
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("no image")
     (folder / "Thumbs.db").write_bytes(b"")
     os.mkdir(os.fsencode(folder) + b"/\xff")  # noqa: PTH102
-    rejects = [(name, why) for name, why in told(folder) if why]
+    rejects = [(name, why) for name, why in listed(folder) if why]
     assert rejects == [
         ("Thumbs.db", "hidden"),
         ("notes.txt", "wrong_type"),
@@ -56,7 +56,7 @@ def test_what_cannot_be_used_is_told_in_its_place(folder, tmp_path):
     ]
 
 
-def test_a_folder_that_cannot_be_read_is_told(folder, monkeypatch):
+def test_a_folder_that_cannot_be_read_is_reported(folder, monkeypatch):
     scandir = os.scandir
 
     def refuse(path):
@@ -65,7 +65,7 @@ def test_a_folder_that_cannot_be_read_is_told(folder, monkeypatch):
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)  # root may read everything
-    assert ("a/deep", "permission") in told(folder)
+    assert ("a/deep", "permission") in listed(folder)
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
@@ -73,7 +73,7 @@ def test_a_manifest_needs_paths_alone_and_keeps_its_order(folder, kind):
     paths = ["c/2.jpg", "b.png", "b.png", "../b.png", "notes.txt", ""]
     table, file = pd.DataFrame({"path": paths, "note": "x"}), folder / f"list.{kind}"
     table.to_csv(file, index=False) if kind == "csv" else table.to_parquet(file)
-    assert told(file) == [
+    assert listed(file) == [
         ("c/2.jpg", ""),
         ("b.png", ""),
         ("b.png", ""),
@@ -86,9 +86,9 @@ def test_a_manifest_needs_paths_alone_and_keeps_its_order(folder, kind):
 def test_an_archive_needs_images_alone(tmp_path):
     pixels = np.arange(48, dtype=np.uint8).reshape(3, 4, 4)
     np.savez(tmp_path / "x.npz", images=pixels)
-    found = list(Unlabelled.open(tmp_path / "x.npz", LIMITS, tiny.MODALITY))
-    assert [item.id for item in found] == [f"x.npz#00000{i}" for i in range(3)]
-    assert np.array_equal([item.load(LIMITS) for item in found], pixels)
+    items = list(Unlabelled.open(tmp_path / "x.npz", LIMITS, tiny.MODALITY))
+    assert [item.id for item in items] == [f"x.npz#00000{i}" for i in range(3)]
+    assert np.array_equal([item.load(LIMITS) for item in items], pixels)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_an_archive_needs_images_alone(tmp_path):
     [
         ("nowhere", "does not exist; expected a folder of files"),
         ("b.png", "is of another kind; expected a folder of files"),
-        ("bad.npz", "no readable .npz"),
+        ("bad.npz", "not a readable .npz"),
         ("floats.npz", "images' is float64"),
         ("bad.csv", "lacks the column path"),
     ],
@@ -110,8 +110,8 @@ def test_what_is_none_is_refused(folder, name, message):
 
 
 def stamps(source):
-    found = Unlabelled.open(source, LIMITS, tiny.MODALITY)
-    return [found.stamp + item.stamp() for item in found]
+    unlabelled = Unlabelled.open(source, LIMITS, tiny.MODALITY)
+    return [unlabelled.stamp + item.stamp() for item in unlabelled]
 
 
 def test_a_stamp_changes_with_the_content_its_name_or_its_permission(folder):
@@ -142,4 +142,4 @@ def test_the_order_is_that_of_python_and_not_of_the_disk(tmp_path):
     names = [f"{i}.png" for i in (10, 9, 2, 1)]
     for name in names:
         Path(tmp_path, name).write_bytes(b"")
-    assert [name for name, _ in told(tmp_path)] == sorted(names)
+    assert [name for name, _ in listed(tmp_path)] == sorted(names)

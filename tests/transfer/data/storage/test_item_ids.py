@@ -12,12 +12,12 @@ from transfer.data.storage.table import StoredItems
 @pytest.fixture
 def items(tmp_path):
     """Ten items, two of them in a group."""
-    told = {
+    columns = {
         "id": [f"é/{i}" for i in range(10)],
         "group": ["", "g"] + [""] * 7 + ["g"],
         "content": [f"p{i}" for i in range(10)],
     }
-    pd.DataFrame(told, dtype="str").to_parquet(tmp_path / "items.parquet")
+    pd.DataFrame(columns, dtype="str").to_parquet(tmp_path / "items.parquet")
     return StoredItems(tmp_path / "items.parquet")
 
 
@@ -50,10 +50,10 @@ def test_membership_is_that_of_numpy(items, limit):
 
 def test_datasets_stay_apart_in_a_union(items, limit):
     ids = item_ids.of_ids(items, ROWS)
-    found = item_ids.union([ids, np.array(["x", "é/9"]), ids[np.arange(1)]])
-    assert found.tolist() == ["0:é/9", "0:é/0", "0:é/3", "0:é/3", "1:x", "1:é/9", "2:é/9"]
-    assert found[np.array([5, 0])].tolist() == ["1:é/9", "0:é/9"]
+    union = item_ids.union([ids, np.array(["x", "é/9"]), ids[np.arange(1)]])
+    assert union.tolist() == ["0:é/9", "0:é/0", "0:é/3", "0:é/3", "1:x", "1:é/9", "2:é/9"]
+    assert union[np.array([5, 0])].tolist() == ["1:é/9", "0:é/9"]
     assert (
-        item_ids.among(found, np.array(["1:x", "x"])).tolist() == [False] * 4 + [True] + [False] * 2
+        item_ids.among(union, np.array(["1:x", "x"])).tolist() == [False] * 4 + [True] + [False] * 2
     )
-    assert item_ids.union([found, found]).tolist()[-1] == "1:2:é/9"
+    assert item_ids.union([union, union]).tolist()[-1] == "1:2:é/9"

@@ -40,8 +40,8 @@ def test_a_damaged_part_counts_as_none(parts, at):
 def test_tables_become_one_file_in_order(parts, tmp_path):
     parts.keep("a", rows(0))
     parts.publish((rows(i) for i in (50, 0)), SCHEMA, tmp_path / "out.parquet", "k")
-    found = parquet.read_table(tmp_path / "out.parquet")
-    assert found["n"].to_pylist() == [*range(50, 100), *range(50)]
+    table = parquet.read_table(tmp_path / "out.parquet")
+    assert table["n"].to_pylist() == [*range(50, 100), *range(50)]
     parts.clear()
     assert [path.name for path in tmp_path.iterdir()] == ["out.parquet"]
 
@@ -52,8 +52,8 @@ def test_killed_at_any_step_the_file_is_the_old_or_the_new_one(tmp_path):
     parts.publish([rows(0)], SCHEMA, out, "k")
     for step in range(20):
         status = die_at(step, lambda: parts.publish([rows(100), rows(200)], SCHEMA, out, "k"))
-        found = parquet.read_table(out)["n"].to_pylist()
-        assert found in ([*range(50)], [*range(100, 150), *range(200, 250)])
+        numbers = parquet.read_table(out)["n"].to_pylist()
+        assert numbers in ([*range(50)], [*range(100, 150), *range(200, 250)])
         if status == 0:
             assert step > 2
             return

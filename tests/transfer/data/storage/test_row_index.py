@@ -1,4 +1,4 @@
-"""Rows of tables that stand one after the other are those of the tables in one array."""
+"""Rows of concatenated tables are those of the tables in one array."""
 
 import numpy as np
 from hypothesis import given
@@ -17,16 +17,16 @@ def chosen(draw):
 
 
 def read(tables, rows):
-    found = np.full(len(rows), -1)
+    values = np.full(len(rows), -1)
     for k, own, inside in rows.by_table():
         assert len(inside) == own.sum() > 0
-        found[own] = tables[k][inside]
-    return found.tolist()
+        values[own] = tables[k][inside]
+    return values.tolist()
 
 
 @given(chosen(), st.data())
-def test_they_are_read_as_from_one_array(one, data):
-    tables, rows = one
+def test_they_are_read_as_from_one_array(selection, data):
+    tables, rows = selection
     expected = np.concatenate(tables)[rows.numbers]
     assert read(tables, rows) == expected.tolist()
     marks = st.lists(st.booleans(), min_size=len(rows), max_size=len(rows))
@@ -38,7 +38,7 @@ def test_they_are_read_as_from_one_array(one, data):
 
 @given(st.lists(chosen(), min_size=1, max_size=4))
 def test_joined_they_follow_one_another(several):
-    tables = [table for one, _ in several for table in one]
+    tables = [table for tables, _ in several for table in tables]
     rows = Rows.joined([rows for _, rows in several])
     assert rows.sizes == tuple(map(len, tables))
-    assert read(tables, rows) == [value for one in several for value in read(*one)]
+    assert read(tables, rows) == [value for selection in several for value in read(*selection)]

@@ -29,25 +29,25 @@ def test_parts_do_not_depend_on_how_it_was_written(tmp_path_factory, groups, siz
         on_disk, in_memory = list(parts(items, "label", "id")), list(parts(whole, "label", "id"))
     assert len(items) == len(whole)
     assert [rows for rows, _ in on_disk] == [rows for rows, _ in in_memory]
-    for (_, one), (_, other) in zip(on_disk, in_memory, strict=True):
-        pd.testing.assert_frame_equal(one, other)
+    for (_, part), (_, other) in zip(on_disk, in_memory, strict=True):
+        pd.testing.assert_frame_equal(part, other)
     pd.testing.assert_frame_equal(items[["id", "label"]], whole)
 
 
-def test_some_rows_and_whole_columns_can_be_asked_for(tmp_path, monkeypatch):
+def test_some_rows_and_whole_columns_can_be_read(tmp_path, monkeypatch):
     monkeypatch.setattr(stored, "PART", 4)
     with Writer(tmp_path / "x.parquet", KINDS) as writer:
         writer.write(table(10).assign(more=1))
     items = StoredItems(tmp_path / "x.parquet")
     assert items.columns == ["id", "label"]
     assert numbers(items, "label").tolist() == list(range(10))
-    found = chosen(items, np.array([9, 3, 4]), "id")
-    assert found["id"].to_dict() == {3: "3", 4: "4", 9: "9"}
+    rows = chosen(items, np.array([9, 3, 4]), "id")
+    assert rows["id"].to_dict() == {3: "3", 4: "4", 9: "9"}
     assert len(chosen(items, np.array([], np.int64), "id")) == 0
     assert items["id"].tolist() == table(10)["id"].tolist()
 
 
-def test_the_first_column_that_is_filled_is_told():
+def test_the_first_column_that_is_filled_is_returned():
     items = pd.DataFrame({"a": ["x", "", "", ""], "b": ["y", "y", "", ""], "c": [*"zzz", ""]})
     assert first_filled(items, "a", "b", "c").tolist() == ["x", "y", "z", ""]
     assert first_filled(items, "b").tolist() == ["y", "y", "", ""]

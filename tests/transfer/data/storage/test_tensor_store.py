@@ -39,9 +39,9 @@ def test_rows_are_those_of_a_tensor(scans, rows, draw):
     assert chosen.shape == kept.shape and len(chosen) == len(kept)
     assert torch.equal(chosen[:], kept)
     again = draw.draw(st.lists(st.integers(0, len(rows) - 1), max_size=9)) if rows else []
-    told = torch.tensor(again, dtype=torch.long)
-    assert torch.equal(chosen[told], kept[told])
-    assert torch.equal(chosen.take(np.array(again, np.int64))[:], kept[told])
+    positions = torch.tensor(again, dtype=torch.long)
+    assert torch.equal(chosen[positions], kept[positions])
+    assert torch.equal(chosen.take(np.array(again, np.int64))[:], kept[positions])
 
 
 @pytest.mark.parametrize("rows", [slice(0), slice(1), slice(None), slice(3, 30, 4), slice(38, 99)])
@@ -60,15 +60,15 @@ def test_booleans_choose_and_parts_follow_one_another(scans):
 
 
 def test_several_sets_are_one_whether_on_disk_or_in_memory(scans):
-    (one, disk), (other, small) = scans
-    expected = torch.cat([other, one, other])
-    found = cat([small.take(np.arange(7, dtype=np.int32)), one, small])
-    assert isinstance(found, DiskRecords)
-    assert torch.equal(found[:], expected)
+    (first, disk), (other, small) = scans
+    expected = torch.cat([other, first, other])
+    records = cat([small.take(np.arange(7, dtype=np.int32)), first, small])
+    assert isinstance(records, DiskRecords)
+    assert torch.equal(records[:], expected)
     rows = torch.tensor([53, 0, 7, 46, 6, 47])
-    assert torch.equal(found[rows], expected[rows])
-    assert torch.equal(cat([found, disk])[:], torch.cat([expected, one]))
-    assert isinstance(cat([one, other]), torch.Tensor)
+    assert torch.equal(records[rows], expected[rows])
+    assert torch.equal(cat([records, disk])[:], torch.cat([expected, first]))
+    assert isinstance(cat([first, other]), torch.Tensor)
 
 
 def test_few_are_kept_in_memory_and_many_are_not(tmp_path, monkeypatch):
@@ -76,18 +76,18 @@ def test_few_are_kept_in_memory_and_many_are_not(tmp_path, monkeypatch):
     rows = np.array([2, 3, 11])
     assert torch.equal(some(tmp_path / "scan", rows), made[rows])
     monkeypatch.setattr(tensor_store, "IN_MEMORY", 3 * 60 - 1)
-    found = some(tmp_path / "scan", rows)
-    assert isinstance(found, DiskRecords)
-    assert torch.equal(found[:], made[rows])
-    assert torch.equal(taken(found, np.array([2]))[:], made[[11]])
+    records = some(tmp_path / "scan", rows)
+    assert isinstance(records, DiskRecords)
+    assert torch.equal(records[:], made[rows])
+    assert torch.equal(taken(records, np.array([2]))[:], made[[11]])
 
 
 def test_a_digest_tells_rows_and_files_apart(tmp_path, scans):
     (tensor, disk), (_, other) = scans
     rows = np.arange(5)
     write(tmp_path / "40", 40, 40)
-    told = [disk, disk.take(rows), disk.take(rows[::-1]), other, on_disk(tmp_path / "40")]
-    assert len({content(one) for one in told}) == len(told)
+    different = [disk, disk.take(rows), disk.take(rows[::-1]), other, on_disk(tmp_path / "40")]
+    assert len({content(records) for records in different}) == len(different)
     assert content(disk.take(rows)) == content(disk.take(rows))
     assert content(tensor) != content(tensor[1:])
 

@@ -25,29 +25,29 @@ def only(**parts):
     return AugmentPolicy(**{**OFF, **parts})
 
 
-def dice(seed=0):
+def rng(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
 def noise(n=6, channels=1, side=16, seed=0):
-    return torch.rand(n, channels, side, side, generator=dice(seed))
+    return torch.rand(n, channels, side, side, generator=rng(seed))
 
 
 def smooth(side=33):
-    """A soft blob off the centre, one picture."""
+    """A soft blob off the centre, as a batch of one image."""
     y, x = np.mgrid[:side, :side] / side
     blob = np.exp(-(((x - 0.4) / 0.2) ** 2 + ((y - 0.55) / 0.15) ** 2))
     return torch.from_numpy(blob).float()[None, None]
 
 
-def warped_by_scipy(picture, matrix):
+def warped_by_scipy(image, matrix):
     """Bilinear resampling by an output-to-input map in coordinates from -1 to 1."""
-    side = picture.shape[0]
+    side = image.shape[0]
     # pixel i stands at (2 i + 1) / side - 1; SciPy counts (row, column), the map (x, y)
     linear = matrix[::-1, 1::-1]
     centre = (side - 1) / 2
     offset = matrix[::-1, 2] * side / 2 + centre - linear @ np.array([centre, centre])
-    return affine_transform(picture, linear, offset, order=1, mode="nearest")
+    return affine_transform(image, linear, offset, order=1, mode="nearest")
 
 
 # geometry
@@ -58,24 +58,24 @@ def warped_by_scipy(picture, matrix):
     [{k: v} for k, v in GEOMETRY.items()] + [GEOMETRY, {"crop": 0.5}, {**GEOMETRY, "crop": 0.3}],
     ids="+".join,
 )
-def test_pictures_are_warped_by_their_matrices_as_scipy_would(parts):
+def test_images_are_warped_by_their_matrices_as_scipy_would(parts):
     policy, images = only(**parts), smooth().repeat(5, 1, 1, 1)
-    matrices = library.affine_matrices(5, policy, dice(1)).double().numpy()
-    found = augment(images, policy, dice(1)).numpy()
-    for image, out, matrix in zip(images.numpy(), found, matrices, strict=True):
+    matrices = library.affine_matrices(5, policy, rng(1)).double().numpy()
+    result = augment(images, policy, rng(1)).numpy()
+    for image, out, matrix in zip(images.numpy(), result, matrices, strict=True):
         np.testing.assert_allclose(out[0], warped_by_scipy(image[0], matrix), atol=1e-4)
-    assert np.abs(found - images.numpy()).max() > 0.02
+    assert np.abs(result - images.numpy()).max() > 0.02
 
 
 def decomposed(policy, n=400):
     """Rotation (degrees), shear (degrees), log size, log ratio and shift of drawn matrices."""
-    matrices = library.affine_matrices(n, policy, dice(2)).double().numpy()
+    matrices = library.affine_matrices(n, policy, rng(2)).double().numpy()
     a, b, c, d = matrices[:, 0, 0], matrices[:, 0, 1], matrices[:, 1, 0], matrices[:, 1, 1]
     angle, across = np.arctan2(c, a), np.hypot(a, c)
     down = (a * d - b * c) / across
     shear = (a * b + c * d) / (across * down)
-    told = np.degrees(angle), np.degrees(np.arctan(shear))
-    return *told, np.log(across * down) / 2, np.log(across / down), matrices[:, :, 2]
+    angles = np.degrees(angle), np.degrees(np.arctan(shear))
+    return *angles, np.log(across * down) / 2, np.log(across / down), matrices[:, :, 2]
 
 
 def fills(values, largest):
@@ -98,8 +98,8 @@ def test_draws_fill_the_ranges_that_the_policy_names():
 @pytest.mark.parametrize("part", GEOMETRY)
 def test_a_part_that_is_off_moves_nothing_else(part):
     names = ("rotate", "shear", "scale", "stretch", "translate")
-    found = dict(zip(names, decomposed(only(**{part: GEOMETRY[part]})), strict=True))
-    for name, values in found.items():
+    result = dict(zip(names, decomposed(only(**{part: GEOMETRY[part]})), strict=True))
+    for name, values in result.items():
         assert (np.abs(values).max() > 0.1) == (name == part), name
 
 
@@ -108,24 +108,24 @@ def test_a_quarter_turn_is_exact(monkeypatch):
     monkeypatch.setattr(
         library, "_uniform", lambda n, largest, generator: torch.full((n,), largest)
     )
-    turned = augment(images, only(rotate=90), dice())
+    turned = augment(images, only(rotate=90), rng())
     torch.testing.assert_close(turned, images.rot90(1, dims=(2, 3)), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(("part", "axis"), [("flip_horizontal", 3), ("flip_vertical", 2)])
-def test_a_flip_is_exact_and_happens_to_half_of_the_pictures(part, axis):
+def test_a_flip_is_exact_and_happens_to_half_of_the_images(part, axis):
     images = noise(200, 1, 8)
-    found = augment(images, only(**{part: True}), dice())
-    kept = (found - images).abs().amax((1, 2, 3)) < 1e-5
-    flipped = (found - images.flip(axis)).abs().amax((1, 2, 3)) < 1e-5
+    result = augment(images, only(**{part: True}), rng())
+    kept = (result - images).abs().amax((1, 2, 3)) < 1e-5
+    flipped = (result - images.flip(axis)).abs().amax((1, 2, 3)) < 1e-5
     assert (kept ^ flipped).all()
     assert 70 < int(flipped.sum()) < 130
 
 
 @settings(max_examples=40)
 @given(st.floats(0.01, 0.9), st.integers(0, 999))
-def test_a_crop_stays_inside_the_picture(crop, seed):
-    matrices = library.affine_matrices(20, only(crop=crop), dice(seed))
+def test_a_crop_stays_inside_the_image(crop, seed):
+    matrices = library.affine_matrices(20, only(crop=crop), rng(seed))
     corners = torch.tensor([[x, y, 1.0] for x in (-1, 1) for y in (-1, 1)]).T
     assert (matrices @ corners).abs().max() <= 1 + 1e-6
     window = matrices[:, 0, 0]
@@ -133,28 +133,28 @@ def test_a_crop_stays_inside_the_picture(crop, seed):
     assert torch.equal(window, matrices[:, 1, 1])
 
 
-def test_beyond_the_picture_its_border_is_repeated():
+def test_beyond_the_image_its_border_is_repeated():
     flat = torch.full((8, 3, 16, 16), 0.25)
-    torch.testing.assert_close(augment(flat, only(**GEOMETRY), dice()), flat)
+    torch.testing.assert_close(augment(flat, only(**GEOMETRY), rng()), flat)
 
 
 # light, noise, erasing
 
 
-def test_brightness_adds_one_number_to_a_picture():
+def test_brightness_adds_one_number_to_an_image():
     images = 0.4 + 0.1 * noise(50)
-    change = augment(images, only(brightness=0.3), dice()) - images
+    change = augment(images, only(brightness=0.3), rng()) - images
     spread = change.amax((1, 2, 3)) - change.amin((1, 2, 3))
     assert spread.max() < 1e-6
     fills(change.mean((1, 2, 3)).double().numpy(), 0.3)
 
 
-def test_contrast_scales_the_distance_to_the_mean_of_the_picture():
+def test_contrast_scales_the_distance_to_the_mean_of_the_image():
     images = 0.4 + 0.2 * noise(50, channels=3)
-    found = augment(images, only(contrast=0.5), dice())
+    result = augment(images, only(contrast=0.5), rng())
     centre = images.mean((1, 2, 3), keepdim=True)
-    torch.testing.assert_close(found.mean((1, 2, 3)), centre.flatten())
-    gain = (found - centre) / (images - centre)
+    torch.testing.assert_close(result.mean((1, 2, 3)), centre.flatten())
+    gain = (result - centre) / (images - centre)
     middle = gain.flatten(1).median(1).values
     far = (images - centre).abs() > 0.02
     torch.testing.assert_close(
@@ -165,24 +165,24 @@ def test_contrast_scales_the_distance_to_the_mean_of_the_picture():
 
 def test_light_is_cut_off_at_black_and_white():
     images = noise(40).round()
-    found = augment(images, only(brightness=0.8, contrast=0.5), dice())
-    assert found.min() == 0 and found.max() == 1
+    result = augment(images, only(brightness=0.8, contrast=0.5), rng())
+    assert result.min() == 0 and result.max() == 1
 
 
 def test_noise_has_the_standard_deviation_it_claims():
-    change = augment(torch.full((20, 1, 32, 32), 0.5), only(noise=0.07), dice()) - 0.5
+    change = augment(torch.full((20, 1, 32, 32), 0.5), only(noise=0.07), rng()) - 0.5
     assert float(change.std()) == pytest.approx(0.07, rel=0.03)
     assert abs(float(change.mean())) < 0.005
 
 
-def test_cutout_paints_a_square_in_the_colour_of_the_picture():
+def test_cutout_paints_a_square_in_the_colour_of_the_image():
     images = noise(300, channels=3)
-    found = augment(images, only(cutout=0.5), dice())
-    hole = (found != images).any(1)
+    result = augment(images, only(cutout=0.5), rng())
+    hole = (result != images).any(1)
     mean = images.mean((2, 3), keepdim=True).expand_as(images)
     every_channel = hole[:, None].expand_as(images)
-    torch.testing.assert_close(found[every_channel], mean[every_channel])
-    assert torch.equal(found[~every_channel], images[~every_channel])
+    torch.testing.assert_close(result[every_channel], mean[every_channel])
+    assert torch.equal(result[~every_channel], images[~every_channel])
     sides = torch.stack([hole.any(2).sum(1), hole.any(1).sum(1)])
     assert torch.equal(hole.sum((1, 2)), sides[0] * sides[1])  # a solid rectangle
     assert int(sides.max()) == 8  # half of 16
@@ -212,19 +212,19 @@ def area(size, small):
     return weights
 
 
-def test_resolution_shrinks_half_of_the_pictures_and_enlarges_them_again():
+def test_resolution_shrinks_half_of_the_images_and_enlarges_them_again():
     images, sizes = noise(60), set()
     for seed in range(8):
-        found = augment(images, only(resolution=0.4), dice(seed)).double().numpy()
-        changed = np.abs(found - images.numpy()).max((1, 2, 3)) > 0
-        share = 1 - 0.6 * float(torch.rand(1, generator=dice(seed)))
+        result = augment(images, only(resolution=0.4), rng(seed)).double().numpy()
+        changed = np.abs(result - images.numpy()).max((1, 2, 3)) > 0
+        share = 1 - 0.6 * float(torch.rand(1, generator=rng(seed)))
         small = round(16 * share)
         sizes.add(small)
         if small < 16:
             assert 15 < changed.sum() < 45
         there_and_back = cubic(16, small) @ area(16, small)
         expected = there_and_back @ images[changed].double().numpy() @ there_and_back.T
-        np.testing.assert_allclose(found[changed], expected.clip(0, 1), atol=1e-5)
+        np.testing.assert_allclose(result[changed], expected.clip(0, 1), atol=1e-5)
     assert len(sizes) > 3 and min(sizes) >= 6
 
 
@@ -233,8 +233,8 @@ def test_resolution_shrinks_half_of_the_pictures_and_enlarges_them_again():
 
 def test_a_policy_that_is_all_off_is_the_identity():
     images, targets = noise(), torch.eye(6)
-    assert torch.equal(augment(images, only(), dice()), images)
-    mixed = mix(images, targets, only(), dice())
+    assert torch.equal(augment(images, only(), rng()), images)
+    mixed = mix(images, targets, only(), rng())
     assert torch.equal(mixed[0], images) and torch.equal(mixed[1], targets)
 
 
@@ -263,11 +263,11 @@ POLICIES = st.builds(
 def test_any_policy_keeps_shapes_ranges_and_distributions(policy, n, channels, side, seed):
     images = noise(n, channels, side, seed)
     original = images.clone()
-    varied = augment(images, policy, dice(seed))
-    mixed, targets = mix(varied, torch.eye(n), policy, dice(seed))
-    for found in (varied, mixed):
-        assert found.shape == images.shape and found.dtype == torch.float32
-        assert found.min() >= 0 and found.max() <= 1 + 1e-6
+    varied = augment(images, policy, rng(seed))
+    mixed, targets = mix(varied, torch.eye(n), policy, rng(seed))
+    for result in (varied, mixed):
+        assert result.shape == images.shape and result.dtype == torch.float32
+        assert result.min() >= 0 and result.max() <= 1 + 1e-6
     torch.testing.assert_close(targets.sum(1), torch.ones(n))
     assert targets.min() >= 0
     assert torch.equal(images, original)
@@ -278,9 +278,9 @@ def test_any_policy_keeps_shapes_ranges_and_distributions(policy, n, channels, s
 def test_the_generator_alone_decides(policy, seed):
     images = noise(4)
     torch.manual_seed(seed)
-    one, two = augment(images, policy, dice(seed)), augment(images, policy, dice(seed))
-    assert torch.equal(one, two)
-    mixed = [mix(images, torch.eye(4), policy, dice(seed)) for _ in range(2)]
+    first, second = augment(images, policy, rng(seed)), augment(images, policy, rng(seed))
+    assert torch.equal(first, second)
+    mixed = [mix(images, torch.eye(4), policy, rng(seed)) for _ in range(2)]
     assert torch.equal(mixed[0][0], mixed[1][0]) and torch.equal(mixed[0][1], mixed[1][1])
 
 
@@ -290,27 +290,27 @@ def test_the_generator_alone_decides(policy, seed):
     + [{"crop": 0.5}, {"brightness": 0.3}, {"contrast": 0.3}, {"noise": 0.1}, {"cutout": 0.4}],
     ids="+".join,
 )
-def test_each_picture_gets_draws_of_its_own(parts):
-    one = noise(1)
-    found = augment(one.repeat(8, 1, 1, 1), only(**parts), dice())
+def test_each_image_gets_draws_of_its_own(parts):
+    batch_a = noise(1)
+    result = augment(batch_a.repeat(8, 1, 1, 1), only(**parts), rng())
     for i in range(8):
-        assert all(not torch.equal(found[i], found[j]) for j in range(i))
+        assert all(not torch.equal(result[i], result[j]) for j in range(i))
 
 
 @pytest.mark.parametrize("parts", [GEOMETRY, {"brightness": 0.3, "contrast": 0.3}, {"cutout": 0.4}])
-def test_a_picture_is_varied_alike_whatever_lies_beside_it(parts):
-    one, other = noise(4), noise(4, seed=9)
-    beside = torch.cat([one[:2], other[2:]])
-    found = [augment(batch, only(**parts), dice()) for batch in (one, beside)]
-    assert torch.equal(found[0][:2], found[1][:2])
+def test_an_image_is_varied_alike_whatever_lies_beside_it(parts):
+    batch_a, batch_b = noise(4), noise(4, seed=9)
+    joined = torch.cat([batch_a[:2], batch_b[2:]])
+    result = [augment(batch, only(**parts), rng()) for batch in (batch_a, joined)]
+    assert torch.equal(result[0][:2], result[1][:2])
 
 
 # mixing
 
 
-def test_mixup_blends_pictures_and_targets_by_one_share():
+def test_mixup_blends_images_and_targets_by_one_share():
     images, targets = noise(), torch.eye(6)
-    mixed, soft = mix(images, targets, only(mixup=1.0), dice(3))
+    mixed, soft = mix(images, targets, only(mixup=1.0), rng(3))
     blended = (soft.diagonal() < 1).nonzero().flatten()
     share = float(soft.diagonal().min())
     assert len(blended) > 3 and 0 < share < 1
@@ -321,7 +321,7 @@ def test_mixup_blends_pictures_and_targets_by_one_share():
 def test_the_share_of_mixup_follows_its_beta():
     from scipy import stats
 
-    generator = dice()
+    generator = rng()
     shares = [library._beta(0.5, generator) for _ in range(800)]
     assert stats.kstest(shares, stats.beta(0.5, 0.5).cdf).pvalue > 0.01
 
@@ -331,15 +331,15 @@ def test_the_share_of_mixup_follows_its_beta():
 def test_the_targets_of_cutmix_are_the_shares_of_pixels(seed, alpha):
     n, side = 5, 12
     images = torch.arange(n).float().view(n, 1, 1, 1).expand(n, 1, side, side) / n
-    mixed, soft = mix(images, torch.eye(n), only(cutmix=alpha), dice(seed))
+    mixed, soft = mix(images, torch.eye(n), only(cutmix=alpha), rng(seed))
     for i in range(n):
         shares = [(mixed[i] == k / n).double().mean() for k in range(n)]
         np.testing.assert_allclose(soft[i], shares, atol=1e-6)
 
 
-def test_cutmix_pastes_a_rectangle_of_another_picture_in_place():
+def test_cutmix_pastes_a_rectangle_of_another_image_in_place():
     images = noise(4)
-    mixed, soft = mix(images, torch.eye(4), only(cutmix=1.0), dice(6))
+    mixed, soft = mix(images, torch.eye(4), only(cutmix=1.0), rng(6))
     hole = (mixed != images).any(1)
     changed = (hole.flatten(1).any(1)).nonzero().flatten()
     assert len(changed) > 0
@@ -355,7 +355,7 @@ def test_the_box_of_cutmix_has_the_area_it_was_drawn_for_unless_the_border_cuts_
     images, other = noise(2), torch.tensor([1, 0])
     sizes = []
     for seed in range(80):
-        mixed, left = library._paste(images, other, 0.75, dice(seed))
+        mixed, left = library._paste(images, other, 0.75, rng(seed))
         hole = (mixed != images)[0, 0]
         sizes.append((int(hole.any(1).sum()), int(hole.any(0).sum())))
         assert left == pytest.approx(1 - float(hole.double().mean()))
@@ -368,7 +368,7 @@ def test_with_both_a_batch_is_mixed_in_one_of_the_two_ways():
     images = torch.arange(4).float().view(4, 1, 1, 1).expand(4, 1, 12, 12) / 3
     ways = []
     for seed in range(60):
-        mixed, _ = mix(images, torch.eye(4), only(mixup=1.0, cutmix=1.0), dice(seed))
+        mixed, _ = mix(images, torch.eye(4), only(mixup=1.0, cutmix=1.0), rng(seed))
         whole = mixed.flatten(1).std(1).max() < 1e-6
         ways.append("mixup" if whole else "cutmix")
     assert 12 < ways.count("cutmix") < 48
@@ -386,8 +386,8 @@ def test_a_preview_shows_copies_beside_one_another():
     policy = AugmentPolicy(rotate=30)
     shown = preview(images, policy, copies=4, seed=7)
     assert shown.shape == (3, 4, 3, 16, 16) and shown.dtype == torch.uint8
-    assert torch.equal(shown(images, policy, copies=4, seed=7))
-    assert not torch.equal(shown(images, policy, copies=4, seed=8))
+    assert torch.equal(shown, preview(images, policy, copies=4, seed=7))
+    assert not torch.equal(shown, preview(images, policy, copies=4, seed=8))
     assert torch.equal(preview(images, only(), 2), images[:, None].expand(-1, 2, -1, -1, -1))
 
 

@@ -56,16 +56,16 @@ def on_white(colour, alpha):
 @pytest.mark.parametrize("form", ["PNG", "BMP", "WEBP", "TIFF"])
 def test_lossless_formats_give_back_rgb_pixels(form):
     data = written(Image.fromarray(RGB), form, **FORMATS[form])
-    picture = decode(data, LIMITS)
-    assert (picture.mode, picture.format, picture.image.mode) == ("RGB", form, "RGB")
-    assert np.array_equal(np.asarray(picture.image), RGB)
+    decoded = decode(data, LIMITS)
+    assert (decoded.mode, decoded.format, decoded.image.mode) == ("RGB", form, "RGB")
+    assert np.array_equal(np.asarray(decoded.image), RGB)
 
 
 @pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF"])
 def test_lossless_formats_give_back_grey_pixels(form):
-    picture = decode(written(Image.fromarray(GREY), form), LIMITS)
-    assert (picture.mode, picture.image.mode) == ("L", "L")
-    assert np.array_equal(np.asarray(picture.image), GREY)
+    decoded = decode(written(Image.fromarray(GREY), form), LIMITS)
+    assert (decoded.mode, decoded.image.mode) == ("L", "L")
+    assert np.array_equal(np.asarray(decoded.image), GREY)
 
 
 def test_jpeg_keeps_grey_grey_and_smooth_colours_close():
@@ -91,29 +91,29 @@ def test_gif_palette_gives_rgb_of_its_first_frame():
 @pytest.mark.parametrize(("form", "named"), [("MPO", "MPO"), ("WEBP", "WEBP"), ("TIFF", "TIFF")])
 def test_the_first_of_many_frames_counts(form, named):
     frames = [Image.new("RGB", (9, 12), colour) for colour in ("red", "blue")]
-    picture = decode(written(frames[0], form, save_all=True, append_images=frames[1:]), LIMITS)
-    assert picture.format == named
-    assert np.abs(np.asarray(picture.image).astype(int) - (255, 0, 0)).max() < 8
+    decoded = decode(written(frames[0], form, save_all=True, append_images=frames[1:]), LIMITS)
+    assert decoded.format == named
+    assert np.abs(np.asarray(decoded.image).astype(int) - (255, 0, 0)).max() < 8
 
 
 def test_rgba_is_laid_on_white():
     image = Image.fromarray(np.dstack([RGB, ALPHA]))
-    found = pixels(written(image, "PNG"))
-    assert np.abs(found - on_white(RGB, ALPHA)).max() <= 1
+    result = pixels(written(image, "PNG"))
+    assert np.abs(result - on_white(RGB, ALPHA)).max() <= 1
 
 
 def test_la_is_laid_on_white_and_stays_grey():
     image = Image.merge("LA", [Image.fromarray(GREY), Image.fromarray(ALPHA)])
-    found = pixels(written(image, "PNG"))
-    assert found.ndim == 2 and np.abs(found - on_white(GREY, ALPHA)).max() <= 1
+    result = pixels(written(image, "PNG"))
+    assert result.ndim == 2 and np.abs(result - on_white(GREY, ALPHA)).max() <= 1
 
 
 @pytest.mark.parametrize("transparency", [1, bytes([255, 0, 255])])
 def test_transparent_palette_entries_show_white(transparency):
     image = Image.frombytes("P", (3, 1), bytes([0, 1, 2]))
     image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
-    found = pixels(written(image, "PNG", transparency=transparency))
-    assert found.tolist() == [[[255, 0, 0], [255, 255, 255], [0, 0, 255]]]
+    result = pixels(written(image, "PNG", transparency=transparency))
+    assert result.tolist() == [[[255, 0, 0], [255, 255, 255], [0, 0, 255]]]
 
 
 @pytest.mark.parametrize(
@@ -131,9 +131,9 @@ def test_transparent_16_bit_grey_shows_white():
 
 @pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF"])
 def test_one_bit_gives_black_and_white(form):
-    picture = decode(written(Image.fromarray(GREY > 127), form), LIMITS)
-    assert picture.mode == "1" and picture.image.mode == "L"
-    assert np.array_equal(np.asarray(picture.image), np.where(GREY > 127, 255, 0))
+    decoded = decode(written(Image.fromarray(GREY > 127), form), LIMITS)
+    assert decoded.mode == "1" and decoded.image.mode == "L"
+    assert np.array_equal(np.asarray(decoded.image), np.where(GREY > 127, 255, 0))
 
 
 @pytest.mark.parametrize(
@@ -141,9 +141,9 @@ def test_one_bit_gives_black_and_white(form):
 )
 def test_16_bit_grey_is_scaled_not_clipped(form, dtype):
     deep = np.linspace(0, 65535, 108).reshape(12, 9).astype(dtype)
-    picture = decode(written(Image.fromarray(deep), form), LIMITS)
-    assert picture.mode in ("I;16", "I") and picture.image.mode == "L"
-    assert np.array_equal(np.asarray(picture.image), np.rint(deep / 257))
+    decoded = decode(written(Image.fromarray(deep), form), LIMITS)
+    assert decoded.mode in ("I;16", "I") and decoded.image.mode == "L"
+    assert np.array_equal(np.asarray(decoded.image), np.rint(deep / 257))
 
 
 def test_big_endian_16_bit_tiff():
@@ -155,16 +155,16 @@ def test_big_endian_16_bit_tiff():
     for tag, kind, value in entries:
         field = value.to_bytes(2, "big") + b"\0\0" if kind == 3 else value.to_bytes(4, "big")
         table += tag.to_bytes(2, "big") + kind.to_bytes(2, "big") + (1).to_bytes(4, "big") + field
-    picture = decode(head + table + bytes(4), LIMITS)
-    assert picture.mode == "I;16B"
-    assert np.asarray(picture.image).tolist() == [[0, 1, 255]]
+    decoded = decode(head + table + bytes(4), LIMITS)
+    assert decoded.mode == "I;16B"
+    assert np.asarray(decoded.image).tolist() == [[0, 1, 255]]
 
 
 @pytest.mark.parametrize("top", [1, 255])
 def test_floats_within_0_1_or_0_255(top):
     real = (np.linspace(0, top, 108).reshape(12, 9)).astype(np.float32)
-    found = pixels(written(Image.fromarray(real), "TIFF"))
-    assert np.array_equal(found, np.rint(real * (255 / top)))
+    result = pixels(written(Image.fromarray(real), "TIFF"))
+    assert np.array_equal(result, np.rint(real * (255 / top)))
 
 
 @pytest.mark.parametrize(
@@ -186,18 +186,18 @@ def test_integers_that_are_no_16_bit_grey(value):
 @pytest.mark.parametrize("form", ["JPEG", "TIFF"])
 def test_cmyk_gives_rgb(form):
     cyan = Image.new("CMYK", (16, 16), (255, 0, 0, 0))
-    picture = decode(written(cyan, form), LIMITS)
-    assert (picture.mode, picture.image.mode) == ("CMYK", "RGB")
-    assert np.abs(np.asarray(picture.image).astype(int) - (0, 255, 255)).max() < 4
+    decoded = decode(written(cyan, form), LIMITS)
+    assert (decoded.mode, decoded.image.mode) == ("CMYK", "RGB")
+    assert np.abs(np.asarray(decoded.image).astype(int) - (0, 255, 255)).max() < 4
 
 
 @pytest.mark.parametrize("mode", ["YCbCr", "LAB", "PA"])
 def test_other_tiff_modes_give_rgb(mode):
     image = Image.new("RGB", (8, 8), (102, 153, 102))  # in the web palette
     image = image.convert("P").convert("PA") if mode == "PA" else image.convert(mode)
-    picture = decode(written(image, "TIFF"), LIMITS)
-    assert (picture.mode, picture.image.mode) == (mode, "RGB")
-    assert np.abs(np.asarray(picture.image).astype(int) - (102, 153, 102)).max() < 4
+    decoded = decode(written(image, "TIFF"), LIMITS)
+    assert (decoded.mode, decoded.image.mode) == (mode, "RGB")
+    assert np.abs(np.asarray(decoded.image).astype(int) - (102, 153, 102)).max() < 4
 
 
 TURNS = {  # the stored pixels from the upright ones, in NumPy's words
@@ -227,12 +227,12 @@ def test_exif_rotated_jpeg_comes_upright():
     upright = np.zeros((16, 32, 3), np.uint8)
     upright[:, :16] = 255  # white left, black right
     data = written(Image.fromarray(np.ascontiguousarray(np.rot90(upright))), "JPEG", exif=exif)
-    found = pixels(data)
-    assert found.shape == (16, 32, 3)
-    assert found[:, :15].min() > 240 and found[:, 17:].max() < 15
+    result = pixels(data)
+    assert result.shape == (16, 32, 3)
+    assert result[:, :15].min() > 240 and result[:, 17:].max() < 15
 
 
-def test_damaged_exif_does_not_cost_the_picture():
+def test_damaged_exif_does_not_cost_the_image():
     data = written(Image.fromarray(RGB), "PNG", exif=b"Exif\0\0MM\0*nonsense")
     assert np.array_equal(pixels(data), RGB)
 
@@ -282,7 +282,7 @@ def test_limits_are_those_given():
 
 @settings(max_examples=150, deadline=None)
 @given(form=st.sampled_from(sorted(FORMATS)), data=st.data())
-def test_damage_ends_in_a_picture_or_a_reason(form, data):
+def test_damage_ends_in_an_image_or_a_reason(form, data):
     whole = bytearray(written(Image.fromarray(RGB), form, **FORMATS[form]))
     for _ in range(data.draw(st.integers(0, 3))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
@@ -359,7 +359,7 @@ def test_a_grey_copy_in_rgb_gives_the_same_tensor():
         (np.zeros((0, 4), np.uint8), "empty"),
     ],
 )
-def test_arrays_that_are_no_picture(array, reason):
+def test_arrays_that_are_no_image(array, reason):
     with pytest.raises(DataRefusedError) as caught:
         from_pixels(array)
     assert caught.value.reason == reason

@@ -1,4 +1,4 @@
-"""Pictures as networks of ImageNet take them: their size, their channels, their statistics."""
+"""Images as inputs of networks for ImageNet: their size, their channels, their statistics."""
 
 from importlib import import_module
 
@@ -21,10 +21,10 @@ def pixels(channels, side, n=2):
 
 def test_grey_becomes_three_channels_each_with_its_own_standardisation():
     bare, given = ImageNetBackbone(1, 12, IMAGENET), pixels(1, 12)
-    found = bare.adapted(bare.normal.apply(given)).numpy()
+    result = bare.adapted(bare.normal.apply(given)).numpy()
     for i in range(3):
         expected = (given[:, 0].numpy() - IMAGENET.mean[i]) / IMAGENET.std[i]
-        np.testing.assert_allclose(found[:, i], expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(result[:, i], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_colour_of_the_right_size_passes_as_it_is():
@@ -41,11 +41,12 @@ def test_any_size_becomes_the_networks_own(channels, side):
 
 
 def test_a_fine_pattern_is_shrunk_to_its_mean():
-    """Without a filter, every second row of a striped picture would be dropped."""
+    """Without a filter, every second row of a striped image would be dropped."""
     stripes = torch.zeros(1, 3, 48, 48)
     stripes[:, :, ::2] = 1.0
-    found = ImageNetBackbone(3, 12, IMAGENET).adapted(stripes)
-    torch.testing.assert_close(found[:, :, 3:-3], torch.full((1, 3, 6, 12), 0.5), atol=0.02, rtol=0)
+    result = ImageNetBackbone(3, 12, IMAGENET).adapted(stripes)
+    expected = torch.full((1, 3, 6, 12), 0.5)
+    torch.testing.assert_close(result[:, :, 3:-3], expected, atol=0.02, rtol=0)
 
 
 def test_the_correction_of_grey_is_no_part_of_the_weights():

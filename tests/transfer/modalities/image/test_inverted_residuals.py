@@ -31,12 +31,12 @@ def test_padding_is_as_in_tensorflow_more_at_the_end(side, kernel):
     outputs = -(-side // 2)
     needed = max((outputs - 1) * 2 + kernel - side, 0)
     around = np.pad(x.numpy(), [(0, 0), (0, 0), *[(needed // 2, needed - needed // 2)] * 2])
-    found = layer(x).detach().numpy()
-    assert found.shape == (1, 3, outputs, outputs)
+    result = layer(x).detach().numpy()
+    assert result.shape == (1, 3, outputs, outputs)
     for i, j in np.ndindex(outputs, outputs):
         window = around[0, :, 2 * i : 2 * i + kernel, 2 * j : 2 * j + kernel]
         expected = (layer.weight.detach().numpy() * window).sum((1, 2, 3))
-        np.testing.assert_allclose(found[0, :, i, j], expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(result[0, :, i, j], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_block_adds_its_input_where_the_shapes_allow_it():
@@ -58,11 +58,11 @@ def test_the_bottleneck_is_linear_and_the_first_row_does_not_expand():
 def test_features_are_means_over_the_last_map():
     net = InvertedResiduals(3, 16, TABLE).eval()
     kept = []
-    net.parts[-1].register_forward_hook(lambda *told: kept.append(told[2]))
+    net.parts[-1].register_forward_hook(lambda *args: kept.append(args[2]))
     with torch.no_grad():
-        found = net(functional.interpolate(noise(2, 3, 4, 4), (16, 16)))
+        result = net(functional.interpolate(noise(2, 3, 4, 4), (16, 16)))
     assert kept[0].shape == (2, 1280, 4, 4)
-    torch.testing.assert_close(found, kept[0].mean((2, 3)))
+    torch.testing.assert_close(result, kept[0].mean((2, 3)))
     assert len(net.stages()) == 3 and net.stages()[1][1].adds
 
 

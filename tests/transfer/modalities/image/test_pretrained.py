@@ -27,20 +27,20 @@ def needs(name):
 
 def classifier(name, size, channels=3):
     """The whole network of ImageNet: a package's features and the same package's classifier."""
-    found = knowledge_of(pretrained.pretrained(name, channels, size))
-    network = build(found.backbone_spec, spec=tiny.spec(channels), classes=1000, seed=0).eval()
+    knowledge = knowledge_of(pretrained.pretrained(name, channels, size))
+    network = build(knowledge.backbone_spec, spec=tiny.spec(channels), classes=1000, seed=0).eval()
     *_, weight, bias = pretrained.tensors(name).values()
-    network.load_state_dict({**found.state, "head.weight": weight, "head.bias": bias})
-    return network, found.normal
+    network.load_state_dict({**knowledge.state, "head.weight": weight, "head.bias": bias})
+    return network, knowledge.normal
 
 
 def china(size=427):
     """The middle of a photograph of a Chinese palace: 1 x 3 x 427 x 427 pixels in 0..1."""
     from sklearn.datasets import load_sample_image
 
-    picture = torch.from_numpy(load_sample_image("china.jpg").copy()).permute(2, 0, 1)
-    left = (picture.shape[2] - size) // 2
-    return picture[None, :, :, left : left + size].float() / 255
+    image = torch.from_numpy(load_sample_image("china.jpg").copy()).permute(2, 0, 1)
+    left = (image.shape[2] - size) // 2
+    return image[None, :, :, left : left + size].float() / 255
 
 
 @every_package
@@ -53,14 +53,14 @@ def test_a_palace_is_seen_in_a_photograph_of_one(name):
     assert float(shares[PALACE] + shares[MONASTERY]) > 0.3
 
 
-def test_a_grey_picture_gives_the_features_of_three_equal_channels():
+def test_a_grey_image_gives_the_features_of_three_equal_channels():
     needs("mobilenet_v2")
-    (colour, three), (plain, one) = (classifier("mobilenet_v2", 64, c) for c in (3, 1))
+    (colour, three), (plain, grey_normal) = (classifier("mobilenet_v2", 64, c) for c in (3, 1))
     grey = china().mean(1, keepdim=True)
     with torch.no_grad():
         expected = colour.backbone(three.apply(grey.expand(-1, 3, -1, -1)))
-        found = plain.backbone(one.apply(grey))
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+        features = plain.backbone(grey_normal.apply(grey))
+    torch.testing.assert_close(features, expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(("name", "size"), list(zip(LITES, [64, 75, 65], strict=True)))
@@ -78,13 +78,15 @@ def test_lite_networks_are_those_of_the_package_that_made_them(name, size):
 @every_package
 def test_every_tensor_of_the_backbone_comes_from_the_package(name):
     needs(name)
-    found = knowledge_of(pretrained.pretrained(name, channels=1, size=32))
-    network = tiny.network(channels=1, backbone_spec=found.backbone_spec)
-    told = transplant(network, found, tiny.CLASSES)
-    assert {t.action for t in told if t.tensor.startswith("backbone.")} == {"copied"}
-    assert [t.action for t in told[-2:]] == ["reinitialised"] * 2
-    assert found.fixed_normal and found.class_names == () and len(found.normal.mean) == 1
-    assert found.backbone_spec == BackboneSpec(name=name, options={"size": 32})
+    knowledge = knowledge_of(pretrained.pretrained(name, channels=1, size=32))
+    network = tiny.network(channels=1, backbone_spec=knowledge.backbone_spec)
+    transfers = transplant(network, knowledge, tiny.CLASSES)
+    assert {t.action for t in transfers if t.tensor.startswith("backbone.")} == {"copied"}
+    assert [t.action for t in transfers[-2:]] == ["reinitialised"] * 2
+    assert (
+        knowledge.fixed_normal and knowledge.class_names == () and len(knowledge.normal.mean) == 1
+    )
+    assert knowledge.backbone_spec == BackboneSpec(name=name, options={"size": 32})
 
 
 def test_a_name_without_weights_is_refused():
@@ -93,7 +95,7 @@ def test_a_name_without_weights_is_refused():
 
 
 @every_package
-def test_a_package_that_is_not_installed_is_told_with_what_to_do(name):
+def test_a_package_that_is_not_installed_is_reported_with_what_to_do(name):
     why = pretrained.available()[name]
     if why is None:
         assert pretrained.tensors(name)
@@ -107,8 +109,8 @@ def test_a_file_of_another_content_is_refused(tmp_path):
     path = tmp_path / "weights.pth"
     path.write_bytes(b"other")
     digest = hashlib.sha256(b"right").hexdigest()
-    found = hashlib.sha256(b"other").hexdigest()
-    with pytest.raises(ModelFileError, match=f"digest {found}; expected {digest}.*force-reinstall"):
+    other = hashlib.sha256(b"other").hexdigest()
+    with pytest.raises(ModelFileError, match=f"digest {other}; expected {digest}.*force-reinstall"):
         pretrained.verified(path, digest, "pip install it")
     path.write_bytes(b"right")
     assert pretrained.verified(path, digest, "pip install it") == b"right"
@@ -123,13 +125,13 @@ def test_a_file_of_the_user_gives_its_tensors_by_name(tmp_path, suffix):
     path = tmp_path / f"mine{suffix}"
     save = torch.save if suffix == ".pt" else save_file
     save({**state, "classifier.weight": torch.zeros(2, 2)}, path)
-    found = knowledge_of(pretrained.from_file(path, BODY, 3))
-    assert tiny.same(dict(found.state), {f"backbone.{name}": t for name, t in state.items()})
-    assert found.source == "mine" and found.fixed_normal
+    knowledge = knowledge_of(pretrained.from_file(path, BODY, 3))
+    assert tiny.same(dict(knowledge.state), {f"backbone.{name}": t for name, t in state.items()})
+    assert knowledge.source == "mine" and knowledge.fixed_normal
 
 
 @pytest.mark.parametrize(
-    ("made", "told"),
+    ("made", "message"),
     [
         (b"no tensors", "cannot be read as tensors"),
         (b"", "cannot be read as tensors"),
@@ -138,13 +140,13 @@ def test_a_file_of_the_user_gives_its_tensors_by_name(tmp_path, suffix):
         ({"a": torch.zeros(1)}, "lacks 312 of 312 tensors .* such as 'parts.0.0.weight'"),
     ],
 )
-def test_a_file_that_does_not_fit_is_refused(tmp_path, made, told):
+def test_a_file_that_does_not_fit_is_refused(tmp_path, made, message):
     path = tmp_path / "mine.pt"
     if isinstance(made, bytes):
         path.write_bytes(made)
     elif made is not None:
         torch.save(made, path)
-    with pytest.raises(ModelFileError, match=told):
+    with pytest.raises(ModelFileError, match=message):
         pretrained.from_file(path, BODY, 3)
 
 

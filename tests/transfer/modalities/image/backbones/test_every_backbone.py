@@ -1,4 +1,4 @@
-"""Whatever lies in transfer/modalities/image/backbones/ turns pictures into features, the same way
+"""Whatever lies in transfer/modalities/image/backbones/ turns images into features, the same way
 every time."""
 
 import inspect
@@ -19,7 +19,7 @@ OWN = pytest.mark.parametrize("name", trainable())
 
 
 def quick(name):
-    """Options with which a backbone takes milliseconds: narrow, or pictures resized to 32 px."""
+    """Options with which a backbone takes milliseconds: narrow, or images resized to 32 px."""
     if name in trainable():
         return [{"width": 4, "pool": pool} for pool in (True, False)]
     sized = "size" in inspect.signature(plugins.load(BACKBONES, name).build).parameters
@@ -53,19 +53,19 @@ def test_it_says_what_it_is(name):
 @every_setting
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("side", [8, 28, 29, 40, 64])
-def test_pictures_of_any_allowed_size_become_features(settings, channels, side):
+def test_images_of_any_allowed_size_become_features(settings, channels, side):
     net = backbone_spec(settings, channels)
     assert isinstance(net, Backbone)
     with torch.no_grad():
-        found = net(noise(2, channels, side))
-    assert found.shape == (2, net.out_features)
-    assert found.isfinite().all() and found.std() > 0
-    assert not torch.equal(found[0], found[1])
+        features = net(noise(2, channels, side))
+    assert features.shape == (2, net.out_features)
+    assert features.isfinite().all() and features.std() > 0
+    assert not torch.equal(features[0], features[1])
 
 
 @every_setting
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_normalisation_it_asks_for_fits_its_pictures(settings, channels):
+def test_the_normalisation_it_asks_for_fits_its_images(settings, channels):
     normal = backbone_spec(settings, channels).normal
     if normal is not None:
         assert len(normal.mean) == len(normal.std) == channels
@@ -93,15 +93,15 @@ def test_its_stages_run_from_input_to_output(settings):
 @every_setting
 def test_its_weights_depend_on_the_seed_alone(settings):
     torch.manual_seed(5)
-    one = backbone_spec(settings)
+    first = backbone_spec(settings)
     torch.manual_seed(6)
-    two, other = backbone_spec(settings), backbone_spec(settings, seed=1)
-    assert tiny.same(one.state_dict(), two.state_dict())
-    assert not tiny.same(one.state_dict(), other.state_dict())
+    second, other = backbone_spec(settings), backbone_spec(settings, seed=1)
+    assert tiny.same(first.state_dict(), second.state_dict())
+    assert not tiny.same(first.state_dict(), other.state_dict())
 
 
 @every_setting
-def test_a_picture_is_judged_by_itself_and_in_any_memory_format(settings):
+def test_an_image_is_judged_by_itself_and_in_any_memory_format(settings):
     net, images = backbone_spec(settings), noise(4, 1, 28)
     with torch.no_grad():
         whole = net(images)

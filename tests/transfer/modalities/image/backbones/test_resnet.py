@@ -31,8 +31,8 @@ def test_a_block_that_narrows_projects_its_input():
         x = torch.randn(2, 4, 6, 6)
         weight = block.shortcut[0].weight[:, :, 0, 0]
         expected = torch.einsum("oi,nihw->nohw", weight, x[:, :, ::2, ::2])
-        found = block(x)
-    torch.testing.assert_close(found, functional.relu(expected) / (1 + 1e-5) ** 0.5)
+        result = block(x)
+    torch.testing.assert_close(result, functional.relu(expected) / (1 + 1e-5) ** 0.5)
 
 
 def test_pooling_halves_the_resolution_once():
@@ -49,9 +49,10 @@ def test_pooling_halves_the_resolution_once():
 
 def test_by_default_a_block_is_as_wide_inside_as_outside():
     backbone_spec = BackboneSpec(name="resnet", options={"width": 4})
-    told = BackboneSpec(name="resnet", options={"width": 4, "widths": [8, 16, 32]})
-    one, two = (build(b, spec=tiny.spec(1), classes=3, seed=0) for b in (backbone_spec, told))
-    assert tiny.same(one.state_dict(), two.state_dict())
+    with_widths = BackboneSpec(name="resnet", options={"width": 4, "widths": [8, 16, 32]})
+    specs = (backbone_spec, with_widths)
+    first, second = (build(b, spec=tiny.spec(1), classes=3, seed=0) for b in specs)
+    assert tiny.same(first.state_dict(), second.state_dict())
 
 
 def test_inner_widths_change_the_inside_of_blocks_and_nothing_else():
@@ -75,8 +76,8 @@ def test_inner_widths_change_the_inside_of_blocks_and_nothing_else():
 def test_its_prunable_layers_are_those_around_the_inner_channels():
     widths = [3, 5, 7]
     layers = resnet.build(channels=1, width=4, widths=widths).prunable()
-    found = [(c.out_channels, n.num_features, r.in_channels) for c, n, r in layers]
-    assert found == [(w, w, w) for w in widths]
+    result = [(c.out_channels, n.num_features, r.in_channels) for c, n, r in layers]
+    assert result == [(w, w, w) for w in widths]
 
 
 def test_an_inner_channel_of_no_weight_can_be_left_out():
