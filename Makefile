@@ -30,7 +30,7 @@ lint: .venv/installed
 
 # params.yaml, prefect.yaml, docs/methods.md and README's number of methods, from the code.
 generate: .venv/installed
-	$(BIN)/python tools/generate.py
+	$(BIN)/python -m tools.generate
 
 # Prefect's database is made here, so that no run has to wait for its migrations; and the bytecode,
 # which a user who has set PYTHONDONTWRITEBYTECODE would pay for at every command.

@@ -19,9 +19,9 @@ from torch.nn import functional
 
 from benchmarks.loops.common import SPEC
 from benchmarks.measure import in_turns, machine, middle, write
-from transfer.models.network import Body, Network, build
+from transfer.models.network import BackboneSpec, Network, build
 
-BODY = Body(name="resnet", options={"width": 12, "pool": True})
+BODY = BackboneSpec(name="resnet", options={"width": 12, "pool": True})
 BATCH, STEPS = 32, 10
 
 

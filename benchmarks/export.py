@@ -2,8 +2,8 @@
 
     python -m benchmarks.export [TFLITE_PYTHON]
 
-Trains the demo's champion, one of a body 32 channels wide, and one of an ImageNet network, in new
-copies of the project, and exports each to every format by the command line. TFLite is measured
+Trains the demo's champion, one of a backbone 32 channels wide, and one of an ImageNet network, in
+new copies of the project, and exports each to every format by the command line. TFLite is measured
 where the Python of an environment with litert-torch is named. Writes export.json and export.md to
 benchmarks/results/. Ratios are those of all threads of this machine; engines take turns.
 """

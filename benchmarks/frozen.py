@@ -2,11 +2,11 @@
 
     python -m benchmarks.frozen [--epochs 30] [--rounds 3]
 
-Frozen bodies and a linear head, on MNIST digits: the demo's small residual network, and
+Frozen backbones and a linear head, on MNIST digits: the demo's small residual network, and
 EfficientNet-Lite0 as an ImageNet package brings it, with fresh weights. "Recomputed" is the usual
-loop: every batch goes through the frozen body, without gradients, before the head's step. "Kept" is
-crosstrain's linear probe with one view and with eight augmented ones, the features computed within
-the time. All take turns. Writes frozen.json and frozen.md.
+loop: every batch goes through the frozen backbone, without gradients, before the head's step.
+"Kept" is crosstrain's linear probe with one view and with eight augmented ones, the features
+computed within the time. All take turns. Writes frozen.json and frozen.md.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from benchmarks.measure import Took, in_turns, machine, middle, write
 from transfer.data.items import TrainItems, normalisation
 from transfer.methods.frozen_features.linear_probe import LinearProbe
 from transfer.modalities.image.augment import AugmentPolicy
-from transfer.models.network import Body, Network, build
+from transfer.models.network import BackboneSpec, Network, build
 from transfer.models.parameter_transfer import Knowledge
 from transfer.training.batches import batches, embed, to_input
 from transfer.training.loop import fit
@@ -32,35 +32,35 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Case:
-    """A frozen body, and the pictures that it sees."""
+    """A frozen backbone, and the pictures that it sees."""
 
-    body: Body
+    backbone_spec: BackboneSpec
     seen: TrainItems
     recipe: Recipe
 
     def network(self) -> Network:
-        """The body with a new head."""
-        return build(self.body, spec=SPEC, classes=len(CLASSES), seed=0)
+        """The backbone with a new head."""
+        return build(self.backbone_spec, spec=SPEC, classes=len(CLASSES), seed=0)
 
 
 BODIES = {
     "residual network, width 16, 28 px": (2000, "resnet", {"width": 16, "pool": True}),
     "EfficientNet-Lite0, 64 px": (320, "efficientnet_lite0", {"size": 64}),
 }
-"""By what is told: how many pictures, and the body."""
+"""By what is told: how many pictures, and the backbone."""
 
 
 def case(pictures: int, name: str, options: dict[str, object], epochs: int) -> Case:
-    """A body with so many digits, and as many steps as the epochs have."""
+    """A backbone with so many digits, and as many steps as the epochs have."""
     images, labels = digits()
     seen = items(images[:pictures], labels[:pictures])
     training = TrainingSettings(steps=epochs * (pictures // BATCH), batch_size=BATCH)
     recipe = Recipe(training, AugmentPolicy(), normalisation(seen, SPEC), len(CLASSES), spec=SPEC)
-    return Case(Body(name=name, options=options), seen, recipe)
+    return Case(BackboneSpec(name=name, options=options), seen, recipe)
 
 
 def recomputed(case: Case) -> None:
-    """Every batch through the body, then one step of the head."""
+    """Every batch through the backbone, then one step of the head."""
     network = case.network().to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(network.head.parameters(), lr=0.01, fused=True)
     for rows in batches(len(case.seen), BATCH, 0, 0, case.recipe.training.steps):
@@ -75,7 +75,7 @@ def recomputed(case: Case) -> None:
 def kept(case: Case, views: int) -> None:
     """Features once, then crosstrain's loop over them."""
     method, own = LinearProbe(views=views), case.network()
-    source = Knowledge("source", CLASSES, own.state_dict(), case.body, case.recipe.normal)
+    source = Knowledge("source", CLASSES, own.state_dict(), case.backbone_spec, case.recipe.normal)
     prepared = method.prepare(case.network(), source, CLASSES)
     network = prepared.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     plain = views == 1
@@ -84,13 +84,13 @@ def kept(case: Case, views: int) -> None:
 
 
 def table(taken: Mapping[str, Mapping[str, Sequence[Took]]]) -> list[str]:
-    """Medians of CPU-seconds by body, and how many times as fast as recomputing."""
-    lines = ["| body | features | CPU-seconds | times as fast |", "|---|---|---|---|"]
-    for body, times in taken.items():
+    """Medians of CPU-seconds by backbone, and how many times as fast as recomputing."""
+    lines = ["| backbone | features | CPU-seconds | times as fast |", "|---|---|---|---|"]
+    for backbone_spec, times in taken.items():
         figures = {name: middle(took) for name, took in times.items()}
         first = next(iter(figures.values()))
         lines += [
-            f"| {body} | {name} | {took.cpu:.2f} | {first.cpu / took.cpu:.1f} |"
+            f"| {backbone_spec} | {name} | {took.cpu:.2f} | {first.cpu / took.cpu:.1f} |"
             for name, took in figures.items()
         ]
     return lines
@@ -115,7 +115,8 @@ def main() -> None:
     torch.set_num_threads(1)
     told = machine()
     taken = {
-        name: measured(case(*body, asked.epochs), asked.rounds) for name, body in BODIES.items()
+        name: measured(case(*backbone_spec, asked.epochs), asked.rounds)
+        for name, backbone_spec in BODIES.items()
     }
     lines = [
         f"{told['processor']}, load {told['load']} before, one thread. {asked.epochs} epochs of "

@@ -158,16 +158,16 @@ def train(work: Path) -> None:
     from transfer.methods.baselines.scratch import Scratch
     from transfer.modalities.image.augment import AugmentPolicy
     from transfer.modalities.image.spec import ImageSpec
-    from transfer.models.network import Body, build
+    from transfer.models.network import BackboneSpec, build
     from transfer.training.loop import Watch, fit
     from transfer.training.recipe import Recipe, TrainingSettings
 
     tensor_store.IN_MEMORY = item_ids.IN_MEMORY = 0
     folders = work / "target", work / "target_split"
     items, held = labelled_items(*folders), validation_items(*folders)
-    body = Body(name="resnet", options={"width": 4, "pool": True})
+    backbone_spec = BackboneSpec(name="resnet", options={"width": 4, "pool": True})
     spec = ImageSpec.model_validate(SPEC)
-    network = build(body, spec=spec, classes=CLASSES, seed=0)
+    network = build(backbone_spec, spec=spec, classes=CLASSES, seed=0)
     training = TrainingSettings(steps=30, batch_size=128)
     recipe = Recipe(training, AugmentPolicy(), normalisation(items, spec), CLASSES, spec=spec)
     prepared = Scratch().prepare(network, None, NAMES)

@@ -28,7 +28,7 @@ from benchmarks.measure import write
 ROOT = Path(__file__).parents[1]
 START = """
 import sys
-from flows.cli import main
+from flows.cli.main import main
 sys.argv[0] = "crosstrain"
 try:
     main()

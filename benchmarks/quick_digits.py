@@ -24,7 +24,7 @@ from tasks.training import machine as machines
 from transfer.data.items import TrainItems, normalisation
 from transfer.methods.baselines.scratch import Scratch
 from transfer.modalities.image.augment import AugmentPolicy
-from transfer.models.network import Body, build
+from transfer.models.network import BackboneSpec, build
 from transfer.settings.project import RunSettings
 from transfer.training.batches import logits
 from transfer.training.loop import fit
@@ -70,9 +70,9 @@ def digits() -> tuple[TrainItems, TrainItems, TrainItems]:
 
 def train(tried: Tried, seen: TrainItems, judged: TrainItems, seed: int, on: Machine) -> Made:
     """Train from scratch, and score."""
-    body = Body(name="resnet", options={"width": tried.width, "pool": False})
+    backbone_spec = BackboneSpec(name="resnet", options={"width": tried.width, "pool": False})
     method = Scratch(learning_rate=tried.rate)
-    network = build(body, spec=SPEC, classes=len(CLASSES), seed=seed)
+    network = build(backbone_spec, spec=SPEC, classes=len(CLASSES), seed=seed)
     training = TrainingSettings(steps=tried.steps, batch_size=64)
     start = time.process_time()
     recipe = Recipe(training, POLICY, normalisation(seen, SPEC), len(CLASSES), on, spec=SPEC)

@@ -189,7 +189,7 @@ def _pretrain(
         work = Pretraining(
             name="mnist",
             parts=((source.scan.path, source.split.path),),
-            body=settings.backbone.body,
+            backbone_spec=settings.backbone.backbone_spec,
             settings=told,
             device="cpu",
             precision="fp32",
@@ -237,7 +237,7 @@ def steps(settings: Any, size: int = 64) -> tuple[float, float]:
     )
 
     def train() -> None:
-        network = build(settings.backbone.body, spec=SPEC, classes=10, seed=0)
+        network = build(settings.backbone.backbone_spec, spec=SPEC, classes=10, seed=0)
         fit(Scratch(), Scratch().prepare(network, None, ()), items, recipe, seed=0)
 
     trained = _seconds(train, 3, time.process_time)

@@ -47,13 +47,13 @@ def measure() -> dict[str, Any]:
 
     from benchmarks.loops import ours
     from benchmarks.loops.common import Task, digits
-    from transfer.models.network import Body
+    from transfer.models.network import BackboneSpec
 
     torch.set_num_threads(1)
     images, labels = digits()
     seen = slice(STEPS * 64)
-    body = Body(name="resnet", options={"width": 16, "pool": True})
-    task = Task(images[seen], labels[seen], body, epochs=1, batch=64, seed=0)
+    backbone_spec = BackboneSpec(name="resnet", options={"width": 16, "pool": True})
+    task = Task(images[seen], labels[seen], backbone_spec, epochs=1, batch=64, seed=0)
     ours.train(task)
     start = time.process_time()
     ours.train(task)

@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import limits
 from benchmarks.loops.common import SPEC
 from benchmarks.measure import machine, write
-from transfer.models.network import Body, build
+from transfer.models.network import BackboneSpec, build
 
 LOOPS = {
     "ours": "crosstrain, fp32",
@@ -53,8 +53,8 @@ def once(loop: str, epochs: int, seed: int, width: int, pool: int) -> dict[str, 
 
 def operations(width: int, pool: int) -> float:
     """Operations of one training step for one picture, forward and backward."""
-    body = Body(name="resnet", options={"width": width, "pool": bool(pool)})
-    network = build(body, spec=SPEC, classes=10, seed=0)
+    backbone_spec = BackboneSpec(name="resnet", options={"width": width, "pool": bool(pool)})
+    network = build(backbone_spec, spec=SPEC, classes=10, seed=0)
     with FlopCounterMode(display=False) as counter:
         network(torch.zeros(BATCH, 1, 28, 28)).sum().backward()
     return counter.get_total_flops() / BATCH

@@ -1,12 +1,10 @@
-"""crosstrain in Python: train a model with a source and a target, and ask the champion.
+"""The Python face: train a model with a source and a target, and ask the champion.
 
-    import crosstrain
+It runs the same flow, store and registry as the command line. Importing it imports nothing heavy.
 
-    result = crosstrain.fit(source="data/animals", target="data/plants")
-    print(result.verdict, result.table)
-    crosstrain.load("plants").predict(["rose.jpg"])
-
-The same flow, store and registry as the command line's. Importing this imports nothing heavy.
+>>> import crosstrain
+>>> result = crosstrain.fit(source="data/animals", target="data/plants")  # doctest: +SKIP
+>>> crosstrain.load("plants").predict(["rose.jpg"])  # doctest: +SKIP
 """
 
 from crosstrain.fitting import Result, fit

@@ -1,7 +1,6 @@
 """Import contracts, commands and links in the documents, and DVC stages agree with the code."""
 
 import ast
-import importlib.util
 import re
 import subprocess
 import sys
@@ -11,12 +10,10 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from flows.cli import app
+from flows.cli.main import app
+from tools import rooms
 
 ROOT = Path(__file__).parents[1]
-SPEC = importlib.util.spec_from_file_location("rooms", ROOT / "tools" / "rooms.py")
-rooms = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(rooms)
 FOLDERS = [folder for package in rooms.PACKAGES for folder in rooms.folders(package)]
 MOST = 14
 """Entries of a folder: more is a heap."""

@@ -28,7 +28,7 @@ def readings(n: int, seed: int, shift: float = 0.0) -> tuple[np.ndarray, np.ndar
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % 3
     slope = (labels - 1)[:, None] * np.linspace(-1, 1, LENGTH)
-    return (slope + shift + rng.normal(0, 0.6, (n, LENGTH))).astype(np.float32), labels
+    return (slope + shift + rng.normal(0, 0.3, (n, LENGTH))).astype(np.float32), labels
 
 
 def write_folders(folder: Path, n: int, seed: int, shift: float = 0.0) -> list[Path]:

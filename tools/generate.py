@@ -15,6 +15,7 @@ from pathlib import Path
 
 from flows.operation import prefect_yaml
 from tasks.versioning import new_project
+from tools import rooms
 from transfer.methods.lookup import known
 from transfer.settings import project
 from transfer.settings.project import Settings
@@ -43,6 +44,8 @@ Values are YAML. Shares are from 0 to 1. This page is made by `make generate`.
 """
 COUNT = re.compile(r"There are \d+ \[methods\]")
 START, END = "<!-- table of methods -->", "<!-- end of the table of methods -->"
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+ROOMS_START, ROOMS_END = "<!-- rooms -->", "<!-- end of rooms -->"
 
 
 def reference() -> str:
@@ -117,8 +120,14 @@ def main() -> None:
     PREFECT.write_text(prefect_yaml.text(project.load(PARAMS)))
     REFERENCE.write_text(reference())
     README.write_text(counted(README.read_text()))
-    before, rest = TABLE.read_text().split(START)
-    TABLE.write_text(f"{before}{START}\n{table()}\n{END}{rest.split(END)[1]}")
+    _rewrite(TABLE, START, table(), END)
+    _rewrite(ARCHITECTURE, ROOMS_START, rooms.page(), ROOMS_END)
+
+
+def _rewrite(file: Path, start: str, text: str, end: str) -> None:
+    """Put a text between two marks of a file."""
+    before, rest = file.read_text().split(start)
+    file.write_text(f"{before}{start}\n{text}\n{end}{rest.split(end)[1]}")
 
 
 if __name__ == "__main__":

@@ -24,8 +24,9 @@ def layers(package: str) -> list[list[str]]:
 
 
 def docstring(module: Path) -> str:
-    """A module's docstring as one line of text; empty where it has none."""
-    return " ".join((ast.get_docstring(ast.parse(module.read_text())) or "").split())
+    """A module's docstring without examples, as one line of text; empty where it has none."""
+    text = ast.get_docstring(ast.parse(module.read_text())) or ""
+    return " ".join(text.partition(">>>")[0].split())
 
 
 def folders(package: str) -> list[Path]:

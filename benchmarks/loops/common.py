@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transfer.data.items import TrainItems
 from transfer.modalities.image.augment import AugmentPolicy
 from transfer.modalities.image.spec import ImageSpec
-from transfer.models.network import Body, build
+from transfer.models.network import BackboneSpec, build
 from transfer.training.recipe import one_cycle
 
 CLASSES = tuple("0123456789")
@@ -35,7 +35,7 @@ class Task:
 
     images: NDArray[np.uint8]  # N x H x W
     labels: NDArray[np.int64]  # N
-    body: Body
+    backbone_spec: BackboneSpec
     epochs: int
     batch: int
     seed: int
@@ -47,7 +47,7 @@ class Task:
 
     def network(self) -> nn.Module:
         """The network with fresh weights."""
-        return build(self.body, spec=SPEC, classes=len(CLASSES), seed=self.seed)
+        return build(self.backbone_spec, spec=SPEC, classes=len(CLASSES), seed=self.seed)
 
     def mean_and_std(self) -> tuple[float, float]:
         """Of the pixels, 0 to 1."""

@@ -13,7 +13,7 @@ from torch import nn
 
 from benchmarks.loops.common import HELD_OUT, Task, digits
 from benchmarks.measure import timed
-from transfer.models.network import Body
+from transfer.models.network import BackboneSpec
 
 
 def main() -> None:
@@ -28,9 +28,11 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     loop = importlib.import_module(f"benchmarks.loops.{asked.loop}")
     images, labels = digits()
-    body = Body(name="resnet", options={"width": asked.width, "pool": bool(asked.pool)})
+    backbone_spec = BackboneSpec(
+        name="resnet", options={"width": asked.width, "pool": bool(asked.pool)}
+    )
     seen = slice(HELD_OUT, None)
-    task = Task(images[seen], labels[seen], body, asked.epochs, asked.batch, asked.seed)
+    task = Task(images[seen], labels[seen], backbone_spec, asked.epochs, asked.batch, asked.seed)
     trained: list[nn.Module] = []
     took = timed(lambda: trained.append(loop.train(task)))
     (network,) = trained

@@ -1,37 +1,4 @@
 """The command line. Imports nothing heavy until a command runs, so that help answers at once.
 
-Every file of this package adds its commands to the application; a new one is found by itself.
+Every file of this folder adds its commands to the application; a new file is found by `main`.
 """
-
-import gc
-import importlib
-import pkgutil
-import sys
-import traceback
-
-from flows.cli.app import app
-from tasks.runtime import gc_tuning
-from transfer.core.errors import CrosstrainError
-
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
-
-__all__ = ["app", "main"]
-
-
-def main() -> None:
-    """Run a command; an error of ours ends it with its message and its exit code.
-
-    Any other error is a failed step too, and shows its traceback.
-    """
-    gc_tuning.raise_threshold()
-    try:
-        app()
-    except CrosstrainError as error:
-        print(f"crosstrain: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except Exception:
-        traceback.print_exc()
-        sys.exit(CrosstrainError.exit_code)
-    finally:
-        gc.freeze()  # or Python looks through all objects for garbage as it ends, for 2 s

@@ -67,7 +67,7 @@ def _with(overrides: list[str] | None, budget: str | None) -> list[str]:
     try:
         durations.seconds(budget)
     except ValueError as error:
-        raise SettingsError(f"--budget {error}") from error
+        raise SettingsError(f"--budget: {error}") from error
     return [*(overrides or []), f"run.budget={budget}"]
 
 

@@ -13,11 +13,11 @@ from flows.cli.app import MODEL, AsJson, Target, app, enter, show, target_of
     rich_help_panel=MODEL, epilog="Example: crosstrain predict photo.jpg --target digits --json"
 )
 def predict(
-    files: Annotated[list[Path], typer.Argument(help="Image files.")],
+    files: Annotated[list[Path], typer.Argument(help="Files of the items.")],
     target: Target = None,
     as_json: AsJson = False,
 ) -> None:
-    """Predict classes of image files with the champion."""
+    """Predict classes of files with the champion."""
     files = [file.absolute() for file in files]
     enter()
     from tasks.registry import versions

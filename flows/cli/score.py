@@ -18,7 +18,7 @@ Source = Annotated[
     ),
 ]
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="The .parquet file to write.")]
-Batch = Annotated[int, typer.Option("--batch", min=1, help="Pictures at once.")]
+Batch = Annotated[int, typer.Option("--batch", min=1, help="Items at once.")]
 
 
 @app.command(

@@ -91,8 +91,8 @@ def divide(subject: Subject, told: Settings, *, changed_data: bool) -> Divided:
     dataset = fingerprint(place)
     if not changed_data:
         _check_version(subject, dataset)
-    images = made.input.model_copy(update={"limits": subject.card.limits})
-    scanned = scan(dataset, subject.card.spec, images)
+    inputs = made.input.model_copy(update={"limits": subject.card.limits})
+    scanned = scan(dataset, subject.card.spec, inputs)
     return Divided(scanned, split_target(scanned, made, folds_for(scanned, made)))
 
 
@@ -103,7 +103,7 @@ def _check_version(subject: Subject, dataset: Dataset) -> None:
             f"{dataset.path} is {dataset.md5}; version {subject.version} of {subject.name} was "
             f"made from {expected}. Restore that version, or train on this one; or measure the "
             "export on what is there with --changed-data: items keep their side of the split as "
-            "data grows, but an edited picture is another item"
+            "data grows, but an edited file is another item"
         )
 
 
@@ -147,15 +147,15 @@ def convert(subject: Subject, target: Divided, format: Format, told: Settings) -
         code=[
             "transfer.deployment.export.export",
             "transfer.deployment.export.litert_script",
-            *_bodies(subject.card),
+            *_loaded_modules(subject.card),
         ],
     )
 
 
-def _bodies(card: Card) -> list[str]:
+def _loaded_modules(card: Card) -> list[str]:
     """Modules of the modality and of the backbones, which are loaded by name: imports do not lead
     to them."""
-    return backbone_modules(card.spec.modality, *(member.body for member in card.members))
+    return backbone_modules(card.spec.modality, *(member.backbone_spec for member in card.members))
 
 
 @step("place", tags=["export"])

@@ -23,25 +23,25 @@ Kind = tuple[str, str]
 
 def arm_steps(settings: Settings, spec: InputSpec) -> dict[Kind, float]:
     """Seconds of one step, in all folds together, of each kind of arm of this target."""
-    own = settings.backbone.body.model_dump(mode="json")
+    own = settings.backbone.backbone_spec.model_dump(mode="json")
     seconds: dict[Kind, list[float]] = {}
     for card, taken in _stored("adapt"):
         (member,) = card["members"]
-        body = member["body"]
+        backbone_spec = member["backbone_spec"]
         alike = card["target"] == settings.target.label and card["spec"] == spec.model_dump()
-        if alike and (body["name"] != own["name"] or body == own):
-            kind = (member["arm"].partition("/")[0], body["name"])
+        if alike and (backbone_spec["name"] != own["name"] or backbone_spec == own):
+            kind = (member["arm"].partition("/")[0], backbone_spec["name"])
             seconds.setdefault(kind, []).append(taken / member["steps"])
     return {kind: median(steps[:LATEST]) for kind, steps in seconds.items()}
 
 
 def pretraining_step(name: str, settings: Settings) -> float | None:
     """Seconds of one step of a pretraining; None where none of this name and backbone is stored."""
-    own = settings.backbone.body.model_dump(mode="json")
+    own = settings.backbone.backbone_spec.model_dump(mode="json")
     steps = [
         taken / card["steps"]
         for card, taken in _stored("pretrain")
-        if card["body"] == own and card["source"] == name
+        if card["backbone_spec"] == own and card["source"] == name
     ]
     return median(steps[:LATEST]) if steps else None
 

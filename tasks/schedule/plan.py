@@ -102,7 +102,7 @@ def likely(settings: Settings) -> ArmPlan:
     labelled, kinds = settings.target.labels_per_class != 0, known()
     asked = settings.adapt.methods if labelled else settings.adapt.unlabelled_methods
     helped = [name for name in asked if kinds[name].uses_source]
-    best = next((name for name in helped if kinds[name].trains_body), helped[0])
+    best = next((name for name in helped if kinds[name].trains_backbone), helped[0])
     return ArmPlan(best, (), best)
 
 
@@ -110,7 +110,7 @@ def ordered(
     planned: Sequence[ArmPlan], settings: Settings, ranked: Sequence[str] = ()
 ) -> list[ArmPlan]:
     """All plans but the baseline's, the most promising first: by their validation in the last run;
-    then, of the best source first, a method that trains the body, those that do not, which cost
+    then, of the best source first, a method that trains the backbone, those that do not, which cost
     little, and the others.
 
     Args:
@@ -123,7 +123,7 @@ def ordered(
 
     def promise(plan: ArmPlan) -> tuple[float, ...]:
         source = max((place.get(name, len(place)) for name in plan.sources), default=len(place))
-        tier = 0 if plan.method == first else 2 if kinds[plan.method].trains_body else 1
+        tier = 0 if plan.method == first else 2 if kinds[plan.method].trains_backbone else 1
         return -before.get(plan.label, -1.0), source, tier
 
     return sorted((one for one in planned if not is_baseline(one, settings)), key=promise)

@@ -11,8 +11,6 @@ from importlib.metadata import EntryPoint, entry_points, requires, version
 from pathlib import Path
 from threading import Lock
 
-from transfer.modalities import lookup
-
 _PARSER = Lock()  # CPython 3.11 counts the parser's depth for all threads together, and fails
 NUMERIC_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn")
 """Packages whose version can change numbers of any step; modalities name more."""
@@ -33,6 +31,8 @@ def source_digest(modules: Sequence[str]) -> str:
     Raises:
         ModuleNotFoundError: a module or package does not exist.
     """
+    from transfer.modalities import lookup  # which imports torch: a look at the store needs none
+
     closure = sorted(set().union(*(_closure(module) for module in modules)))
     parts = [f"{name} {hashlib.sha256(_file(name).read_bytes()).hexdigest()}" for name in closure]
     parts += [

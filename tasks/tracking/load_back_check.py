@@ -29,7 +29,7 @@ class Predictions:
     """Predictions of a version in a separate process: probabilities (N, K), or None."""
 
     files: NDArray[np.float32] | None
-    """Of the image files; None if no files were given."""
+    """Of the files; None if no files were given."""
     arrays: NDArray[np.float32] | None
     """Of the arrays; None if no arrays were given."""
     fault: str = ""

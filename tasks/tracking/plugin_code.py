@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 
 from transfer.core import plugins
 from transfer.modalities import lookup
-from transfer.modalities.backbone import Body
+from transfer.modalities.backbone import BackboneSpec
 from transfer.models.network import COMBINED, backbone_names
 
 
@@ -22,11 +22,13 @@ def needed(model_folder: Path) -> list[EntryPoint]:
         SettingsError: an external backbone is not installed.
     """
     card = json.loads((model_folder / "card.json").read_text(encoding="utf-8"))
-    bodies = [Body.model_validate(member["body"]) for member in card["members"]]
+    backbone_specs = [
+        BackboneSpec.model_validate(member["backbone_spec"]) for member in card["members"]
+    ]
     name = card["spec"]["modality"]
     found = [plugins.entry_point(lookup.KIND, name)]
     if (kind := lookup.get(name).backbone_plugins) is not None:
-        used = backbone_names(*bodies) - set(COMBINED)
+        used = backbone_names(*backbone_specs) - set(COMBINED)
         found += [plugins.entry_point(kind, backbone) for backbone in sorted(used)]
     return [point for point in found if point]
 

@@ -12,7 +12,7 @@ from tasks.runtime.step import blamed, progress, step
 from tasks.store import content_store
 from tasks.training import machine as machines
 from tasks.training.cancellation import Stop, Stoppable, TimeUpError, check_time
-from tasks.training.source_items import bodies, source_items
+from tasks.training.source_items import source_items, source_modules
 from transfer.arms import adapt as library
 from transfer.arms import pretrain as pretrained
 from transfer.arms.plan import ArmPlan
@@ -183,12 +183,12 @@ def _method_settings(name: str, method: Method, settings: Settings) -> dict[str,
 
 def _code(job: ArmJob, settings: Settings) -> list[str]:
     modality = settings.input.modality
-    own = backbone_modules(modality, settings.backbone.body)
+    own = backbone_modules(modality, settings.backbone.backbone_spec)
     return [
         "transfer.arms.adapt",
         "tasks.training.source_items",
         lookup.module_name(job.plan.method),
-        *sorted({*own, *bodies(job.sources, modality)}),
+        *sorted({*own, *source_modules(job.sources, modality)}),
     ]
 
 
@@ -214,7 +214,7 @@ def _target(
         folds=folds,
         spec=context.spec,
         limits=settings.input.limits,
-        body=settings.backbone.body,
+        backbone_spec=settings.backbone.backbone_spec,
         pool=pool_items(scanned, divided, with_val=blind or folds > 0)
         if method.reads_pool or blind
         else None,

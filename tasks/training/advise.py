@@ -8,7 +8,7 @@ from pathlib import Path
 from tasks.runtime.artifacts import Divided, Ref, Source
 from tasks.runtime.step import log, step
 from tasks.store import content_store
-from tasks.training.source_items import bodies, source_items
+from tasks.training.source_items import source_items, source_modules
 from transfer.arms import pretrain
 from transfer.data.items import labelled_items, normalisation
 from transfer.data.manifest import Manifest
@@ -45,7 +45,7 @@ def advise(sources: Sequence[Source], target: Divided, settings: Settings, machi
             "transfer.transferability.advisor",
             "transfer.transferability.source_probing",
             "tasks.training.source_items",
-            *bodies(sources, settings.input.modality),
+            *source_modules(sources, settings.input.modality),
         ],
     )
     if len(sources) > 1 and (ranked := load(ref)):

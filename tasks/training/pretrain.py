@@ -1,4 +1,4 @@
-"""Train a body on a source, or take the one that is stored."""
+"""Train a backbone on a source, or take the one that is stored."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -87,7 +87,7 @@ def address(name: str, context: RunContext) -> Path:
         code=[
             "tasks.training.pretrain_job",
             "transfer.arms.pretrain",
-            *backbone_modules(settings.input.modality, settings.backbone.body),
+            *backbone_modules(settings.input.modality, settings.backbone.backbone_spec),
         ],
     )
 
@@ -99,7 +99,7 @@ def _described(
     return Pretraining(
         name=name,
         parts=tuple((part.scan.path, part.split.path) for part in parts),
-        body=context.settings.backbone.body,
+        backbone_spec=context.settings.backbone.backbone_spec,
         settings=context.settings.pretrain,
         device=context.machine.device,
         precision=context.machine.precision,

@@ -11,7 +11,7 @@ from transfer.core.config import Section
 from transfer.data.items import SourceItems, labelled_items, union, validation_items
 from transfer.data.manifest import Manifest
 from transfer.data.storage.tensor_store import spec_of
-from transfer.modalities.backbone import Body
+from transfer.modalities.backbone import BackboneSpec
 from transfer.training.loop import fit
 from transfer.training.precision import Precision
 from transfer.training.recipe import Machine
@@ -24,7 +24,7 @@ class Pretraining(Section):
     """Of the knowledge source."""
     parts: tuple[tuple[Path, Path], ...]
     """Scan and split of each dataset; classes of one name are one class."""
-    body: Body
+    backbone_spec: BackboneSpec
     settings: PretrainSettings
     device: str
     precision: Precision
@@ -61,7 +61,7 @@ class Pretraining(Section):
             items.class_names,
             items.items,
             validation.items,
-            body=self.body,
+            backbone_spec=self.backbone_spec,
             spec=spec,
             settings=self.settings,
             machine=Machine(self.device, self.precision),

@@ -7,7 +7,7 @@ from tasks.runtime.step import step
 from tasks.store import content_store
 from transfer.arms import pretrain
 from transfer.modalities import lookup
-from transfer.modalities.backbone import Body
+from transfer.modalities.backbone import BackboneSpec
 from transfer.modalities.interface import InputSettings, InputSpec
 from transfer.models.network import backbone_modules
 from transfer.models.parameter_transfer import knowledge_of
@@ -38,7 +38,7 @@ def unpack(name: str, spec: InputSpec, settings: InputSettings) -> Source:
         },
         code=[
             "transfer.models.parameter_transfer",
-            *backbone_modules(modality.name, Body(name=name)),
+            *backbone_modules(modality.name, BackboneSpec(name=name)),
         ],
     )
     return Source(name, ref, None, trained_here=False)

@@ -1,4 +1,4 @@
-"""What a knowledge source brings along: its items, and the code of its body."""
+"""What a knowledge source brings along: its items, and the code of its backbone."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from transfer.arms import pretrain
 from transfer.data.items import SourceItems, labelled_items, normalisation, validation_items
 from transfer.data.manifest import Manifest
 from transfer.data.storage.tensor_store import spec_of
-from transfer.modalities.backbone import Body
+from transfer.modalities.backbone import BackboneSpec
 from transfer.models.network import backbone_modules
 
 
@@ -22,9 +22,9 @@ def source_items(source: Source, *, held: bool = False) -> SourceItems | None:
     return SourceItems(items, Manifest.load(scanned).class_names, normal)
 
 
-def bodies(sources: Sequence[Source], modality: str) -> list[str]:
+def source_modules(sources: Sequence[Source], modality: str) -> list[str]:
     """Modules of the modality and of the sources' backbones, which are loaded by name: imports do
     not lead to them."""
-    own = [pretrain.load_card(source.knowledge.path).body for source in sources]
-    fused = [Body(name="fused")] if len(sources) > 1 else []
+    own = [pretrain.load_card(source.knowledge.path).backbone_spec for source in sources]
+    fused = [BackboneSpec(name="fused")] if len(sources) > 1 else []
     return backbone_modules(modality, *own, *fused)

@@ -10,7 +10,7 @@ import torch
 from tests.docs.how_to import PAGE, blocks, package
 from tests.transfer import tiny
 from tests.transfer.methods import test_every_method as every
-from transfer.models.network import BACKBONES
+from transfer.modalities.image.settings import BACKBONES
 from transfer.training import method as seam
 
 NAME = "transfer.methods.fine_tuning.last_stage"

@@ -66,7 +66,9 @@ def test_its_method_is_an_arm_with_its_own_settings(project: tuple[Project, Path
     made, _ = project
     assert {arm.method for arm in made.result().arms} == {"scratch", "fine_tune", "last_stage"}
     cards = [json.loads((folder / "card.json").read_text()) for folder in stored(made)]
-    assert {member["body"]["name"] for card in cards for member in card["members"]} == {"leaf"}
+    assert {member["backbone_spec"]["name"] for card in cards for member in card["members"]} == {
+        "leaf"
+    }
 
 
 def test_a_setting_that_it_does_not_have_is_refused(project: tuple[Project, Path]) -> None:

@@ -58,7 +58,7 @@ def test_it_is_interrupted_killed_and_ends_as_if_it_had_not_been(project: Projec
 def test_what_cannot_be_scored_is_told_by_exit_codes(project: Project) -> None:
     out = project.folder / "scores.parquet"
     refused = project.run("score", "nowhere", "scores.parquet", "--target", "small", code=3)
-    assert "nowhere does not exist; expected a folder of pictures" in refused.stderr
+    assert "nowhere does not exist; expected a folder of files" in refused.stderr
     refused = project.run("score", "photos", "scores.parquet", "--target", "other", code=4)
     assert "crosstrain-other has no champion yet" in refused.stderr
     assert not out.exists() and not [*project.folder.glob(".scores*")]

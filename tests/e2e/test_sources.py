@@ -170,7 +170,7 @@ def test_the_registered_model_tells_its_members_and_its_data(several: Done) -> N
     assert told["data"] == md5
 
 
-def test_a_body_of_both_datasets_learned_the_classes_of_both(several: Done) -> None:
+def test_a_backbone_of_both_datasets_learned_the_classes_of_both(several: Done) -> None:
     cards = [
         json.loads(path.read_text())
         for path in several[0].folder.glob("build/pretrain/*/card.json")

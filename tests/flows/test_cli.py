@@ -45,7 +45,7 @@ def crosstrain(folder: Path, *words: str, code: int = 0) -> "subprocess.Complete
 
 def test_help_lists_every_command_and_the_exit_codes(tmp_path: Path) -> None:
     shown = crosstrain(tmp_path, "--help").stdout
-    from flows.cli import app
+    from flows.cli.main import app
 
     registered = [c.name or c.callback.__name__ for c in app.registered_commands if c.callback]
     registered += [group.name or "" for group in app.registered_groups]
@@ -66,7 +66,7 @@ def modules(folder: Path, *words: str) -> set[str]:
     """Modules that a command has imported at its end."""
     code = (
         f"import sys; sys.argv = ['crosstrain', *{words}]\n"
-        "from flows.cli import main\n"
+        "from flows.cli.main import main\n"
         "try:\n    main()\n"
         "except SystemExit:\n    print('\\nmodules', *sys.modules)"
     )
@@ -106,7 +106,8 @@ def test_an_invalid_budget_is_refused_before_anything_starts(tmp_path: Path, com
     (tmp_path / "params.yaml").write_text("{}")
     message = crosstrain(tmp_path, command, "--budget", "5 min", code=2).stderr
     assert message == (
-        "crosstrain: --budget '5 min' is no time; expected one such as 90s, 5m, 2h or 1h30m\n"
+        "crosstrain: --budget: found the duration '5 min'; "
+        "expected one such as 90s, 5m, 2h or 1h30m\n"
     )
     assert not (tmp_path / ".prefect").exists()
 

@@ -42,20 +42,20 @@ def make_model(tmp_path_factory):
     """Write a model folder of two members with random weights, which differ by seed."""
 
     def make(seed: int) -> Path:
-        from transfer.modalities.backbone import Body
+        from transfer.modalities.backbone import BackboneSpec
         from transfer.modalities.image.spec import ImageLimits, ImageSpec
         from transfer.modalities.normalisation import Normalisation
         from transfer.models.checkpoint import save_model
         from transfer.models.network import build
         from transfer.models.predictor import Card, Member, tensor_name
 
-        body = Body(name="resnet", options={"width": 4, "pool": True})
+        backbone_spec = BackboneSpec(name="resnet", options={"width": 4, "pool": True})
         spec = ImageSpec(size=SIDE, channels=3)
         state = {
             tensor_name(member, 0, key): tensor
             for member in (0, 1)
             for key, tensor in build(
-                body, spec=ImageSpec(size=SIDE, channels=3), classes=3, seed=seed + member
+                backbone_spec, spec=ImageSpec(size=SIDE, channels=3), classes=3, seed=seed + member
             )
             .state_dict()
             .items()
@@ -71,7 +71,7 @@ def make_model(tmp_path_factory):
                     weight=w,
                     temperature=1.5,
                     networks=1,
-                    body=body,
+                    backbone_spec=backbone_spec,
                     normal=Normalisation(mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2)),
                 )
                 for m, w in ((0, 0.25), (1, 0.75))

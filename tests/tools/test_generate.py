@@ -1,6 +1,5 @@
 """What is generated stands in the repository as it would be generated now."""
 
-import importlib.util
 from importlib import import_module
 from pathlib import Path
 
@@ -9,13 +8,11 @@ import yaml
 
 from flows.operation import prefect_yaml
 from tasks.versioning import new_project
+from tools import generate, rooms
 from transfer.settings import project
 from transfer.settings.project import Settings
 
 ROOT = Path(__file__).parents[2]
-SPEC = importlib.util.spec_from_file_location("generate", ROOT / "tools" / "generate.py")
-generate = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(generate)
 ASKED = {"version": 1, "reason": "it confuses 1 and 7"}
 """What the form of a flow leaves to the person."""
 OFFERS = [ROOT / "prefect.yaml", new_project.TEMPLATE / "prefect.yaml"]
@@ -50,6 +47,10 @@ def test_every_flow_takes_the_parameters_of_prefect_yaml(file):
 
 def test_the_tables_of_methods_are_as_generated():
     assert generate.table() in (ROOT / "docs" / "methods.md").read_text(), MEND
+
+
+def test_the_rooms_are_as_generated():
+    assert rooms.page() in (ROOT / "docs" / "architecture.md").read_text(), MEND
 
 
 def test_readme_counts_the_methods():

@@ -33,7 +33,7 @@ def arm(root, method, scores, *, labels=LABELS, ids=None, temperature=1.0, **tol
         weight=1.0,
         temperature=temperature,
         networks=1,
-        body=tiny.BODY,
+        backbone_spec=tiny.BODY,
         normal=tiny.NORMAL,
     )
     card = Card(

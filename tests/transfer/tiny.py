@@ -10,7 +10,7 @@ from transfer.arms.trainer import Target, Trainer
 from transfer.data.items import PoolItems, SourceItems, TrainItems, normalisation
 from transfer.methods.baselines.scratch import Scratch
 from transfer.modalities import lookup
-from transfer.modalities.backbone import Body
+from transfer.modalities.backbone import BackboneSpec
 from transfer.modalities.image.augment import AugmentPolicy
 from transfer.modalities.image.spec import ImageLimits, ImageSpec
 from transfer.modalities.normalisation import Normalisation
@@ -22,7 +22,7 @@ from transfer.training.recipe import Recipe, TrainingSettings
 
 SIDE = 12
 CLASSES = ("acer", "betula", "corylus")
-BODY = Body(name="resnet", options={"width": 4, "pool": True})
+BODY = BackboneSpec(name="resnet", options={"width": 4, "pool": True})
 MODALITY = lookup.get("image")
 NORMAL = Normalisation(mean=(0.4,), std=(0.3,))
 STILL = AugmentPolicy(rotate=0, scale=0, stretch=0, translate=0, shear=0, brightness=0, contrast=0)
@@ -55,21 +55,21 @@ def spec_of(seen):
     return spec(seen.records.shape[1])
 
 
-def network(classes=3, channels=1, seed=0, body=BODY):
-    return build(body, spec=spec(channels), classes=classes, seed=seed)
+def network(classes=3, channels=1, seed=0, backbone_spec=BODY):
+    return build(backbone_spec, spec=spec(channels), classes=classes, seed=seed)
 
 
-def knowledge(class_names=("betula", "fagus"), channels=1, seed=100, body=BODY):
+def knowledge(class_names=("betula", "fagus"), channels=1, seed=100, backbone_spec=BODY):
     """A source network, trained for some steps, so that its features are worth something."""
-    state = _trained(tuple(class_names), channels, seed, body.model_dump_json())
+    state = _trained(tuple(class_names), channels, seed, backbone_spec.model_dump_json())
     normal = Normalisation(mean=NORMAL.mean * channels, std=NORMAL.std * channels)
-    return Knowledge("trees", class_names, state, body, normal)
+    return Knowledge("trees", class_names, state, backbone_spec, normal)
 
 
 @cache
-def _trained(class_names, channels, seed, body):
+def _trained(class_names, channels, seed, backbone_spec):
     seen = source(class_names=class_names, channels=channels)
-    net = network(len(class_names), channels, seed, Body.model_validate_json(body))
+    net = network(len(class_names), channels, seed, BackboneSpec.model_validate_json(backbone_spec))
     how = recipe(seen.items, AugmentPolicy(), len(class_names), steps=30, batch_size=15)
     made, _ = fit(Scratch(), Scratch().prepare(net, None, class_names), seen.items, how, seed=seed)
     return made.state_dict()
@@ -98,7 +98,7 @@ def recipe(seen, policy=STILL, classes=3, **budget):
     return Recipe(training, policy, normalisation(seen, spec), classes, spec=spec)
 
 
-def target(labelled, folds=3, validation=None, body=BODY):
+def target(labelled, folds=3, validation=None, backbone_spec=BODY):
     return Target(
         name="hedge",
         class_names=CLASSES,
@@ -107,7 +107,7 @@ def target(labelled, folds=3, validation=None, body=BODY):
         folds=folds,
         spec=spec_of(labelled),
         limits=ImageLimits(),
-        body=body,
+        backbone_spec=backbone_spec,
         pool=pool(channels=labelled.records.shape[1]),
         source=source(channels=labelled.records.shape[1]),
     )

@@ -182,8 +182,8 @@ def adapt(
         )
         trained = trainer.train()
         rows = np.flatnonzero(fold_of == fold) if target.folds else np.arange(len(judged))
-        images = taken(judged.records, rows)
-        scores[torch.from_numpy(rows)] = logits(trained.network, images, trainer.seen_by(trained))
+        records = taken(judged.records, rows)
+        scores[torch.from_numpy(rows)] = logits(trained.network, records, trainer.seen_by(trained))
         trained.network.cpu()
         trainers.append(trainer)
         made.append(trained)
@@ -214,7 +214,7 @@ def _seen(network: Network, recipe: Recipe, target: Target) -> Arrays | None:
 
 
 def _judged(target: Target) -> TrainItems | PoolItems:
-    """The items whose scores choose among arms; pictures without labels where there are none."""
+    """The items whose scores choose among arms; items without labels where there are none."""
     if target.validation is not None:
         return target.validation
     if len(target.labelled) or target.pool is None:
@@ -223,7 +223,7 @@ def _judged(target: Target) -> TrainItems | PoolItems:
 
 
 def merged(networks: Sequence[Network]) -> tuple[Network, ...]:
-    """A committee of networks that share one body bit for bit, as one network.
+    """A committee of networks that share one backbone bit for bit, as one network.
 
     Class scores are linear in the head, so the mean of the heads gives the mean of the scores.
     """
@@ -231,7 +231,9 @@ def merged(networks: Sequence[Network]) -> tuple[Network, ...]:
     own = first.backbone.state_dict()
     for other in others:
         state = other.backbone.state_dict()
-        if other.body != first.body or any(not torch.equal(own[k], state[k]) for k in own):
+        if other.backbone_spec != first.backbone_spec or any(
+            not torch.equal(own[k], state[k]) for k in own
+        ):
             return tuple(networks)
     with torch.no_grad():
         for name, parameter in first.head.named_parameters():
@@ -259,7 +261,7 @@ def save(arm: Arm, target: Target, out: Path) -> None:
         temperature=temperature,
         networks=len(arm.networks),
         steps=arm.steps,
-        body=arm.networks[0].body,
+        backbone_spec=arm.networks[0].backbone_spec,
         normal=arm.normal,
     )
     card = Card(

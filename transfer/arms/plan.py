@@ -22,11 +22,11 @@ class Offer:
     has_items: bool
     """Whether its labelled items are there, or weights alone."""
     trained_here: bool
-    """Whether its body was trained by this run; else it came with a package, and is large."""
+    """Whether its backbone was trained by this run; else it came with a package, and is large."""
     covers: bool
     """Whether its classes include all of the target's."""
     parts: tuple[str, ...] = ()
-    """The datasets, where one body was trained on several; they are sources themselves."""
+    """The datasets, where one backbone was trained on several; they are sources themselves."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ArmPlan:
     label: str
     """What its arms are called: the method, and the source where several could be meant."""
     parts: tuple[str, ...] = ()
-    """Names of the datasets within its sources, where a body was trained on several."""
+    """Names of the datasets within its sources, where a backbone was trained on several."""
     tuned: Method | None = None
     """The method with settings that a search found; None takes those of params.yaml."""
 
@@ -54,8 +54,9 @@ def plan(
     """Cross methods, and the baseline, with knowledge sources.
 
     A method that uses none stands once, first. A method that combines sources gets all of them at
-    once. Every other one gets each source that has what it reads. The body of a package is large:
-    it stays frozen unless ``tune_packages``, so that methods that train the body pass it by.
+    once. Every other one gets each source that has what it reads. The backbone of a package is
+    large: it stays frozen unless ``tune_packages``, so that methods that train the backbone pass it
+    by.
 
     Where the target is not ``labelled``, only sources that know all of its classes are of use, and
     the baseline is the source's network as it is instead of training from scratch.
@@ -85,7 +86,7 @@ def _planned(method: str, offers: Sequence[Offer], label: str) -> ArmPlan:
 def _fits(kind: type[Method], offer: Offer, tune_packages: bool) -> bool:
     if (kind.reads_source and not offer.has_items) or not (kind.new_classes or offer.covers):
         return False
-    return offer.trained_here or not kind.trains_body or tune_packages
+    return offer.trained_here or not kind.trains_backbone or tune_packages
 
 
 def survivors(losses: Mapping[str, NDArray[np.float64]], keep: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Source pretraining: what the source knows, in a body that later runs reuse."""
+"""Source pretraining: what the source knows, in a backbone that later runs reuse."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ from transfer.core.config import Section
 from transfer.data.items import TrainItems, normalisation
 from transfer.methods.baselines.scratch import Scratch
 from transfer.modalities import lookup
-from transfer.modalities.backbone import Body
+from transfer.modalities.backbone import BackboneSpec
 from transfer.modalities.interface import InputSpec
 from transfer.modalities.normalisation import Normalisation
 from transfer.modalities.sections import AnyAugmentation
@@ -52,7 +52,7 @@ class KnowledgeCard(Section):
     class_names: tuple[str, ...]
     normal: Normalisation
     fixed_normal: bool = False
-    body: Body
+    backbone_spec: BackboneSpec
     validation_accuracy: float | None = None
     """On the source's validation split, 0..1; None for weights that come with a package."""
     steps: int = 0
@@ -65,7 +65,7 @@ def pretrain(
     items: TrainItems,
     validation: TrainItems,
     *,
-    body: Body,
+    backbone_spec: BackboneSpec,
     spec: InputSpec,
     settings: PretrainSettings,
     machine: Machine,
@@ -81,7 +81,7 @@ def pretrain(
     as a step keeps busy.
     """
     method = Scratch(learning_rate=settings.learning_rate)
-    network = build(body, spec=spec, classes=len(class_names), seed=settings.seed)
+    network = build(backbone_spec, spec=spec, classes=len(class_names), seed=settings.seed)
     normal, names = normalisation(items, spec), len(class_names)
     recipe = Recipe(settings.training, settings.augment, normal, names, machine, spec=spec)
     worth = worthwhile(network, blank_input(recipe), settings.training.batch_size)
@@ -100,7 +100,7 @@ def pretrain(
         source=name,
         class_names=class_names,
         normal=recipe.normal,
-        body=body,
+        backbone_spec=backbone_spec,
         validation_accuracy=_accuracy_of_best(history),
         steps=history.step[-1],
         history={key: [float(v) for v in values] for key, values in vars(history).items()},
@@ -123,7 +123,7 @@ def load(folder: Path) -> Knowledge:
     card = load_card(folder)
     state = checkpoint.load_state(folder)
     return Knowledge(
-        card.source, card.class_names, state, card.body, card.normal, card.fixed_normal
+        card.source, card.class_names, state, card.backbone_spec, card.normal, card.fixed_normal
     )
 
 
@@ -143,6 +143,6 @@ def keep(knowledge: Knowledge, out: Path) -> None:
         class_names=knowledge.class_names,
         normal=knowledge.normal,
         fixed_normal=knowledge.fixed_normal,
-        body=knowledge.body,
+        backbone_spec=knowledge.backbone_spec,
     )
     checkpoint.save_model(out, card, knowledge.state)

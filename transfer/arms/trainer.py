@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transfer.data.items import PoolItems, SourceItems, TrainItems
-from transfer.modalities.backbone import Body
+from transfer.modalities.backbone import BackboneSpec
 from transfer.modalities.interface import InputLimits, InputSpec
 from transfer.modalities.normalisation import Normalisation
 from transfer.models.checkpoint import Keeper
@@ -34,7 +34,7 @@ class Target:
     folds: int
     spec: InputSpec
     limits: InputLimits
-    body: Body
+    backbone_spec: BackboneSpec
     """The backbone of an arm that starts from nothing."""
     pool: PoolItems | None = None
     """Items of the training split, for methods that read unlabelled items."""
@@ -43,7 +43,7 @@ class Target:
     source_held: SourceItems | None = None
     """Of the source's validation split: what label-free validators read."""
     features: Features = field(default_factory=Features)
-    """Of frozen bodies; shared by the arms of a run."""
+    """Of frozen backbones; shared by the arms of a run."""
 
 
 class Trainer:
@@ -70,8 +70,8 @@ class Trainer:
         self.rows = torch.from_numpy(np.flatnonzero(seen))
         held = target.labelled.groups[~seen]
         self.job = Job(
-            body=given.body if given else target.body,
-            own=target.body,
+            backbone_spec=given.backbone_spec if given else target.backbone_spec,
+            own=target.backbone_spec,
             class_names=target.class_names,
             knowledge=given,
             several=tuple(knowledge) if method.combines else (),

@@ -125,16 +125,16 @@ def _inside(folder: Path, package: str, kind: Kind) -> list[str]:
     if kind.inner:
         folders = [m.name for m in pkgutil.iter_modules([str(folder)]) if m.ispkg]
         return [f"{package}.{name}.{kind.inner}" for name in folders if name[0] != "_"]
-    found = []
+    plugin_modules = []
     for module in pkgutil.iter_modules([str(folder)]):
         full = f"{package}.{module.name}"
         if module.name.startswith("_") or module.name in kind.helpers:
             continue
         if module.ispkg:
-            found += _inside(folder / module.name, full, kind)
+            plugin_modules += _inside(folder / module.name, full, kind)
         else:
-            found.append(full)
-    return found
+            plugin_modules.append(full)
+    return plugin_modules
 
 
 @cache

@@ -38,7 +38,7 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
 
-class Body(Section):
+class BackboneSpec(Section):
     """What `build` needs to make a backbone again; it stands in every model's card."""
 
     name: str

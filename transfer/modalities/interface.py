@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from transfer.core.config import Section
 from transfer.core.errors import DataRefusedError, SettingsError
 from transfer.core.plugins import Kind
-from transfer.modalities.backbone import Backbone, Body
+from transfer.modalities.backbone import Backbone, BackboneSpec
 from transfer.modalities.normalisation import Normalisation
 
 if TYPE_CHECKING:
@@ -121,9 +121,9 @@ class BackboneSettings(Section):
     """Key of a backbone of the modality."""
 
     @property
-    def body(self) -> Body:
+    def backbone_spec(self) -> BackboneSpec:
         """The backbone's record."""
-        return Body(name=self.name, options=self.model_dump(exclude={"name"}))
+        return BackboneSpec(name=self.name, options=self.model_dump(exclude={"name"}))
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class Pretrained:
 
     source: str
     """Its name as a knowledge source."""
-    body: Body
+    backbone_spec: BackboneSpec
     state: Mapping[str, Tensor]
     """Tensors of the backbone, by the backbone's own names."""
     normal: Normalisation
@@ -375,7 +375,7 @@ class Modality(ABC):
         """
 
     @abstractmethod
-    def build_backbone(self, body: Body, spec: Any) -> Backbone:
+    def build_backbone(self, backbone_spec: BackboneSpec, spec: Any) -> Backbone:
         """Make a backbone, with weights drawn from torch's global generator.
 
         Raises:

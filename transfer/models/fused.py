@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transfer.modalities.backbone import Backbone, Body
+from transfer.modalities.backbone import Backbone, BackboneSpec
 from transfer.modalities.interface import InputSpec
 from transfer.modalities.normalisation import Normalisation
 from transfer.models.network import make_backbone
 
 
-class Part(Body):
+class Part(BackboneSpec):
     """One of the backbones; a list of these is the option of `build`."""
 
     normal: Normalisation
@@ -33,7 +33,9 @@ class Fused(Backbone):
         super().__init__()
         self.normal = Normalisation.none()
         self.normals = [part.normal for part in parts]
-        backbones = [make_backbone(Body(name=p.name, options=p.options), spec) for p in parts]
+        backbones = [
+            make_backbone(BackboneSpec(name=p.name, options=p.options), spec) for p in parts
+        ]
         self.parts = nn.ModuleList(backbones)
         self.chunk = min((backbone.chunk for backbone in backbones), default=self.chunk)
         self.sizes = [backbone.out_features for backbone in backbones]

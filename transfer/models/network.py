@@ -5,7 +5,7 @@ from importlib import import_module
 from torch import Tensor, nn
 
 from transfer.modalities import lookup
-from transfer.modalities.backbone import Backbone, Body, seeded
+from transfer.modalities.backbone import Backbone, BackboneSpec, seeded
 from transfer.modalities.interface import InputSpec
 
 COMBINED = {"fused": "transfer.models.fused"}
@@ -15,9 +15,9 @@ COMBINED = {"fused": "transfer.models.fused"}
 class Network(nn.Module):
     """Class scores (N, K) of a batch of inputs: ``head(backbone(inputs))``."""
 
-    def __init__(self, body: Body, backbone: Backbone, classes: int) -> None:
+    def __init__(self, backbone_spec: BackboneSpec, backbone: Backbone, classes: int) -> None:
         super().__init__()
-        self.body = body
+        self.backbone_spec = backbone_spec
         self.backbone = backbone
         self.head = nn.Linear(backbone.out_features, classes)
 
@@ -40,45 +40,49 @@ def backbone_module(name: str, modality: str) -> str:
     return COMBINED.get(name) or lookup.get(modality).backbone_module(name)
 
 
-def backbone_modules(modality: str, *bodies: Body) -> list[str]:
+def backbone_modules(modality: str, *backbone_specs: BackboneSpec) -> list[str]:
     """Modules of a modality, of backbones and of their parts: they are loaded by name, so no import
     leads to them, and a cache key has to name them.
 
     Raises:
         SettingsError: the modality has no backbone of such a name.
     """
-    modules = {backbone_module(name, modality) for name in backbone_names(*bodies)}
+    modules = {backbone_module(name, modality) for name in backbone_names(*backbone_specs)}
     return [lookup.code(modality), *sorted(modules)]
 
 
-def backbone_names(*bodies: Body) -> set[str]:
+def backbone_names(*backbone_specs: BackboneSpec) -> set[str]:
     """Names of backbones, and of those side by side in a fused one."""
-    parts = [part["name"] for body in bodies for part in body.options.get("parts", ())]
-    return {body.name for body in bodies} | set(parts)
+    parts = [
+        part["name"]
+        for backbone_spec in backbone_specs
+        for part in backbone_spec.options.get("parts", ())
+    ]
+    return {backbone_spec.name for backbone_spec in backbone_specs} | set(parts)
 
 
-def build(body: Body, *, spec: InputSpec, classes: int, seed: int) -> Network:
+def build(backbone_spec: BackboneSpec, *, spec: InputSpec, classes: int, seed: int) -> Network:
     """Make a network with fresh weights; the same seed gives the same weights.
 
     Args:
-        body: the backbone's record.
+        backbone: the backbone's record.
         spec: of the items that it takes in.
         classes: K.
         seed: of the weights.
     """
     with seeded(seed):
-        return Network(body, make_backbone(body, spec), classes)
+        return Network(backbone_spec, make_backbone(backbone_spec, spec), classes)
 
 
-def make_backbone(body: Body, spec: InputSpec) -> Backbone:
+def make_backbone(backbone_spec: BackboneSpec, spec: InputSpec) -> Backbone:
     """Make a backbone from its record, with weights drawn from torch's global generator.
 
     Raises:
         SettingsError: the modality has no such backbone.
         TypeError: it takes no such option.
     """
-    if body.name in COMBINED:
-        module = import_module(COMBINED[body.name])
-        combined: Backbone = module.build(spec=spec, **body.options)
+    if backbone_spec.name in COMBINED:
+        module = import_module(COMBINED[backbone_spec.name])
+        combined: Backbone = module.build(spec=spec, **backbone_spec.options)
         return combined
-    return lookup.of(spec).build_backbone(body, spec)
+    return lookup.of(spec).build_backbone(backbone_spec, spec)

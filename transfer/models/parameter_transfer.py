@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from transfer.core.config import Section
-from transfer.modalities.backbone import Body
+from transfer.modalities.backbone import BackboneSpec
 from transfer.modalities.interface import Pretrained
 from transfer.modalities.normalisation import Normalisation
 from transfer.models.network import Network
@@ -33,7 +33,7 @@ class Knowledge:
     class_names: tuple[str, ...]
     """In the order of the head's rows; empty where its head is not used."""
     state: Mapping[str, Tensor]
-    body: Body
+    backbone_spec: BackboneSpec
     normal: Normalisation
     """How inputs were standardised when it was trained."""
     fixed_normal: bool = False
@@ -45,7 +45,7 @@ def knowledge_of(pretrained: Pretrained) -> Knowledge:
     """The knowledge in a network whose weights come with a package: its backbone's alone."""
     named = {f"backbone.{name}": tensor for name, tensor in pretrained.state.items()}
     return Knowledge(
-        pretrained.source, (), named, pretrained.body, pretrained.normal, fixed_normal=True
+        pretrained.source, (), named, pretrained.backbone_spec, pretrained.normal, fixed_normal=True
     )
 
 
@@ -57,7 +57,7 @@ def transplant(
     A tensor of equal name and shape is copied. Rows of the head are copied for classes of the
     same name. A first convolution whose input channels differ takes the mean of the source's
     input channels, scaled so that equal channels give the same response. Everything else keeps
-    its fresh values.
+    its initial values.
 
     Args:
         network: the target's network, freshly initialised.
@@ -116,15 +116,15 @@ def _copy_rows(
     return "sliced", f"rows of {len(shared)} shared classes of {len(target)}"
 
 
-def _adapt_channels(tensor: Tensor, found: Tensor) -> tuple[str, str]:
+def _adapt_channels(tensor: Tensor, source_tensor: Tensor) -> tuple[str, str]:
     """Fill a convolution (outputs, inputs, ...) from one with other inputs."""
     same_but_inputs = (
-        tensor.dim() == found.dim() >= 3
-        and tensor.shape[0] == found.shape[0]
-        and tensor.shape[2:] == found.shape[2:]
+        tensor.dim() == source_tensor.dim() >= 3
+        and tensor.shape[0] == source_tensor.shape[0]
+        and tensor.shape[2:] == source_tensor.shape[2:]
     )
     if not same_but_inputs:
         return "reinitialised", "shapes differ"
     inputs = tensor.shape[1]
-    tensor.copy_((found.sum(dim=1, keepdim=True) / inputs).expand_as(tensor))
-    return "sliced", f"input channels {found.shape[1]} to {inputs}"
+    tensor.copy_((source_tensor.sum(dim=1, keepdim=True) / inputs).expand_as(tensor))
+    return "sliced", f"input channels {source_tensor.shape[1]} to {inputs}"

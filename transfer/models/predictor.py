@@ -19,7 +19,7 @@ from transfer.core.config import Section
 from transfer.core.errors import CrosstrainError, DataRefusedError, ModelFileError, SettingsError
 from transfer.data.storage.tensor_store import Records
 from transfer.modalities import lookup
-from transfer.modalities.backbone import Body
+from transfer.modalities.backbone import BackboneSpec
 from transfer.modalities.interface import InputLimits, InputSpec, Modality, Payload, Unreadable
 from transfer.modalities.normalisation import Normalisation
 from transfer.models import checkpoint
@@ -35,7 +35,7 @@ class Member(Section):
     networks: int
     steps: int = 0
     """Optimiser steps that each network took."""
-    body: Body
+    backbone_spec: BackboneSpec
     """The backbone of its networks."""
     normal: Normalisation
     """How its inputs are standardised."""
@@ -194,8 +194,8 @@ def load(folder: Path) -> Predictor:
     return Predictor(card, members)
 
 
-def _check_installed(body: Body, modality: Modality, folder: Path) -> None:
-    if missing := sorted(backbone_names(body) - set(backbones(modality.name))):
+def _check_installed(backbone_spec: BackboneSpec, modality: Modality, folder: Path) -> None:
+    if missing := sorted(backbone_names(backbone_spec) - set(backbones(modality.name))):
         kind = modality.backbone_plugins
         group = f" in the group {kind.group}" if kind else ""
         raise ModelFileError(
@@ -208,12 +208,12 @@ def _check_installed(body: Body, modality: Modality, folder: Path) -> None:
 def _network(
     card: Card, state: dict[str, Tensor], member: int, number: int, folder: Path
 ) -> Network:
-    _check_installed(card.members[member].body, lookup.of(card.spec), folder)
+    _check_installed(card.members[member].backbone_spec, lookup.of(card.spec), folder)
     prefix = tensor_name(member, number, "")
     own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    body = card.members[member].body
+    backbone_spec = card.members[member].backbone_spec
     try:
-        network = build(body, spec=card.spec, classes=len(card.class_names), seed=0)
+        network = build(backbone_spec, spec=card.spec, classes=len(card.class_names), seed=0)
         network.load_state_dict(own)
     except (RuntimeError, TypeError, CrosstrainError) as error:
         raise ModelFileError(f"the weights in {folder} do not fit its card: {error}") from error

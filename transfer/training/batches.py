@@ -143,7 +143,7 @@ def pool_batch(
 
 
 def embed(network: Network, records: Records, views: int, recipe: Recipe, seed: int) -> Tensor:
-    """Features (V, N, D) by the frozen body of records (N, ...) as stored.
+    """Features (V, N, D) by the frozen backbone of records (N, ...) as stored.
 
     ``views`` augmented views of every item; 0 for the items as they are (V = 1). Items are not
     mixed with one another: a view belongs to its item's label alone.

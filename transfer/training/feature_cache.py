@@ -1,4 +1,4 @@
-"""Features of frozen bodies, computed once for all arms of a run that share a body.
+"""Features of frozen backbones, computed once for all arms of a run that share a backbone.
 
 Shapes: V views, N items, D features.
 """
@@ -34,7 +34,7 @@ class Features:
         return _of_run, (self._run,)
 
     def of(self, network: Network, records: Records, views: int, recipe: Recipe) -> Tensor:
-        """Features (V, N, D) on the CPU of records (N, ...) as stored by the network's body.
+        """Features (V, N, D) on the CPU of records (N, ...) as stored by the network's backbone.
 
         ``views`` augmented views of each item; 0 for the items as they are (V = 1).
         """
@@ -61,7 +61,7 @@ def _of_run(run: str) -> Features:
 
 
 def _digest(network: Network) -> str:
-    found = hashlib.sha256(network.body.model_dump_json().encode())
+    found = hashlib.sha256(network.backbone_spec.model_dump_json().encode())
     for name, tensor in network.backbone.state_dict().items():
         found.update(name.encode())
         found.update(tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -110,7 +110,7 @@ def fit(
         recipe: optimisation, augmentation, normalisation and machine.
         seed: of the order of items and of augmentation.
         beside: items of the source and unlabelled items, for a method that reads them.
-        features: (V, N, D) of a frozen body; batches are then drawn from these.
+        features: (V, N, D) of a frozen backbone; batches are then drawn from these.
         watch: validation items for early stopping; the best weights are kept.
         keeper: where to keep checkpoints; an interrupted run continues from there.
         on_step: called with (steps done, steps in all) after every step.

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from transfer.core.config import Section
 from transfer.data.items import PoolItems, SourceItems, TrainItems
-from transfer.modalities.backbone import Body
+from transfer.modalities.backbone import BackboneSpec
 from transfer.modalities.interface import Augmentation
 from transfer.modalities.normalisation import Normalisation
 from transfer.models.network import Network, build
@@ -126,7 +126,7 @@ class Fit(Protocol):
 
 
 class Embed(Protocol):
-    """Features of a frozen body, computed once for all arms that share it."""
+    """Features of a frozen backbone, computed once for all arms that share it."""
 
     def __call__(
         self,
@@ -139,8 +139,8 @@ class Embed(Protocol):
         """Features (V, N, D) of the labelled items or of the pool, in the order of the job's.
 
         ``views`` augmented views of each item; 0 for the one that is not augmented (V = 1).
-        ``normal`` standardises the inputs; None asks the body, and where that has none of its own,
-        the job's recipe.
+        ``normal`` standardises the inputs; None asks the backbone, and where that has none of its
+        own, the job's recipe.
         """
 
 
@@ -148,9 +148,9 @@ class Embed(Protocol):
 class Job:
     """One network of an arm: all that it may be made from, and the loop that trains it."""
 
-    body: Body
+    backbone_spec: BackboneSpec
     """The backbone to build: the knowledge's, or that of the settings where none is given."""
-    own: Body
+    own: BackboneSpec
     """That of the settings."""
     class_names: tuple[str, ...]
     """K names."""
@@ -165,10 +165,10 @@ class Job:
     fit: Fit
     embed: Embed
 
-    def network(self, body: Body | None = None) -> Network:
+    def network(self, backbone_spec: BackboneSpec | None = None) -> Network:
         """A fresh network; the same weights at every call."""
         return build(
-            body or self.body,
+            backbone_spec or self.backbone_spec,
             spec=self.recipe.spec,
             classes=len(self.class_names),
             seed=self.seed,
@@ -186,8 +186,8 @@ class Method(Section):
     """True for a method whose batches hold labelled items of the source."""
     reads_pool: ClassVar[bool] = False
     """True for a method whose batches hold unlabelled items of the target."""
-    trains_body: ClassVar[bool] = True
-    """False for a method that leaves the body as it is and learns from its features."""
+    trains_backbone: ClassVar[bool] = True
+    """False for a method that leaves the backbone as it is and learns from its features."""
     combines: ClassVar[bool] = False
     """True for a method that takes all knowledge sources of the run at once."""
     new_classes: ClassVar[bool] = True
@@ -244,15 +244,15 @@ def given(knowledge: Knowledge | None) -> Knowledge:
 
 
 def stage_rates(
-    network: Network, peak: float, body: float, decay: float
+    network: Network, peak: float, backbone_spec: float, decay: float
 ) -> list[tuple[list[nn.Parameter], float]]:
     """Discriminative learning rates (Howard and Ruder, ACL 2018): lower towards the input.
 
-    The head trains at ``peak``, the last stage at ``peak * body``, and each stage before it at
+    The head trains at ``peak``, the last stage at ``peak * backbone``, and each stage before it at
     ``decay`` times the rate of the one that follows.
     """
     groups = [(list(network.head.parameters()), peak)]
-    rate = peak * body
+    rate = peak * backbone_spec
     for stage in reversed(network.backbone.stages()):
         groups.append((list(stage.parameters()), rate))
         rate *= decay
@@ -263,12 +263,13 @@ class FineTuning(Method):
     """A method that starts from the source's weights and trains all of them, gently near the input.
 
     Yosinski et al., NeurIPS 2014 (fine-tuning transferred features); the rates after Howard and
-    Ruder, ACL 2018: stage i of S trains at ``learning_rate * body_rate * decay ** (S - 1 - i)``.
+    Ruder, ACL 2018: stage i of S trains at ``learning_rate * backbone_rate * decay ** (S - 1 -
+    i)``.
     """
 
     learning_rate: float = Field(3e-3, gt=0)
     """Peak learning rate of the head."""
-    body_rate: float = Field(0.5, gt=0, le=1)
+    backbone_rate: float = Field(0.5, gt=0, le=1)
     """Rate of the last stage, as a share of the head's."""
     decay: float = Field(0.8, gt=0, le=1)
     """Rate of a stage, as a share of that of the next one towards the output."""
@@ -277,5 +278,5 @@ class FineTuning(Method):
         self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
     ) -> Prepared:
         transfers = receive(network, knowledge, class_names)
-        rates = stage_rates(network, self.learning_rate, self.body_rate, self.decay)
+        rates = stage_rates(network, self.learning_rate, self.backbone_rate, self.decay)
         return Prepared(network, rates, transfers)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from transfer.core.config import Section
 from transfer.core.errors import CrosstrainError
 from transfer.data.label_overlap import Relation, relate
-from transfer.transferability import Floats, Labels
 from transfer.transferability.domain_distance import mmd2, proxy_a_distance
+from transfer.transferability.feature_matrix import Floats, Labels
 from transfer.transferability.h_score import adjusted_h_score
 from transfer.transferability.leep import leep
 from transfer.transferability.logme import logme

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transfer.core.errors import CrosstrainError
-from transfer.transferability import ledoit_wolf
+from transfer.transferability.feature_matrix import ledoit_wolf
 
 Floats = NDArray[np.float64]
 Features = NDArray[np.floating]

@@ -3,7 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from transfer.transferability import Floats, Labels, check_features, decompose, ledoit_wolf
+from transfer.transferability.feature_matrix import (
+    Floats,
+    Labels,
+    check_features,
+    decompose,
+    ledoit_wolf,
+)
 
 
 def h_score(features: NDArray[np.floating], labels: Labels, *, shrink: bool = True) -> float:
@@ -13,8 +19,8 @@ def h_score(features: NDArray[np.floating], labels: Labels, *, shrink: bool = Tr
     ICIP 2019. The covariance is shrunk as by Ibrahim et al., "Newer is not always better:
     rethinking transferability metrics, their peculiarities, stability and performance", ECML PKDD
     2022: (1 - a) tr(((1 - a) cov(f) + a tr(cov(f)) / D I)^-1 cov(E[f | y])), a from
-    `transfer.transferability.ledoit_wolf`. Shrinkage brings the score to 0 where the variance is
-    equal in all directions, as for whitened features.
+    `transfer.transferability.feature_matrix.ledoit_wolf`. Shrinkage brings the score to 0 where the
+    variance is equal in all directions, as for whitened features.
 
     The score grows with D even for uninformative features: without shrinkage it is K - 1 for all
     features of full rank with D >= N - 1, and shrinkage only weakens this effect. So it can only
@@ -26,7 +32,7 @@ def h_score(features: NDArray[np.floating], labels: Labels, *, shrink: bool = Tr
         shrink: False gives the plain score, by the pseudo-inverse of a singular covariance.
 
     Raises:
-        CrosstrainError: see `transfer.transferability.check_features`.
+        CrosstrainError: see `transfer.transferability.feature_matrix.check_features`.
     """
     kept, between = _directions(features, labels, shrink)
     return float(kept @ between)
@@ -46,7 +52,7 @@ def adjusted_h_score(features: NDArray[np.floating], labels: Labels) -> float:
         labels: (N,) of these items.
 
     Raises:
-        CrosstrainError: see `transfer.transferability.check_features`.
+        CrosstrainError: see `transfer.transferability.feature_matrix.check_features`.
     """
     kept, between = _directions(features, labels, True)
     most = len(np.unique(labels)) - 1

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from transfer.transferability import Labels, check_probabilities
+from transfer.transferability.feature_matrix import Labels, check_probabilities
 
 
 def leep(probabilities: NDArray[np.floating], labels: Labels) -> float:
@@ -19,7 +19,7 @@ def leep(probabilities: NDArray[np.floating], labels: Labels) -> float:
         labels: (N,) of the target's items.
 
     Raises:
-        CrosstrainError: see `transfer.transferability.check_probabilities`.
+        CrosstrainError: see `transfer.transferability.feature_matrix.check_probabilities`.
     """
     check_probabilities(probabilities, labels)
     by_source_class = probabilities.astype(np.float64)

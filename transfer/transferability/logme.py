@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from transfer.transferability import Floats, Labels, check_features, decompose
+from transfer.transferability.feature_matrix import Floats, Labels, check_features, decompose
 
 LEAST_NOISE = 1e-6
 """Smallest variance of the noise: without it, labels that the features predict exactly, in fewer
@@ -47,7 +47,7 @@ def logme(features: NDArray[np.floating], labels: Labels) -> float:
         labels: (N,) of these items; only classes that occur count.
 
     Raises:
-        CrosstrainError: see `transfer.transferability.check_features`.
+        CrosstrainError: see `transfer.transferability.feature_matrix.check_features`.
     """
     check_features(features, labels)
     left, singular = decompose(features)

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from transfer.transferability import Labels, check_probabilities
+from transfer.transferability.feature_matrix import Labels, check_probabilities
 
 
 def nce(probabilities: NDArray[np.floating], labels: Labels) -> float:
@@ -20,7 +20,7 @@ def nce(probabilities: NDArray[np.floating], labels: Labels) -> float:
         labels: (N,) of the target's items.
 
     Raises:
-        CrosstrainError: see `transfer.transferability.check_probabilities`.
+        CrosstrainError: see `transfer.transferability.feature_matrix.check_probabilities`.
     """
     check_probabilities(probabilities, labels)
     _, row = np.unique(labels, return_inverse=True)

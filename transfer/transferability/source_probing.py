@@ -32,7 +32,7 @@ def candidate(
         recipe: machine and normalisation of the target.
     """
     names = knowledge.class_names
-    network = build(knowledge.body, spec=recipe.spec, classes=max(1, len(names)), seed=0)
+    network = build(knowledge.backbone_spec, spec=recipe.spec, classes=max(1, len(names)), seed=0)
     transplant(network, knowledge, names or ("none",))
     network.to(recipe.machine.device)
     if knowledge.fixed_normal:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from toy_modality.backbone import Perceptron
 from transfer.core.errors import DataRefusedError, SettingsError
-from transfer.modalities.backbone import Backbone, Body
+from transfer.modalities.backbone import Backbone, BackboneSpec
 from transfer.modalities.interface import (
     Array,
     Augmentation,
@@ -180,9 +180,9 @@ class ToyModality(Modality):
             raise SettingsError(f"toy has no backbone {name!r}; expected perceptron")
         return "toy_modality.backbone"
 
-    def build_backbone(self, body: Body, spec: ToySpec) -> Backbone:
-        self.backbone_module(body.name)
-        return Perceptron(spec.length, **body.options)
+    def build_backbone(self, backbone_spec: BackboneSpec, spec: ToySpec) -> Backbone:
+        self.backbone_module(backbone_spec.name)
+        return Perceptron(spec.length, **backbone_spec.options)
 
     def rules(self, thresholds: ToyThresholds) -> Sequence[ColumnRule]:
         enough, least = "there are enough readings", thresholds.min_readings

@@ -33,7 +33,7 @@ def dataset(name, *, per_class=6, classes=("cat", "dog"), changes=None, drop=(),
         | {
             "id": f"{name}{i}.png",
             "label": i % len(classes),
-            "pixels": f"{name} {i}",
+            "content": f"{name} {i}",
             "sha256": f"bytes of {name} {i}",
         }
         for i in range(per_class * len(classes))
@@ -148,12 +148,12 @@ FAILING = {
         ["t3.png (0.5)"],
     ),
     "duplicates": (
-        changed("pixels", "t 1") | {"max_duplicate_share": 0.08, "max_cross_split_duplicates": 2},
+        changed("content", "t 1") | {"max_duplicate_share": 0.08, "max_cross_split_duplicates": 2},
         ("target t", "copy_of", "max_duplicate_share", "1 of 12 fail (8.33%)"),
         ["t3.png (t1.png)"],
     ),
     "conflicts": (
-        changed("pixels", "t 4") | {"max_cross_split_duplicates": 2},
+        changed("content", "t 4") | {"max_cross_split_duplicates": 2},
         ("target t", "other_label", "max_conflict_share", "2 of 12 fail (16.67%)"),
         ["t3.png (cat)", "t4.png (dog)"],
     ),
@@ -163,7 +163,7 @@ FAILING = {
         ["t1.png (val)", "t3.png (test)"],
     ),
     "given away": (
-        {"source": dataset("s", changes={0: {"pixels": "t 1"}})},
+        {"source": dataset("s", changes={0: {"content": "t 1"}})},
         ("source s", "held_out", "", "1 of 12 fail (8.33%)"),
         ["s0.png (test)"],
     ),
@@ -194,7 +194,7 @@ def test_each_threshold_refuses_values_beyond_it(tmp_path, failure):
 
 
 def test_values_exactly_at_a_limit_pass(tmp_path):
-    changes = {i: {"pixels": f"t {i - 4}", "std": 0.0} for i in (4, 5, 6)}
+    changes = {i: {"content": f"t {i - 4}", "std": 0.0} for i in (4, 5, 6)}
     target = dataset("t", changes=changes, rejects=rejects(3))
     shares = {"max_empty_share": 0.25, "max_duplicate_share": 0.25, "max_reject_share": 0.2}
     assert checked(tmp_path, target=target, min_items_per_class=6, min_items=12, **shares).passed
@@ -214,7 +214,7 @@ def test_near_duplicates_warn_before_they_refuse(tmp_path):
 
 
 def test_a_target_that_the_source_repeats_in_training_is_noted(tmp_path):
-    report = checked(tmp_path, source=dataset("s", changes={0: {"pixels": "t 0"}}))
+    report = checked(tmp_path, source=dataset("s", changes={0: {"content": "t 0"}}))
     assert report.passed
     assert not report.warnings
     noted = [r for r in report.rows if not r.passed]

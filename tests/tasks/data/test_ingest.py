@@ -127,7 +127,7 @@ def take(source, dataset="plants", settings=SETTINGS, **options):
 
 def labels(dataset="data/plants"):
     table, _ = survey(Path(dataset), SETTINGS.input.limits, tiny.MODALITY)
-    return dict(zip(table["pixels"], table["label"], strict=True))
+    return dict(zip(table["content"], table["label"], strict=True))
 
 
 def ids(changes):
@@ -346,7 +346,7 @@ def divide(dataset):
     numbered = table.assign(label=[names.index(label) for label in table["label"]])
     manifest = Manifest("plants", "image", names, numbered)
     frame = split(manifest, SplitSettings(), labels_per_class=None, merge_val=False)
-    return dict(zip(table["pixels"], frame["split"], strict=True))
+    return dict(zip(table["content"], frame["split"], strict=True))
 
 
 def test_no_item_changes_its_split(project, tmp_path):

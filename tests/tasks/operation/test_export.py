@@ -144,11 +144,13 @@ def test_backbones_made_of_parts_count_as_code(converted):
     _, model = converted
     card = checkpoint.load_card(model, Card)
     (first, second) = card.members
-    fused = first.body.model_copy(
+    fused = first.backbone_spec.model_copy(
         update={"name": "fused", "options": {"parts": [{"name": "mobilenet_v2"}]}}
     )
-    card = card.model_copy(update={"members": (first.model_copy(update={"body": fused}), second)})
-    assert export._bodies(card) == [
+    card = card.model_copy(
+        update={"members": (first.model_copy(update={"backbone_spec": fused}), second)}
+    )
+    assert export._loaded_modules(card) == [
         "transfer.modalities.image.modality",
         "transfer.modalities.image.backbones.mobilenet_v2",
         "transfer.modalities.image.backbones.resnet",

@@ -163,9 +163,9 @@ def test_two_processes_do_not_write_one_file(do, tmp_path):
 @pytest.mark.parametrize(
     ("names", "told"),
     [
-        ([], "holds no readable picture; expected a folder"),
-        (["notes.txt", ".hidden.png"], "no readable picture .1 hidden, 1 wrong_type"),
-        (["a.png", "b/c.png"], "no readable picture .2 wrong_type"),
+        ([], "holds no readable item; expected a folder"),
+        (["notes.txt", ".hidden.png"], "no readable item .1 hidden, 1 wrong_type"),
+        (["a.png", "b/c.png"], "no readable item .2 wrong_type"),
     ],
 )
 def test_a_folder_without_a_readable_picture_leaves_nothing(do, tmp_path, names, told):

@@ -28,7 +28,7 @@ def monitored(tmp_path_factory):
         (folder / f"cut{i}.jpg").write_bytes(b"\xff\xd8")
     predictor = model()
     drift_reference = reference.make(predictor, items(60), usable=98, rejected=2, right=50)
-    source = new_data.pictures(folder, predictor.card)
+    source = new_data.new_items(folder, predictor.card)
     new_items = new_data.observe(predictor, source, most=1000, seed=0)
     report = judge(
         drift_reference,
@@ -116,7 +116,7 @@ def test_names_of_several_scripts_and_many_classes_are_drawn(monitored):
 
 def test_a_removed_item_leaves_no_gap_in_the_sheet(monitored, tmp_path):
     write(tmp_path, ["a.png", "b.png"])
-    source = new_data.pictures(tmp_path, model().card)
+    source = new_data.new_items(tmp_path, model().card)
     (tmp_path / "a.png").unlink()
     figure = monitor_plots.sheet(["a.png", "b.png"], source, "Some")
     assert figure.axes[0].images[0].get_array().shape[:2] == (12, 12 * 6 + 2 * 5)

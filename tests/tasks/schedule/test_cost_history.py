@@ -12,7 +12,7 @@ from tests.tasks import small
 from transfer.arms.plan import ArmPlan
 
 TOLD = small.settings(pretrain={"training": {"steps": 60, "batch_size": 16}})
-OWN = TOLD.backbone.body.model_dump(mode="json")
+OWN = TOLD.backbone.backbone_spec.model_dump(mode="json")
 
 
 def keep(step, name, card, seconds):
@@ -22,8 +22,8 @@ def keep(step, name, card, seconds):
     (folder / "stored.json").write_text(json.dumps({"seconds": seconds}))
 
 
-def arm(method, steps, *, target=None, spec=small.SPEC, body=OWN):
-    member = {"arm": f"{method}/0", "steps": steps, "body": body}
+def arm(method, steps, *, target=None, spec=small.SPEC, backbone_spec=OWN):
+    member = {"arm": f"{method}/0", "steps": steps, "backbone_spec": backbone_spec}
     return {"target": target or TOLD.target.label, "spec": spec.model_dump(), "members": [member]}
 
 
@@ -37,7 +37,7 @@ def test_steps_of_this_target_and_backbone_are_known_by_method(project):
     keep("adapt", "a", arm("scratch", 100), 5.0)
     keep("adapt", "b", arm("scratch", 100), 7.0)
     keep("adapt", "c", arm("scratch", 200), 40.0)
-    keep("adapt", "d", arm("fine_tune", 100, body=package), 90.0)
+    keep("adapt", "d", arm("fine_tune", 100, backbone_spec=package), 90.0)
     keep("adapt", "other target", arm("scratch", 100, target="oaks"), 900.0)
     keep(
         "adapt",
@@ -45,7 +45,12 @@ def test_steps_of_this_target_and_backbone_are_known_by_method(project):
         arm("scratch", 100, spec=small.SPEC.model_copy(update={"size": 64})),
         900.0,
     )
-    keep("adapt", "wider", arm("scratch", 100, body={**OWN, "options": {"width": 99}}), 900.0)
+    keep(
+        "adapt",
+        "wider",
+        arm("scratch", 100, backbone_spec={**OWN, "options": {"width": 99}}),
+        900.0,
+    )
     assert cost_history.arm_steps(TOLD, small.SPEC) == {
         ("scratch", OWN["name"]): pytest.approx(0.07),
         ("fine_tune", "mobilenet_v2"): pytest.approx(0.9),
@@ -60,14 +65,14 @@ def test_only_the_latest_results_of_a_kind_are_asked(project):
 
 
 def test_pretrainings_are_known_by_source(project):
-    keep("pretrain", "a", {"source": "oaks", "steps": 600, "body": OWN}, 30.0)
+    keep("pretrain", "a", {"source": "oaks", "steps": 600, "backbone_spec": OWN}, 30.0)
     assert cost_history.pretraining_step("oaks", TOLD) == 0.05
     assert cost_history.pretraining_step("elms", TOLD) is None
 
 
 def test_what_is_damaged_or_not_there_is_passed_by(project):
     assert cost_history.arm_steps(TOLD, small.SPEC) == {}
-    keep("pretrain", "a", {"source": "oaks", "steps": 600, "body": OWN}, 30.0)
+    keep("pretrain", "a", {"source": "oaks", "steps": 600, "backbone_spec": OWN}, 30.0)
     Path("build/pretrain/a/card.json").write_text("{")
     assert cost_history.pretraining_step("oaks", TOLD) is None
 

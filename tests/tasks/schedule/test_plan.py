@@ -147,7 +147,7 @@ def test_a_package_that_is_not_there_is_refused_before_anything_is_trained(targe
         plan.check(asked, {}, target)
 
 
-def test_a_body_of_several_datasets_is_planned_with_their_names(target, source):
+def test_a_backbone_of_several_datasets_is_planned_with_their_names(target, source):
     joint = replace(source("both", tiny.CLASSES, items=False), parts=("oaks", "elms"))
     found = plan.plans(settings(["fine_tune"]), target, [source("oaks", tiny.CLASSES), joint])
     assert [(one.label, one.parts) for one in found] == [
@@ -229,7 +229,7 @@ def ranked(methods, sources, target, names=()):
     return labels(plan.ordered(found, told, names))
 
 
-def test_promising_is_a_trained_body_then_what_costs_little_then_the_others(target, source):
+def test_promising_is_a_trained_backbone_then_what_costs_little_then_the_others(target, source):
     methods = ["linear_probe", "fine_tune", "l2_sp", "lda"]
     found = ranked(methods, [source("oaks")], target)
     assert found == ["fine_tune", "linear_probe", "lda", "l2_sp"]

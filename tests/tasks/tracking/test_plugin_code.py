@@ -29,7 +29,7 @@ def leafnet(tmp_path, monkeypatch):
 def leafy(model, tmp_path):
     """The card of a model one of whose networks has the package's backbone."""
     card = json.loads((model / "card.json").read_text())
-    card["members"][0]["body"] = {"name": "leaf", "options": {"width": 4}}
+    card["members"][0]["backbone_spec"] = {"name": "leaf", "options": {"width": 4}}
     folder = tmp_path / "leafy"
     folder.mkdir()
     (folder / "card.json").write_text(json.dumps(card))
@@ -69,8 +69,8 @@ def test_a_package_is_carried_whole_with_the_entry_point_that_offers_its_backbon
 
 def test_the_backbones_side_by_side_in_a_fused_one_count(leafy, leafnet):
     card = json.loads((leafy / "card.json").read_text())
-    body = card["members"][0]["body"]
-    card["members"][0]["body"] = {"name": "fused", "options": {"parts": [body]}}
+    backbone_spec = card["members"][0]["backbone_spec"]
+    card["members"][0]["backbone_spec"] = {"name": "fused", "options": {"parts": [backbone_spec]}}
     (leafy / "card.json").write_text(json.dumps(card))
     assert [point.name for point in plugin_code.needed(leafy)] == ["leaf"]
 

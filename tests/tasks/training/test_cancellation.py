@@ -104,7 +104,7 @@ def test_what_is_stored_needs_no_time(tmp_path, monkeypatch):
     assert small.arm(PLAN, into, told, [], until=0.0).ref.digest == made.ref.digest
 
 
-def test_a_body_whose_time_is_up_is_none(tmp_path, monkeypatch):
+def test_a_backbone_whose_time_is_up_is_none(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     told = small.settings()
     into = small.target(told)

@@ -52,13 +52,13 @@ def test_every_weight_comes_back_bit_for_bit(knowledge):
 
 def test_its_card_says_how_it_is_to_be_used(knowledge):
     wanted = knowledge_of(pretrained.pretrained(NAME, channels=1, size=SIZE))
-    assert knowledge.body == wanted.body and knowledge.body.name == NAME
+    assert knowledge.backbone_spec == wanted.backbone_spec and knowledge.backbone_spec.name == NAME
     assert knowledge.fixed_normal and knowledge.normal == wanted.normal
     assert knowledge.class_names == ()
 
 
 def test_what_was_stored_fits_a_network_for_any_target(knowledge):
-    network = build(knowledge.body, spec=tiny.spec(1), classes=4, seed=0)
+    network = build(knowledge.backbone_spec, spec=tiny.spec(1), classes=4, seed=0)
     rows = transplant(network, knowledge, ("a", "b", "c", "d"))
     assert {row.action for row in rows if row.tensor.startswith("head.")} == {"reinitialised"}
     assert {row.action for row in rows if not row.tensor.startswith("head.")} <= {
@@ -81,7 +81,9 @@ def test_it_is_unpacked_once_for_each_kind_and_size_of_picture(stored):
 
 def test_pictures_are_resized_to_the_size_that_was_asked_for(stored):
     folder, found = stored
-    sizes = [pretrain.load(folder / one.knowledge.path).body.options["size"] for one in found]
+    sizes = [
+        pretrain.load(folder / one.knowledge.path).backbone_spec.options["size"] for one in found
+    ]
     assert sizes == [SIZE, SIZE, SIZE, 2 * SIZE]
 
 

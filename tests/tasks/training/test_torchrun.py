@@ -104,7 +104,7 @@ def test_what_several_processes_cannot_do_is_a_settings_error(tmp_path):
     work = Pretraining(
         name="big",
         parts=(),
-        body=small.settings().backbone.body,
+        backbone_spec=small.settings().backbone.backbone_spec,
         settings=small.settings().pretrain,
         device="cuda",
         precision="fp32",

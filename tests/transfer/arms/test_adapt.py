@@ -143,12 +143,12 @@ def test_each_network_starts_from_weights_of_its_own():
         torch.testing.assert_close(network.head.weight, start.head.weight, atol=1e-6, rtol=0)
 
 
-def test_a_committee_on_one_frozen_body_is_one_network_of_the_mean_scores():
+def test_a_committee_on_one_frozen_backbone_is_one_network_of_the_mean_scores():
     method, given = LinearProbe(), tiny.knowledge().state
     probe = arm(method=method, name="linear_probe")
     (network,) = probe.networks
-    body = {f"backbone.{k}": v for k, v in network.backbone.state_dict().items()}
-    assert tiny.same(body, {k: v for k, v in given.items() if k in body})
+    backbone_spec = {f"backbone.{k}": v for k, v in network.backbone.state_dict().items()}
+    assert tiny.same(backbone_spec, {k: v for k, v in given.items() if k in backbone_spec})
     scores = logits(network, SEEN.records, RECIPE)
     heads = [logits(one, SEEN.records, RECIPE) for one in probes(method)]
     torch.testing.assert_close(scores, torch.stack(heads).mean(0), rtol=1e-4, atol=1e-4)
@@ -233,7 +233,9 @@ def test_the_card_says_what_the_arm_is(three, stored):
     assert member.temperature == expected
     assert card.class_names == tiny.CLASSES and card.target == "hedge"
     assert (
-        member.normal == RECIPE.normal and member.body == tiny.BODY and card.spec.size == tiny.SIDE
+        member.normal == RECIPE.normal
+        and member.backbone_spec == tiny.BODY
+        and card.spec.size == tiny.SIDE
     )
 
 

@@ -13,9 +13,9 @@ METHODS = known()
 
 
 def valley(method):
-    """Lowest at a learning rate of 6e-3 and a body rate of 0.3."""
+    """Lowest at a learning rate of 6e-3 and a backbone rate of 0.3."""
     one = math.log(method.learning_rate / 6e-3) ** 2
-    return one + math.log(method.body_rate / 0.3) ** 2
+    return one + math.log(method.backbone_rate / 0.3) ** 2
 
 
 def test_it_walks_towards_the_valley():
@@ -26,7 +26,7 @@ def test_it_walks_towards_the_valley():
 
 
 def test_it_never_ends_worse_than_it_began():
-    begin = FineTune(learning_rate=6e-3, body_rate=0.3)
+    begin = FineTune(learning_rate=6e-3, backbone_rate=0.3)
     found = hyperparameter_search.search(begin, valley, trials=5)
     assert found.method == begin and found.loss == found.default_loss == pytest.approx(0)
 

@@ -22,7 +22,7 @@ class Tune(Method):
 
 
 class Probe(Method):
-    trains_body: ClassVar[bool] = False
+    trains_backbone: ClassVar[bool] = False
 
 
 class Read(Method):
@@ -31,7 +31,7 @@ class Read(Method):
 
 class ReadFrozen(Method):
     reads_source: ClassVar[bool] = True
-    trains_body: ClassVar[bool] = False
+    trains_backbone: ClassVar[bool] = False
 
 
 class Join(Method):
@@ -116,7 +116,7 @@ def test_a_method_that_combines_gets_all_sources_at_once_and_stands_once():
     assert [one.method for one in found].count("join") == 1
 
 
-def test_a_plan_says_which_datasets_a_joint_body_learned_from():
+def test_a_plan_says_which_datasets_a_joint_backbone_learned_from():
     both = replace(BOTH, parts=("oaks", "elms"))
     (tune, join) = plan(["tune", "join"], OAKS, both)[-2:]
     assert (tune.sources, tune.parts) == (("oaks and elms",), ("oaks", "elms"))
@@ -132,7 +132,7 @@ def test_a_method_that_reads_items_passes_by_sources_without_items():
     assert labels(["read", "read_frozen"], BOTH, PACKAGE) == ["scratch"]
 
 
-def test_the_body_of_a_package_stays_frozen():
+def test_the_backbone_of_a_package_stays_frozen():
     assert labels(["tune", "probe"], OAKS, PACKAGE) == [
         "scratch",
         "tune/oaks",
@@ -142,7 +142,7 @@ def test_the_body_of_a_package_stays_frozen():
     assert labels(["tune"], PACKAGE) == ["scratch"]
 
 
-def test_the_body_of_a_package_is_trained_where_that_is_asked_for():
+def test_the_backbone_of_a_package_is_trained_where_that_is_asked_for():
     told = labels(["tune", "probe"], PACKAGE, tune_packages=True)
     assert told == ["scratch", "tune", "probe"]
 
@@ -151,7 +151,7 @@ def test_a_package_has_no_items_to_read_even_where_it_may_be_trained():
     assert labels(["read", "read_frozen"], PACKAGE, tune_packages=True) == ["scratch"]
 
 
-def test_a_body_of_several_datasets_is_trained_on_like_any_other():
+def test_a_backbone_of_several_datasets_is_trained_on_like_any_other():
     assert labels(["tune"], OAKS, ELMS, BOTH)[1:] == [
         "tune/oaks",
         "tune/elms",
@@ -201,7 +201,7 @@ def test_whatever_is_offered_each_group_of_arms_is_planned_once_and_can_be_made(
         for offer in map(by_name.get, one.sources):
             assert offer.has_items or (labelled and not kind.reads_source)
             assert offer.covers or (labelled and kind.new_classes)
-            assert offer.trained_here or tune or not kind.trains_body
+            assert offer.trained_here or tune or not kind.trains_backbone
     sourced = [bool(one.sources) for one in found]
     assert sourced == sorted(sourced)
 

@@ -31,7 +31,7 @@ def run(out, items=SEEN, keeper=None, **changes):
         NAMES,
         items,
         WATCHED,
-        body=tiny.BODY,
+        backbone_spec=tiny.BODY,
         spec=tiny.spec(),
         settings=PretrainSettings(training=training, augment=AugmentPolicy(), **told),
         machine=Machine(),
@@ -56,7 +56,7 @@ def test_the_card_tells_the_accuracy_of_the_weights_that_were_kept(made):
     assert card.validation_accuracy == pytest.approx(found)
     loss = float(torch.nn.functional.cross_entropy(scores, WATCHED.labels))
     assert loss == pytest.approx(min(card.history["validation_loss"]), rel=1e-5)
-    assert card.source == "forest" and card.body == tiny.BODY
+    assert card.source == "forest" and card.backbone_spec == tiny.BODY
 
 
 def test_knowledge_comes_back_and_can_be_transferred(made):

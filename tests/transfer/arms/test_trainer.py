@@ -113,11 +113,14 @@ def test_a_method_is_handed_what_it_uses_and_no_more():
     assert joined.several == (one, two)
 
 
-def test_a_body_is_that_of_the_knowledge_or_that_of_the_target():
+def test_a_backbone_is_that_of_the_knowledge_or_that_of_the_target():
     other = tiny.BODY.model_copy(update={"options": {"width": 8, "pool": True}})
-    target = tiny.target(SEEN, body=other)
-    assert trainer(Scratch(), target=target, sources=[tiny.knowledge()]).job.body == other
-    assert trainer(FineTune(), target=target, sources=[tiny.knowledge()]).job.body == tiny.BODY
+    target = tiny.target(SEEN, backbone_spec=other)
+    assert trainer(Scratch(), target=target, sources=[tiny.knowledge()]).job.backbone_spec == other
+    assert (
+        trainer(FineTune(), target=target, sources=[tiny.knowledge()]).job.backbone_spec
+        == tiny.BODY
+    )
 
 
 FIXED = Normalisation(mean=(0.1,), std=(0.7,))
@@ -259,8 +262,8 @@ def test_features_go_by_the_standardisation_that_is_asked_for_else_by_the_job_s(
     assert not torch.equal(asked, plain)
 
 
-def test_the_folds_of_an_arm_share_the_features_of_a_frozen_body():
-    """The body is run over all items once, however many folds and seeds ask."""
+def test_the_folds_of_an_arm_share_the_features_of_a_frozen_backbone():
+    """The backbone is run over all items once, however many folds and seeds ask."""
     features, network, passes = Features(), tiny.network(), []
     network.backbone.register_forward_hook(lambda *_: passes.append(1))
     target = replace(tiny.target(SEEN), features=features)
@@ -286,7 +289,7 @@ def test_a_loop_on_features_takes_those_of_the_items_it_is_given():
 
     one = trainer(Part(views=1), sources=[tiny.knowledge()])
     trained = one.train()
-    body = one.embed(trained.network, 1)[0]
+    backbone_spec = one.embed(trained.network, 1)[0]
     for inputs in seen:
-        nearest = torch.cdist(inputs, body).argmin(1)
+        nearest = torch.cdist(inputs, backbone_spec).argmin(1)
         assert set((nearest % 2).tolist()) == {1}

@@ -126,7 +126,7 @@ def test_a_row_describes_its_picture(dataset, out):
     assert row["mean"] == pytest.approx(grey.mean())
     assert row["std"] == pytest.approx(grey.std())
     assert row["sha256"] == hashlib.sha256((dataset / "cat" / "1.png").read_bytes()).hexdigest()
-    assert row["pixels"] == hashlib.sha256(b"30x20" + pixels.tobytes()).hexdigest()
+    assert row["content"] == hashlib.sha256(b"30x20" + pixels.tobytes()).hexdigest()
 
 
 def test_a_grey_picture_and_its_rgb_copy_have_the_same_pixels(dataset, out):
@@ -134,7 +134,7 @@ def test_a_grey_picture_and_its_rgb_copy_have_the_same_pixels(dataset, out):
     (dataset / "cat" / "1.png").write_bytes(png(grey))
     Image.fromarray(np.stack([grey] * 3, axis=2)).save(dataset / "cat" / "2.png")
     items = scan(dataset, out).items
-    assert items["pixels"][0] == items["pixels"][1] != items["pixels"][2]
+    assert items["content"][0] == items["content"][1] != items["content"][2]
     assert items["sha256"][0] != items["sha256"][1]
 
 
@@ -353,7 +353,7 @@ def test_arrays(tmp_path, out):
     assert set(manifest.items["sha256"]) == {hashlib.sha256(file.read_bytes()).hexdigest()}
     assert np.array_equal(on_disk(out)[:], [from_array(image, SPEC) for image in images])
     pixels = hashlib.sha256(b"9x12" + images[2].tobytes()).hexdigest()
-    assert manifest.items["pixels"][2] == pixels
+    assert manifest.items["content"][2] == pixels
 
 
 def test_arrays_with_a_class_without_items_are_refused(tmp_path, out):

@@ -208,8 +208,8 @@ def test_what_it_declares_frozen_stays_and_all_that_stays_is_declared(name, monk
         check_frozen(phase)
 
 
-@pytest.mark.parametrize("name", [n for n, kind in METHODS.items() if not kind.trains_body])
-def test_a_method_that_does_not_train_the_body_keeps_the_sources_bit_for_bit(name, monkeypatch):
+@pytest.mark.parametrize("name", [n for n, kind in METHODS.items() if not kind.trains_backbone])
+def test_a_method_that_does_not_train_the_backbone_keeps_the_sources_bit_for_bit(name, monkeypatch):
     """The statistics of its normalisation too, though closed forms never run the loop."""
     method = METHODS[name]()
     sources = sources_of(method)

@@ -24,7 +24,7 @@ from transfer.modalities.interface import (
 )
 from transfer.modalities.normalisation import Normalisation
 from transfer.models.fused import Part
-from transfer.models.network import Body, build
+from transfer.models.network import BackboneSpec, build
 
 sys.path.insert(0, str(toy.PLUGINS))  # the toy's module; its entry point is that of another test
 from toy_modality.modality import MODALITY as TOY
@@ -205,7 +205,7 @@ def test_every_backbone_gives_features_and_can_be_made_again(name: str) -> None:
     settings = modality.backbone()
     assert settings.name in modality.trainable()
     assert modality.backbone_module(settings.name).split(".")[0] in ("transfer", "toy_modality")
-    one, other = (build(settings.body, spec=spec, classes=3, seed=5) for _ in range(2))
+    one, other = (build(settings.backbone_spec, spec=spec, classes=3, seed=5) for _ in range(2))
     modality.lay_out_network(one)
     with torch.no_grad():
         features = one.eval().backbone(inputs(name))
@@ -216,16 +216,23 @@ def test_every_backbone_gives_features_and_can_be_made_again(name: str) -> None:
     covered = sum(p.numel() for stage in one.backbone.stages() for p in stage.parameters())
     assert covered == sum(p.numel() for p in one.backbone.parameters())
     with pytest.raises(SettingsError, match="no_such_backbone"):
-        build(Body(name="no_such_backbone"), spec=spec, classes=3, seed=0)
+        build(BackboneSpec(name="no_such_backbone"), spec=spec, classes=3, seed=0)
 
 
 @every_modality
 def test_its_backbones_stand_side_by_side(name: str) -> None:
     modality, _, spec = parts(name)
-    body, normal = modality.backbone().body, modality.statistics([records(name)], spec)
-    part = Part(name=body.name, options=body.options, normal=normal).model_dump(mode="json")
-    both = build(Body(name="fused", options={"parts": [part, part]}), spec=spec, classes=2, seed=0)
-    one = build(body, spec=spec, classes=2, seed=0)
+    backbone_spec, normal = (
+        modality.backbone().backbone_spec,
+        modality.statistics([records(name)], spec),
+    )
+    part = Part(name=backbone_spec.name, options=backbone_spec.options, normal=normal).model_dump(
+        mode="json"
+    )
+    both = build(
+        BackboneSpec(name="fused", options={"parts": [part, part]}), spec=spec, classes=2, seed=0
+    )
+    one = build(backbone_spec, spec=spec, classes=2, seed=0)
     assert both.backbone.normal is not None
     with torch.no_grad():
         features = both.eval().backbone(inputs(name, both.backbone.normal))
@@ -235,7 +242,9 @@ def test_its_backbones_stand_side_by_side(name: str) -> None:
 @every_modality
 def test_an_exported_backbone_gives_the_same_features(name: str) -> None:
     modality, _, spec = parts(name)
-    backbone = build(modality.backbone().body, spec=spec, classes=2, seed=0).eval().backbone
+    backbone = (
+        build(modality.backbone().backbone_spec, spec=spec, classes=2, seed=0).eval().backbone
+    )
     with torch.no_grad():
         before = backbone(inputs(name))
         after = modality.exportable(backbone, spec)(inputs(name))

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from tests.transfer import tiny
-from transfer.modalities.backbone import Body
+from transfer.modalities.backbone import BackboneSpec
 from transfer.models.parameter_transfer import scratch_transfer_map, transplant
 
-WIDE = Body(name="resnet", options={"width": 8, "pool": True})
+WIDE = BackboneSpec(name="resnet", options={"width": 8, "pool": True})
 
 
 def transplanted(*classes, **source):
@@ -20,7 +20,7 @@ def transplanted(*classes, **source):
     return network.state_dict(), initial, knowledge, rows
 
 
-@pytest.mark.parametrize("source", [{}, {"channels": 3}, {"body": WIDE}])
+@pytest.mark.parametrize("source", [{}, {"channels": 3}, {"backbone_spec": WIDE}])
 def test_every_tensor_is_listed_once_with_its_shapes(source):
     now, _, knowledge, rows = transplanted(**source)
     assert list(rows) == list(now)
@@ -31,10 +31,10 @@ def test_every_tensor_is_listed_once_with_its_shapes(source):
 
 def test_the_backbone_is_copied_with_its_statistics():
     now, _, knowledge, rows = transplanted()
-    body = [name for name in now if name.startswith("backbone.")]
-    assert {rows[name].action for name in body} == {"copied"}
-    assert all(torch.equal(now[name], knowledge.state[name]) for name in body)
-    assert any(name.endswith("running_var") for name in body)
+    backbone_spec = [name for name in now if name.startswith("backbone.")]
+    assert {rows[name].action for name in backbone_spec} == {"copied"}
+    assert all(torch.equal(now[name], knowledge.state[name]) for name in backbone_spec)
+    assert any(name.endswith("running_var") for name in backbone_spec)
 
 
 def test_rows_of_shared_classes_are_copied_and_the_others_stay_initial():
@@ -83,7 +83,7 @@ def test_a_grey_image_gets_the_same_response_after_a_change_of_channels(source, 
 def test_a_backbone_of_another_width_copies_nothing():
     network = tiny.network()
     initial = tiny.state(network)
-    knowledge = tiny.knowledge(body=WIDE)
+    knowledge = tiny.knowledge(backbone_spec=WIDE)
     rows = transplant(network, knowledge, tiny.CLASSES)
     wide = [row for row in rows if row.shape and not row.tensor.startswith("head.bias")]
     assert {row.action for row in wide} == {"reinitialised"}

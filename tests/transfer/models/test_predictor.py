@@ -23,7 +23,7 @@ NORMAL = {
 
 def members(channels=1):
     """Two members, of two networks and of one."""
-    how = {"body": tiny.BODY, "normal": NORMAL[channels]}
+    how = {"backbone_spec": tiny.BODY, "normal": NORMAL[channels]}
     return (
         Member(arm="scratch/0", weight=0.3, temperature=0.7, networks=2, **how),
         Member(arm="l2_sp/1", weight=0.7, temperature=2.0, networks=1, **how),
@@ -33,9 +33,9 @@ def members(channels=1):
 MEMBERS = members()
 
 
-def with_body(**body):
-    """The first member, of another body."""
-    return {**MEMBERS[0].model_dump(), "body": body}
+def with_backbone(**backbone_spec):
+    """The first member, of another backbone."""
+    return {**MEMBERS[0].model_dump(), "backbone_spec": backbone_spec}
 
 
 def write(folder, channels=1, names=tiny.CLASSES, given=None):
@@ -224,9 +224,9 @@ def test_a_card_of_another_version_is_a_named_error(tmp_path, changes):
     "changes",
     [
         {"class_names": ["acer", "betula"]},
-        {"members": [with_body(name="resnet", options={"width": 8})]},
-        {"members": [with_body(name="vgg")]},
-        {"members": [with_body(name="resnet", options={"depth": 8})]},
+        {"members": [with_backbone(name="resnet", options={"width": 8})]},
+        {"members": [with_backbone(name="vgg")]},
+        {"members": [with_backbone(name="resnet", options={"depth": 8})]},
         {"spec": {"size": 12, "channels": 3}},
         {"members": [m.model_dump() for m in (*MEMBERS, MEMBERS[1])]},
     ],

@@ -183,7 +183,7 @@ def test_sources_that_cannot_be_told_apart_or_found_are_refused(overrides, part)
     assert part in refused(*overrides)
 
 
-def test_the_body_of_all_datasets_together_has_a_name_that_no_other_source_has():
+def test_the_backbone_of_all_datasets_together_has_a_name_that_no_other_source_has():
     told = ["more_sources=[{path: data/oaks}, {path: data/elms, name: mnist and oaks and elms}]"]
     project.load(PARAMS, told)
     told = ["more_sources=[{path: data/oaks}]", "pretrain.jointly=true"]

@@ -3,7 +3,7 @@
 import torch
 
 from tests.transfer import tiny
-from transfer.modalities.backbone import Body
+from transfer.modalities.backbone import BackboneSpec
 from transfer.models.network import build
 from transfer.training import cpu_threads
 from transfer.training.cpu_threads import worthwhile
@@ -11,7 +11,7 @@ from transfer.training.cpu_threads import worthwhile
 
 def test_operations_are_those_of_convolutions_and_the_head(monkeypatch):
     network = build(
-        Body(name="resnet", options={"width": 4, "pool": True}),
+        BackboneSpec(name="resnet", options={"width": 4, "pool": True}),
         spec=tiny.spec(1),
         classes=5,
         seed=0,
@@ -33,7 +33,11 @@ def test_operations_are_those_of_convolutions_and_the_head(monkeypatch):
 
 
 def test_the_default_network_takes_one_and_a_large_one_several():
-    small = build(Body(name="resnet", options={"width": 12}), spec=tiny.spec(1), classes=10, seed=0)
-    large = build(Body(name="resnet", options={"width": 32}), spec=tiny.spec(1), classes=10, seed=0)
+    small = build(
+        BackboneSpec(name="resnet", options={"width": 12}), spec=tiny.spec(1), classes=10, seed=0
+    )
+    large = build(
+        BackboneSpec(name="resnet", options={"width": 32}), spec=tiny.spec(1), classes=10, seed=0
+    )
     assert worthwhile(small, torch.zeros(1, 1, 28, 28), 64) == 1
     assert worthwhile(large, torch.zeros(1, 1, 64, 64), 64) >= 8

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.transfer import tiny
-from transfer.modalities.backbone import Body
+from transfer.modalities.backbone import BackboneSpec
 from transfer.modalities.image.augment import AugmentPolicy
 from transfer.modalities.normalisation import Normalisation
 from transfer.training.batches import embed
@@ -19,7 +19,7 @@ RECIPE = tiny.recipe(SEEN, AugmentPolicy())
 
 
 def counted(network):
-    """Count the passes through a body; the count is a list that grows."""
+    """Count the passes through a backbone; the count is a list that grows."""
     passes = []
     network.backbone.register_forward_hook(lambda *_: passes.append(1))
     return passes
@@ -34,7 +34,7 @@ def test_they_are_those_of_embedding(views):
     assert torch.equal(found, embed(network, SEEN.records, views, RECIPE, SEED))
 
 
-def test_they_are_computed_once_and_the_body_of_another_arm_that_is_equal_counts_as_the_same():
+def test_they_are_computed_once_and_the_backbone_of_another_arm_that_is_equal_counts_as_the_same():
     features, network, equal = Features(), tiny.network(), tiny.network()
     with torch.no_grad():
         equal.head.weight.add_(1.0)  # the head has no part in features
@@ -89,13 +89,15 @@ def inverted(images):
 
 
 def fine():
-    """A body of the same tensors that keeps the resolution."""
-    return tiny.network(body=Body(name="resnet", options={"width": 4, "pool": False}))
+    """A backbone of the same tensors that keeps the resolution."""
+    return tiny.network(
+        backbone_spec=BackboneSpec(name="resnet", options={"width": 4, "pool": False})
+    )
 
 
 OTHERS = {
-    "another body": (tiny.network(seed=1), SEEN.records, 1, RECIPE),
-    "a body of the same tensors with other options": (fine(), SEEN.records, 1, RECIPE),
+    "another backbone": (tiny.network(seed=1), SEEN.records, 1, RECIPE),
+    "a backbone of the same tensors with other options": (fine(), SEEN.records, 1, RECIPE),
     "other images": (tiny.network(), inverted(SEEN.records), 1, RECIPE),
     "the images in another order": (tiny.network(), SEEN.records.flip(0), 1, RECIPE),
     "the images as they are": (tiny.network(), SEEN.records, 0, RECIPE),
@@ -124,7 +126,7 @@ def test_others_are_not_taken_for_them(case):
     assert found.shape != before.shape or not torch.equal(found, before)
 
 
-def test_one_tensor_of_a_body_that_differs_makes_it_another_batch_statistics_included():
+def test_one_tensor_of_a_backbone_that_differs_makes_it_another_batch_statistics_included():
     features, network, other = Features(), tiny.network(), tiny.network()
     features.of(network, SEEN.records, 0, RECIPE)
     name, statistic = next((k, v) for k, v in other.backbone.named_buffers() if k.endswith("mean"))

@@ -16,7 +16,7 @@ SEEN = tiny.items()
 
 
 class Part(Method):
-    """Trains the head and all of the body but its first stage, which is declared frozen."""
+    """Trains the head and all of the backbone but its first stage, which is declared frozen."""
 
     def prepare(self, network, knowledge, class_names):
         first, *others = network.backbone.stages()

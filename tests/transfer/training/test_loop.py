@@ -322,7 +322,7 @@ def test_progress_is_reported_after_every_step():
 
 def test_the_rate_of_a_group_is_its_own(tmp_path):
     seen = tiny.items()
-    method = FineTune(learning_rate=0.01, body_rate=0.5, decay=0.5)
+    method = FineTune(learning_rate=0.01, backbone_rate=0.5, decay=0.5)
     prepared = method.prepare(tiny.network(), tiny.knowledge(), tiny.CLASSES)
     keeper = tiny.mortal(tmp_path / "c")
     fit(method, prepared, seen, tiny.recipe(seen, steps=4, warmup=0), seed=0, keeper=keeper)

@@ -6,7 +6,7 @@ from transfer.core.config import Section
 
 
 class Added(Section):
-    """A picture that the dataset did not have."""
+    """An item that the dataset did not have."""
 
     path: str
     """In the delivery."""
@@ -16,7 +16,7 @@ class Added(Section):
 
 
 class Duplicate(Section):
-    """A picture that is known under the same label, and was left out."""
+    """An item that is known under the same label, and was left out."""
 
     path: str
     of: str
@@ -24,7 +24,7 @@ class Duplicate(Section):
 
 
 class Conflict(Section):
-    """A picture that stands under another label already, and was left out."""
+    """An item that stands under another label already, and was left out."""
 
     path: str
     label: str

@@ -62,24 +62,27 @@ def items_tables(
         ``other_label`` (classes that the same content stands under besides its own),
         ``elsewhere`` (splits that hold a copy or a member of its group), ``in_target`` (id of an
         equal item of the target) and ``held_out`` (the target's split, val or test, that this
-        item equals although it is in use). Each is '' where there is nothing to say.
+        item equals although it is in use). Each is '' for an item without the problem.
     """
     items = data.manifest.items
-    pictures = repeated(hashes(items, "content"))
-    told = [
+    copies = repeated(hashes(items, "content"))
+    problems = [
         ("same_id", _first(items, *repeated(hashes(items, "id")))),
-        ("copy_of", _first(items, *pictures)),
-        ("other_label", _other_labels(data.manifest, *pictures)),
+        ("copy_of", _first(items, *copies)),
+        ("other_label", _other_labels(data.manifest, *copies)),
         ("elsewhere", _elsewhere(data)),
     ]
-    nothing = _Problem(np.empty(0, np.int64), [])
+    no_problem = _Problem(np.empty(0, np.int64), [])
     if target is None:
-        told += [("in_target", nothing), ("held_out", nothing)]
+        problems += [("in_target", no_problem), ("held_out", no_problem)]
     else:
-        told += [("in_target", _in_target(items, target)), ("held_out", _held_out(data, target))]
+        problems += [
+            ("in_target", _in_target(items, target)),
+            ("held_out", _held_out(data, target)),
+        ]
 
     def described(rows: slice, part: pd.DataFrame) -> pd.DataFrame:
-        return part.assign(**{name: flaw.of(rows) for name, flaw in told})
+        return part.assign(**{name: problem.of(rows) for name, problem in problems})
 
     yield from starmap(
         described, parts(items, *columns(data.manifest.modality))
@@ -167,11 +170,11 @@ def _equal(
 
     One of the same content goes before one of the same file.
     """
-    found = np.full(len(items), -1, np.int32)
+    equal_rows = np.full(len(items), -1, np.int32)
     for column in ("sha256", "content"):
-        _mark_equal(found, items, others, column, counted)
-    rows = np.flatnonzero(found >= 0)
-    return rows, found[rows].astype(np.int64)
+        _mark_equal(equal_rows, items, others, column, counted)
+    rows = np.flatnonzero(equal_rows >= 0)
+    return rows, equal_rows[rows].astype(np.int64)
 
 
 def _mark_equal(

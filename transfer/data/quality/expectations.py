@@ -129,8 +129,8 @@ def _ruled(rule: ColumnRule, settings: QualitySettings, rows: int) -> Expectatio
     """What a modality expects of one of its columns."""
     if rule.among is not None:
         arguments = {"column": rule.column, "value_set": list(rule.among)}
-        told = f"one of {', '.join(rule.among)}"
-        return Expectation(rule.what, IN_SET, arguments, told, rule.setting)
+        expected = f"one of {', '.join(rule.among)}"
+        return Expectation(rule.what, IN_SET, arguments, expected, rule.setting)
     if not rule.tolerated:
         bounds = {"setting": rule.setting, "unit": rule.unit}
         return _range(rule.what, rule.column, rule.low, rule.high, **bounds)

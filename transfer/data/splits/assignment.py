@@ -22,9 +22,9 @@ def side(u: float, val: float, test: float) -> str:
 
 
 def keys(items: pd.DataFrame) -> list[str]:
-    """Give what each item is drawn by: its group if it has one, else its picture."""
+    """The key by which each item is drawn: its group if it has one, else its content."""
     pairs = zip(items["group"], items["content"], strict=True)
-    return [f"group:{group}" if group else pixels for group, pixels in pairs]
+    return [f"group:{group}" if group else content for group, content in pairs]
 
 
 def ranks(

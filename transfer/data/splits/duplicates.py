@@ -229,20 +229,20 @@ def near_pairs(
             f"max_rms is {max_rms}, with {len(records)} records, {len(items)} items and "
             f"{len(sides)} sides; expected max_rms in 0..1 and one item and side per record"
         )
-    found = _Found([], [], [])
-    for a, b, rms in _met(
+    pair_rows = _PairRows([], [], [])
+    for a, b, rms in _search(
         partial(_prints, records, modality), judged(items, sides), sides, max_rms
     ):
-        found.a.extend(a.tolist())
-        found.b.extend(b.tolist())
-        found.rms.extend(rms.tolist())
-        if len(found.a) >= MAX_PAIRS:
+        pair_rows.a.extend(a.tolist())
+        pair_rows.b.extend(b.tolist())
+        pair_rows.rms.extend(rms.tolist())
+        if len(pair_rows.a) >= MAX_PAIRS:
             break
-    return found.named(items, sides)
+    return pair_rows.named(items, sides)
 
 
 @dataclass(frozen=True)
-class _Found:
+class _PairRows:
     a: list[int]  # rows
     b: list[int]
     rms: list[float]
@@ -257,7 +257,7 @@ class _Found:
         return sorted(pairs, key=lambda pair: (pair.rms, pair.a, pair.b))
 
 
-def _met(
+def _search(
     prints: Callable[[NDArray[np.int64]], np.ndarray],
     about: Mapping[str, NDArray[np.int64]],
     sides: pd.Series,

@@ -87,7 +87,7 @@ def split(
     frame["reason"] = _reasons(items, rank, top, sets)
     frame.loc[rank < top, "split"] = EXCLUDED
     trainable = (rank == top) & (rank <= (VAL if merge_val else TRAIN))
-    frame["labelled"] = _capped(items, sets, trainable, settings.seed, labels_per_class)
+    frame["labelled"] = _limit_labels(items, sets, trainable, settings.seed, labels_per_class)
     return frame
 
 
@@ -140,7 +140,7 @@ def _reason_codes(
     return reasons
 
 
-def _capped(
+def _limit_labels(
     items: Items, sets: NDArray[np.int32], pool: NDArray[np.bool_], seed: int, cap: int | None
 ) -> NDArray[np.bool_]:
     """Keep ``cap`` items of each class: one item of each linked set, then a second, and so on.
@@ -150,38 +150,42 @@ def _capped(
     """
     if cap is None:
         return pool
-    label, drawn = numbers(items, "label"), _drawn(items, seed)
+    label, drawn = numbers(items, "label"), _label_fractions(items, seed)
     sizes = np.bincount(label[pool], minlength=int(label.max(initial=0)) + 1)
     below = np.minimum(1, _SPARE * cap / np.maximum(sizes, 1))
     while True:
         candidate_sets = np.unique(sets[pool & (drawn < below[label])])
         rows = np.flatnonzero(pool & duplicates.among(sets, candidate_sets))
-        dealt = _dealt(items, rows, drawn[rows], sets[rows]).groupby("label").head(cap)
-        certain = dealt[(dealt["turn"] == 0) & (dealt["u"] < below[dealt["label"]])]
+        ordered = (
+            _in_order_of_choice(items, rows, drawn[rows], sets[rows]).groupby("label").head(cap)
+        )
+        certain = ordered[(ordered["turn"] == 0) & (ordered["u"] < below[ordered["label"]])]
         short = np.bincount(certain["label"], minlength=len(below)) < cap
         if not (short & (below < 1)).any():
             kept = np.zeros(len(items), dtype=bool)
-            kept[dealt.index] = True
+            kept[ordered.index] = True
             return kept
         below[short] = np.minimum(1, below[short] * _SPARE)
 
 
-def _drawn(items: Items, seed: int) -> NDArray[np.float64]:
-    found = np.empty(len(items))
+def _label_fractions(items: Items, seed: int) -> NDArray[np.float64]:
+    fractions = np.empty(len(items))
     for rows, part in parts(items, "content"):
-        found[rows] = [fraction(seed, f"label:{content}") for content in part["content"]]
-    return found
+        fractions[rows] = [fraction(seed, f"label:{content}") for content in part["content"]]
+    return fractions
 
 
-def _dealt(
+def _in_order_of_choice(
     items: Items, rows: NDArray[np.int64], u: NDArray[np.float64], sets: NDArray[np.int32]
 ) -> pd.DataFrame:
     """Items in the order in which they are chosen, without copies; the index is the row."""
-    found = chosen(items, rows, "id", "label", "content", "sha256", "format")
-    found = found.assign(u=u, set=sets, file=duplicates.codes(duplicates.file_hashes(found)))
-    once = found.sort_values(["u", "id"]).drop_duplicates("content").drop_duplicates("file")
-    once = once.assign(turn=once.groupby(["label", "set"]).cumcount())
-    return once.sort_values(["turn", "u", "id"])
+    candidates = chosen(items, rows, "id", "label", "content", "sha256", "format")
+    candidates = candidates.assign(
+        u=u, set=sets, file=duplicates.codes(duplicates.file_hashes(candidates))
+    )
+    unique = candidates.sort_values(["u", "id"]).drop_duplicates("content").drop_duplicates("file")
+    unique = unique.assign(turn=unique.groupby(["label", "set"]).cumcount())
+    return unique.sort_values(["turn", "u", "id"])
 
 
 def leave_out(
@@ -217,12 +221,12 @@ def leave_out(
 
 
 def _equal_to(items: Items, others: Items, rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    found = np.zeros(len(items), bool)
+    equal = np.zeros(len(items), bool)
     for column in ("content", "sha256"):
         known = np.unique(duplicates.hashes(others, column)[rows])
         values = duplicates.hashes(items, column)
-        found |= duplicates.among(values, known) & (values != duplicates.BLANK)
-    return found
+        equal |= duplicates.among(values, known) & (values != duplicates.BLANK)
+    return equal
 
 
 def check_coverage(

@@ -104,7 +104,7 @@ def of_ids(items: Items, rows: NDArray[np.integer]) -> Keys:
 
 
 def of_groups(items: Items, rows: NDArray[np.integer]) -> Keys:
-    """What some items are grouped by: their group where they have one, else their picture."""
+    """What some items are grouped by: their group where they have one, else their content."""
     return _kept(StoredKeys([_Names(items, ("group", "content"))], rows))
 
 

@@ -19,12 +19,14 @@ from transfer.models.predictor import Predictor
 class Committee(nn.Module):
     """Calibrated probabilities (N, K) of one member."""
 
-    def __init__(self, heads: Sequence[nn.Module], bodies: list[int], temperature: float) -> None:
+    def __init__(
+        self, heads: Sequence[nn.Module], backbones: list[int], temperature: float
+    ) -> None:
         super().__init__()
-        self.heads, self.bodies, self.temperature = nn.ModuleList(heads), bodies, temperature
+        self.heads, self.backbones, self.temperature = nn.ModuleList(heads), backbones, temperature
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        scores = [head(features[i]) for head, i in zip(self.heads, self.bodies, strict=True)]
+        scores = [head(features[i]) for head, i in zip(self.heads, self.backbones, strict=True)]
         return (torch.stack(scores).mean(0) / self.temperature).softmax(-1)
 
 
@@ -32,19 +34,19 @@ class Whole(nn.Module):
     """Probabilities (N, K) of records (N, ...), as `Predictor.predict_records` gives.
 
     Scaling, standardisation, every network, temperatures and the weighted sum of the members are
-    inside. Networks whose bodies are equal bit for bit share one.
+    inside. Networks whose backbones are equal bit for bit share one.
     """
 
     weights: Tensor
 
     def __init__(self, model: Predictor) -> None:
         super().__init__()
-        members, bodies = [], _Bodies(model.card.spec)
+        members, backbones = [], _Backbones(model.card.spec)
         for networks, card in zip(model.networks, model.card.members, strict=True):
-            used = [bodies.add(network, card.normal) for network in networks]
+            used = [backbones.add(network, card.normal) for network in networks]
             heads = [copy.deepcopy(network.head) for network in networks]
             members.append(Committee(heads, used, card.temperature))
-        self.bodies, self.normals = nn.ModuleList(bodies.kept), bodies.normals
+        self.backbones, self.normals = nn.ModuleList(backbones.kept), backbones.normals
         self.members = nn.ModuleList(members)
         weights = torch.tensor([card.weight for card in model.card.members])
         self.register_buffer("weights", weights.view(-1, 1, 1))
@@ -55,8 +57,10 @@ class Whole(nn.Module):
     def forward(self, records: Tensor) -> Tensor:
         modality = lookup.of(self.spec)
         scaled = modality.scale(records, self.spec)
-        pairs = zip(self.bodies, self.normals, strict=True)
-        features = [body(modality.to_input(scaled, n, self.spec)) for body, n in pairs]
+        pairs = zip(self.backbones, self.normals, strict=True)
+        features = [
+            backbone_spec(modality.to_input(scaled, n, self.spec)) for backbone_spec, n in pairs
+        ]
         probabilities = torch.stack([member(features) for member in self.members])  # M x N x K
         return (self.weights * probabilities).sum(0)
 
@@ -67,8 +71,8 @@ def _lay_out_plainly(network: nn.Module) -> None:
         parameter.data = parameter.data.contiguous()
 
 
-class _Bodies:
-    """The different bodies of a model's networks, each with how its inputs are standardised."""
+class _Backbones:
+    """The different backbones of a model's networks, each with how its inputs are standardised."""
 
     def __init__(self, spec: InputSpec) -> None:
         self.spec = spec
@@ -77,19 +81,19 @@ class _Bodies:
         self._found: list[Network] = []
 
     def add(self, network: Network, normal: Normalisation) -> int:
-        """Where the network's body is, which is kept if it is new."""
+        """Where the network's backbone is, which is kept if it is new."""
         for i, (other, same) in enumerate(zip(self._found, self.normals, strict=True)):
             if normal == same and _equal(network, other):
                 return i
-        body = lookup.of(self.spec).exportable(copy.deepcopy(network.backbone), self.spec)
+        backbone_spec = lookup.of(self.spec).exportable(copy.deepcopy(network.backbone), self.spec)
         self._found.append(network)
         self.normals.append(normal)
-        self.kept.append(body)
+        self.kept.append(backbone_spec)
         return len(self.kept) - 1
 
 
 def _equal(one: Network, other: Network) -> bool:
-    if one.body != other.body:
+    if one.backbone_spec != other.backbone_spec:
         return False
     state = other.backbone.state_dict()
     return all(torch.equal(t, state[name]) for name, t in one.backbone.state_dict().items())

@@ -2,7 +2,7 @@
 
 It cannot be installed beside crosstrain: its converter wants an older typing-extensions than
 pydantic does. What travels between the two is torch's own exported program, which the same version
-of torch reads on both sides. Shapes: N items, C channels, S x S pixels, K classes.
+of torch reads on both sides. Shapes: N items, K classes.
 """
 
 import json

@@ -89,7 +89,7 @@ class Monitored(Section):
     accuracy: Estimate | None
     expected: Expected
     strange: dict[str, int]
-    """Pictures of each label that the model has no class for."""
+    """Items of each label that the model has no class for."""
     classes: list[ClassShare]
     confidence: float | None
     """Mean confidence, new and in the reference."""

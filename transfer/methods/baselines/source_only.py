@@ -7,7 +7,7 @@ from transfer.training.method import Job, Method, Trained, receive
 
 
 class SourceOnly(Method):
-    """The source's network as it is: its body, and its head's rows of the shared classes.
+    """The source's network as it is: its backbone, and its head's rows of the shared classes.
 
     What Ben-David et al., Machine Learning 2010, bound: the error of a source's hypothesis on the
     target. Inputs are standardised as for every other method. Nothing is trained and no label is

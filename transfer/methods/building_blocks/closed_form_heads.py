@@ -1,4 +1,4 @@
-"""Closed-form classifiers on the features of a frozen body, folded into one head.
+"""Closed-form classifiers on the features of a frozen backbone, folded into one head.
 
 Standardisation, projection and classifier are all affine, and so is what they make together: the
 final network is an ordinary one. Shapes: V views, N items, R = V x N rows, D features, K classes.
@@ -57,7 +57,7 @@ class Rows:
 
     @classmethod
     def of(cls, job: Job, network: Network, views: int) -> "Rows":
-        """Features of all labelled items of a job by the network's body.
+        """Features of all labelled items of a job by the network's backbone.
 
         Raises:
             CrosstrainError: the job has no labelled item.
@@ -107,7 +107,7 @@ Path = Callable[[Rows, Sequence[float]], list[Affine]]
 
 
 def frozen(job: Job) -> tuple[Network, list[Transfer]]:
-    """The source's body with a head that is still to be fitted, and what came from where.
+    """The source's backbone with a head that is still to be fitted, and what came from where.
 
     Raises:
         ValueError: there is no source to take from.

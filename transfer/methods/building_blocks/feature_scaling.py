@@ -1,4 +1,4 @@
-"""Features of unlike bodies on one footing, as a map that folds into a linear head.
+"""Features of unlike backbones on one footing, as a map that folds into a linear head.
 
 Shapes: N items, D features, K classes.
 """

@@ -18,7 +18,7 @@ class HeadAlone(Method):
 
 
 def probe(job: Job, prepared: Prepared, *, rate: float, views: int, share: float) -> None:
-    """Train the head of a prepared network in place, its body frozen, weights and statistics.
+    """Train the head of a prepared network in place, its backbone frozen, weights and statistics.
 
     Afterwards the same parameters train as before.
 
@@ -26,7 +26,7 @@ def probe(job: Job, prepared: Prepared, *, rate: float, views: int, share: float
         job: gives the items and the loop.
         prepared: the network of the phase that follows.
         rate: peak learning rate of the head.
-        views: augmented views of each training image whose features are kept.
+        views: augmented views of each training item whose features are kept.
         share: of the budget's steps.
     """
     network = prepared.network

@@ -57,7 +57,7 @@ class Plan(Section):
 
 @dataclass(frozen=True)
 class Learned:
-    """What Reptile made of a body."""
+    """What Reptile made of a backbone."""
 
     state: State
     """The backbone's tensors, on the CPU."""
@@ -103,7 +103,7 @@ def draw(labels: Tensor, plan: Plan, number: int) -> Episode:
 
 
 def reptile(backbone: Backbone, source: SourceItems, plan: Plan, recipe: Recipe) -> Learned:
-    """Meta-learn a body, which is left as it was.
+    """Meta-learn a backbone, which is left as it was.
 
     Running statistics of batch normalisation move like weights.
 
@@ -130,11 +130,16 @@ def reptile(backbone: Backbone, source: SourceItems, plan: Plan, recipe: Recipe)
 
 
 def _learn(
-    body: Backbone, episode: Episode, source: SourceItems, plan: Plan, recipe: Recipe, number: int
+    backbone_spec: Backbone,
+    episode: Episode,
+    source: SourceItems,
+    plan: Plan,
+    recipe: Recipe,
+    number: int,
 ) -> None:
     """The gradient steps of one episode, in place."""
-    head = _head(body.out_features, len(episode.classes), generator(plan.seed, number, 8))
-    network = nn.Sequential(body, head.to(recipe.machine.device))
+    head = _head(backbone_spec.out_features, len(episode.classes), generator(plan.seed, number, 8))
+    network = nn.Sequential(backbone_spec, head.to(recipe.machine.device))
 
     def loss(t: int) -> Tensor:
         step = number * plan.inner_steps + t

@@ -109,7 +109,7 @@ def predicted_classes(scores: Tensor) -> float:
 
 
 def together(network: Network, *parts: Tensor) -> tuple[Tensor, ...]:
-    """Class scores of several sets of images by one forward pass.
+    """Class scores of several sets of items by one forward pass.
 
     Batch normalisation then treats all of them alike in training, as it will in use: by the
     statistics of their mixture.

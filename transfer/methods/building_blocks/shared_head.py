@@ -82,7 +82,7 @@ def joined(
     class_names: tuple[str, ...],
     *,
     peak: float,
-    body: float,
+    backbone_spec: float,
     decay: float,
 ) -> Prepared:
     """A network with the source's weights, and ``helpers["source_head"]`` for its classes.
@@ -95,7 +95,7 @@ def joined(
     """
     transfers = receive(network, knowledge, class_names)
     head = source_head(network, given(knowledge), class_names)
-    rates = [*stage_rates(network, peak, body, decay), (list(head.parameters()), peak)]
+    rates = [*stage_rates(network, peak, backbone_spec, decay), (list(head.parameters()), peak)]
     return Prepared(network, rates, transfers, helpers=nn.ModuleDict({"source_head": head}))
 
 
@@ -107,12 +107,12 @@ def shared_classes(prepared: Prepared) -> list[int]:
 
 
 @contextmanager
-def statistics_kept(body: nn.Module) -> Iterator[None]:
+def statistics_kept(backbone_spec: nn.Module) -> Iterator[None]:
     """Standardise by the statistics of the batch and leave the running ones as they are.
 
     In evaluation mode nothing changes: batch normalisation goes on using its running statistics.
     """
-    norms = [norm for norm in batch_norms(body).values() if norm.track_running_stats]
+    norms = [norm for norm in batch_norms(backbone_spec).values() if norm.track_running_stats]
     for norm in norms:
         norm.track_running_stats = False
     try:
@@ -134,11 +134,11 @@ class DomainFeatures:
     def __init__(self, network: Network, batch: Batch) -> None:
         if batch.source is None:
             raise ValueError("this method reads items of the source and was given none")
-        body = network.backbone
-        with statistics_kept(body):
-            self.source: Tensor = body(batch.source.inputs)  # M x D
-        self.target = body(batch.inputs) if len(batch.inputs) else None  # N x D
-        self.pool = body(batch.pool.weak) if batch.pool is not None else None  # U x D
+        backbone_spec = network.backbone
+        with statistics_kept(backbone_spec):
+            self.source: Tensor = backbone_spec(batch.source.inputs)  # M x D
+        self.target = backbone_spec(batch.inputs) if len(batch.inputs) else None  # N x D
+        self.pool = backbone_spec(batch.pool.weak) if batch.pool is not None else None  # U x D
 
     def domains(self) -> tuple[Tensor, Tensor]:
         """Features of the source (M, D) and of all items of the target (N + U, D).
@@ -195,7 +195,7 @@ class Joint(FineTuning):
             knowledge,
             class_names,
             peak=self.learning_rate,
-            body=self.body_rate,
+            backbone_spec=self.backbone_rate,
             decay=self.decay,
         )
 

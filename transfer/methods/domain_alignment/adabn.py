@@ -24,7 +24,7 @@ class AdaBN(Method):
     """Adaptive batch normalisation (Li, Wang, Shi, Hou and Liu, Pattern Recognition 2018).
 
     Mean and variance of each batch-normalised channel are measured anew on all unlabelled items;
-    every learned weight of the body stays the source's. Where items are labelled, a linear head
+    every learned weight of the backbone stays the source's. Where items are labelled, a linear head
     is trained on the adapted features; else the source's head is kept.
     """
 
@@ -35,9 +35,9 @@ class AdaBN(Method):
     learning_rate: float = Field(1e-2, gt=0)
     """Peak learning rate of the head."""
     views: int = Field(8, ge=1)
-    """Augmented views of each labelled image whose features are kept."""
+    """Augmented views of each labelled item whose features are kept."""
     pool_views: int = Field(0, ge=0)
-    """Augmented views of each unlabelled image that are measured beside the image itself."""
+    """Augmented views of each unlabelled item that are measured beside the item itself."""
 
     def train(self, job: Job) -> Trained:
         """Measure the pool, and train the head where there is something to train it on.
@@ -66,7 +66,7 @@ class AdaBN(Method):
 
 
 def inputs(pool: PoolItems, recipe: Recipe, views: int, seed: int, size: int) -> Iterator[Tensor]:
-    """Batches of the pool's images as they are, each followed by so many augmented views of it."""
+    """Batches of the pool's items as they are, each followed by so many augmented views of it."""
     parts = torch.arange(len(pool)).tensor_split(math.ceil(len(pool) / size))
     for part, rows in enumerate(parts):
         yield to_input(pool.records[rows], recipe)
@@ -74,34 +74,36 @@ def inputs(pool: PoolItems, recipe: Recipe, views: int, seed: int, size: int) ->
             yield pool_batch(pool, rows, recipe, None, seed, part * views + view).weak
 
 
-def measure(body: nn.Module, batches: Iterable[Tensor]) -> None:
+def measure(backbone_spec: nn.Module, batches: Iterable[Tensor]) -> None:
     """Set each batch normalisation's running statistics to those of all batches, in place.
 
-    Mean and unbiased variance are over all images and places of a channel. While they are
+    Mean and unbiased variance are over all items and places of a channel. While they are
     measured, each layer's own output is normalised by its batch. Weights stay as they are.
 
     Raises:
         CrosstrainError: there is no batch normalisation with running statistics.
     """
-    layers = _layers(body)
+    layers = _layers(backbone_spec)
     if not layers:
         raise CrosstrainError(
             "found no batch normalisation in this backbone, so there are no statistics to adapt; "
             "expected one such layer or more: choose another method or another backbone"
         )
-    body.eval()
+    backbone_spec.eval()
     moments = {name: _Moments(layer.train()) for name, layer in layers.items()}
     with torch.no_grad():
         for batch in batches:
-            body(batch)
+            backbone_spec(batch)
     for moment in moments.values():
         moment.settle()
-    body.eval()
+    backbone_spec.eval()
 
 
-def _layers(body: nn.Module) -> dict[str, BatchNorm]:
+def _layers(backbone_spec: nn.Module) -> dict[str, BatchNorm]:
     return {
-        name: layer for name, layer in batch_norms(body).items() if layer.running_mean is not None
+        name: layer
+        for name, layer in batch_norms(backbone_spec).items()
+        if layer.running_mean is not None
     }
 
 
@@ -114,7 +116,7 @@ class _Moments:
         self.hook = layer.register_forward_pre_hook(self._add)
 
     def _add(self, layer: nn.Module, args: tuple[Tensor]) -> None:
-        values = args[0].double().transpose(0, 1).flatten(1)  # C x (images and places)
+        values = args[0].double().transpose(0, 1).flatten(1)  # C x (items and places)
         self.n += values.shape[1]
         self.sum = self.sum.to(values) + values.sum(1)
         self.squares = self.squares.to(values) + values.square().sum(1)

@@ -1,7 +1,7 @@
 """Fine-tuning that keeps feature maps near the source's, rather than weights.
 
-Shapes: N items, K classes; the map of stage s of the body is (N, C, H, W), or of any other shape
-with the items first.
+Shapes: N items, K classes; the map of stage s of the backbone is (N, C, H, W), or of any other
+shape with the items first.
 """
 
 from collections.abc import Iterator
@@ -31,15 +31,16 @@ class Delta(FineTuning):
 
     loss = cross_entropy + alpha * sum over stages s of sum over channels c of
     a_sc * mean over items and places of (F_sc - F0_sc)^2, with F_s the map that stage s puts out
-    and F0_s that of a frozen copy of the source's body, in evaluation mode, for the same input. The
-    mean in place of the paper's sum over a map's places makes ``alpha`` mean the same at any
+    and F0_s that of a frozen copy of the source's backbone, in evaluation mode, for the same input.
+    The mean in place of the paper's sum over a map's places makes ``alpha`` mean the same at any
     resolution. The network itself is in training mode, so that the term is above 0 from the start
     where the target's statistics are not the source's.
 
     The weights a_sc of a stage sum to 1: all alike, or by ``attention`` the softmax over channels
-    of the growth of the labelled items' mean cross-entropy when the source's body puts out zero in
-    place of that channel, under a head that was trained on the frozen body. (In the paper each item
-    has weights of its own.) The paper's pull of new weights to zero is the loop's weight decay.
+    of the growth of the labelled items' mean cross-entropy when the source's backbone puts out zero
+    in place of that channel, under a head that was trained on the frozen backbone. (In the paper
+    each item has weights of its own.) The paper's pull of new weights to zero is the loop's weight
+    decay.
     """
 
     paper: ClassVar[str] = "Li et al., 2019"
@@ -47,7 +48,7 @@ class Delta(FineTuning):
     """Strength of the pull towards the source's feature maps."""
     attention: float = Field(0.0, ge=0, lt=1)
     """Share of the steps that first train the head alone, so that channels can be weighed; the
-    body is then trained from that head. It costs one pass over the labelled items for each
+    backbone is then trained from that head. It costs one pass over the labelled items for each
     channel. 0 weighs all channels alike."""
 
     def prepare(
@@ -55,7 +56,7 @@ class Delta(FineTuning):
     ) -> Prepared:
         transfers = receive(network, knowledge, class_names)
         source = deepcopy(network.backbone)
-        rates = stage_rates(network, self.learning_rate, self.body_rate, self.decay)
+        rates = stage_rates(network, self.learning_rate, self.backbone_rate, self.decay)
         helpers = nn.ModuleDict({"source": source})
         return Prepared(network, rates, transfers, helpers=helpers, frozen=[source])
 
@@ -85,14 +86,14 @@ class Delta(FineTuning):
 
 
 @contextmanager
-def maps_of(body: Backbone) -> Iterator[list[Tensor]]:
-    """Within it, a forward pass of a body fills the list with the outputs of its stages."""
+def maps_of(backbone_spec: Backbone) -> Iterator[list[Tensor]]:
+    """Within it, a forward pass of a backbone fills the list with the outputs of its stages."""
     maps: list[Tensor] = []
 
     def keep(stage: nn.Module, inputs: Any, output: Tensor) -> None:
         maps.append(output)
 
-    hooks = [stage.register_forward_hook(keep) for stage in body.stages()]
+    hooks = [stage.register_forward_hook(keep) for stage in backbone_spec.stages()]
     try:
         yield maps
     finally:
@@ -122,8 +123,8 @@ def attention(network: Network, items: TrainItems, recipe: Recipe) -> list[Tenso
     for stage, found in zip(network.backbone.stages(), maps, strict=True):
         if found.dim() != 4:
             raise SettingsError(
-                f"delta found a stage of {network.body.name!r} with outputs of {found.dim()} "
-                "dimensions; its attention expects maps of channels: set attention to 0"
+                f"delta found a stage of {network.backbone_spec.name!r} with outputs of "
+                f"{found.dim()} dimensions; its attention expects maps of channels: set attention to 0"
             )
         losses = [_without(network, stage, c, items, recipe) for c in range(found.shape[1])]
         weights.append((torch.tensor(losses) - whole).softmax(0))

@@ -12,11 +12,11 @@ class FineTune(FineTuning):
     """All parameters from the source, discriminative learning rates, cross-entropy.
 
     Yosinski et al., NeurIPS 2014 (fine-tuning transferred features); the rates after Howard and
-    Ruder, ACL 2018: stage i of S trains at ``learning_rate * body_rate * decay ** (S - 1 - i)``.
-    Their gradual unfreezing is the setting ``unfreeze``: stage i joins when a share
-    ``unfreeze * (S - i) / S`` of the steps is done, and until then its parameters do not move.
-    Only parameters are frozen: batch normalisation takes each batch's statistics from the first
-    step on in all stages, so that the features do not jump when a stage joins.
+    Ruder, ACL 2018: stage i of S trains at ``learning_rate * backbone_rate * decay ** (S - 1 -
+    i)``. Their gradual unfreezing is the setting ``unfreeze``: stage i joins when a share
+    ``unfreeze * (S - i) / S`` of the steps is done, and until then its parameters do not move. Only
+    parameters are frozen: batch normalisation takes each batch's statistics from the first step on
+    in all stages, so that the features do not jump when a stage joins.
     """
 
     paper: ClassVar[str] = "Yosinski et al., 2014; Howard and Ruder, 2018"

@@ -32,7 +32,7 @@ class L2SP(FineTuning):
         transfers = receive(network, knowledge, class_names)
         kept = {t.tensor for t in transfers if t.action == "copied"}
         reference = {n: p.detach().clone() for n, p in network.named_parameters() if n in kept}
-        rates = stage_rates(network, self.learning_rate, self.body_rate, self.decay)
+        rates = stage_rates(network, self.learning_rate, self.backbone_rate, self.decay)
         return Prepared(network, rates, transfers, reference, decays=False)
 
     def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:

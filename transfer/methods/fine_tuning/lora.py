@@ -37,7 +37,7 @@ class LowRank(nn.Module):
 
 
 class LoRA(Method):
-    """LoRA (Hu et al., ICLR 2022) on every convolution and linear layer of the body.
+    """LoRA (Hu et al., ICLR 2022) on every convolution and linear layer of the backbone.
 
     W = W0 + (alpha / r) * B A, with W0 the source's weight, frozen, and A and B learned; a kernel
     is taken as a matrix of its outputs by all of its inputs. The head is trained whole. Batch
@@ -50,7 +50,7 @@ class LoRA(Method):
     paper: ClassVar[str] = "Hu et al., 2022"
     learning_rate: float = Field(3e-3, gt=0)
     """Peak learning rate of the head."""
-    body_rate: float = Field(1.0, gt=0, le=1)
+    backbone_rate: float = Field(1.0, gt=0, le=1)
     """Rate of the last stage's adapters, as a share of the head's."""
     decay: float = Field(0.8, gt=0, le=1)
     """Rate of a stage, as a share of that of the next one towards the output."""
@@ -85,7 +85,7 @@ class LoRA(Method):
         return f"corrected at rank {rank}: {trained} numbers trained for {size}"
 
     def _rates(self, network: Network) -> list[tuple[list[nn.Parameter], float]]:
-        groups = stage_rates(network, self.learning_rate, self.body_rate, self.decay)
+        groups = stage_rates(network, self.learning_rate, self.backbone_rate, self.decay)
         training = [([p for p in group if p.requires_grad], rate) for group, rate in groups]
         return [(group, rate) for group, rate in training if group]
 

@@ -1,7 +1,7 @@
 """Structural regularisation: the channels that the target does not need are switched off and cut
 out, so that the network is smaller than the source's.
 
-Shapes: L prunable layers of the body, C channels of one of them.
+Shapes: L prunable layers of the backbone, C channels of one of them.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from transfer.core.errors import SettingsError
-from transfer.modalities.backbone import Body
+from transfer.modalities.backbone import BackboneSpec
 from transfer.models.network import Network
 from transfer.models.parameter_transfer import Knowledge, Transfer
 from transfer.training.method import Batch, FineTuning, Job, Method, Prepared, Trained, stage_rates
@@ -68,7 +68,7 @@ class Prune(FineTuning):
         small = narrowed(whole, kept, job)
         tensors = small.state_dict().values()
         transfers = [_cut(t, n) for t, n in zip(prepared.transfers, tensors, strict=True)]
-        rates = stage_rates(small, self.learning_rate, self.body_rate, self.decay)
+        rates = stage_rates(small, self.learning_rate, self.backbone_rate, self.decay)
         smaller = Prepared(small, rates, transfers)
         network = job.fit(Method(), smaller, share=1 - self.sparse_share)
         notes: dict[str, float | str] = {
@@ -86,8 +86,8 @@ def layers_of(network: Network) -> list[Layers]:
     """
     if not isinstance(network.backbone, Prunable):
         raise SettingsError(
-            f"prune found the backbone {network.body.name!r}, which names no channels that can be "
-            "cut out; expected one that can be pruned, such as resnet: choose another backbone or "
+            f"prune found the backbone {network.backbone_spec.name!r}, which names no channels that "
+            "can be cut out; expected one that can be pruned, such as resnet: choose another backbone or "
             "leave prune out of adapt.methods"
         )
     return network.backbone.prunable()
@@ -111,8 +111,8 @@ def narrowed(network: Network, kept: Sequence[Tensor], job: Job) -> Network:
         name = f"{names[id(reader)]}.weight"
         state[name] = state[name][:, rows]
     widths = [len(rows) for rows in kept]
-    options = {**network.body.options, "widths": widths}
-    small = job.network(Body(name=network.body.name, options=options))
+    options = {**network.backbone_spec.options, "widths": widths}
+    small = job.network(BackboneSpec(name=network.backbone_spec.name, options=options))
     small.load_state_dict(state)
     return small
 

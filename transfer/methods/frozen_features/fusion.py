@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from transfer.methods.building_blocks.feature_scaling import Standard, standard
-from transfer.modalities.backbone import Body
+from transfer.modalities.backbone import BackboneSpec
 from transfer.models.fused import Fused, Part
 from transfer.models.network import Network
 from transfer.models.parameter_transfer import Knowledge, transplant
@@ -49,7 +49,8 @@ class Gate(nn.Module):
 
 
 class Fusion(Method):
-    """All sources' bodies frozen and side by side (fusion by concatenation, as of VGG and ResNet).
+    """All sources' backbones frozen and side by side (fusion by concatenation, as of VGG and
+    ResNet).
 
     Features of each are standardised, so that none counts more for its scale; a gate (Arevalo et
     al., ICLR workshop 2017) and a linear head learn from cached features of augmented views. Both
@@ -59,17 +60,19 @@ class Fusion(Method):
 
     paper: ClassVar[str] = "Arevalo et al., 2017"
     combines: ClassVar[bool] = True
-    trains_body: ClassVar[bool] = False
+    trains_backbone: ClassVar[bool] = False
 
     learning_rate: float = Field(0.1, gt=0)
     """Peak learning rate of the head and of the gate."""
     views: int = Field(8, ge=1)
-    """Augmented views of each training image whose features are kept."""
+    """Augmented views of each training item whose features are kept."""
 
     def train(self, job: Job) -> Trained:
         given(job.knowledge)
-        network = job.network(fused_body(job))
-        transfers = transplant(network, side_by_side(job.several, network.body), job.class_names)
+        network = job.network(fused_backbone(job))
+        transfers = transplant(
+            network, side_by_side(job.several, network.backbone_spec), job.class_names
+        )
         gate = self._gate(job, network)
         with torch.no_grad():
             network.head.weight.zero_()
@@ -89,9 +92,9 @@ class Fusion(Method):
 
     def _gate(self, job: Job, network: Network) -> Gate:
         features = job.embed(network, self.views)  # V x N x D
-        body = network.backbone
-        assert isinstance(body, Fused)
-        return Gate(standard(features.flatten(0, 1)), body.sizes)
+        backbone_spec = network.backbone
+        assert isinstance(backbone_spec, Fused)
+        return Gate(standard(features.flatten(0, 1)), backbone_spec.sizes)
 
 
 class _Gated(Method):
@@ -110,22 +113,22 @@ class _Gated(Method):
         return prepared.network
 
 
-def fused_body(job: Job) -> Body:
-    """The record of all sources' bodies side by side, each with its own standardisation: that of
+def fused_backbone(job: Job) -> BackboneSpec:
+    """The record of all sources' backbones side by side, each with its own standardisation: that of
     the source where it is fixed, else that of the target's data."""
     parts = [
         Part(
-            name=one.body.name,
-            options=one.body.options,
+            name=one.backbone_spec.name,
+            options=one.backbone_spec.options,
             normal=one.normal if one.fixed_normal else job.recipe.normal,
         ).model_dump(mode="json")
         for one in job.several
     ]
-    return Body(name="fused", options={"parts": parts})
+    return BackboneSpec(name="fused", options={"parts": parts})
 
 
-def side_by_side(several: Sequence[Knowledge], body: Body) -> Knowledge:
-    """The tensors of several sources, under the names that they have in a fused body."""
+def side_by_side(several: Sequence[Knowledge], backbone_spec: BackboneSpec) -> Knowledge:
+    """The tensors of several sources, under the names that they have in a fused backbone."""
     state = {
         f"backbone.parts.{i}.{name.removeprefix('backbone.')}": tensor
         for i, one in enumerate(several)
@@ -133,7 +136,7 @@ def side_by_side(several: Sequence[Knowledge], body: Body) -> Knowledge:
         if name.startswith("backbone.")
     }
     source = " + ".join(one.source for one in several)
-    return Knowledge(source, (), state, body, several[0].normal)
+    return Knowledge(source, (), state, backbone_spec, several[0].normal)
 
 
 def _notes(several: Sequence[Knowledge], gate: Gate) -> dict[str, float | str]:

@@ -23,7 +23,7 @@ from transfer.training.method import Job, Method, Trained
 
 
 class LDA(Method):
-    """A frozen body and Fisher's linear discriminant with a shrunk covariance.
+    """A frozen backbone and Fisher's linear discriminant with a shrunk covariance.
 
     Fisher, Annals of Eugenics 1936; shrinkage after Friedman, JASA 1989. Scores are the log
     posterior of Gaussian classes with one covariance, up to a constant:
@@ -38,9 +38,9 @@ class LDA(Method):
     """
 
     paper: ClassVar[str] = "Fisher, 1936; Friedman, 1989"
-    trains_body: ClassVar[bool] = False
+    trains_backbone: ClassVar[bool] = False
     views: int = Field(8, ge=0)
-    """Augmented views of each training image; 0 takes the images as they are."""
+    """Augmented views of each training item; 0 takes the items as they are."""
     shrinkages: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (0.01, 0.03, 0.1, 0.3, 0.6, 1.0), min_length=1
     )

@@ -11,19 +11,19 @@ from transfer.training.method import Prepared, receive
 
 
 class LinearProbe(HeadAlone):
-    """A frozen body; only the head is trained (Alain and Bengio, ICLR workshop 2017).
+    """A frozen backbone; only the head is trained (Alain and Bengio, ICLR workshop 2017).
 
-    Features of the training images, each in a few augmented views, are computed once and kept,
+    Features of the training items, each in a few augmented views, are computed once and kept,
     so that a step costs one small matrix product.
     """
 
     paper: ClassVar[str] = "Alain and Bengio, 2017"
-    trains_body: ClassVar[bool] = False
+    trains_backbone: ClassVar[bool] = False
 
     learning_rate: float = Field(1e-2, gt=0)
     """Peak learning rate of the head."""
     views: int = Field(8, ge=1)
-    """Augmented views of each training image whose features are kept."""
+    """Augmented views of each training item whose features are kept."""
 
     def prepare(
         self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]

@@ -17,7 +17,7 @@ from transfer.training.method import Job, Method, Trained
 
 
 class Logistic(Method):
-    """A frozen body and multinomial logistic regression on its standardised features.
+    """A frozen backbone and multinomial logistic regression on its standardised features.
 
     Kornblith, Shlens and Le, CVPR 2019 (linear evaluation of ImageNet features by L2-regularised
     logistic regression, its strength chosen by validation). Fitted to its optimum
@@ -26,9 +26,9 @@ class Logistic(Method):
     """
 
     paper: ClassVar[str] = "Cox, 1958"
-    trains_body: ClassVar[bool] = False
+    trains_backbone: ClassVar[bool] = False
     views: int = Field(8, ge=0)
-    """Augmented views of each training image; 0 takes the images as they are."""
+    """Augmented views of each training item; 0 takes the items as they are."""
     strengths: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0), min_length=1
     )

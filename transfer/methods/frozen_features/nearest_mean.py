@@ -20,7 +20,7 @@ from transfer.training.method import Job, Method, Trained
 
 
 class NearestMean(Method):
-    """A frozen body; an item belongs to the class whose mean is nearest.
+    """A frozen backbone; an item belongs to the class whose mean is nearest.
 
     Mensink et al., TPAMI 2013; Snell, Swersky and Zemel, NeurIPS 2017 (prototypical networks).
     With mu_k the mean of the standardised features of class k over items and views,
@@ -30,9 +30,9 @@ class NearestMean(Method):
     """
 
     paper: ClassVar[str] = "Mensink et al., 2013; Snell, Swersky and Zemel, 2017"
-    trains_body: ClassVar[bool] = False
+    trains_backbone: ClassVar[bool] = False
     views: int = Field(8, ge=0)
-    """Augmented views of each training image; 0 takes the images as they are."""
+    """Augmented views of each training item; 0 takes the items as they are."""
 
     def train(self, job: Job) -> Trained:
         network, transfers = frozen(job)

@@ -19,7 +19,7 @@ from transfer.training.method import Job, Method, Trained
 
 
 class PrincipalComponents(Method):
-    """A frozen body, principal component analysis, multinomial logistic regression.
+    """A frozen backbone, principal component analysis, multinomial logistic regression.
 
     Pearson, Philosophical Magazine 1901; Hotelling, Journal of Educational Psychology 1933. The
     standardised features z become ``P (z - mean)``, P the fewest directions that explain
@@ -29,9 +29,9 @@ class PrincipalComponents(Method):
     """
 
     paper: ClassVar[str] = "Pearson, 1901"
-    trains_body: ClassVar[bool] = False
+    trains_backbone: ClassVar[bool] = False
     views: int = Field(8, ge=0)
-    """Augmented views of each training image; 0 takes the images as they are."""
+    """Augmented views of each training item; 0 takes the items as they are."""
     explained: float = Field(0.99, gt=0, lt=1)
     """Share of the features' variance that the components explain."""
     strengths: tuple[Annotated[float, Field(gt=0)], ...] = Field(

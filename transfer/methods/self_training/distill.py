@@ -29,15 +29,15 @@ class Soft(nn.Module):
 class Distill(Method):
     """Knowledge distillation (Hinton, Vinyals and Dean, NeurIPS workshop 2015).
 
-    Each source is a teacher: its body, frozen, with a linear classifier fitted on the labelled
-    items' features. The student sees augmented pictures; the teachers' mean probabilities q of the
-    pool's plain pictures were computed once. With p the student's and T the temperature,
+    Each source is a teacher: its backbone, frozen, with a linear classifier fitted on the labelled
+    items' features. The student sees augmented items; the teachers' mean probabilities q of the
+    pool's plain items were computed once. With p the student's and T the temperature,
 
     loss = cross_entropy(labelled) + weight * T^2 * KL(q^(1/T) / Z || p_T), the mean over the pool,
 
-    p_T = softmax(scores / T). The student starts from the first source whose body is of a kind that
-    is trained here, else from fresh weights: what predicts in the end is small whatever the size
-    of the teachers.
+    p_T = softmax(scores / T). The student starts from the first source whose backbone is of a kind
+    that is trained here, else from fresh weights: what predicts in the end is small whatever the
+    size of the teachers.
     """
 
     paper: ClassVar[str] = "Hinton, Vinyals and Dean, 2015"
@@ -46,7 +46,7 @@ class Distill(Method):
 
     learning_rate: float = Field(3e-3, gt=0)
     """Peak learning rate of the head, and of all parameters where the student starts fresh."""
-    body_rate: float = Field(0.5, gt=0, le=1)
+    backbone_rate: float = Field(0.5, gt=0, le=1)
     """Rate of the last stage, as a share of the head's."""
     decay: float = Field(0.8, gt=0, le=1)
     """Rate of a stage, as a share of that of the next one towards the output."""
@@ -57,7 +57,7 @@ class Distill(Method):
     penalty: float = Field(3e-4, gt=0)
     """Strength of the pull of the teachers' classifiers towards zero."""
     views: int = Field(8, ge=1)
-    """Augmented views of each labelled image that the teachers' classifiers are fitted on."""
+    """Augmented views of each labelled item that the teachers' classifiers are fitted on."""
 
     def prepare(
         self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
@@ -66,7 +66,7 @@ class Distill(Method):
             rates = [(list(network.parameters()), self.learning_rate)]
             return Prepared(network, rates, scratch_transfer_map(network))
         transfers = transplant(network, knowledge, class_names)
-        rates = stage_rates(network, self.learning_rate, self.body_rate, self.decay)
+        rates = stage_rates(network, self.learning_rate, self.backbone_rate, self.decay)
         return Prepared(network, rates, transfers)
 
     def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
@@ -83,9 +83,9 @@ class Distill(Method):
         given(job.knowledge)
         soft = self._teach(job)
         small = lookup.of(job.recipe.spec).trainable()
-        start = next((one for one in job.several if one.body.name in small), None)
-        body = start.body if start else job.own
-        prepared = self.prepare(job.network(body), start, job.class_names)
+        start = next((one for one in job.several if one.backbone_spec.name in small), None)
+        backbone_spec = start.backbone_spec if start else job.own
+        prepared = self.prepare(job.network(backbone_spec), start, job.class_names)
         prepared.helpers["teachers"] = Soft(soft)
         notes: dict[str, float | str] = {
             "teachers": ", ".join(one.source for one in job.several),
@@ -98,7 +98,7 @@ class Distill(Method):
         return mean_log([self._probabilities(job, one) for one in job.several])
 
     def _probabilities(self, job: Job, one: Knowledge) -> Tensor:
-        teacher = job.network(one.body)
+        teacher = job.network(one.backbone_spec)
         transplant(teacher, one, job.class_names)
         normal = one.normal if one.fixed_normal else job.recipe.normal
         seen = job.embed(teacher, self.views, normal=normal).double()  # V x N x D

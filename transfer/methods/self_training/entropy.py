@@ -39,7 +39,7 @@ class Entropy(FineTuning):
     diversity: float = Field(1.0, ge=0)
     """Strength of the term against a collapse; 0 is the method of 2004."""
     ratio: int = Field(2, ge=1)
-    """Unlabelled images a labelled one in each step."""
+    """Unlabelled items a labelled one in each step."""
 
     def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
         labelled, pool = together(prepared.network, batch.inputs, views_of(batch).weak)

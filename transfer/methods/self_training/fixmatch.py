@@ -50,7 +50,7 @@ class FixMatch(FineTuning):
     rise: float = Field(0.3, ge=0, le=1)
     """Share of the steps over which that weight rises."""
     ratio: int = Field(2, ge=1)
-    """Unlabelled images a labelled one in each step."""
+    """Unlabelled items a labelled one in each step."""
     strong: dict[str, Any] = Field(default_factory=dict)
     """How the strong view of unlabelled items is varied: fields as in `augment` that replace
     those of the modality's own strong augmentation."""

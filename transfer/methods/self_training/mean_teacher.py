@@ -1,4 +1,4 @@
-"""Mean teacher: agree with an average of one's own past on differently varied pictures."""
+"""Mean teacher: agree with an average of one's own past on differently varied items."""
 
 from copy import deepcopy
 from typing import Any, ClassVar
@@ -40,7 +40,7 @@ class MeanTeacher(FineTuning):
     rise: float = Field(0.4, ge=0, le=1)
     """Share of the steps over which that weight rises."""
     ratio: int = Field(2, ge=1)
-    """Unlabelled images a labelled one in each step."""
+    """Unlabelled items a labelled one in each step."""
     strong: dict[str, Any] = Field(default_factory=dict)
     """How the student's view of unlabelled items is varied: fields as in `augment` that replace
     those of the modality's own strong augmentation."""
@@ -89,10 +89,10 @@ class Teacher(nn.Module):
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
-    def forward(self, images: Tensor) -> Tensor:
-        """Class probabilities (U, K) of images (U, C, H, W)."""
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Class probabilities (U, K) of inputs (U, ...)."""
         self.network.train()
-        scores: Tensor = self.network(images).float()
+        scores: Tensor = self.network(inputs).float()
         return scores.softmax(1)
 
     @torch.no_grad()

@@ -26,8 +26,8 @@ class NoisyStudent(FineTuning):
     (Lakshminarayanan, Pritzel and Blundell, NeurIPS 2017).
 
     Several teachers are fine-tuned on the labelled items, from the source's weights, each with an
-    order and augmentation of its own. What a picture of the pool is taken for is the mean q of the
-    teachers' probabilities for the plain picture and for augmented views of it. A student starts
+    order and augmentation of its own. What an item of the pool is taken for is the mean q of the
+    teachers' probabilities for the plain item and for augmented views of it. A student starts
     from the source's weights once more and learns
 
     loss = cross_entropy(labelled) + weight * mean_u sum_k -q_uk log p_k(strong x_u)
@@ -47,14 +47,14 @@ class NoisyStudent(FineTuning):
     rounds: int = Field(1, ge=1)
     """Students, one after the other; each learns from the one before it."""
     views: int = Field(2, ge=0)
-    """Augmented views of each unlabelled picture that are labelled beside the plain one."""
+    """Augmented views of each unlabelled item that are labelled beside the plain one."""
     align: bool = False
     """Scale the probabilities to the classes' shares among the labelled items; wrong where the
     unlabelled items have others."""
     weight: float = Field(1.0, ge=0)
     """Weight of what the teachers say, compared with the labels."""
     ratio: int = Field(2, ge=1)
-    """Unlabelled images a labelled one in each step."""
+    """Unlabelled items a labelled one in each step."""
     strong: dict[str, Any] = Field(default_factory=dict)
     """How the student's view of unlabelled items is varied: fields as in `augment` that replace
     those of the modality's own strong augmentation."""
@@ -80,13 +80,13 @@ class NoisyStudent(FineTuning):
         return job.fit(Method(), prepared, share=share)
 
     def _said(self, network: Network, job: Job) -> Tensor:
-        """Mean probabilities (U, K) of the pool's pictures and of views of them."""
-        images = pool_of(job).records
-        found = logits(network, images, job.recipe).softmax(1)
+        """Mean probabilities (U, K) of the pool's items and of views of them."""
+        records = pool_of(job).records
+        found = logits(network, records, job.recipe).softmax(1)
         if not self.views:
             return found
         with torch.inference_mode():
-            features = embed(network, images, self.views, job.recipe, job.seed)
+            features = embed(network, records, self.views, job.recipe, job.seed)
             seen = network.head(features).float().softmax(2).cpu()
         return (found + seen.sum(0)) / (1 + self.views)
 

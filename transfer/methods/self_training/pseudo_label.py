@@ -55,7 +55,7 @@ class PseudoLabel(FineTuning):
     weight: float = Field(1.0, ge=0)
     """Weight of the pseudo-labels."""
     ratio: int = Field(2, ge=1)
-    """Unlabelled images a labelled one in each step."""
+    """Unlabelled items a labelled one in each step."""
     strong: dict[str, Any] = Field(default_factory=dict)
     """How the view of pseudo-labelled items is varied: fields as in `augment` that replace
     those of the modality's own strong augmentation."""

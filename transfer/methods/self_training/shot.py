@@ -1,4 +1,4 @@
-"""SHOT: adapt the body to unlabelled items until the source's own head is sure of them."""
+"""SHOT: adapt the backbone to unlabelled items until the source's own head is sure of them."""
 
 from typing import ClassVar
 
@@ -40,7 +40,7 @@ class Shot(Method):
 
     learning_rate: float = Field(3e-3, gt=0)
     """Peak learning rate of the head, where it is trained."""
-    body_rate: float = Field(0.5, gt=0, le=1)
+    backbone_rate: float = Field(0.5, gt=0, le=1)
     """Rate of the last stage, as a share of the head's."""
     decay: float = Field(0.8, gt=0, le=1)
     """Rate of a stage, as a share of that of the next one towards the output."""
@@ -51,13 +51,13 @@ class Shot(Method):
     rounds: int = Field(5, ge=1)
     """How many times pseudo-labels are found, at equal distances."""
     ratio: int = Field(2, ge=1)
-    """Unlabelled images a labelled one in each step."""
+    """Unlabelled items a labelled one in each step."""
 
     def prepare(
         self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
     ) -> Prepared:
         transfers = receive(network, knowledge, class_names)
-        head, *stages = stage_rates(network, self.learning_rate, self.body_rate, self.decay)
+        head, *stages = stage_rates(network, self.learning_rate, self.backbone_rate, self.decay)
         if knowledge and set(class_names) <= set(knowledge.class_names):
             return Prepared(network, stages, transfers, frozen=[network.head])
         return Prepared(network, [head, *stages], transfers)

@@ -28,8 +28,8 @@ class Weights(nn.Module):
 class InstanceTransfer(Joint):
     """Importance weighting of the source's items (Sugiyama, Krauledat and Mueller, JMLR 2007).
 
-    A logistic regression on features of the source's body tells the source's items from the
-    target's training images (Bickel, Brueckner and Scheffer, ICML 2007). Item x of the source
+    A logistic regression on features of the source's backbone tells the source's items from the
+    target's training items (Bickel, Brueckner and Scheffer, ICML 2007). Item x of the source
     weighs w(x) = (p(target | x) / p(source | x) * n_source / n_target) ** flatten, divided by the
     mean, clipped from above, and divided by the mean again. Then
     loss = cross-entropy of the target's labelled items
@@ -68,7 +68,7 @@ class InstanceTransfer(Joint):
         return Trained(network, prepared.transfers, notes=notes)
 
     def weigh(self, network: Network, job: Job) -> NDArray[np.float64]:
-        """Weights (M) of all items of the job's source, by the features of a network's body."""
+        """Weights (M) of all items of the job's source, by the features of a network's backbone."""
         source, target = _features(network, job)
         return importance(
             source, target, flatten=self.flatten, clip=self.clip, inverse=self.regularisation
@@ -76,13 +76,13 @@ class InstanceTransfer(Joint):
 
 
 class _Loop(InstanceTransfer):
-    """The steps: unlabelled images have served once the weights are known."""
+    """The steps: unlabelled items have served once the weights are known."""
 
     reads_pool: ClassVar[bool] = False
 
 
 def _features(network: Network, job: Job) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Features (M, D) of all items of the source and (N, D) of the target's training images."""
+    """Features (M, D) of all items of the source and (N, D) of the target's training items."""
     if job.source is None:
         raise ValueError("this method reads items of the source and was given none")
     recipe = replace(job.recipe, normal=job.source.normal)

@@ -1,4 +1,4 @@
-"""Multi-task learning: one body for the source's classes and the target's, trained at once."""
+"""Multi-task learning: one backbone for the source's classes and the target's, trained at once."""
 
 import math
 from typing import ClassVar, Literal
@@ -22,7 +22,7 @@ class Balance(nn.Module):
 
 
 class MultiTask(Joint):
-    """Hard parameter sharing (Caruana, Machine Learning 1997): a shared body, a head a domain.
+    """Hard parameter sharing (Caruana, Machine Learning 1997): a shared backbone, a head a domain.
 
     Classes of the same name share their row of the head. Balance of the cross-entropies:
     fixed: L = L_target + source_weight * L_source;

@@ -1,4 +1,4 @@
-"""Reptile: the source's body is meta-learned on few-shot tasks of the source, then fine-tuned."""
+"""Reptile: the backbone is meta-learned on few-shot tasks of the source, then fine-tuned."""
 
 from dataclasses import replace
 from typing import ClassVar
@@ -24,9 +24,9 @@ class Reptile(FineTuning):
 
     def train(self, job: Job) -> Trained:
         ready = self.prepare(job.network(), job.knowledge, job.class_names)
-        body = ready.network.backbone
-        learned = MEMORY.of(body, _source(job), self.meta, job.recipe)
-        body.load_state_dict(learned.state)
+        backbone_spec = ready.network.backbone
+        learned = MEMORY.of(backbone_spec, _source(job), self.meta, job.recipe)
+        backbone_spec.load_state_dict(learned.state)
         network = job.fit(Method(), ready)  # the target alone: no batches of the source
         told = f"{self.meta.episodes} episodes, {learned.images} images of the source seen"
         return Trained(network, ready.transfers, notes={"meta_learning": told})

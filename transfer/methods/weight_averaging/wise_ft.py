@@ -13,8 +13,8 @@ class WiseFT(FineTuning):
     """A linear probe, fine-tuning from there, and a step back: ``(1 - alpha) w_0 + alpha w_1``.
 
     Wortsman et al., CVPR 2022 (robust fine-tuning of zero-shot models). Their zero-shot network is
-    here w_0, the source's body with a head that is trained first, on cached features; w_1 is what
-    fine-tuning makes of w_0.
+    here w_0, the source's backbone with a head that is trained first, on cached features; w_1 is
+    what fine-tuning makes of w_0.
     """
 
     paper: ClassVar[str] = "Wortsman et al., 2022"
@@ -27,7 +27,7 @@ class WiseFT(FineTuning):
     probe_rate: float = Field(1e-2, gt=0)
     """Peak learning rate of the linear probe."""
     views: int = Field(8, ge=1)
-    """Augmented views of each training image that the linear probe learns from."""
+    """Augmented views of each training item that the linear probe learns from."""
 
     def train(self, job: Job) -> Trained:
         prepared = self.prepare(job.network(), job.knowledge, job.class_names)

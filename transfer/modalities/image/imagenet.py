@@ -27,7 +27,7 @@ def resized(images: Tensor, size: int) -> Tensor:
 
 
 class ImageNetBackbone(Backbone):
-    """A body that repeats grey to three channels and resizes to its own size.
+    """A backbone that repeats grey to three channels and resizes to its own size.
 
     Grey pictures are standardised by the mean of the three channels' statistics; `adapted` turns
     that into each channel's own, so that a grey picture and its three equal channels give the same

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from transfer.core import plugins
 from transfer.core.errors import DataRefusedError
-from transfer.modalities.backbone import Backbone, Body
+from transfer.modalities.backbone import Backbone, BackboneSpec
 from transfer.modalities.image import (
     augment,
     decode,
@@ -167,9 +167,9 @@ class ImageModality(Modality):
     def backbone_module(self, name: str) -> str:
         return plugins.module_name(BACKBONES, name)
 
-    def build_backbone(self, body: Body, spec: ImageSpec) -> Backbone:
-        make = plugins.attribute(BACKBONES, body.name, "build")
-        backbone: Backbone = make(channels=spec.channels, **body.options)
+    def build_backbone(self, backbone_spec: BackboneSpec, spec: ImageSpec) -> Backbone:
+        make = plugins.attribute(BACKBONES, backbone_spec.name, "build")
+        backbone: Backbone = make(channels=spec.channels, **backbone_spec.options)
         return backbone
 
     def available(self) -> dict[str, str | None]:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from transfer.core import plugins
 from transfer.core.errors import ModelFileError, SettingsError
-from transfer.modalities.backbone import Backbone, Body, seeded
+from transfer.modalities.backbone import Backbone, BackboneSpec, seeded
 from transfer.modalities.image.settings import BACKBONES
 from transfer.modalities.interface import Pretrained
 
@@ -87,38 +87,38 @@ def pretrained(name: str, channels: int, size: int) -> Pretrained:
         ModelFileError: the package is not installed, or its file is not the known one.
     """
     found = list(tensors(name).values())
-    body = Body(name=name, options={"size": size})
-    backbone = _fresh(body, channels)
+    backbone_spec = BackboneSpec(name=name, options={"size": size})
+    backbone = _fresh(backbone_spec, channels)
     own = list(backbone.state_dict())
     state = dict(zip(own, found[: len(own)], strict=True))  # what follows is the classifier
-    return _known(f"imagenet-{name}", body, backbone, state)
+    return _known(f"imagenet-{name}", backbone_spec, backbone, state)
 
 
-def from_file(path: Path, body: Body, channels: int) -> Pretrained:
+def from_file(path: Path, backbone_spec: BackboneSpec, channels: int) -> Pretrained:
     """A network of `timm_model` or `torchvision_model` with weights from a file of its package.
 
     Args:
-        path: a state dict, ``.safetensors`` or what ``torch.save`` wrote; tensors that the body
+        path: a state dict, ``.safetensors`` or what ``torch.save`` wrote; tensors that the backbone
             lacks, such as the classifier's, are left out.
-        body: the backbone's record.
+        backbone: the backbone's record.
         channels: of the target's pictures, 1 or 3.
 
     Raises:
-        ModelFileError: the file cannot be read, or lacks a tensor of the body.
+        ModelFileError: the file cannot be read, or lacks a tensor of the backbone.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read: {error.strerror}") from error
-    found, backbone = _parsed(data, str(path)), _fresh(body, channels)
+    found, backbone = _parsed(data, str(path)), _fresh(backbone_spec, channels)
     own = {name: name.removeprefix("net.") for name in backbone.state_dict()}
     if lacking := [name for name in own.values() if name not in found]:
         raise ModelFileError(
-            f"{path} lacks {len(lacking)} of {len(own)} tensors of {body}, such as {lacking[0]!r}; "
-            "expected the weights of this network: name the one that the file belongs to"
+            f"{path} lacks {len(lacking)} of {len(own)} tensors of {backbone_spec}, such as "
+            f"{lacking[0]!r}; expected the weights of this network: name the one that the file belongs to"
         )
     state = {name: found[theirs] for name, theirs in own.items()}
-    return _known(path.stem, body, backbone, state)
+    return _known(path.stem, backbone_spec, backbone, state)
 
 
 def tensors(name: str) -> dict[str, Tensor]:
@@ -176,14 +176,18 @@ def _parsed(data: bytes, where: str) -> dict[str, Tensor]:
     return dict(found)
 
 
-def _fresh(body: Body, channels: int) -> Backbone:
+def _fresh(backbone_spec: BackboneSpec, channels: int) -> Backbone:
     with seeded(0):
-        make = plugins.attribute(BACKBONES, body.name, "build")
-        backbone: Backbone = make(channels=channels, **body.options)
+        make = plugins.attribute(BACKBONES, backbone_spec.name, "build")
+        backbone: Backbone = make(channels=channels, **backbone_spec.options)
     return backbone
 
 
-def _known(source: str, body: Body, backbone: Backbone, state: Mapping[str, Tensor]) -> Pretrained:
+def _known(
+    source: str, backbone_spec: BackboneSpec, backbone: Backbone, state: Mapping[str, Tensor]
+) -> Pretrained:
     if backbone.normal is None:
-        raise SettingsError(f"{body.name} takes no weights of ImageNet; expected a body that does")
-    return Pretrained(source, body, state, backbone.normal)
+        raise SettingsError(
+            f"{backbone_spec.name} takes no weights of ImageNet; expected a backbone that does"
+        )
+    return Pretrained(source, backbone_spec, state, backbone.normal)

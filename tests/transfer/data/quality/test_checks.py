@@ -21,7 +21,7 @@ PLAIN |= {"width": 8, "height": 8, "mean": 100.0, "std": 10.0, "label": 0}
 def scanned(rows, sides=None, classes=("cat", "dog", "owl"), rejects=()):
     """A dataset of rows (id, pixels, differences from a plain item of class 0)."""
     full = [
-        PLAIN | {"id": i, "pixels": pixels, "sha256": f"bytes of {i}"} | other
+        PLAIN | {"id": i, "content": pixels, "sha256": f"bytes of {i}"} | other
         for i, pixels, other in rows
     ]
     items = pd.DataFrame(full, columns=list(COLUMNS)).astype(COLUMNS)
@@ -61,7 +61,7 @@ def test_rows_of_one_array_file_are_not_copies():
 rows = st.lists(
     st.fixed_dictionaries(
         {
-            "pixels": st.sampled_from("pqrst"),
+            "content": st.sampled_from("pqrst"),
             "group": st.sampled_from(["", "g", "h"]),
             "sha256": st.sampled_from(["x", "y", "z", "v", "w"]),
             "side": st.sampled_from(["train", "val", "test", "excluded"]),
@@ -73,10 +73,10 @@ rows = st.lists(
 
 @given(rows)
 def test_linked_items_agree_with_a_naive_search(drawn):
-    keys = [(r["pixels"], r["group"], r["sha256"]) for r in drawn]
+    keys = [(r["content"], r["group"], r["sha256"]) for r in drawn]
     data = scanned(
         [
-            (str(i), r["pixels"], {k: r[k] for k in ("group", "sha256")})
+            (str(i), r["content"], {k: r[k] for k in ("group", "sha256")})
             for i, r in enumerate(drawn)
         ],
         [r["side"] for r in drawn],
@@ -132,7 +132,7 @@ def test_a_source_item_equal_to_a_target_item_is_named_by_content_and_by_file():
 def test_equal_items_of_a_target_agree_with_a_naive_search(drawn, others):
     source, target = (
         scanned(
-            [(f"{name}{i}", r["pixels"], {"sha256": r["sha256"]}) for i, r in enumerate(several)],
+            [(f"{name}{i}", r["content"], {"sha256": r["sha256"]}) for i, r in enumerate(several)],
             [r["side"] for r in several],
         )
         for name, several in (("s", drawn), ("t", others))
@@ -140,7 +140,7 @@ def test_equal_items_of_a_target_agree_with_a_naive_search(drawn, others):
 
     def last(item, sides):
         """The last equal target item on these sides; the same content goes before the same file."""
-        for key in ("pixels", "sha256"):
+        for key in ("content", "sha256"):
             equal = [i for i, r in enumerate(others) if r[key] == item[key] and r["side"] in sides]
             if equal:
                 return equal[-1]

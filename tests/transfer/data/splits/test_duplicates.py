@@ -134,7 +134,7 @@ def test_bad_arguments_are_refused():
     images = np.zeros((2, 1, 8, 8), np.uint8)
     with pytest.raises(SettingsError, match="max_rms is 2"):
         near_pairs(images, ["a", "b"], ["train", "test"], max_rms=2)
-    with pytest.raises(SettingsError, match="2 images, 1 items"):
+    with pytest.raises(SettingsError, match="2 records, 1 items"):
         near_pairs(images, ["a"], ["train", "test"], max_rms=0.1)
 
 
@@ -151,7 +151,7 @@ def belong_together(x, y):
 @settings(deadline=None)
 @given(rows)
 def test_linked_sets_are_the_connected_components(rows):
-    items = pd.DataFrame(rows, columns=["pixels", "sha256", "group", "format"], dtype="str")
+    items = pd.DataFrame(rows, columns=["content", "sha256", "group", "format"], dtype="str")
     expected = list(range(len(rows)))
     for _ in rows:  # each round passes the smallest number one link further
         expected = [

@@ -23,7 +23,7 @@ def manifest(rows, classes=3):
     plain = {"group": "", "given_split": "", "mode": "RGB", "format": "PNG"}
     plain |= {"width": 8, "height": 8, "mean": 100.0, "std": 10.0}
     full = [
-        {**plain, "id": i, "label": label, "pixels": pixels, "sha256": f"bytes of {i}", **other}
+        {**plain, "id": i, "label": label, "content": pixels, "sha256": f"bytes of {i}", **other}
         for i, label, pixels, other in rows
     ]
     items = pd.DataFrame(full, columns=list(COLUMNS)).astype(COLUMNS)
@@ -60,7 +60,7 @@ seeds = st.integers(0, 99)
 
 
 def linked(x, y):
-    return x.pixels == y.pixels or x.sha256 == y.sha256 != "" or x.group == y.group != ""
+    return x.content == y.content or x.sha256 == y.sha256 != "" or x.group == y.group != ""
 
 
 @settings(deadline=None, max_examples=60)
@@ -196,7 +196,7 @@ def test_the_cap_is_exact_and_free_of_copies(data, seed, cap, merge_val):
     frame = divide(data, seed=seed, cap=cap, merge_val=merge_val)
     every = divide(data, seed=seed, merge_val=merge_val)
     chosen = data.items[frame["labelled"]]
-    assert chosen["pixels"].is_unique
+    assert chosen["content"].is_unique
     assert chosen.loc[chosen["sha256"] != "", "sha256"].is_unique
     assert every["labelled"][frame["labelled"]].all()
     assert (chosen.groupby("label").size() <= cap).all()
@@ -208,8 +208,8 @@ def test_the_cap_chooses_the_same_items_as_a_search_of_all(data, seed, cap):
     pool = divide(data, seed=seed)["labelled"].to_numpy()
     items = data.items.assign(set=linked_sets(data.items))[pool]
     items["file"] = items["sha256"].where(items["sha256"] != "", items["id"])
-    items["u"] = [fraction(seed, f"label:{pixels}") for pixels in items["pixels"]]
-    items = items.sort_values(["u", "id"]).drop_duplicates("pixels").drop_duplicates("file")
+    items["u"] = [fraction(seed, f"label:{pixels}") for pixels in items["content"]]
+    items = items.sort_values(["u", "id"]).drop_duplicates("content").drop_duplicates("file")
     items["turn"] = items.groupby(["label", "set"]).cumcount()
     expected = items.sort_values(["turn", "u", "id"]).groupby("label").head(cap)["id"]
     frame = divide(data, seed=seed, cap=cap)

@@ -15,7 +15,7 @@ def items(tmp_path):
     told = {
         "id": [f"é/{i}" for i in range(10)],
         "group": ["", "g"] + [""] * 7 + ["g"],
-        "pixels": [f"p{i}" for i in range(10)],
+        "content": [f"p{i}" for i in range(10)],
     }
     pd.DataFrame(told, dtype="str").to_parquet(tmp_path / "items.parquet")
     return StoredItems(tmp_path / "items.parquet")

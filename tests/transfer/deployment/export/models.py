@@ -32,12 +32,17 @@ def of(folder, members, networks, *, size=tiny.SIDE, channels=1, names=tiny.CLAS
     return folder
 
 
-def single(folder, body, *, size=28, channels=1):
+def single(folder, backbone_spec, *, size=28, channels=1):
     """One network of random weights, sharpened so that its probabilities differ."""
-    network = build(body, spec=tiny.spec(channels), classes=3, seed=4)
+    network = build(backbone_spec, spec=tiny.spec(channels), classes=3, seed=4)
     normal = network.backbone.normal or Normalisation(mean=(0.4,) * channels, std=(0.2,) * channels)
     member = Member(
-        arm="scratch/0", weight=1.0, temperature=0.1, networks=1, body=body, normal=normal
+        arm="scratch/0",
+        weight=1.0,
+        temperature=0.1,
+        networks=1,
+        backbone_spec=backbone_spec,
+        normal=normal,
     )
     return of(folder, [member], [[network]], size=size, channels=channels)
 
@@ -56,7 +61,7 @@ def trained(folder):
             weight=weight,
             temperature=warmth,
             networks=count,
-            body=tiny.BODY,
+            backbone_spec=tiny.BODY,
             normal=known[0].normal,
         )
         for i, (weight, warmth, count) in enumerate([(0.25, 0.8, 2), (0.75, 1.6, 1)])

@@ -40,10 +40,10 @@ def exported(folder, file):
     return model, onnx_file.ask(file, 1)
 
 
-@pytest.mark.parametrize("body", HERE, ids=repr)
+@pytest.mark.parametrize("backbone_spec", HERE, ids=repr)
 @pytest.mark.parametrize(("channels", "size"), [(1, 28), (3, 40)], ids=["grey", "colour"])
-def test_every_backbone_answers_as_in_torch(tmp_path, body, channels, size):
-    folder = models.single(tmp_path / "model", body, size=size, channels=channels)
+def test_every_backbone_answers_as_in_torch(tmp_path, backbone_spec, channels, size):
+    folder = models.single(tmp_path / "model", backbone_spec, size=size, channels=channels)
     model, answer = exported(folder, tmp_path / "model.onnx")
     images = models.noise(3, size, channels)
     found = answer(images)
@@ -137,9 +137,9 @@ def test_the_same_model_gives_the_same_bytes(quantised, tmp_path):
 
 
 def test_a_wide_network_shrinks_by_three(tmp_path):
-    body = tiny.BODY.model_copy(update={"options": {"width": 24, "pool": True}})
+    backbone_spec = tiny.BODY.model_copy(update={"options": {"width": 24, "pool": True}})
     exact, file = tmp_path / "model.onnx", tmp_path / "model.int8.onnx"
-    exported(models.single(tmp_path / "model", body), exact)
+    exported(models.single(tmp_path / "model", backbone_spec), exact)
     onnx_file.quantise(exact, file, models.noise(8, 28, 1), {})
     assert 3 < exact.stat().st_size / file.stat().st_size < 4
 

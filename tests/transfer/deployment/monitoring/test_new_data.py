@@ -22,7 +22,7 @@ def write(folder, names, seed=0):
 
 def observe(dataset, most=1000, seed=0):
     asked = model()
-    return new_data.observe(asked, new_data.pictures(dataset, asked.card), most=most, seed=seed)
+    return new_data.observe(asked, new_data.new_items(dataset, asked.card), most=most, seed=seed)
 
 
 def test_pictures_in_a_class_folder_have_its_label_and_loose_ones_have_none(tmp_path):
@@ -106,7 +106,7 @@ def test_arrays_will_do(tmp_path):
 
 
 def test_nothing_to_look_at_and_no_dataset_are_said(tmp_path):
-    with pytest.raises(NothingToDoError, match="found no picture"):
+    with pytest.raises(NothingToDoError, match="found no image"):
         observe(tmp_path)
     with pytest.raises(DataRefusedError, match="does not exist"):
         observe(tmp_path / "gone")
@@ -114,7 +114,7 @@ def test_nothing_to_look_at_and_no_dataset_are_said(tmp_path):
 
 def test_a_picture_that_is_gone_since_it_was_listed_is_unreadable(tmp_path):
     write(tmp_path, ["a.png"])
-    source = new_data.pictures(tmp_path, model().card)
+    source = new_data.new_items(tmp_path, model().card)
     (tmp_path / "a.png").unlink()
     with pytest.raises(Unreadable, match="missing"):
-        source.pixels(source.listing.entries[0])
+        source.record(source.listing.entries[0])

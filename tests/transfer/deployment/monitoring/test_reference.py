@@ -27,7 +27,7 @@ def model(members=2, networks=2):
                 weight=1 / members,
                 temperature=1.0,
                 networks=networks,
-                body=tiny.BODY,
+                backbone_spec=tiny.BODY,
                 normal=Normalisation(mean=(0.2 * m,), std=(0.3,)),
             )
             for m in range(members)

@@ -41,7 +41,7 @@ def found(new, settings=SETTINGS, **told):
 def test_fresh_data_of_the_same_kind_is_no_drift():
     told = found(seen(60, 5))
     assert not told.drift and not told.retrain and told.drifted == []
-    assert told.sentence.startswith("No drift found in 60 new pictures")
+    assert told.sentence.startswith("No drift found in 60 new items")
     assert told.expected.accuracy == 0.95 and told.expected.items == 400
     assert sum(one.new for one in told.classes) == pytest.approx(1)
     assert Monitored.model_validate_json(told.model_dump_json()) == told
@@ -50,7 +50,7 @@ def test_fresh_data_of_the_same_kind_is_no_drift():
 def test_drift_is_named_and_asks_for_a_retrain():
     told = found(seen(60, 5, moved=1, only=[0, 1]))
     assert told.drift and told.retrain
-    assert told.sentence.startswith("Drift in features and labels: 60 new pictures are unlike")
+    assert told.sentence.startswith("Drift in features and labels: 60 new items are unlike")
 
 
 def test_accuracy_rests_on_what_labels_there_are():
@@ -79,7 +79,7 @@ def test_broken_files_are_counted_named_and_found():
     told = found(seen(30, 5), rejects=rejects)
     assert [test.name for test in told.drifted] == ["rejects"] and not told.retrain
     assert told.rejects == {"truncated": 30} and len(told.broken) == 20
-    assert "30 new pictures and 30 broken files" in told.sentence
+    assert "30 new items and 30 broken files" in told.sentence
 
 
 def test_a_folder_of_broken_files_alone_is_judged_and_a_few_files_are_not():

@@ -24,7 +24,7 @@ def run(sources, labels=24):
     return made, made.train()
 
 
-def test_body_and_rows_are_those_of_the_source_whatever_is_labelled():
+def test_backbone_and_rows_are_those_of_the_source_whatever_is_labelled():
     given = tiny.knowledge(NAMES)
     _, result = run([given])
     state = result.network.state_dict()

@@ -83,7 +83,7 @@ def test_no_labelled_item_is_an_error_that_says_what_to_do():
         Rows.of(empty, empty.network(), 0)
 
 
-def test_a_frozen_network_is_the_sources_body_and_tells_that_its_head_is_fitted():
+def test_a_frozen_network_is_the_sources_backbone_and_tells_that_its_head_is_fitted():
     given = job(tiny.items(6))
     network, transfers = frozen(given)
     state = network.state_dict()

@@ -1,4 +1,4 @@
-"""The head alone learns, on features of the body as it is, and then everything trains again."""
+"""The head alone learns, on features of the backbone as it is, and then everything trains again."""
 
 import numpy as np
 import pytest
@@ -31,11 +31,11 @@ def test_its_loss_is_the_cross_entropy_of_a_linear_map_of_features():
     assert float(found["cross_entropy"].detach()) == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_body_stays_bit_for_bit_and_the_head_moves():
+def test_the_backbone_stays_bit_for_bit_and_the_head_moves():
     trainer, ready = ready_job()
-    body, head = tiny.state(ready.network.backbone), tiny.state(ready.network.head)
+    backbone_spec, head = tiny.state(ready.network.backbone), tiny.state(ready.network.head)
     probe(trainer.job, ready, rate=0.01, views=2, share=0.5)
-    assert tiny.same(ready.network.backbone.state_dict(), body)
+    assert tiny.same(ready.network.backbone.state_dict(), backbone_spec)
     assert not tiny.same(ready.network.head.state_dict(), head)
 
 

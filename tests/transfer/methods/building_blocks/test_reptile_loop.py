@@ -46,7 +46,7 @@ def recipe():
     return tiny.recipe(tiny.items())
 
 
-def body(seed=0):
+def backbone_spec(seed=0):
     return tiny.network(seed=seed).backbone
 
 
@@ -69,7 +69,7 @@ def test_an_outer_step_leaves_counts_alone():
 
 
 def test_a_whole_episode_is_gradient_descent_of_softmax_regression():
-    """A linear body: features x * w, a head V of its own, cross-entropy; gradients by hand."""
+    """A linear backbone: features x * w, a head V of its own, cross-entropy; gradients by hand."""
     seen, told, given = source(), Plan(episodes=1, ways=2, shots=3, inner_steps=3), recipe()
     backbone = Pixels(tiny.SIDE**2)
     episode = draw(seen.items.labels, told, 0)
@@ -113,8 +113,8 @@ def test_episodes_differ_and_come_again():
     assert not torch.equal(one.rows, draw(labels, Plan(seed=1), 1).rows)
 
 
-def test_it_leaves_the_body_and_the_dice_alone():
-    net, dice = body(), torch.get_rng_state()
+def test_it_leaves_the_backbone_and_the_dice_alone():
+    net, dice = backbone_spec(), torch.get_rng_state()
     before = tiny.state(net)
     learned = reptile(net, source(), SHORT, recipe())
     assert tiny.same(net.state_dict(), before)
@@ -128,7 +128,7 @@ def test_it_helps_to_tell_classes_of_new_episodes_apart():
     seen, told = source(80), Plan(episodes=20, ways=2, outer_rate=1.0)
 
     def loss_after(state):
-        worker, found = body(), []
+        worker, found = backbone_spec(), []
         for number in range(100, 104):
             worker.load_state_dict(state)
             worker.train()
@@ -137,7 +137,9 @@ def test_it_helps_to_tell_classes_of_new_episodes_apart():
             found.append(separation(worker, episode, seen))
         return np.mean(found)
 
-    assert loss_after(reptile(body(), seen, told, recipe()).state) < loss_after(tiny.state(body()))
+    assert loss_after(reptile(backbone_spec(), seen, told, recipe()).state) < loss_after(
+        tiny.state(backbone_spec())
+    )
 
 
 def separation(worker, episode, seen):
@@ -152,47 +154,49 @@ def separation(worker, episode, seen):
 
 def test_one_class_is_refused():
     with pytest.raises(DataRefusedError, match=r"items of 1 class .* expected 2 or more"):
-        reptile(body(), tiny.source(8, ("betula",)), SHORT, recipe())
+        reptile(backbone_spec(), tiny.source(8, ("betula",)), SHORT, recipe())
 
 
 def test_steps_that_diverge_are_an_error_that_names_the_setting():
     wild = SHORT.model_copy(update={"inner_rate": 1e30, "episodes": 3})
     with pytest.raises(CrosstrainError, match=r"lower methods\.reptile.meta\.inner_rate"):
-        reptile(body(), source(), wild, recipe())
+        reptile(backbone_spec(), source(), wild, recipe())
 
 
 def test_the_memory_makes_the_same_once_and_what_differs_anew():
     memory, seen, given = Memory(), source(), recipe()
-    first = memory.of(body(), seen, SHORT, given)
-    assert memory.of(body(), source(), SHORT, recipe()) is first
+    first = memory.of(backbone_spec(), seen, SHORT, given)
+    assert memory.of(backbone_spec(), source(), SHORT, recipe()) is first
     items = seen.items
     moved = replace(items, labels=items.labels.roll(1))
     darker = replace(items, records=items.records // 2)
     changed = [
-        (body(1), seen, SHORT, given),
-        (body(), replace(seen, items=moved), SHORT, given),
-        (body(), replace(seen, items=darker), SHORT, given),
-        (body(), seen, SHORT.model_copy(update={"seed": 1}), given),
-        (body(), seen, SHORT, replace(given, source_policy=tiny.AugmentPolicy())),
+        (backbone_spec(1), seen, SHORT, given),
+        (backbone_spec(), replace(seen, items=moved), SHORT, given),
+        (backbone_spec(), replace(seen, items=darker), SHORT, given),
+        (backbone_spec(), seen, SHORT.model_copy(update={"seed": 1}), given),
+        (backbone_spec(), seen, SHORT, replace(given, source_policy=tiny.AugmentPolicy())),
     ]
     for told in changed:
         assert not tiny.same(memory.of(*told).state, first.state)
 
 
 def test_the_memory_is_what_reptile_makes():
-    told = body(), source(), SHORT, recipe()
+    told = backbone_spec(), source(), SHORT, recipe()
     assert tiny.same(Memory().of(*told).state, reptile(*told).state)
 
 
 def test_threads_share_one_result():
     memory = Memory()
     with ThreadPoolExecutor(4) as pool:
-        made = list(pool.map(lambda _: memory.of(body(), source(), SHORT, recipe()), range(4)))
+        made = list(
+            pool.map(lambda _: memory.of(backbone_spec(), source(), SHORT, recipe()), range(4))
+        )
     assert all(one is made[0] for one in made)
 
 
 def test_the_memory_keeps_the_latest_few():
     memory, plans = Memory(most=1), [SHORT, SHORT.model_copy(update={"seed": 1})]
-    first, _ = (memory.of(body(), source(), plan, recipe()) for plan in plans)
-    again = memory.of(body(), source(), SHORT, recipe())
+    first, _ = (memory.of(backbone_spec(), source(), plan, recipe()) for plan in plans)
+    again = memory.of(backbone_spec(), source(), SHORT, recipe())
     assert again is not first and tiny.same(again.state, first.state)

@@ -17,7 +17,9 @@ from transfer.training.method import Method
 def ready(class_names=("betula", "fagus")):
     given = tiny.knowledge(class_names)
     net = tiny.network()
-    return shared_head.joined(net, given, tiny.CLASSES, peak=0.1, body=0.5, decay=0.3), given
+    return shared_head.joined(
+        net, given, tiny.CLASSES, peak=0.1, backbone_spec=0.5, decay=0.3
+    ), given
 
 
 def statistics(net):
@@ -65,7 +67,9 @@ def test_a_joined_network_starts_from_the_source_and_trains_every_part_once():
 def test_a_source_without_classes_is_refused():
     with pytest.raises(SettingsError, match="trees has none; expected a source with a dataset"):
         given = replace(tiny.knowledge(), class_names=())
-        shared_head.joined(tiny.network(), given, tiny.CLASSES, peak=0.1, body=0.5, decay=0.3)
+        shared_head.joined(
+            tiny.network(), given, tiny.CLASSES, peak=0.1, backbone_spec=0.5, decay=0.3
+        )
 
 
 def test_the_passes_of_the_source_leave_no_trace_in_the_statistics():
@@ -171,7 +175,7 @@ def test_without_labels_the_source_alone_teaches():
 
 
 class Both(Method):
-    """Cross-entropies of both domains, with the body held: only statistics move."""
+    """Cross-entropies of both domains, with the backbone held: only statistics move."""
 
     reads_source = True
     reads_pool = True
@@ -190,8 +194,8 @@ def test_a_trained_network_keeps_the_statistics_of_the_target(labelled):
     dark = tiny.source()
     dark = replace(dark, items=replace(dark.items, records=dark.items.records // 4))
     prepared, _ = ready(tiny.CLASSES[:2])
-    body = prepared.network.backbone
-    body.stem[0].requires_grad_(False)
+    backbone_spec = prepared.network.backbone
+    backbone_spec.stem[0].requires_grad_(False)
     prepared.rates = [(list(prepared.network.head.parameters()), 1e-3)]
     recipe = tiny.recipe(seen, steps=60, batch_size=12)
     taken = seen.take(np.arange(len(seen)) < labelled)

@@ -29,31 +29,33 @@ def moments(activations):
 
 
 def test_statistics_of_the_first_layer_are_those_of_all_images_however_they_are_cut():
-    body = tiny.network(seed=4).backbone
+    backbone_spec = tiny.network(seed=4).backbone
     images = torch.randn(50, 1, 12, 12, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        mean, variance = moments(body.stem[0](images))
+        mean, variance = moments(backbone_spec.stem[0](images))
     for size in (50, 7):
-        measure(body, images.split(size))
-        np.testing.assert_allclose(body.stem[1].running_mean, mean, rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(body.stem[1].running_var, variance, rtol=1e-4)
+        measure(backbone_spec, images.split(size))
+        np.testing.assert_allclose(backbone_spec.stem[1].running_mean, mean, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(backbone_spec.stem[1].running_var, variance, rtol=1e-4)
 
 
 def test_statistics_of_every_layer_are_those_of_its_inputs_once_all_are_set():
-    body = tiny.network(seed=4).backbone
+    backbone_spec = tiny.network(seed=4).backbone
     images = 3 + 2 * torch.randn(400, 1, 12, 12, generator=torch.Generator().manual_seed(0))
-    measure(body, [images])
+    measure(backbone_spec, [images])
     taken = {}
-    for name, layer in body.named_modules():
+    for name, layer in backbone_spec.named_modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.register_forward_pre_hook(lambda m, args, name=name: taken.update({name: args}))
     with torch.no_grad():
-        body(images)
+        backbone_spec(images)
     assert len(taken) == 10
     for name, (values,) in taken.items():
         mean, variance = moments(values)
-        np.testing.assert_allclose(body.get_submodule(name).running_mean, mean, atol=2e-3)
-        np.testing.assert_allclose(body.get_submodule(name).running_var, variance, rtol=5e-3)
+        np.testing.assert_allclose(backbone_spec.get_submodule(name).running_mean, mean, atol=2e-3)
+        np.testing.assert_allclose(
+            backbone_spec.get_submodule(name).running_var, variance, rtol=5e-3
+        )
 
 
 def test_nothing_but_statistics_changes_without_labels_and_no_step_is_made():
@@ -95,10 +97,10 @@ def test_each_image_is_measured_once_and_in_as_many_views_as_asked():
 
 
 def test_measuring_leaves_no_hook_and_the_evaluation_mode():
-    body = tiny.network().backbone.train()
-    measure(body, [torch.randn(4, 1, 12, 12)])
-    assert not any(m._forward_pre_hooks for m in body.modules())
-    assert not any(m.training for m in body.modules())
+    backbone_spec = tiny.network().backbone.train()
+    measure(backbone_spec, [torch.randn(4, 1, 12, 12)])
+    assert not any(m._forward_pre_hooks for m in backbone_spec.modules())
+    assert not any(m.training for m in backbone_spec.modules())
 
 
 def test_a_constant_input_gives_a_variance_of_nothing_and_finite_scores():
@@ -108,6 +110,6 @@ def test_a_constant_input_gives_a_variance_of_nothing_and_finite_scores():
     assert network(torch.ones(2, 1, 12, 12)).isfinite().all()
 
 
-def test_a_body_without_batch_normalisation_is_refused():
+def test_a_backbone_without_batch_normalisation_is_refused():
     with pytest.raises(CrosstrainError, match="found no batch normalisation"):
         measure(nn.Sequential(nn.Conv2d(1, 2, 3)), [torch.zeros(2, 1, 5, 5)])

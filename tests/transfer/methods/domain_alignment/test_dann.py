@@ -28,20 +28,20 @@ def test_the_term_is_the_cross_entropy_of_the_discriminator():
     assert set(found) == {"cross_entropy", "source", "domain"}
 
 
-def test_the_body_gets_the_reversed_gradient_and_the_discriminator_its_own():
+def test_the_backbone_gets_the_reversed_gradient_and_the_discriminator_its_own():
     batch, gradients = domains.batch(), []
     for strength in (0.5, 1.0):
         method = Dann(strength=strength)
         ready = domains.ready(method)
         method.loss(ready, batch, PROGRESS)["domain"].backward()
-        body = ready.network.backbone.stem[0].weight.grad
-        gradients.append((body, ready.helpers["discriminator"].score.weight.grad))
+        backbone_spec = ready.network.backbone.stem[0].weight.grad
+        gradients.append((backbone_spec, ready.helpers["discriminator"].score.weight.grad))
         assert ready.network.head.weight.grad is None
     torch.testing.assert_close(2 * gradients[0][0], gradients[1][0])
     torch.testing.assert_close(gradients[0][1], gradients[1][1])
     step = 0.01 / float(gradients[1][0].norm())
     losses = []
-    for move in (0.0, -step, step):  # along the body's update, and against it
+    for move in (0.0, -step, step):  # along the backbone's update, and against it
         ready = domains.ready(method)
         with torch.no_grad():
             ready.network.backbone.stem[0].weight.add_(move * gradients[1][0])

@@ -24,11 +24,11 @@ def ready_with_batch(method, moved=0.1):
     return ready, training_batch(seen, torch.arange(8), tiny.recipe(seen), 0, 0)
 
 
-def staged(body, images):
+def staged(backbone_spec, images):
     """Outputs of the stages, by calling them one after another."""
     maps = []
     with torch.no_grad():
-        for stage in body.stages():
+        for stage in backbone_spec.stages():
             images = stage(images)
             maps.append(images.double().numpy())
     return maps
@@ -125,14 +125,14 @@ def test_attention_is_the_softmax_of_what_the_loss_grows_without_a_channel():
     found = delta.attention(net, seen, recipe)
     assert [len(part) for part in found] == [4, 8, 16, 32]
     images = recipe.normal.apply(seen.records.float() / 255)
-    body, losses = net.eval().backbone, []
+    backbone_spec, losses = net.eval().backbone, []
     with torch.no_grad():
-        hidden = body.block1(body.stem(images))
+        hidden = backbone_spec.block1(backbone_spec.stem(images))
         for c in range(-1, 8):
             cut = hidden.clone()
             if c >= 0:
                 cut[:, c] = 0
-            scores = net.head(body.block3(body.block2(cut)).mean((2, 3)))
+            scores = net.head(backbone_spec.block3(backbone_spec.block2(cut)).mean((2, 3)))
             losses.append(float(functional.cross_entropy(scores, seen.labels)))
     growth = np.array(losses[1:]) - losses[0]
     expected = np.exp(growth) / np.exp(growth).sum()
@@ -164,7 +164,7 @@ def test_with_attention_the_head_comes_first_within_one_budget():
     assert plain.phases == 1
 
 
-def test_attention_refuses_a_body_whose_stages_are_no_maps():
+def test_attention_refuses_a_backbone_whose_stages_are_no_maps():
     net, seen = tiny.network(), tiny.items()
     net.backbone.block3.register_forward_hook(lambda module, inputs, output: output.flatten(2))
     net.backbone.forward = lambda images: _flat(net.backbone, images)
@@ -172,5 +172,7 @@ def test_attention_refuses_a_body_whose_stages_are_no_maps():
         delta.attention(net, seen, tiny.recipe(seen))
 
 
-def _flat(body, images):
-    return body.block3(body.block2(body.block1(body.stem(images)))).mean(2)
+def _flat(backbone_spec, images):
+    return backbone_spec.block3(
+        backbone_spec.block2(backbone_spec.block1(backbone_spec.stem(images)))
+    ).mean(2)

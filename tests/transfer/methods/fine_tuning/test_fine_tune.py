@@ -13,7 +13,7 @@ from transfer.training.recipe import one_cycle
 
 
 def test_rates_are_those_of_the_docstring():
-    method = FineTune(learning_rate=0.1, body_rate=0.5, decay=0.3)
+    method = FineTune(learning_rate=0.1, backbone_rate=0.5, decay=0.3)
     ready = method.prepare(tiny.network(), tiny.knowledge(), tiny.CLASSES)
     rate_of = {id(p): rate for parameters, rate in ready.rates for p in parameters}
     stages = ready.network.backbone.stages()

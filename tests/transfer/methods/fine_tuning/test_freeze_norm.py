@@ -33,8 +33,8 @@ def test_rates_are_those_of_fine_tuning_without_normalisation():
         names = {id(p): name for name, p in ready.network.named_parameters()}
         return {names[id(p)]: rate for group, rate in ready.rates for p in group}, ready.network
 
-    frozen, network = rates(FreezeNorm(learning_rate=0.1, body_rate=0.5, decay=0.3))
-    tuned, _ = rates(FineTune(learning_rate=0.1, body_rate=0.5, decay=0.3))
+    frozen, network = rates(FreezeNorm(learning_rate=0.1, backbone_rate=0.5, decay=0.3))
+    tuned, _ = rates(FineTune(learning_rate=0.1, backbone_rate=0.5, decay=0.3))
     fixed = tuple(f"{name}." for name in norms_of(network))
     assert frozen == {name: rate for name, rate in tuned.items() if not name.startswith(fixed)}
     assert len(frozen) < len(tuned)

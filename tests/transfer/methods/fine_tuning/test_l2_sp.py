@@ -55,8 +55,8 @@ def test_a_stronger_pull_ends_nearer_to_the_source():
         method = L2SP(learning_rate=0.01, alpha=alpha, beta=0)
         ready = method.prepare(tiny.network(), given, tiny.CLASSES)
         kept, _ = fit(method, ready, seen, recipe, seed=0)
-        body = {n: p for n, p in kept.named_parameters() if n.startswith("backbone.")}
-        distances.append(squares(p - given.state[n] for n, p in body.items()))
+        backbone_spec = {n: p for n, p in kept.named_parameters() if n.startswith("backbone.")}
+        distances.append(squares(p - given.state[n] for n, p in backbone_spec.items()))
     assert distances[0] > distances[1] > distances[2]
 
 

@@ -105,14 +105,14 @@ def test_the_plain_network_answers_as_the_adapted_one():
 
 def test_the_result_can_be_built_again_from_its_record():
     result = trained(LoRA(), steps=2)
-    again = build(result.network.body, spec=tiny.spec(1), classes=3, seed=9)
+    again = build(result.network.backbone_spec, spec=tiny.spec(1), classes=3, seed=9)
     again.load_state_dict(result.network.state_dict())
 
 
 def test_weights_move_only_through_corrections():
-    """Without norms and with corrections at rest, the body's parameters are the source's."""
+    """Without norms and with corrections at rest, the backbone's parameters are the source's."""
     given = tiny.knowledge()
-    result = trained(LoRA(norms=False, body_rate=1e-30), weight_decay=0)
+    result = trained(LoRA(norms=False, backbone_rate=1e-30), weight_decay=0)
     for name, parameter in result.network.named_parameters():
         if name.startswith("backbone."):
             torch.testing.assert_close(parameter, given.state[name], rtol=0, atol=1e-6)

@@ -31,7 +31,7 @@ def test_both_phases_share_one_budget():
         assert trainer.history.step[-1] == 10
 
 
-def test_the_second_phase_starts_from_the_probes_head_and_the_sources_body():
+def test_the_second_phase_starts_from_the_probes_head_and_the_sources_backbone():
     STARTS.clear()
     seen = tiny.items()
     recipe = tiny.recipe(seen, AugmentPolicy(), steps=20)
@@ -52,8 +52,8 @@ def test_after_the_probe_every_parameter_moves_at_the_rates_of_fine_tuning():
     for name, parameter in result.network.named_parameters():
         assert not torch.equal(parameter, start[name]), name
     given = (tiny.network(), tiny.knowledge(), tiny.CLASSES)
-    mine = LinearProbeThenFineTune(learning_rate=0.2, body_rate=0.4, decay=0.5).prepare(*given)
-    plain = FineTune(learning_rate=0.2, body_rate=0.4, decay=0.5).prepare(*given)
+    mine = LinearProbeThenFineTune(learning_rate=0.2, backbone_rate=0.4, decay=0.5).prepare(*given)
+    plain = FineTune(learning_rate=0.2, backbone_rate=0.4, decay=0.5).prepare(*given)
     assert [rate for _, rate in mine.rates] == [rate for _, rate in plain.rates]
     assert [[p.shape for p in group] for group, _ in mine.rates] == [
         [p.shape for p in group] for group, _ in plain.rates

@@ -9,7 +9,7 @@ import torch
 from tests.transfer import tiny
 from transfer.core.errors import SettingsError
 from transfer.methods.fine_tuning.prune import Prune, layers_of, narrowed, strongest
-from transfer.modalities.backbone import Backbone, Body
+from transfer.modalities.backbone import Backbone, BackboneSpec
 from transfer.modalities.image.augment import AugmentPolicy
 from transfer.models.network import Network, build
 from transfer.training.batches import training_batch
@@ -80,20 +80,22 @@ def test_cutting_out_silent_channels_changes_no_answer():
             gone = np.setdiff1d(np.arange(n), keep)
             norm.weight[gone], norm.bias[gone] = 0.0, 0.0
             kept.append(torch.tensor(keep))
-    job = SimpleNamespace(network=lambda body: tiny.network(seed=5, body=body))
+    job = SimpleNamespace(
+        network=lambda backbone_spec: tiny.network(seed=5, backbone_spec=backbone_spec)
+    )
     small = narrowed(net, kept, job)
     images = torch.rand(4, 1, 12, 12, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(small.eval()(images), net.eval()(images), rtol=1e-4, atol=1e-5)
-    assert small.body.options["widths"] == [4, 8, 16]
+    assert small.backbone_spec.options["widths"] == [4, 8, 16]
 
 
 def test_the_result_is_smaller_and_can_be_built_from_its_record():
     trainer, result = run(Prune(pruned=0.75))
-    assert result.network.body == Body(
+    assert result.network.backbone_spec == BackboneSpec(
         name="resnet", options={"width": 4, "pool": True, "widths": [2, 4, 8]}
     )
-    again = build(result.network.body, spec=tiny.spec(1), classes=3, seed=9)
+    again = build(result.network.backbone_spec, spec=tiny.spec(1), classes=3, seed=9)
     again.load_state_dict(result.network.state_dict())
     cut = sum(
         (whole - few) * (9 * inputs + 9 * whole + 2)
@@ -127,18 +129,20 @@ def test_the_map_tells_shapes_after_the_cut():
 def test_a_network_that_was_cut_can_be_cut_again():
     _, once = run(Prune(), steps=2)
     net = once.network
-    job = SimpleNamespace(network=lambda body: tiny.network(seed=5, body=body))
+    job = SimpleNamespace(
+        network=lambda backbone_spec: tiny.network(seed=5, backbone_spec=backbone_spec)
+    )
     small = narrowed(net, [strongest(n.weight, 0.5) for _, n, _ in layers_of(net)], job)
-    assert small.body.options["widths"] == [2, 4, 8]
+    assert small.backbone_spec.options["widths"] == [2, 4, 8]
 
 
 class Plain(Backbone):
-    """A body without channels to spare."""
+    """A backbone without channels to spare."""
 
     out_features = 4
 
 
-def test_a_body_that_cannot_be_cut_is_refused():
-    net = Network(Body(name="plain"), Plain(), 3)
+def test_a_backbone_that_cannot_be_cut_is_refused():
+    net = Network(BackboneSpec(name="plain"), Plain(), 3)
     with pytest.raises(SettingsError, match=r"'plain'.*choose another backbone"):
         Prune().prepare(net, tiny.knowledge(), tiny.CLASSES)

@@ -11,15 +11,15 @@ from tests.transfer import tiny
 from transfer.methods.building_blocks.feature_scaling import standard
 from transfer.methods.frozen_features.fusion import METHOD as FUSION
 from transfer.methods.frozen_features.fusion import Gate, _Gated
-from transfer.modalities.backbone import Body
+from transfer.modalities.backbone import BackboneSpec
 from transfer.modalities.normalisation import Normalisation
 from transfer.training.batches import logits
 from transfer.training.method import Prepared
 
-WIDE = Body(name="resnet", options={"width": 6, "pool": True})
+WIDE = BackboneSpec(name="resnet", options={"width": 6, "pool": True})
 FIXED = Normalisation(mean=(0.2,), std=(0.5,))
 FIRST = tiny.knowledge()
-SECOND = replace(tiny.knowledge(seed=200, body=WIDE), normal=FIXED, fixed_normal=True)
+SECOND = replace(tiny.knowledge(seed=200, backbone_spec=WIDE), normal=FIXED, fixed_normal=True)
 
 
 def fused(sources, steps=20, **settings):
@@ -70,9 +70,9 @@ def test_what_remains_scores_raw_features_as_the_gated_head_did():
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_bodies_keep_every_bit_and_each_its_own_standardisation():
+def test_backbones_keep_every_bit_and_each_its_own_standardisation():
     _, trainer, result = fused([FIRST, SECOND])
-    parts = result.network.body.options["parts"]
+    parts = result.network.backbone_spec.options["parts"]
     assert parts[0]["normal"] == trainer.recipe.normal.model_dump(mode="json")
     assert parts[1]["normal"] == FIXED.model_dump(mode="json")
     for i, one in enumerate((FIRST, SECOND)):
@@ -84,8 +84,8 @@ def test_bodies_keep_every_bit_and_each_its_own_standardisation():
 
 
 def test_a_first_source_with_a_standardisation_of_its_own_does_not_impose_it():
-    one = fused([FIRST, SECOND], steps=1)[2].network.body.options["parts"]
-    other = fused([SECOND, FIRST], steps=1)[2].network.body.options["parts"]
+    one = fused([FIRST, SECOND], steps=1)[2].network.backbone_spec.options["parts"]
+    other = fused([SECOND, FIRST], steps=1)[2].network.backbone_spec.options["parts"]
     assert one == other[::-1]
 
 
@@ -103,7 +103,7 @@ def test_its_notes_tell_the_gate_of_each_source():
 
 
 def test_the_gate_turns_to_the_source_that_tells_the_classes_apart():
-    """The first body knows nothing: its last layer is off, all its features are zero."""
+    """The first backbone knows nothing: its last layer is off, all its features are zero."""
     state = dict(FIRST.state)
     for name in ("backbone.block3.second_norm.", "backbone.block3.shortcut.1."):
         for kind in ("weight", "bias"):

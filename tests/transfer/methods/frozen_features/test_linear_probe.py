@@ -1,4 +1,4 @@
-"""A frozen body: its weights and its statistics stay, its features are those of the views."""
+"""A frozen backbone: its weights and its statistics stay, its features are those of the views."""
 
 import numpy as np
 import torch
@@ -32,13 +32,13 @@ def test_its_loss_is_the_cross_entropy_of_a_linear_map():
     torch.testing.assert_close(float(found["cross_entropy"].detach()), expected, rtol=1e-5, atol=0)
 
 
-def test_the_body_stays_bit_for_bit_also_where_the_network_was_left_in_training_mode():
+def test_the_backbone_stays_bit_for_bit_also_where_the_network_was_left_in_training_mode():
     seen = tiny.items()
     method = LinearProbe(views=2)
     ready = method.prepare(tiny.network().train(), tiny.knowledge(), tiny.CLASSES)
-    body, head = tiny.state(ready.network.backbone), tiny.state(ready.network.head)
+    backbone_spec, head = tiny.state(ready.network.backbone), tiny.state(ready.network.head)
     recipe = tiny.recipe(seen, AugmentPolicy(), steps=5)
     views = embed(ready.network, seen.records, 2, recipe, 0)
     kept, _ = fit(method, ready, seen, recipe, seed=0, features=views)
-    assert tiny.same(kept.backbone.state_dict(), body)
+    assert tiny.same(kept.backbone.state_dict(), backbone_spec)
     assert not tiny.same(kept.head.state_dict(), head)

@@ -35,12 +35,14 @@ def test_its_probabilities_are_those_of_standardisation_and_logistic_regression(
     assert result.notes == {"C": 0.02}
 
 
-def test_the_strength_is_one_of_those_given_and_the_body_stays_the_sources():
+def test_the_strength_is_one_of_those_given_and_the_backbone_stays_the_sources():
     result, _ = trained(Logistic(views=0, strengths=(1e-3, 0.1)), tiny.items())
     assert result.notes["C"] in (1e-3, 0.1)
-    body = {k: t for k, t in result.network.state_dict().items() if k.startswith("backbone.")}
+    backbone_spec = {
+        k: t for k, t in result.network.state_dict().items() if k.startswith("backbone.")
+    }
     given = tiny.knowledge().state
-    assert all(torch.equal(tensor, given[name]) for name, tensor in body.items())
+    assert all(torch.equal(tensor, given[name]) for name, tensor in backbone_spec.items())
 
 
 def test_a_class_that_a_fold_lacks_keeps_a_row_that_never_wins():

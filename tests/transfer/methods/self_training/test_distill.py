@@ -11,13 +11,13 @@ from torch import nn
 from tests.transfer import tiny
 from transfer.methods.self_training.distill import METHOD as DISTILL
 from transfer.methods.self_training.distill import Soft, classifier, divergence, mean_log
-from transfer.modalities.backbone import Body
+from transfer.modalities.backbone import BackboneSpec
 from transfer.modalities.normalisation import Normalisation
 from transfer.training.batches import logits
 from transfer.training.method import Batch, PoolBatch
 
 FIXED = Normalisation(mean=(0.2,), std=(0.5,))
-FUSED = tiny.knowledge(seed=300, body=Body(name="fused"))
+FUSED = tiny.knowledge(seed=300, backbone_spec=BackboneSpec(name="fused"))
 LARGE = replace(FUSED, source="large", normal=FIXED, fixed_normal=True)
 
 
@@ -90,7 +90,7 @@ def test_a_teachers_classifier_minimises_its_stated_objective():
 def test_the_student_starts_from_the_first_source_of_a_kind_that_is_trained_here():
     second = tiny.knowledge(seed=200)
     result = trainer([LARGE, second], steps=1).train()
-    assert result.network.body == tiny.BODY
+    assert result.network.backbone_spec == tiny.BODY
     assert result.notes["student starts from"] == second.source
     assert result.notes["teachers"] == "large, trees"
     assert {t.action for t in result.transfers[:-2]} == {"copied"}
@@ -101,7 +101,7 @@ def test_the_student_starts_from_the_first_source_of_a_kind_that_is_trained_here
 
 def test_a_large_source_alone_teaches_a_small_student_with_fresh_weights():
     result = trainer([LARGE], steps=1).train()
-    assert result.network.body == tiny.BODY
+    assert result.network.backbone_spec == tiny.BODY
     assert result.notes["student starts from"] == "fresh weights"
     assert {t.action for t in result.transfers} == {"reinitialised"}
 
@@ -111,7 +111,7 @@ def test_each_teacher_sees_pictures_in_its_own_standardisation_and_the_student_i
     result = made.train()
     assert made.seen_by(result).normal == tiny.recipe(tiny.items()).normal
     job = made.job
-    network = job.network(LARGE.body)
+    network = job.network(LARGE.backbone_spec)
     one = job.embed(network, normal=FIXED)
     other = job.embed(network, normal=Normalisation(mean=(0.4,), std=(0.1,)))
     assert not torch.allclose(one, other)

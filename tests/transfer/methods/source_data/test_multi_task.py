@@ -1,4 +1,4 @@
-"""Two heads on one body, and the balance of their losses against NumPy and its optimum."""
+"""Two heads on one backbone, and the balance of their losses against NumPy and its optimum."""
 
 import numpy as np
 import pytest
@@ -71,7 +71,7 @@ def test_a_fixed_balance_has_nothing_to_learn():
 
 
 def test_both_domains_are_learned_and_the_balance_with_them():
-    """The source's classes in use: the body and both heads serve both domains after training."""
+    """The source's classes in use: after training, the backbone and both heads serve both."""
     seen, source = tiny.items(), tiny.source()
     method = MultiTask(balance="uncertainty")
     ready, own, other = domains.drawn(method, source, labelled=24, steps=40)

@@ -1,4 +1,4 @@
-"""Reptile as a method: its body is meta-learned once, then fine-tuned on the target alone."""
+"""Reptile as a method: its backbone is meta-learned once, then fine-tuned on the target alone."""
 
 from dataclasses import replace
 
@@ -24,11 +24,11 @@ def trained(method, *, steps=2, seed=0, source=None, sources=None, hidden=0):
     return tiny.trainer(method, seen, recipe, **given).train()
 
 
-def body(result):
+def backbone_spec(result):
     return {name: t for name, t in result.network.named_parameters() if "backbone" in name}
 
 
-def test_fine_tuning_starts_from_the_meta_learned_body():
+def test_fine_tuning_starts_from_the_meta_learned_backbone():
     """A learning rate of nothing keeps the start: what Reptile made of the source's weights."""
     start = tiny.network()
     start.load_state_dict(
@@ -36,7 +36,7 @@ def test_fine_tuning_starts_from_the_meta_learned_body():
     )
     recipe = tiny.recipe(tiny.items())
     learned = reptile_loop.reptile(start.backbone, tiny.source(), SHORT, recipe).state
-    for name, parameter in body(trained(FROZEN)).items():
+    for name, parameter in backbone_spec(trained(FROZEN)).items():
         expected = learned[name.removeprefix("backbone.")]
         torch.testing.assert_close(parameter.detach(), expected, rtol=1e-5, atol=1e-6)
     source = tiny.knowledge().state
@@ -45,9 +45,9 @@ def test_fine_tuning_starts_from_the_meta_learned_body():
     )
 
 
-def test_the_meta_learned_body_depends_on_neither_seed_nor_target():
+def test_the_meta_learned_backbone_depends_on_neither_seed_nor_target():
     one, two = trained(FROZEN, seed=0), trained(FROZEN, seed=5, hidden=6)
-    for first, second in zip(body(one).values(), body(two).values(), strict=True):
+    for first, second in zip(backbone_spec(one).values(), backbone_spec(two).values(), strict=True):
         torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-6)
 
 

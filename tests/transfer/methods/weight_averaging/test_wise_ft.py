@@ -20,7 +20,7 @@ def ends():
     return [tiny.state(trained(alpha)[1].network) for alpha in (0.0, 1.0)]
 
 
-def test_alpha_zero_is_a_linear_probe_on_the_sources_body(ends):
+def test_alpha_zero_is_a_linear_probe_on_the_sources_backbone(ends):
     given = tiny.knowledge().state
     for name, tensor in ends[0].items():
         if name.startswith("backbone."):

@@ -18,7 +18,8 @@ from transfer.modalities.image.decode import (
     stored_in_colour,
     to_tensor,
 )
-from transfer.modalities.image.spec import ImageLimits, ImageSpec, Unreadable
+from transfer.modalities.image.spec import ImageLimits, ImageSpec
+from transfer.modalities.interface import Unreadable
 
 LIMITS = ImageLimits()
 FORMATS = {"PNG": {}, "JPEG": {}, "BMP": {}, "GIF": {}, "WEBP": {"lossless": True}, "TIFF": {}}

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from tests.transfer import tiny
 from transfer.core.errors import CrosstrainError
-from transfer.modalities.backbone import Body
+from transfer.modalities.backbone import BackboneSpec
 from transfer.modalities.image.imagenet import IMAGENET, ImageNetBackbone, Wrapped, grey
 from transfer.models.network import build
 
@@ -95,6 +95,6 @@ def test_a_package_that_is_not_there_or_broken_is_a_named_error(package):
         import_module(package)
     except Exception:
         with pytest.raises(CrosstrainError, match=rf"{package} cannot be .*crosstrain\[zoo\]"):
-            build(Body(name=f"{package}_model"), spec=tiny.spec(3), classes=2, seed=0)
+            build(BackboneSpec(name=f"{package}_model"), spec=tiny.spec(3), classes=2, seed=0)
     else:
-        assert build(Body(name=f"{package}_model"), spec=tiny.spec(3), classes=2, seed=0)
+        assert build(BackboneSpec(name=f"{package}_model"), spec=tiny.spec(3), classes=2, seed=0)

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from tests.transfer import tiny
 from transfer.core.errors import ModelFileError, SettingsError
-from transfer.modalities.backbone import Body
+from transfer.modalities.backbone import BackboneSpec
 from transfer.modalities.image import pretrained
 from transfer.modalities.image.imagenet import ImageNetBackbone
 from transfer.modalities.image.inverted_residuals import InvertedResiduals
@@ -28,7 +28,7 @@ def needs(name):
 def classifier(name, size, channels=3):
     """The whole network of ImageNet: a package's features and the same package's classifier."""
     found = knowledge_of(pretrained.pretrained(name, channels, size))
-    network = build(found.body, spec=tiny.spec(channels), classes=1000, seed=0).eval()
+    network = build(found.backbone_spec, spec=tiny.spec(channels), classes=1000, seed=0).eval()
     *_, weight, bias = pretrained.tensors(name).values()
     network.load_state_dict({**found.state, "head.weight": weight, "head.bias": bias})
     return network, found.normal
@@ -76,15 +76,15 @@ def test_lite_networks_are_those_of_the_package_that_made_them(name, size):
 
 
 @every_package
-def test_every_tensor_of_the_body_comes_from_the_package(name):
+def test_every_tensor_of_the_backbone_comes_from_the_package(name):
     needs(name)
     found = knowledge_of(pretrained.pretrained(name, channels=1, size=32))
-    network = tiny.network(channels=1, body=found.body)
+    network = tiny.network(channels=1, backbone_spec=found.backbone_spec)
     told = transplant(network, found, tiny.CLASSES)
     assert {t.action for t in told if t.tensor.startswith("backbone.")} == {"copied"}
     assert [t.action for t in told[-2:]] == ["reinitialised"] * 2
     assert found.fixed_normal and found.class_names == () and len(found.normal.mean) == 1
-    assert found.body == Body(name=name, options={"size": 32})
+    assert found.backbone_spec == BackboneSpec(name=name, options={"size": 32})
 
 
 def test_a_name_without_weights_is_refused():
@@ -114,7 +114,7 @@ def test_a_file_of_another_content_is_refused(tmp_path):
     assert pretrained.verified(path, digest, "pip install it") == b"right"
 
 
-BODY = Body(name="mobilenet_v2", options={"size": 32})
+BODY = BackboneSpec(name="mobilenet_v2", options={"size": 32})
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
@@ -148,15 +148,15 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path, made, told):
         pretrained.from_file(path, BODY, 3)
 
 
-def test_a_body_that_is_trained_here_takes_no_weights_of_imagenet(tmp_path):
+def test_a_backbone_that_is_trained_here_takes_no_weights_of_imagenet(tmp_path):
     path = tmp_path / "mine.pt"
     torch.save(build(tiny.BODY, spec=tiny.spec(3), classes=1, seed=0).backbone.state_dict(), path)
     with pytest.raises(SettingsError, match="resnet takes no weights"):
         pretrained.from_file(path, tiny.BODY, 3)
 
 
-def test_the_bodies_with_weights_are_backbones_here():
+def test_the_backbones_with_weights_are_backbones_here():
     for name in pretrained.PACKAGES:
-        body = Body(name=name, options={"size": 32})
-        backbone = build(body, spec=tiny.spec(1), classes=1, seed=0).backbone
+        backbone_spec = BackboneSpec(name=name, options={"size": 32})
+        backbone = build(backbone_spec, spec=tiny.spec(1), classes=1, seed=0).backbone
         assert isinstance(backbone, ImageNetBackbone) and isinstance(backbone, InvertedResiduals)

@@ -8,7 +8,7 @@ import torch
 
 from tests.transfer import tiny
 from transfer.core import plugins
-from transfer.modalities.backbone import Backbone, Body
+from transfer.modalities.backbone import Backbone, BackboneSpec
 from transfer.modalities.image.imagenet import MissingPackageError, Wrapped
 from transfer.modalities.image.settings import BACKBONES, trainable
 from transfer.models.network import build
@@ -26,11 +26,11 @@ def quick(name):
     return [{"size": 32} if sized else {}]
 
 
-SETTINGS = [Body(name=name, options=options) for name in NAMES for options in quick(name)]
+SETTINGS = [BackboneSpec(name=name, options=options) for name in NAMES for options in quick(name)]
 every_setting = pytest.mark.parametrize("settings", SETTINGS, ids=repr)
 
 
-def body(settings, channels=1, seed=0):
+def backbone_spec(settings, channels=1, seed=0):
     try:
         return build(settings, spec=tiny.spec(channels), classes=3, seed=seed).backbone.eval()
     except MissingPackageError as error:
@@ -54,7 +54,7 @@ def test_it_says_what_it_is(name):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("side", [8, 28, 29, 40, 64])
 def test_pictures_of_any_allowed_size_become_features(settings, channels, side):
-    net = body(settings, channels)
+    net = backbone_spec(settings, channels)
     assert isinstance(net, Backbone)
     with torch.no_grad():
         found = net(noise(2, channels, side))
@@ -66,7 +66,7 @@ def test_pictures_of_any_allowed_size_become_features(settings, channels, side):
 @every_setting
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_normalisation_it_asks_for_fits_its_pictures(settings, channels):
-    normal = body(settings, channels).normal
+    normal = backbone_spec(settings, channels).normal
     if normal is not None:
         assert len(normal.mean) == len(normal.std) == channels
         assert all(0 <= mean <= 1 for mean in normal.mean) and all(std > 0 for std in normal.std)
@@ -74,7 +74,7 @@ def test_the_normalisation_it_asks_for_fits_its_pictures(settings, channels):
 
 @every_setting
 def test_its_stages_cover_every_parameter_once(settings):
-    net = body(settings)
+    net = backbone_spec(settings)
     staged = [p for stage in net.stages() for p in stage.parameters()]
     assert sorted(map(id, staged)) == sorted(map(id, net.parameters()))
     assert all(len(list(stage.parameters())) for stage in net.stages())
@@ -82,7 +82,7 @@ def test_its_stages_cover_every_parameter_once(settings):
 
 @every_setting
 def test_its_stages_run_from_input_to_output(settings):
-    net, order = body(settings), []
+    net, order = backbone_spec(settings), []
     for i, stage in enumerate(net.stages()):
         stage.register_forward_hook(lambda *_, i=i: order.append(i))
     with torch.no_grad():
@@ -93,16 +93,16 @@ def test_its_stages_run_from_input_to_output(settings):
 @every_setting
 def test_its_weights_depend_on_the_seed_alone(settings):
     torch.manual_seed(5)
-    one = body(settings)
+    one = backbone_spec(settings)
     torch.manual_seed(6)
-    two, other = body(settings), body(settings, seed=1)
+    two, other = backbone_spec(settings), backbone_spec(settings, seed=1)
     assert tiny.same(one.state_dict(), two.state_dict())
     assert not tiny.same(one.state_dict(), other.state_dict())
 
 
 @every_setting
 def test_a_picture_is_judged_by_itself_and_in_any_memory_format(settings):
-    net, images = body(settings), noise(4, 1, 28)
+    net, images = backbone_spec(settings), noise(4, 1, 28)
     with torch.no_grad():
         whole = net(images)
         alone = torch.cat([net(images[i : i + 1]) for i in range(4)])
@@ -115,7 +115,7 @@ def test_a_picture_is_judged_by_itself_and_in_any_memory_format(settings):
 
 @every_setting
 def test_every_parameter_learns(settings):
-    net = body(settings).train()
+    net = backbone_spec(settings).train()
     if isinstance(net, Wrapped):
         pytest.skip("some packages start layers at zero, so that those before them wait")
     net(noise(8, 1, 28)).square().sum().backward()
@@ -128,7 +128,9 @@ def test_width_sets_its_size(name):
     sizes = [
         sum(
             p.numel()
-            for p in body(Body(name=name, options={"width": w, "pool": True})).parameters()
+            for p in backbone_spec(
+                BackboneSpec(name=name, options={"width": w, "pool": True})
+            ).parameters()
         )
         for w in (4, 8)
     ]

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from tests.transfer import tiny
-from transfer.modalities.backbone import Body
+from transfer.modalities.backbone import BackboneSpec
 from transfer.modalities.image.backbones import resnet
 from transfer.models.network import build
 
@@ -48,9 +48,9 @@ def test_pooling_halves_the_resolution_once():
 
 
 def test_by_default_a_block_is_as_wide_inside_as_outside():
-    body = Body(name="resnet", options={"width": 4})
-    told = Body(name="resnet", options={"width": 4, "widths": [8, 16, 32]})
-    one, two = (build(b, spec=tiny.spec(1), classes=3, seed=0) for b in (body, told))
+    backbone_spec = BackboneSpec(name="resnet", options={"width": 4})
+    told = BackboneSpec(name="resnet", options={"width": 4, "widths": [8, 16, 32]})
+    one, two = (build(b, spec=tiny.spec(1), classes=3, seed=0) for b in (backbone_spec, told))
     assert tiny.same(one.state_dict(), two.state_dict())
 
 
