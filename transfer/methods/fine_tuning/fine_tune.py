@@ -1,4 +1,5 @@
-"""Fine-tuning: start from the source's weights and train everything, gently near the input."""
+"""Fine-tuning: start from the source's weights and train everything, with lower rates near the
+input."""
 
 from typing import ClassVar
 
