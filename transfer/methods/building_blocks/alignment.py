@@ -1,5 +1,4 @@
-"""Distances between the features of two domains, and building blocks of the losses that reduce
-them.
+"""Distances between the features of two domains, and parts of the losses that reduce them.
 
 Every distance is computed in float32, whatever the precision of the forward pass, and is zero in
 expectation (`mk_mmd`) or exactly (`coral`) where the samples agree. Shapes: M items of the source,

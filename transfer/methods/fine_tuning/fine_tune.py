@@ -1,5 +1,4 @@
-"""Fine-tuning: start from the source's weights and train everything, with lower rates near the
-input."""
+"""Fine-tuning: start from the source's weights and train everything, slower near the input."""
 
 from typing import ClassVar
 

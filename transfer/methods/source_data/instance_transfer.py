@@ -1,5 +1,4 @@
-"""Instance transfer: training continues with those items of the source that are like the
-target's."""
+"""Instance transfer: training continues on the source's items that resemble the target's."""
 
 from dataclasses import replace
 from typing import ClassVar
