@@ -140,9 +140,9 @@ def test_what_lacks_a_class_is_refused_before_anything_is_trained(target, tmp_pa
 
 
 def test_a_package_that_is_not_there_is_refused_before_anything_is_trained(target, monkeypatch):
+    asked = settings().model_copy(update={"pretrained": ("mobilenet_v2",)})
     image = SimpleNamespace(available=lambda: {"mobilenet_v2": "pip install it"})
     monkeypatch.setattr(plan.modalities, "of", lambda settings: image)
-    asked = settings().model_copy(update={"pretrained": ("mobilenet_v2",)})
     with pytest.raises(SettingsError, match="mobilenet_v2: pip install it"):
         plan.check(asked, {}, target)
 

@@ -86,8 +86,8 @@ def layers_of(network: Network) -> list[Layers]:
     """
     if not isinstance(network.backbone, Prunable):
         raise SettingsError(
-            f"prune found the backbone {network.backbone_spec.name!r}, which names no channels that "
-            "can be cut out; expected one that can be pruned, such as resnet: choose another "
+            f"prune found the backbone {network.backbone_spec.name!r}, which names no channels "
+            "that can be cut out; expected one that can be pruned, such as resnet: choose another "
             "backbone or leave prune out of adapt.methods"
         )
     return network.backbone.prunable()
