@@ -115,5 +115,5 @@ def test_what_several_processes_cannot_do_is_a_settings_error(tmp_path):
     )
     with pytest.raises(SettingsError, match="on CPUs only"):
         torchrun.run(work, 2, 1, lambda done, steps: None)
-    with pytest.raises(SettingsError, match="an item a process"):
+    with pytest.raises(SettingsError, match="one item per process"):
         torchrun.run(work.model_copy(update={"device": "cpu"}), 17, 1, lambda done, steps: None)
