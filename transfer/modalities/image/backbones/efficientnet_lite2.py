@@ -8,5 +8,5 @@ from transfer.modalities.image.inverted_residuals import InvertedResiduals, effi
 
 
 def build(*, channels: int, size: int = 128) -> Backbone:
-    """Make the network with fresh weights; pictures are resized to ``size`` pixels a side."""
+    """Make the network with random weights; images are resized to ``size`` pixels a side."""
     return InvertedResiduals(channels, size, efficientnet_lite(width=1.1, depth=1.2))

@@ -24,5 +24,5 @@ _TABLE = Table(
 
 
 def build(*, channels: int, size: int = 128) -> Backbone:
-    """Make the network with fresh weights; pictures are resized to ``size`` pixels a side."""
+    """Make the network with random weights; images are resized to ``size`` pixels a side."""
     return InvertedResiduals(channels, size, _TABLE)
