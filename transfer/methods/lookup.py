@@ -21,24 +21,24 @@ def known() -> dict[str, type[Method]]:
 
 
 def load(name: str) -> type[Method]:
-    """One method.
+    """The method of this name.
 
     Raises:
-        SettingsError: there is none of that name, or it is a broken plug-in.
+        SettingsError: there is no method of this name, or the plug-in is broken.
     """
-    found: Any = plugins.attribute(METHODS, name, "METHOD")
-    if not (isinstance(found, type) and issubclass(found, Method)):
+    method: Any = plugins.attribute(METHODS, name, "METHOD")
+    if not (isinstance(method, type) and issubclass(method, Method)):
         raise SettingsError(
-            f"METHOD of {module_name(name)} is {found!r}; expected a subclass of "
+            f"METHOD of {module_name(name)} is {method!r}; expected a subclass of "
             "transfer.training.method.Method"
         )
-    return found
+    return method
 
 
 def module_name(name: str) -> str:
-    """Module of one method, for the digest of its code.
+    """Name of a method's module, for the digest of its code.
 
     Raises:
-        SettingsError: there is none of that name.
+        SettingsError: there is no method of this name.
     """
     return plugins.module_name(METHODS, name)

@@ -10,7 +10,7 @@ from transfer.training.method import Method, Prepared
 
 
 class Scratch(Method):
-    """Fresh weights, every parameter trained at one rate, cross-entropy."""
+    """Random initial weights, every parameter trained at the same rate, cross-entropy."""
 
     uses_source: ClassVar[bool] = False
 

@@ -9,9 +9,9 @@ from transfer.training.method import Job, Method, Trained, receive
 class SourceOnly(Method):
     """The source's network as it is: its backbone, and its head's rows of the shared classes.
 
-    What Ben-David et al., Machine Learning 2010, bound: the error of a source's hypothesis on the
-    target. Inputs are standardised as for every other method. Nothing is trained and no label is
-    read; the pool only serves to notice a collapse.
+    Its error on the target is what Ben-David et al., Machine Learning 2010, bound. Inputs are
+    standardised as for every other method. Nothing is trained and no label is read; the pool is
+    only used to detect a collapse.
     """
 
     paper: ClassVar[str] = "Ben-David et al., 2010"
@@ -20,7 +20,7 @@ class SourceOnly(Method):
     needs_labels: ClassVar[bool] = False
 
     def train(self, job: Job) -> Trained:
-        """Take the source's network over.
+        """Take over the source's network.
 
         Raises:
             CrosstrainError: the source lacks a class of the target.

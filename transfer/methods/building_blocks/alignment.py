@@ -1,4 +1,4 @@
-"""Distances between the features of two domains, and the means to reduce them.
+"""Distances between the features of two domains, and parts of the losses that reduce them.
 
 Every distance is computed in float32, whatever the precision of the forward pass, and is zero in
 expectation (`mk_mmd`) or exactly (`coral`) where the samples agree. Shapes: M items of the source,
@@ -17,7 +17,8 @@ from torch.nn import functional
 def ramp(progress: float) -> float:
     """Strength of an alignment, from 0 at progress 0 to almost 1: 2 / (1 + exp(-10 p)) - 1.
 
-    The schedule of Ganin et al., JMLR 2016: features of a fresh head are not aligned too early.
+    The schedule of Ganin et al., JMLR 2016: the features of a newly initialised head
+    are not aligned too early.
     """
     return 2 / (1 + math.exp(-10 * progress)) - 1
 
@@ -94,23 +95,23 @@ class _Reverse(torch.autograd.Function):
 
 
 def reverse(features: Tensor, strength: float) -> Tensor:
-    """The features as they are, with a gradient of -``strength`` times what comes back.
+    """The features unchanged; on the way back their gradient is multiplied by -``strength``.
 
-    Gradient reversal (Ganin et al., JMLR 2016): what follows learns to tell domains apart, what
-    comes before learns to make them alike.
+    Gradient reversal (Ganin et al., JMLR 2016): the layers after it learn to distinguish the
+    domains, the layers before it learn to make them alike.
     """
     reversed_: Tensor = _Reverse.apply(features, strength)
     return reversed_
 
 
 class Discriminator(nn.Module):
-    """Says of which domain an item is: D inputs, one hidden layer, one score (above 0: source)."""
+    """Predicts the domain of an item: D inputs, one hidden layer, one score (above 0: source)."""
 
     def __init__(self, inputs: int, hidden: int) -> None:
         super().__init__()
-        dice = torch.Generator().manual_seed(0)
-        self.hidden = _linear(inputs, hidden, dice)
-        self.score = _linear(hidden, 1, dice)
+        rng = torch.Generator().manual_seed(0)
+        self.hidden = _linear(inputs, hidden, rng)
+        self.score = _linear(hidden, 1, rng)
 
     def forward(self, features: Tensor) -> Tensor:
         """Scores (N) of features (N, D)."""
@@ -118,10 +119,10 @@ class Discriminator(nn.Module):
         return score.squeeze(1)
 
 
-def _linear(inputs: int, outputs: int, dice: torch.Generator) -> nn.Linear:
-    """A linear layer drawn from ``dice`` alone: torch's global generator is left as it is."""
+def _linear(inputs: int, outputs: int, rng: torch.Generator) -> nn.Linear:
+    """A linear layer initialised with ``rng``; torch's global generator does not advance."""
     layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
-    nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu", generator=dice)
+    nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu", generator=rng)
     nn.init.zeros_(layer.bias)
     return layer
 
@@ -132,15 +133,17 @@ def domain_loss(
     source_weights: Tensor | None = None,
     target_weights: Tensor | None = None,
 ) -> Tensor:
-    """Cross-entropy of a discriminator's scores (M) and (N), both domains counting alike.
+    """Cross-entropy of a discriminator's scores (M) and (N), both domains with the same weight.
 
     (mean_i w_i log(1 + exp(-source_i)) + mean_j v_j log(1 + exp(target_j))) / 2, where the weights
-    w (M) and v (N) are 1 where they are not given.
+    w (M) and v (N) are 1 by default.
     """
-    own, other = functional.softplus(-source), functional.softplus(target)
-    own = own if source_weights is None else own * source_weights
-    other = other if target_weights is None else other * target_weights
-    return (own.mean() + other.mean()) / 2
+    source_losses, target_losses = functional.softplus(-source), functional.softplus(target)
+    if source_weights is not None:
+        source_losses = source_losses * source_weights
+    if target_weights is not None:
+        target_losses = target_losses * target_weights
+    return (source_losses.mean() + target_losses.mean()) / 2
 
 
 def outer(features: Tensor, probabilities: Tensor) -> Tensor:
@@ -154,8 +157,8 @@ def outer(features: Tensor, probabilities: Tensor) -> Tensor:
 def certainty(probabilities: Tensor) -> Tensor:
     """Weights (N) of predictions (N, K): 1 + exp(-H(p)), divided by their mean.
 
-    Entropy conditioning of Long et al., NeurIPS 2018; H in nats. Sure predictions weigh up to
-    twice as much as those that say nothing. No gradient flows through the weights.
+    Entropy conditioning of Long et al., NeurIPS 2018; H in nats. Certain predictions weigh up
+    to twice as much as uniform ones. No gradient flows through the weights.
     """
     entropy = torch.special.entr(probabilities.detach()).sum(dim=1)
     weights = 1 + torch.exp(-entropy)

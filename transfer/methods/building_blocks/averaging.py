@@ -1,4 +1,4 @@
-"""Averages of networks that share their start: weights, batch statistics, and what to keep.
+"""Averages of networks that start from the same weights: how they are computed, and of which.
 
 A state is a network's tensors by name. Averages make sense between networks that were fine-tuned
 from the same weights (Frankle et al., ICML 2020: linear mode connectivity).
@@ -19,21 +19,21 @@ from transfer.models.network import Network
 from transfer.training.batches import batches, training_batch
 from transfer.training.recipe import Recipe
 
-ROUNDS = 8  # augmented views of each item that batch statistics are taken from
-MOST = 256  # items a batch
+VIEWS = 8  # augmented views of each item that batch statistics are measured on
+MOST = 256  # items in a batch
 
 
 def copied(network: Network) -> dict[str, Tensor]:
-    """The state of a network, which training on does not change."""
+    """A copy of a network's state, which further training does not change."""
     return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
 
 
 def mixed(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> dict[str, Tensor]:
-    """The weighted sum of states; of counters and other integers those of the first.
+    """The weighted sum of states; counters and other integers are those of the first.
 
     Args:
         states: one or more, of the same names and shapes.
-        weights: one a state; they add up to 1.
+        weights: one for each state; their sum is 1.
     """
     first = states[0]
     return {
@@ -55,14 +55,14 @@ def mean(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 def reestimate(network: Network, items: TrainItems, recipe: Recipe, seed: int) -> None:
     """Measure a network's batch-normalisation statistics anew, in place, without changing weights.
 
-    Running means and variances become the mean over batches of augmented views of the items, none
-    of them mixed with another. Running statistics of an average of weights were never measured
-    with those weights (Izmailov et al., UAI 2018).
+    Running means and variances become the mean over batches of augmented views of the items,
+    without mixing of items. Averaged weights need this, because the running statistics in a state
+    belong to the weights before the average (Izmailov et al., UAI 2018).
     """
     size = max(2, min(len(items), MOST))
 
     def views() -> Iterator[Tensor]:
-        steps = math.ceil(ROUNDS * len(items) / size)
+        steps = math.ceil(VIEWS * len(items) / size)
         for step, rows in enumerate(batches(len(items), size, seed, 0, steps)):
             yield training_batch(items, rows, recipe, seed, step, mixed=False).inputs
 
@@ -71,16 +71,17 @@ def reestimate(network: Network, items: TrainItems, recipe: Recipe, seed: int) -
 
 
 def held_out(items: TrainItems, parts: int, seed: int) -> NDArray[np.bool_]:
-    """Which items (N) to judge averages by: about one in ``parts`` of each class, groups whole.
+    """Which items (N bool) to compare averages on: about one in ``parts`` of each class, in whole
+    groups.
 
-    No class is held out altogether: one that would be stays with the others.
+    No class is held out completely: all groups of such a class stay in training.
     """
     labels = items.labels.numpy()
     held = assign(labels, items.groups.tolist(), parts, seed) == 0
     for label in np.unique(labels):
-        own = labels == label
-        if held[own].all():
-            held &= ~np.isin(items.groups, items.groups[own])
+        of_class = labels == label
+        if held[of_class].all():
+            held &= ~np.isin(items.groups, items.groups[of_class])
     return held
 
 
@@ -91,13 +92,13 @@ def greedy(n: int, loss: Callable[[list[int]], float]) -> list[int]:
     average falls.
 
     Args:
-        n: how many there are, one or more.
-        loss: of the average of the ingredients with these numbers; lower is better.
+        n: number of ingredients, 1 or more.
+        loss: gives the loss of the average of the ingredients with these numbers.
     """
-    alone = [loss([i]) for i in range(n)]
-    best, *others = sorted(range(n), key=alone.__getitem__)
-    kept, least = [best], alone[best]
+    single_losses = [loss([i]) for i in range(n)]
+    best, *others = sorted(range(n), key=single_losses.__getitem__)
+    kept, lowest = [best], single_losses[best]
     for i in others:
-        if (found := loss([*kept, i])) < least:
-            kept, least = [*kept, i], found
+        if (average_loss := loss([*kept, i])) < lowest:
+            kept, lowest = [*kept, i], average_loss
     return kept

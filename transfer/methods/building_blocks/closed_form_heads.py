@@ -1,7 +1,7 @@
 """Closed-form classifiers on the features of a frozen backbone, folded into one head.
 
-Standardisation, projection and classifier are all affine, and so is what they make together: the
-final network is an ordinary one. Shapes: V views, N items, R = V x N rows, D features, K classes.
+Standardisation, projection and classifier are affine maps, and so is their composition: the final
+network is an ordinary one. Shapes: V views, N items, R = V x N rows, D features, K classes.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,8 +22,8 @@ from transfer.training.method import Job, receive
 Reals = NDArray[np.float64]
 
 UNSEEN = 10.0
-"""How far below the mean score of the other classes a class without a labelled item is scored: it
-is never the answer, and an item of it costs a finite log loss."""
+"""How far the score of a class without a labelled item is below the mean score of the others: the
+class is never predicted, and an item of it has a finite log loss."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ Path = Callable[[Rows, Sequence[float]], list[Affine]]
 
 
 def frozen(job: Job) -> tuple[Network, list[Transfer]]:
-    """The source's backbone with a head that is still to be fitted, and what came from where.
+    """The source's backbone with a head that is still to be fitted, and the transfer map.
 
     Raises:
         ValueError: there is no source to take from.
@@ -128,27 +128,27 @@ def with_head(network: Network, scores: Affine) -> Network:
     return network.requires_grad_(False).eval()
 
 
-def spread(known: Affine, labels: NDArray[np.int64], classes: int) -> Affine:
-    """Scores of all K classes from those of C known ones, whose class numbers are ``labels``.
+def spread(own: Affine, labels: NDArray[np.int64], classes: int) -> Affine:
+    """Scores of all K classes from the scores ``own`` of C classes, whose numbers are ``labels``.
 
-    Any other class is scored `UNSEEN` below the mean of the known ones, wherever an item lies.
+    The score of any other class is `UNSEEN` below their mean, whatever the features.
     """
-    weight = np.tile(known.weight.mean(0), (classes, 1))
-    bias = np.full(classes, known.bias.mean() - UNSEEN)
-    weight[labels], bias[labels] = known.weight, known.bias
+    weight = np.tile(own.weight.mean(0), (classes, 1))
+    bias = np.full(classes, own.bias.mean() - UNSEEN)
+    weight[labels], bias[labels] = own.weight, own.bias
     return Affine(weight, bias)
 
 
 def constant(rows: Rows) -> Affine:
-    """Scores that prefer the one class that the rows have."""
+    """Scores that predict the only class of the rows."""
     zero = Affine(np.zeros((1, rows.features.shape[1])), np.zeros(1))
     return spread(zero, rows.labels[:1], rows.classes)
 
 
 def scores_of(model: Linear, classes: int) -> Affine:
-    """Scores of K classes from a classifier that knows some of them.
+    """Scores of K classes from a classifier fitted on some of them.
 
-    Of two classes scikit-learn tells the difference of the scores alone: each gets half.
+    For two classes scikit-learn stores only the difference of the scores: each gets half of it.
     """
     weight, bias = np.asarray(model.coef_, float), np.asarray(model.intercept_, float)
     if len(weight) == 1:
@@ -168,11 +168,11 @@ def logistic(rows: Rows, strengths: Sequence[float]) -> list[Affine]:
     if len(np.unique(rows.labels)) == 1:
         return [constant(rows)] * len(strengths)
     model = LogisticRegression(solver="newton-cg", tol=1e-6, max_iter=2000, warm_start=True)
-    found = []
+    classifiers = []
     for strength in strengths:
         model.set_params(C=strength / rows.views).fit(rows.features, rows.labels)
-        found.append(scores_of(model, rows.classes))
-    return found
+        classifiers.append(scores_of(model, rows.classes))
+    return classifiers
 
 
 def losses(scores: Reals, labels: NDArray[np.int64]) -> Reals:
@@ -183,16 +183,16 @@ def losses(scores: Reals, labels: NDArray[np.int64]) -> Reals:
 
 
 def cooled(scores: Affine, temperature: float, labels: NDArray[np.int64]) -> Affine:
-    """Scores divided by a temperature, those of classes without a label as far below as ever."""
-    known = np.unique(labels)
-    own = Affine(scores.weight[known] / temperature, scores.bias[known] / temperature)
-    return spread(own, known, len(scores.bias))
+    """Scores divided by a temperature; a class without a label stays `UNSEEN` below the mean."""
+    present = np.unique(labels)
+    own = Affine(scores.weight[present] / temperature, scores.bias[present] / temperature)
+    return spread(own, present, len(scores.bias))
 
 
 def temperature_of(scores: Reals, labels: NDArray[np.int64]) -> float:
     """T for which softmax(scores / T) fits labels, whatever the unit of the scores (R, K).
 
-    `transfer.metrics.calibration.fit_temperature` looks between fixed bounds, so it is handed the
+    `transfer.metrics.calibration.fit_temperature` searches between fixed bounds, so it is given the
     scores in units of their mean standard deviation over the classes, or of 1 where they do not
     differ.
     """
@@ -206,16 +206,16 @@ def out_of_fold(
     """Cross-validation within the rows; a group is never cut.
 
     Args:
-        rows: all that may be looked at.
+        rows: the labelled rows.
         path: fits one classifier for each candidate.
         candidates: values of the hyperparameter.
-        folds: how many, at most one a group.
+        folds: number of folds; never more than there are groups.
         seed: of the folds.
 
     Returns:
-        Scores (len(candidates), R, K), each row's by a classifier that did not see its group; and
-        which rows (R) they judge: not those of a class that the rest of their fold lacks, since
-        no candidate can get them right.
+        Scores (len(candidates), R, K), each row's from a classifier that was not fitted on its
+        group; and which rows (R bool) count. A row does not count if its class is missing from the
+        rows that its classifier was fitted on, since no candidate can predict that class.
     """
     scores = np.zeros((len(candidates), len(rows.labels), rows.classes))
     judged = np.zeros(len(rows.labels), bool)
@@ -224,19 +224,19 @@ def out_of_fold(
         return scores, judged
     fold_of = assign(rows.labels, rows.groups.tolist(), min(folds, groups), seed)
     for fold in np.unique(fold_of):
-        seen = rows.where(fold_of != fold)
-        held = (fold_of == fold) & np.isin(rows.labels, seen.labels)
+        train = rows.where(fold_of != fold)
+        held = (fold_of == fold) & np.isin(rows.labels, train.labels)
         if held.any():
-            maps = path(seen, candidates)
-            scores[:, held] = [found(rows.features[held]) for found in maps]
+            maps = path(train, candidates)
+            scores[:, held] = [scores_map(rows.features[held]) for scores_map in maps]
             judged |= held
     return scores, judged
 
 
 def choose(rows: Rows, path: Path, candidates: Sequence[float], folds: int, seed: int) -> float:
-    """The candidate with the least log loss out of fold, the first of equals.
+    """The candidate with the least log loss out of fold, the first of equal ones.
 
-    Where nothing can be judged, or there is no choice, the middle candidate is taken. Arguments
+    The middle candidate if no row counts, or if there is only one. Arguments
     are those of `out_of_fold`.
     """
     middle = candidates[len(candidates) // 2]
@@ -247,5 +247,5 @@ def choose(rows: Rows, path: Path, candidates: Sequence[float], folds: int, seed
         return middle
     return min(
         zip(candidates, scores, strict=True),
-        key=lambda one: float(losses(one[1][judged], rows.labels[judged]).sum()),
+        key=lambda scored: float(losses(scored[1][judged], rows.labels[judged]).sum()),
     )[0]

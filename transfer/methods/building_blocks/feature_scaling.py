@@ -1,4 +1,4 @@
-"""Features of unlike backbones on one footing, as a map that folds into a linear head.
+"""Features of different backbones on the same scale, by a map that folds into a linear head.
 
 Shapes: N items, D features, K classes.
 """
@@ -22,7 +22,7 @@ class Standard:
         return (features - self.centre) * self.scale
 
     def folded(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """The head (K, D), (K,) for raw features that scores as the given one does for z."""
+        """The head (K, D), (K,) for raw features with the scores of the given one for z."""
         raw = weight * self.scale
         return raw, bias - raw @ self.centre
 
@@ -32,7 +32,7 @@ def standard(features: Tensor) -> Standard:
     length of 1 whatever D.
 
     The standard deviation of a feature that hardly varies is taken as a tenth of the mean of all,
-    so that noise is not blown up.
+    so that noise is not amplified.
     """
     wide = features.double()
     centre, std = wide.mean(0), wide.std(0, correction=0)

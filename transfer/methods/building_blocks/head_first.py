@@ -1,4 +1,4 @@
-"""A first phase that trains the head alone, for methods that go on from there.
+"""A first phase that trains the head alone, for methods that continue from that head.
 
 Shapes: N items, D features, K classes.
 """
@@ -23,11 +23,11 @@ def probe(job: Job, prepared: Prepared, *, rate: float, views: int, share: float
     Afterwards the same parameters train as before.
 
     Args:
-        job: gives the items and the loop.
+        job: provides the items and the training loop.
         prepared: the network of the phase that follows.
         rate: peak learning rate of the head.
         views: augmented views of each training item whose features are kept.
-        share: of the budget's steps.
+        share: of the training budget's steps.
     """
     network = prepared.network
     training = [parameter for parameter in network.parameters() if parameter.requires_grad]

@@ -6,10 +6,10 @@ few classes and a few items of each, and takes plain gradient steps with a head 
     theta_(t+1) = theta_t - a * grad L_t(theta_t),    theta_0 = theta,
 
 after which the weights move part of the way, theta <- theta + e (theta_T - theta). First order: no
-derivative goes through the steps. What comes out depends on the source, the weights and the
-settings alone, so all folds and seeds of a run share it: `Memory` keeps it.
+derivative goes through the steps. The result depends only on the source, the weights and the
+settings, so all folds and seeds of a run share it: `Memory` keeps it.
 
-Shapes: M images of an episode, W classes of it, Ks classes of the source.
+Shapes: M items of an episode, W classes of it, Ks classes of the source.
 """
 
 import copy
@@ -36,7 +36,7 @@ State = dict[str, Tensor]
 
 
 class Plan(Section):
-    """How long and on what Reptile learns."""
+    """Episodes of Reptile: their number, size and learning rates."""
 
     episodes: int = Field(60, ge=1)
     """Classification tasks drawn from the source."""
@@ -45,29 +45,29 @@ class Plan(Section):
     shots: int = Field(5, ge=1)
     """Items a class of an episode; all where a class has fewer."""
     inner_steps: int = Field(5, ge=1)
-    """Gradient steps of an episode, each on all of its items, varied anew."""
+    """Gradient steps of an episode, each on all of its items, augmented anew."""
     inner_rate: float = Field(0.05, gt=0)
     """Learning rate of these steps, plain gradient descent."""
     outer_rate: float = Field(0.3, gt=0, le=1)
-    """Share of the way to an episode's weights that is gone after the first episode; it falls
-    linearly, to 0 after the last."""
+    """Fraction of the way to an episode's weights that the weights move after the first episode; it
+    falls linearly, to 0 after the last."""
     seed: int = 0
     """Of classes, items, heads and augmentation; not the arms' seeds, which share the result."""
 
 
 @dataclass(frozen=True)
 class Learned:
-    """What Reptile made of a backbone."""
+    """A meta-learned backbone."""
 
     state: State
     """The backbone's tensors, on the CPU."""
-    images: int
-    """Images that the gradient steps saw."""
+    items: int
+    """Items in the batches of all gradient steps, repeats counted."""
 
 
 @dataclass(frozen=True)
 class Episode:
-    """Which task an episode is."""
+    """The task of an episode."""
 
     classes: Tensor  # W indices into the source's classes
     rows: Tensor  # M indices into the source's items
@@ -92,13 +92,13 @@ def inner_steps(module: nn.Module, loss: Callable[[int], Tensor], steps: int, ra
 
 def draw(labels: Tensor, plan: Plan, number: int) -> Episode:
     """The classes and items of an episode, by the plan's seed and the episode's number."""
-    dice = generator(plan.seed, number, 7)
+    rng = generator(plan.seed, number, 7)
     present = labels.unique()
-    classes = present[torch.randperm(len(present), generator=dice)[: plan.ways]]
+    classes = present[torch.randperm(len(present), generator=rng)[: plan.ways]]
     rows = []
     for label in classes:
         own = (labels == label).nonzero().flatten()
-        rows.append(own[torch.randperm(len(own), generator=dice)[: plan.shots]])
+        rows.append(own[torch.randperm(len(own), generator=rng)[: plan.shots]])
     return Episode(classes, torch.cat(rows))
 
 
@@ -109,28 +109,28 @@ def reptile(backbone: Backbone, source: SourceItems, plan: Plan, recipe: Recipe)
 
     Raises:
         DataRefusedError: the source's items are of fewer than 2 classes.
-        CrosstrainError: the weights that come out are not finite.
+        CrosstrainError: the resulting weights are not finite.
     """
     labels = source.items.labels
-    if (found := len(labels.unique())) < 2:
+    if (count := len(labels.unique())) < 2:
         raise DataRefusedError(
-            f"found items of {found} class in the source; expected 2 or more to tell apart: "
+            f"found items of {count} class in the source; expected 2 or more classes: "
             "take another source, or leave out the method reptile"
         )
     worker = copy.deepcopy(backbone).to(recipe.machine.device).train()
-    theta, images = _clone(worker), 0
+    theta, items = _clone(worker), 0
     for number in range(plan.episodes):
         episode = draw(labels, plan, number)
         worker.load_state_dict(theta)
         _learn(worker, episode, source, plan, recipe, number)
         rate = plan.outer_rate * (1 - number / plan.episodes)
         theta = outer_step(theta, worker.state_dict(), rate)
-        images += plan.inner_steps * len(episode.rows)
-    return Learned(_finite({name: tensor.cpu() for name, tensor in theta.items()}), images)
+        items += plan.inner_steps * len(episode.rows)
+    return Learned(_finite({name: tensor.cpu() for name, tensor in theta.items()}), items)
 
 
 def _learn(
-    backbone_spec: Backbone,
+    backbone: Backbone,
     episode: Episode,
     source: SourceItems,
     plan: Plan,
@@ -138,8 +138,8 @@ def _learn(
     number: int,
 ) -> None:
     """The gradient steps of one episode, in place."""
-    head = _head(backbone_spec.out_features, len(episode.classes), generator(plan.seed, number, 8))
-    network = nn.Sequential(backbone_spec, head.to(recipe.machine.device))
+    head = _head(backbone.out_features, len(episode.classes), generator(plan.seed, number, 8))
+    network = nn.Sequential(backbone, head.to(recipe.machine.device))
 
     def loss(t: int) -> Tensor:
         step = number * plan.inner_steps + t
@@ -151,10 +151,12 @@ def _learn(
     inner_steps(network, loss, plan.inner_steps, plan.inner_rate)
 
 
-def _head(features: int, classes: int, dice: torch.Generator) -> nn.Linear:
-    """A fresh head: weights uniform in +-1/sqrt(features), no bias yet."""
-    head = nn.utils.skip_init(nn.Linear, features, classes)  # leaves torch's own dice alone
-    drawn = torch.rand(classes, features, generator=dice)
+def _head(features: int, classes: int, rng: torch.Generator) -> nn.Linear:
+    """A new head: weights uniform in +-1/sqrt(features), bias 0."""
+    head = nn.utils.skip_init(
+        nn.Linear, features, classes
+    )  # torch's global generator does not advance
+    drawn = torch.rand(classes, features, generator=rng)
     with torch.no_grad():
         head.weight.copy_((drawn * 2 - 1) / math.sqrt(features))
         head.bias.zero_()
@@ -176,9 +178,10 @@ def _finite(state: State) -> State:
 
 
 class Memory:
-    """A memory of what Reptile made, by content: the weights, the source's items, the settings.
+    """A cache of meta-learned backbones; the key is a digest of weights, source items and settings.
 
-    Threads that ask for the same wait for the first to make it. The latest few are kept.
+    Threads that need the same backbone wait until the first has computed it. The latest few are
+    kept.
     """
 
     def __init__(self, most: int = 4) -> None:
@@ -188,34 +191,34 @@ class Memory:
         self._kept: dict[str, Learned] = {}
 
     def of(self, backbone: Backbone, source: SourceItems, plan: Plan, recipe: Recipe) -> Learned:
-        """As `reptile`, made at most once. What is handed back must not be changed."""
+        """As `reptile`, computed at most once. The caller must not change the result."""
         key = _key(backbone, source, plan, recipe)
         with self._lock:
-            own = self._locks.setdefault(key, Lock())
-        with own:
-            made = self._kept.get(key) or reptile(backbone, source, plan, recipe)
-            self._keep(key, made)
-            return made
+            lock = self._locks.setdefault(key, Lock())
+        with lock:
+            learned = self._kept.get(key) or reptile(backbone, source, plan, recipe)
+            self._keep(key, learned)
+            return learned
 
-    def _keep(self, key: str, made: Learned) -> None:
+    def _keep(self, key: str, learned: Learned) -> None:
         with self._lock:
-            self._kept[key] = made
+            self._kept[key] = learned
             if len(self._kept) > self._most:
                 del self._kept[next(iter(self._kept))]
 
 
 MEMORY = Memory()
-"""Of this process."""
+"""The cache of this process."""
 
 
 def _key(backbone: Backbone, source: SourceItems, plan: Plan, recipe: Recipe) -> str:
     policy = recipe.source_policy or recipe.policy
-    told = f"{type(backbone)} {backbone} {source.normal} {plan} {policy} {recipe.machine}"
+    text = f"{type(backbone)} {backbone} {source.normal} {plan} {policy} {recipe.machine}"
     state = backbone.state_dict()
-    told += content(source.items.records)
+    text += content(source.items.records)
     tensors = {**state, "labels": source.items.labels}
-    found = hashlib.sha256(told.encode())
+    digest = hashlib.sha256(text.encode())
     for name, tensor in tensors.items():
-        found.update(f"{name} {tensor.shape} {tensor.dtype}".encode())
-        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
+        digest.update(f"{name} {tensor.shape} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

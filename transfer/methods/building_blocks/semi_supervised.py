@@ -22,7 +22,7 @@ from transfer.training.method import Batch, Job, Method, PoolBatch, Prepared, Tr
 
 NO_POOL = "this method reads unlabelled items and was given none"
 SPREAD = "classes predicted on the pool"
-"""Name of the note by which a collapse shows; see `predicted_classes`."""
+"""Name of the note that shows a collapse; see `predicted_classes`."""
 
 
 def pool_of(job: Job) -> PoolItems:
@@ -48,20 +48,20 @@ def views_of(batch: Batch) -> PoolBatch:
 
 
 def check_classes(job: Job) -> None:
-    """Refuse target classes that the source's head does not know.
+    """Check that the source's head has every class of the target.
 
     Raises:
-        CrosstrainError: there are such classes; the message names them.
+        CrosstrainError: classes are missing; the message names them.
         ValueError: there is no source.
     """
     source = given(job.knowledge)
-    if strange := [name for name in job.class_names if name not in source.class_names]:
-        known = ", ".join(source.class_names) or "none"
+    if missing := [name for name in job.class_names if name not in source.class_names]:
+        available = ", ".join(source.class_names) or "none"
         raise CrosstrainError(
-            f"the source {source.source} does not know the target's classes {', '.join(strange)} "
-            f"(it knows {known}); expected every class to be one of the source's, whose head is "
-            "all there is to tell them apart: label some items and choose a method that learns "
-            "from them, or choose another source"
+            f"the source {source.source} lacks the target's classes {', '.join(missing)} "
+            f"(it has {available}); expected every class of the target among the source's, because "
+            "the class scores come from the source's head: label some items and choose a method "
+            "that learns from them, or choose another source"
         )
 
 
@@ -72,10 +72,10 @@ def begin(
     strong: Mapping[str, Any] | None = None,
     level: Strength = "strong",
 ) -> Prepared:
-    """Prepare a method's network, with ``ratio`` unlabelled items a labelled one in each step.
+    """Prepare a method's network, with ``ratio`` unlabelled items for each labelled one in a step.
 
-    ``strong`` is what replaces fields of the modality's augmentation of ``level`` for their strong
-    view; None makes that view equal to the weak one.
+    ``strong`` replaces fields of the modality's augmentation of strength ``level`` in the strong
+    view; with None that view equals the weak one.
 
     Raises:
         CrosstrainError: nothing is labelled, and the source lacks classes of the target.
@@ -93,7 +93,7 @@ def begin(
 
 
 def end(network: Network, transfers: list[Transfer], job: Job, **notes: float | str) -> Trained:
-    """Hand a finished network back, and note how many classes it predicts on the pool."""
+    """Return a finished network, with a note of how many classes it predicts on the pool."""
     network.requires_grad_(False)
     network.to(job.recipe.machine.device)
     scores = logits(network, pool_of(job).records, job.recipe)
@@ -103,7 +103,7 @@ def end(network: Network, transfers: list[Transfer], job: Job, **notes: float | 
 def predicted_classes(scores: Tensor) -> float:
     """Effective number of predicted classes, 1 to K: exp of the entropy of the mean prediction.
 
-    A model that gives each item the same class has 1, whatever its accuracy on labelled items.
+    It is 1 for a model that gives each item the same class, whatever its accuracy.
     """
     return math.exp(float(diversity(scores.double())))
 
@@ -119,7 +119,7 @@ def together(network: Network, *parts: Tensor) -> tuple[Tensor, ...]:
 
 
 class PseudoLabels(nn.Module):
-    """What the pool is taken for: class probabilities, and which items to learn from."""
+    """Targets of the pool: class probabilities, and which items are trained on."""
 
     targets: Tensor
     chosen: Tensor
@@ -133,8 +133,8 @@ class PseudoLabels(nn.Module):
         """Mean cross-entropy of scores (U, K) over those of these items (U) that are chosen."""
         rows = rows.to(self.targets.device)
         chosen = self.chosen[rows].float()
-        each = functional.cross_entropy(scores, self.targets[rows], reduction="none")
-        return (each * chosen).sum() / chosen.sum().clamp_min(1)
+        losses = functional.cross_entropy(scores, self.targets[rows], reduction="none")
+        return (losses * chosen).sum() / chosen.sum().clamp_min(1)
 
 
 def supervised(scores: Tensor, targets: Tensor) -> dict[str, Tensor]:

@@ -5,8 +5,8 @@ where they have none in common, it is classical multi-task learning with two hea
 Machine Learning 1997).
 
 Each domain passes through the network on its own, so that batch normalisation standardises it by
-its own statistics (Li et al., Pattern Recognition 2018: AdaBN). Running statistics are taken from
-the target alone, because the network is for the target.
+its own statistics (Li et al., Pattern Recognition 2018: AdaBN). Running statistics are those of
+the target alone, because the network is used on the target.
 Shapes: N labelled items, M of the source, U unlabelled, D features, K classes, Ks of the source.
 """
 
@@ -37,16 +37,16 @@ from transfer.training.method import (
 
 
 class SourceHead(nn.Module):
-    """Scores of the source's classes, from the target's head and rows of its own."""
+    """Scores of the source's classes, from the target's head and from rows of this module."""
 
     order: Tensor
 
     def __init__(self, features: int, source: Sequence[str], target: Sequence[str]) -> None:
         super().__init__()
         own = [name for name in source if name not in target]
-        places = {name: i for i, name in enumerate([*target, *own])}
-        self.shared = [places[name] for name in target if name in source]
-        self.register_buffer("order", torch.tensor([places[name] for name in source]))
+        positions = {name: i for i, name in enumerate([*target, *own])}
+        self.shared = [positions[name] for name in target if name in source]
+        self.register_buffer("order", torch.tensor([positions[name] for name in source]))
         self.weight = nn.Parameter(torch.zeros(len(own), features))
         self.bias = nn.Parameter(torch.zeros(len(own)))
 
@@ -58,7 +58,7 @@ class SourceHead(nn.Module):
 
 
 def source_head(network: Network, knowledge: Knowledge, target: Sequence[str]) -> SourceHead:
-    """The head of a network for a source's classes, its own rows as they were in the source.
+    """The head of a network for a source's classes, with the source's weights in its own rows.
 
     Raises:
         SettingsError: the source comes without classes, as packaged weights do.
@@ -82,7 +82,7 @@ def joined(
     class_names: tuple[str, ...],
     *,
     peak: float,
-    backbone_spec: float,
+    backbone_rate: float,
     decay: float,
 ) -> Prepared:
     """A network with the source's weights, and ``helpers["source_head"]`` for its classes.
@@ -95,24 +95,24 @@ def joined(
     """
     transfers = receive(network, knowledge, class_names)
     head = source_head(network, given(knowledge), class_names)
-    rates = [*stage_rates(network, peak, backbone_spec, decay), (list(head.parameters()), peak)]
+    rates = [*stage_rates(network, peak, backbone_rate, decay), (list(head.parameters()), peak)]
     return Prepared(network, rates, transfers, helpers=nn.ModuleDict({"source_head": head}))
 
 
 def shared_classes(prepared: Prepared) -> list[int]:
-    """Places among the target's classes (S of K) of those that the source has too."""
+    """Indices into the target's classes (S of K) of those that the source has too."""
     head = prepared.helpers["source_head"]
     assert isinstance(head, SourceHead)
     return head.shared
 
 
 @contextmanager
-def statistics_kept(backbone_spec: nn.Module) -> Iterator[None]:
+def statistics_kept(backbone: nn.Module) -> Iterator[None]:
     """Standardise by the statistics of the batch and leave the running ones as they are.
 
-    In evaluation mode nothing changes: batch normalisation goes on using its running statistics.
+    In evaluation mode nothing changes: batch normalisation still uses its running statistics.
     """
-    norms = [norm for norm in batch_norms(backbone_spec).values() if norm.track_running_stats]
+    norms = [norm for norm in batch_norms(backbone).values() if norm.track_running_stats]
     for norm in norms:
         norm.track_running_stats = False
     try:
@@ -134,11 +134,11 @@ class DomainFeatures:
     def __init__(self, network: Network, batch: Batch) -> None:
         if batch.source is None:
             raise ValueError("this method reads items of the source and was given none")
-        backbone_spec = network.backbone
-        with statistics_kept(backbone_spec):
-            self.source: Tensor = backbone_spec(batch.source.inputs)  # M x D
-        self.target = backbone_spec(batch.inputs) if len(batch.inputs) else None  # N x D
-        self.pool = backbone_spec(batch.pool.weak) if batch.pool is not None else None  # U x D
+        backbone = network.backbone
+        with statistics_kept(backbone):
+            self.source: Tensor = backbone(batch.source.inputs)  # M x D
+        self.target = backbone(batch.inputs) if len(batch.inputs) else None  # N x D
+        self.pool = backbone(batch.pool.weak) if batch.pool is not None else None  # U x D
 
     def domains(self) -> tuple[Tensor, Tensor]:
         """Features of the source (M, D) and of all items of the target (N + U, D).
@@ -157,8 +157,8 @@ def supervised(
 ) -> dict[str, Tensor]:
     """Cross-entropy of the target's labelled items and of the source's, each where there are any.
 
-    ``prepared.helpers["source_head"]`` scores the source's classes. ``weights`` (M), all 1 where
-    they are not given, multiply the losses of the source's items before their mean is taken.
+    ``prepared.helpers["source_head"]`` scores the source's classes. ``weights`` (M), all 1 by
+    default, multiply the losses of the source's items before their mean is taken.
     """
     head, joint = prepared.network.head, prepared.helpers["source_head"]
     assert batch.source is not None
@@ -172,7 +172,7 @@ def supervised(
 
 
 def aligned(method: Method, job: Job) -> Trained:
-    """Train by a method that aligns the pool with the source's items, labelled items or none.
+    """Train by a method that aligns the pool with the source's items; labelled items are optional.
 
     Raises:
         CrosstrainError: nothing is labelled, and the source lacks classes of the target.
@@ -195,7 +195,7 @@ class Joint(FineTuning):
             knowledge,
             class_names,
             peak=self.learning_rate,
-            backbone_spec=self.backbone_rate,
+            backbone_rate=self.backbone_rate,
             decay=self.decay,
         )
 

@@ -1,4 +1,4 @@
-"""Batch normalisation by the target's own statistics: adaptation without a single gradient."""
+"""Batch normalisation by the target's own statistics: adaptation without gradients."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -24,8 +24,8 @@ class AdaBN(Method):
     """Adaptive batch normalisation (Li, Wang, Shi, Hou and Liu, Pattern Recognition 2018).
 
     Mean and variance of each batch-normalised channel are measured anew on all unlabelled items;
-    every learned weight of the backbone stays the source's. Where items are labelled, a linear head
-    is trained on the adapted features; else the source's head is kept.
+    every learned weight of the backbone stays the source's. With labelled items, a linear head
+    is trained on the adapted features; without any, the source's head is kept.
     """
 
     paper: ClassVar[str] = "Li et al., 2017"
@@ -37,10 +37,10 @@ class AdaBN(Method):
     views: int = Field(8, ge=1)
     """Augmented views of each labelled item whose features are kept."""
     pool_views: int = Field(0, ge=0)
-    """Augmented views of each unlabelled item that are measured beside the item itself."""
+    """Augmented views of each unlabelled item that are measured in addition to the item itself."""
 
     def train(self, job: Job) -> Trained:
-        """Measure the pool, and train the head where there is something to train it on.
+        """Measure the pool's statistics, and train the head if there are labelled items.
 
         Raises:
             CrosstrainError: the backbone has no batch normalisation; or nothing is labelled and
@@ -66,7 +66,7 @@ class AdaBN(Method):
 
 
 def inputs(pool: PoolItems, recipe: Recipe, views: int, seed: int, size: int) -> Iterator[Tensor]:
-    """Batches of the pool's items as they are, each followed by so many augmented views of it."""
+    """Batches of the pool's plain items, each followed by ``views`` augmented views of it."""
     parts = torch.arange(len(pool)).tensor_split(math.ceil(len(pool) / size))
     for part, rows in enumerate(parts):
         yield to_input(pool.records[rows], recipe)
@@ -74,41 +74,41 @@ def inputs(pool: PoolItems, recipe: Recipe, views: int, seed: int, size: int) ->
             yield pool_batch(pool, rows, recipe, None, seed, part * views + view).weak
 
 
-def measure(backbone_spec: nn.Module, batches: Iterable[Tensor]) -> None:
+def measure(backbone: nn.Module, batches: Iterable[Tensor]) -> None:
     """Set each batch normalisation's running statistics to those of all batches, in place.
 
-    Mean and unbiased variance are over all items and places of a channel. While they are
+    Mean and unbiased variance are over all items and positions of a channel. While they are
     measured, each layer's own output is normalised by its batch. Weights stay as they are.
 
     Raises:
         CrosstrainError: there is no batch normalisation with running statistics.
     """
-    layers = _layers(backbone_spec)
+    layers = _layers(backbone)
     if not layers:
         raise CrosstrainError(
             "found no batch normalisation in this backbone, so there are no statistics to adapt; "
             "expected one such layer or more: choose another method or another backbone"
         )
-    backbone_spec.eval()
+    backbone.eval()
     moments = {name: _Moments(layer.train()) for name, layer in layers.items()}
     with torch.no_grad():
         for batch in batches:
-            backbone_spec(batch)
+            backbone(batch)
     for moment in moments.values():
         moment.settle()
-    backbone_spec.eval()
+    backbone.eval()
 
 
-def _layers(backbone_spec: nn.Module) -> dict[str, BatchNorm]:
+def _layers(backbone: nn.Module) -> dict[str, BatchNorm]:
     return {
         name: layer
-        for name, layer in batch_norms(backbone_spec).items()
+        for name, layer in batch_norms(backbone).items()
         if layer.running_mean is not None
     }
 
 
 class _Moments:
-    """Sums over what one layer takes in."""
+    """Sums over the inputs of a layer."""
 
     def __init__(self, layer: BatchNorm) -> None:
         self.layer, self.n = layer, 0
@@ -116,7 +116,7 @@ class _Moments:
         self.hook = layer.register_forward_pre_hook(self._add)
 
     def _add(self, layer: nn.Module, args: tuple[Tensor]) -> None:
-        values = args[0].double().transpose(0, 1).flatten(1)  # C x (items and places)
+        values = args[0].double().transpose(0, 1).flatten(1)  # C x (items and positions)
         self.n += values.shape[1]
         self.sum = self.sum.to(values) + values.sum(1)
         self.squares = self.squares.to(values) + values.square().sum(1)
@@ -131,7 +131,7 @@ class _Moments:
 
 
 def _measured(network: Network, transfers: list[Transfer]) -> list[Transfer]:
-    """The transfer map, with the statistics no longer the source's."""
+    """The transfer map, in which the statistics are no longer the source's."""
     own = {
         f"backbone.{name}.{kind}"
         for name in _layers(network.backbone)

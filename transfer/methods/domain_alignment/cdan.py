@@ -1,4 +1,4 @@
-"""Conditional adversarial training: the domain cannot be told, whatever the predicted class."""
+"""Conditional adversarial training: features that hide the domain within each predicted class."""
 
 from typing import ClassVar
 
@@ -30,18 +30,18 @@ class Cdan(Aligned):
     As DANN, with the outer product of features (D) and predictions (S) in place of the features:
     predictions are the class probabilities over the S classes that source and target share, held
     constant in the gradient as in the authors' code. With entropy conditioning an item's domain
-    loss is multiplied by 1 + exp(-H(prediction)), over the mean of that in its domain. Below two
-    shared classes a prediction says nothing, and this is DANN.
+    loss is multiplied by 1 + exp(-H(prediction)), over the mean of that in its domain. With
+    fewer than two shared classes a prediction holds no information, and this is DANN.
     """
 
     paper: ClassVar[str] = "Long et al., 2018"
 
     strength: float = Field(1.0, ge=0)
-    """Weight of the reversed gradient in the end."""
+    """Weight of the reversed gradient at the end of training."""
     hidden: int = Field(64, ge=1)
     """Units of the discriminator's hidden layer."""
     entropy: bool = True
-    """Give more weight to items whose predictions are sure."""
+    """Give more weight to items whose predictions are certain."""
 
     def prepare(
         self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]

@@ -22,8 +22,8 @@ class Coral(Aligned):
     paper: ClassVar[str] = "Sun and Saenko, 2016"
 
     strength: float = Field(100.0, ge=0)
-    """Weight of the distance in the end. The distance is divided by 4 D^2: a wider backbone bears
-    more; too much shrinks the features until classes are lost."""
+    """Weight of the distance at the end of training. The distance is divided by 4 D^2, so a wider
+    backbone needs more; too much shrinks the features until classes are lost."""
 
     def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
         features = DomainFeatures(prepared.network, batch)

@@ -1,4 +1,4 @@
-"""Domain-adversarial training: features from which the domain cannot be told."""
+"""Domain-adversarial training: features from which the domain cannot be predicted."""
 
 from typing import ClassVar
 
@@ -16,7 +16,7 @@ class Dann(Aligned):
     """DANN (Ganin et al., JMLR 2016).
 
     loss = cross-entropies of the labelled items of both domains + cross-entropy of a
-    discriminator that tells source from target by the features. Between features and
+    discriminator that separates source and target by the features. Between features and
     discriminator the gradient is reversed and multiplied by strength * lambda, with
     lambda = 2 / (1 + exp(-10 progress)) - 1. Without target labels it learns from the source's.
     """
@@ -24,7 +24,7 @@ class Dann(Aligned):
     paper: ClassVar[str] = "Ganin et al., 2016"
 
     strength: float = Field(1.0, ge=0)
-    """Weight of the reversed gradient in the end."""
+    """Weight of the reversed gradient at the end of training."""
     hidden: int = Field(64, ge=1)
     """Units of the discriminator's hidden layer."""
 

@@ -15,15 +15,15 @@ class Mmd(Aligned):
 
     loss = cross-entropies of the labelled items of both domains
     + strength * ramp(progress) * MMD^2(source, target), the unbiased estimate of
-    `transfer.methods.building_blocks.alignment.mk_mmd` on features, with the kernels weighted
-    alike. Without target labels it learns from the source's. Where no class is shared the features
-    alone are aligned.
+    `transfer.methods.building_blocks.alignment.mk_mmd` on features, with equal weights of the
+    kernels. Without target labels it learns from the source's. Where no class is shared the
+    features alone are aligned.
     """
 
     paper: ClassVar[str] = "Long et al., 2015"
 
     strength: float = Field(1.0, ge=0)
-    """Weight of the squared discrepancy in the end."""
+    """Weight of the squared discrepancy at the end of training."""
     multiples: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
     """Widths of the Gaussian kernels, as multiples of the mean squared distance of a batch."""
 

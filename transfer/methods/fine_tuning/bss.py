@@ -14,7 +14,7 @@ def smallest_squares(features: Tensor, k: int) -> Tensor:
     """Sum of the k smallest squared singular values of a batch's features (N, D), a scalar.
 
     All of them where there are fewer than k; not finite where a feature is not, so that the
-    training loop can say that training diverged.
+    training loop can report that training diverged.
     """
     if not features.isfinite().all():
         return features.sum()
@@ -26,8 +26,8 @@ class BatchSpectralShrinkage(FineTuning):
 
     loss = cross_entropy + eta * sum over i = 1..k of sigma_{-i}^2, with sigma_{-i} the i-th
     smallest singular value of F (N, D), the features of a batch: its min(N, D) singular values.
-    The term grows with the batch and with the scale of the features; it is nought, and without
-    slope, where F has a rank below min(N, D) by k or more.
+    The term grows with the batch and with the scale of the features; it is 0, with gradient
+    0, where F has a rank below min(N, D) by k or more.
     """
 
     paper: ClassVar[str] = "Chen et al., 2019"

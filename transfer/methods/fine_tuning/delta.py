@@ -30,14 +30,14 @@ class Delta(FineTuning):
     source.
 
     loss = cross_entropy + alpha * sum over stages s of sum over channels c of
-    a_sc * mean over items and places of (F_sc - F0_sc)^2, with F_s the map that stage s puts out
+    a_sc * mean over items and positions of (F_sc - F0_sc)^2, with F_s the map that stage s outputs
     and F0_s that of a frozen copy of the source's backbone, in evaluation mode, for the same input.
-    The mean in place of the paper's sum over a map's places makes ``alpha`` mean the same at any
+    The mean in place of the paper's sum over a map's positions makes ``alpha`` mean the same at any
     resolution. The network itself is in training mode, so that the term is above 0 from the start
     where the target's statistics are not the source's.
 
-    The weights a_sc of a stage sum to 1: all alike, or by ``attention`` the softmax over channels
-    of the growth of the labelled items' mean cross-entropy when the source's backbone puts out zero
+    The weights a_sc of a stage sum to 1: all equal, or with ``attention`` the softmax over channels
+    of the growth of the labelled items' mean cross-entropy when the source's backbone outputs zero
     in place of that channel, under a head that was trained on the frozen backbone. (In the paper
     each item has weights of its own.) The paper's pull of new weights to zero is the loop's weight
     decay.
@@ -47,9 +47,9 @@ class Delta(FineTuning):
     alpha: float = Field(0.1, ge=0)
     """Strength of the pull towards the source's feature maps."""
     attention: float = Field(0.0, ge=0, lt=1)
-    """Share of the steps that first train the head alone, so that channels can be weighed; the
+    """Share of the steps that first train the head alone, so that channels can be weighted; the
     backbone is then trained from that head. It costs one pass over the labelled items for each
-    channel. 0 weighs all channels alike."""
+    channel. 0 gives all channels the same weight."""
 
     def prepare(
         self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
@@ -61,18 +61,18 @@ class Delta(FineTuning):
         return Prepared(network, rates, transfers, helpers=helpers, frozen=[source])
 
     def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
-        with maps_of(prepared.network.backbone) as found:
+        with maps_of(prepared.network.backbone) as maps:
             scores = prepared.network(batch.inputs)
         source = prepared.helpers["source"]
         assert isinstance(source, Backbone)
-        with torch.no_grad(), maps_of(source) as wanted:
+        with torch.no_grad(), maps_of(source) as source_maps:
             source(batch.inputs)
-        apart = scores.new_zeros(())
-        for i, (one, other) in enumerate(zip(found, wanted, strict=True)):
-            apart = apart + distance(one, other, prepared.reference.get(_weights(i)))
+        difference = scores.new_zeros(())
+        for i, (own, reference) in enumerate(zip(maps, source_maps, strict=True)):
+            difference = difference + distance(own, reference, prepared.reference.get(_weights(i)))
         return {
             "cross_entropy": functional.cross_entropy(scores, batch.targets),
-            "feature_maps": torch.mul(apart, self.alpha),
+            "feature_maps": torch.mul(difference, self.alpha),
         }
 
     def train(self, job: Job) -> Trained:
@@ -86,14 +86,14 @@ class Delta(FineTuning):
 
 
 @contextmanager
-def maps_of(backbone_spec: Backbone) -> Iterator[list[Tensor]]:
-    """Within it, a forward pass of a backbone fills the list with the outputs of its stages."""
+def maps_of(backbone: Backbone) -> Iterator[list[Tensor]]:
+    """Inside the block, a forward pass of a backbone appends its stages' outputs to the list."""
     maps: list[Tensor] = []
 
     def keep(stage: nn.Module, inputs: Any, output: Tensor) -> None:
         maps.append(output)
 
-    hooks = [stage.register_forward_hook(keep) for stage in backbone_spec.stages()]
+    hooks = [stage.register_forward_hook(keep) for stage in backbone.stages()]
     try:
         yield maps
     finally:
@@ -101,17 +101,17 @@ def maps_of(backbone_spec: Backbone) -> Iterator[list[Tensor]]:
             hook.remove()
 
 
-def distance(one: Tensor, other: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean squared difference of two maps, a scalar; weights (C,) are of their channels, which
+def distance(own: Tensor, other: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean squared difference of two maps, a scalar; weights (C,) belong to their channels, which
     are then the second dimension, and sum to 1."""
-    squares = (one.float() - other.float()).square()
+    squares = (own.float() - other.float()).square()
     if weights is None:
         return squares.mean()
     return (squares.transpose(0, 1).flatten(1).mean(1) * weights).sum()
 
 
 def attention(network: Network, items: TrainItems, recipe: Recipe) -> list[Tensor]:
-    """Weights (C,) of the channels of each stage, by what the loss grows without each.
+    """Weights (C,) of the channels of each stage, by the growth of the loss without each.
 
     Raises:
         SettingsError: a stage's output is not a map of channels.
@@ -120,14 +120,14 @@ def attention(network: Network, items: TrainItems, recipe: Recipe) -> list[Tenso
     with maps_of(network.backbone) as maps:
         logits(network, items.records[:1], recipe)
     weights = []
-    for stage, found in zip(network.backbone.stages(), maps, strict=True):
-        if found.dim() != 4:
+    for stage, output in zip(network.backbone.stages(), maps, strict=True):
+        if output.dim() != 4:
             raise SettingsError(
                 f"delta found a stage of {network.backbone_spec.name!r} with outputs of "
-                f"{found.dim()} dimensions; its attention expects maps of channels: set "
+                f"{output.dim()} dimensions; its attention expects maps of channels: set "
                 "attention to 0"
             )
-        losses = [_without(network, stage, c, items, recipe) for c in range(found.shape[1])]
+        losses = [_without(network, stage, c, items, recipe) for c in range(output.shape[1])]
         weights.append((torch.tensor(losses) - whole).softmax(0))
     return weights
 

@@ -1,4 +1,4 @@
-"""Fine-tuning: start from the source's weights and train everything, gently near the input."""
+"""Fine-tuning: start from the source's weights and train everything, slower near the input."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""Fine-tuning with frozen normalisation: all normalisation layers stay the source's."""
+"""Fine-tuning with frozen normalisation: all normalisation layers keep the source's values."""
 
 from typing import ClassVar
 
@@ -14,10 +14,10 @@ class FreezeNorm(FineTuning):
     Batch normalisation (Ioffe and Szegedy, ICML 2015) computes y = gamma (x - mu) / sigma + beta.
     Here mu and sigma are the source's running statistics in training too, and gamma and beta stay
     the source's: each layer is a fixed affine map. He et al., CVPR 2016, appendix A, fine-tune
-    their ImageNet networks for object detection so, mainly to save memory; with few labels it also
-    spares the noise of statistics from small batches. The price: activations are not adapted to the
-    target's distribution. In layers without running statistics, such as layer normalisation, gamma
-    and beta stay. Loss and learning rates are those of fine-tuning.
+    their ImageNet networks for object detection in this way, mainly to save memory; with few labels
+    it also avoids the noise of statistics from small batches. The price: activations are not
+    adapted to the target's distribution. In layers without running statistics, such as layer
+    normalisation, gamma and beta stay. Loss and learning rates are those of fine-tuning.
     """
 
     paper: ClassVar[str] = "Ioffe and Szegedy, 2015; He et al., 2016"

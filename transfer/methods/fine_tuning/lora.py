@@ -1,4 +1,4 @@
-"""Low-rank adaptation: the source's weights stay, and a small correction to each is learned."""
+"""Low-rank adaptation: the source's weights stay, and a small correction of each is learned."""
 
 from operator import attrgetter
 from typing import ClassVar
@@ -17,18 +17,18 @@ from transfer.training.method import Job, Method, Prepared, Trained, receive, st
 
 
 class LowRank(nn.Module):
-    """W + scale * B A for a weight W of O outputs, seen as a matrix (O, I).
+    """W + scale * B A for a weight W of O outputs, as a matrix (O, I).
 
     A kernel (O, C, h, w) is the matrix with I = C h w. A (r, I) starts random, B (O, r) as zero,
-    so that the weight starts as it was; r is the rank, at most O and I.
+    so that the weight starts unchanged; r is the rank, at most O and I.
     """
 
-    def __init__(self, weight: Tensor, rank: int, scale: float, dice: torch.Generator) -> None:
+    def __init__(self, weight: Tensor, rank: int, scale: float, rng: torch.Generator) -> None:
         super().__init__()
         outputs, inputs = weight.flatten(1).shape
         rank = min(rank, outputs, inputs)
         self.scale = scale
-        self.a = nn.Parameter(torch.randn(rank, inputs, generator=dice) / inputs**0.5)
+        self.a = nn.Parameter(torch.randn(rank, inputs, generator=rng) / inputs**0.5)
         self.b = nn.Parameter(torch.zeros(outputs, rank))
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -40,11 +40,11 @@ class LoRA(Method):
     """LoRA (Hu et al., ICLR 2022) on every convolution and linear layer of the backbone.
 
     W = W0 + (alpha / r) * B A, with W0 the source's weight, frozen, and A and B learned; a kernel
-    is taken as a matrix of its outputs by all of its inputs. The head is trained whole. Batch
+    is taken as a matrix of its outputs by all of its inputs. All of the head is trained. Batch
     normalisation adapts: its statistics are those of the target's batches, as in fine-tuning, and
     with ``norms`` the scales and shifts of all normalisation layers are trained. Weight decay pulls
-    A and B to zero, that is the weights to the source's. The moving average is that of A and B;
-    in the end B A is added to the weights, and a plain network remains.
+    A and B to zero, and so the weights to the source's. The moving average is that of A and B;
+    at the end B A is added to the weights, and a plain network remains.
     """
 
     paper: ClassVar[str] = "Hu et al., 2022"
@@ -64,21 +64,21 @@ class LoRA(Method):
     def prepare(
         self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
     ) -> Prepared:
-        dice = generator(crc32(network.head.weight.detach().numpy().tobytes()))
+        rng = generator(crc32(network.head.weight.detach().numpy().tobytes()))
         transfers = receive(network, knowledge, class_names)
         network.backbone.requires_grad_(False)
-        told = {}
+        details = {}
         for name, module in list(network.backbone.named_modules()):
             if isinstance(module, nn.Conv2d | nn.Linear):
-                told[f"backbone.{name}.weight"] = self._adapt(module, dice)
+                details[f"backbone.{name}.weight"] = self._adapt(module, rng)
             elif isinstance(module, NORMS):
                 module.requires_grad_(self.norms)
         frozen = [p for p in network.backbone.parameters() if not p.requires_grad]
-        detailed = [_detailed(t, told) for t in transfers]
+        detailed = [_detailed(t, details) for t in transfers]
         return Prepared(network, self._rates(network), detailed, frozen=frozen)
 
-    def _adapt(self, module: nn.Conv2d | nn.Linear, dice: torch.Generator) -> str:
-        correction = LowRank(module.weight, self.rank, self.alpha / self.rank, dice)
+    def _adapt(self, module: nn.Conv2d | nn.Linear, rng: torch.Generator) -> str:
+        correction = LowRank(module.weight, self.rank, self.alpha / self.rank, rng)
         size = module.weight.numel()
         parametrize.register_parametrization(module, "weight", correction)
         rank, trained = len(correction.a), correction.a.numel() + correction.b.numel()
@@ -109,8 +109,8 @@ def merged(adapted: Network, plain: Network) -> Network:
     return plain.eval()
 
 
-def _detailed(transfer: Transfer, told: dict[str, str]) -> Transfer:
-    parts = [part for part in (transfer.detail, told.get(transfer.tensor, "")) if part]
+def _detailed(transfer: Transfer, details: dict[str, str]) -> Transfer:
+    parts = [part for part in (transfer.detail, details.get(transfer.tensor, "")) if part]
     return transfer.model_copy(update={"detail": "; ".join(parts)})
 
 

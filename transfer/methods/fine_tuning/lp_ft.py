@@ -14,8 +14,8 @@ class LinearProbeThenFineTune(FineTuning):
     A random head sends large gradients into the backbone and distorts its features. So the head is
     trained first, on features of the frozen backbone (its batch normalisation in evaluation mode),
     and all parameters are then fine-tuned from that head, with discriminative learning rates and
-    cross- entropy as in fine-tuning (batch normalisation in training mode). Both phases together
-    take one budget; each has a course of the learning rate and a moving average of its own.
+    cross-entropy as in fine-tuning (batch normalisation in training mode). Both phases together
+    take one budget; each has its own learning rate schedule and moving average.
     """
 
     paper: ClassVar[str] = "Kumar et al., 2022"
@@ -24,7 +24,7 @@ class LinearProbeThenFineTune(FineTuning):
     probe_rate: float = Field(1e-2, gt=0)
     """Peak learning rate of the head while the backbone is frozen."""
     views: int = Field(8, ge=1)
-    """Augmented views of each training item whose features the first phase sees."""
+    """Augmented views of each training item whose features the first phase trains on."""
     learning_rate: float = Field(3e-3, gt=0)
     """Peak learning rate of the head in the second phase."""
 

@@ -1,5 +1,5 @@
-"""Structural regularisation: the channels that the target does not need are switched off and cut
-out, so that the network is smaller than the source's.
+"""Structural regularisation: the channels that the target does not need are switched off and
+removed, so that the network is smaller than the source's.
 
 Shapes: L prunable layers of the backbone, C channels of one of them.
 """
@@ -22,10 +22,11 @@ Layers = tuple[nn.Conv2d, nn.BatchNorm2d, nn.Conv2d]
 
 @runtime_checkable
 class Prunable(Protocol):
-    """A backbone that can lose channels; its ``build`` takes their numbers as ``widths``."""
+    """A backbone that can lose channels; its ``build`` takes the numbers of channels as
+    ``widths``."""
 
     def prunable(self) -> list[Layers]:
-        """The L places: the convolution that makes channels, their normalisation, the convolution
+        """The L layers: the convolution that makes channels, their normalisation, the convolution
         that reads them."""
 
 
@@ -34,10 +35,10 @@ class Prune(FineTuning):
 
     First, with a share of the steps, all parameters are trained from the source with
     loss = cross_entropy + sparsity * sum of |gamma| over the scales gamma of batch normalisation
-    behind each prunable convolution. The channels with the smallest |gamma| are then cut out of the
-    convolutions before and after, and the smaller network is fine-tuned with the rest of the steps.
-    Unlike in the paper, where one threshold holds for the whole network, each layer loses the same
-    share of its channels: the networks of a committee then have one shape.
+    behind each prunable convolution. The channels with the smallest |gamma| are then removed from
+    the convolutions before and after, and the smaller network is fine-tuned with the rest of the
+    steps. Unlike in the paper, where one threshold holds for the whole network, each layer loses
+    the same share of its channels: the networks of a committee then have one shape.
 
     In a residual network the channels within a block are prunable; those of the sum stay.
     """
@@ -46,7 +47,7 @@ class Prune(FineTuning):
     sparsity: float = Field(1e-2, ge=0)
     """Strength of the pull of scales towards zero."""
     pruned: float = Field(0.5, gt=0, lt=1)
-    """Share of a layer's channels that are cut out; one remains at least."""
+    """Share of a layer's channels that are removed; at least one remains."""
     sparse_share: float = Field(0.5, gt=0, lt=1)
     """Share of the steps before the cut."""
 
@@ -86,22 +87,22 @@ def layers_of(network: Network) -> list[Layers]:
     """
     if not isinstance(network.backbone, Prunable):
         raise SettingsError(
-            f"prune found the backbone {network.backbone_spec.name!r}, which names no channels that "
-            "can be cut out; expected one that can be pruned, such as resnet: choose another "
+            f"prune found the backbone {network.backbone_spec.name!r}, which has no "
+            "prunable channels; expected one that can be pruned, such as resnet: choose another "
             "backbone or leave prune out of adapt.methods"
         )
     return network.backbone.prunable()
 
 
 def strongest(scales: Tensor, pruned: float) -> Tensor:
-    """Places, in order, of the channels that stay: those of the largest |scale| of (C,)."""
+    """Indices, in order, of the channels that stay: those of the largest |scale| of (C,)."""
     keep = max(1, round((1 - pruned) * len(scales)))
     order = scales.detach().abs().argsort(descending=True, stable=True)
     return order[:keep].sort().values
 
 
 def narrowed(network: Network, kept: Sequence[Tensor], job: Job) -> Network:
-    """A smaller network with the kept channels' weights; kept has L tensors of places."""
+    """A smaller network with the kept channels' weights; kept has L tensors of indices."""
     names = {id(module): name for name, module in network.named_modules()}
     state = dict(network.state_dict())
     for (conv, norm, reader), rows in zip(layers_of(network), kept, strict=True):
@@ -118,7 +119,7 @@ def narrowed(network: Network, kept: Sequence[Tensor], job: Job) -> Network:
 
 
 def _cut(transfer: Transfer, tensor: Tensor) -> Transfer:
-    """A row of the transfer map after the cut: a tensor that lost channels is not copied whole."""
+    """A row of the transfer map after the cut: a tensor that lost channels is not a full copy."""
     shape = list(tensor.shape)
     if shape == transfer.shape:
         return transfer

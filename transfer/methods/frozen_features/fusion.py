@@ -1,4 +1,4 @@
-"""Fusion: the features of several sources side by side, weighed by a gate, and one linear head."""
+"""Fusion: the features of several sources side by side, weighted by a gate, and one linear head."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -20,7 +20,7 @@ class Gate(nn.Module):
     """Standardised features of P parts, part p multiplied by P * softmax(a)_p.
 
     A gate that is the same for all inputs (after the gated multimodal unit of Arevalo et al.,
-    ICLR workshop 2017), so that it can be folded into a linear head. It starts open for all.
+    ICLR workshop 2017), so that it can be folded into a linear head. It starts with equal weights.
     """
 
     part: Tensor
@@ -52,10 +52,10 @@ class Fusion(Method):
     """All sources' backbones frozen and side by side (fusion by concatenation, as of VGG and
     ResNet).
 
-    Features of each are standardised, so that none counts more for its scale; a gate (Arevalo et
-    al., ICLR workshop 2017) and a linear head learn from cached features of augmented views. Both
-    end up in the head: what remains is a plain network on raw features. With one source this is a
-    linear probe.
+    Features of each are standardised, so that none counts more because of its scale; a gate
+    (Arevalo et al., ICLR workshop 2017) and a linear head learn from cached features of augmented
+    views. Both are folded into the head at the end, which leaves a plain network on raw features.
+    With one source this is a linear probe.
     """
 
     paper: ClassVar[str] = "Arevalo et al., 2017"
@@ -92,9 +92,9 @@ class Fusion(Method):
 
     def _gate(self, job: Job, network: Network) -> Gate:
         features = job.embed(network, self.views)  # V x N x D
-        backbone_spec = network.backbone
-        assert isinstance(backbone_spec, Fused)
-        return Gate(standard(features.flatten(0, 1)), backbone_spec.sizes)
+        backbone = network.backbone
+        assert isinstance(backbone, Fused)
+        return Gate(standard(features.flatten(0, 1)), backbone.sizes)
 
 
 class _Gated(Method):
@@ -118,11 +118,11 @@ def fused_backbone(job: Job) -> BackboneSpec:
     the source where it is fixed, else that of the target's data."""
     parts = [
         Part(
-            name=one.backbone_spec.name,
-            options=one.backbone_spec.options,
-            normal=one.normal if one.fixed_normal else job.recipe.normal,
+            name=source.backbone_spec.name,
+            options=source.backbone_spec.options,
+            normal=source.normal if source.fixed_normal else job.recipe.normal,
         ).model_dump(mode="json")
-        for one in job.several
+        for source in job.several
     ]
     return BackboneSpec(name="fused", options={"parts": parts})
 
@@ -131,19 +131,19 @@ def side_by_side(several: Sequence[Knowledge], backbone_spec: BackboneSpec) -> K
     """The tensors of several sources, under the names that they have in a fused backbone."""
     state = {
         f"backbone.parts.{i}.{name.removeprefix('backbone.')}": tensor
-        for i, one in enumerate(several)
-        for name, tensor in one.state.items()
+        for i, knowledge in enumerate(several)
+        for name, tensor in knowledge.state.items()
         if name.startswith("backbone.")
     }
-    source = " + ".join(one.source for one in several)
+    source = " + ".join(knowledge.source for knowledge in several)
     return Knowledge(source, (), state, backbone_spec, several[0].normal)
 
 
 def _notes(several: Sequence[Knowledge], gate: Gate) -> dict[str, float | str]:
     shares = gate.shares().tolist()
     return {
-        f"gate of source {i + 1} ({one.source})": share
-        for i, (one, share) in enumerate(zip(several, shares, strict=True))
+        f"gate of source {i + 1} ({knowledge.source})": share
+        for i, (knowledge, share) in enumerate(zip(several, shares, strict=True))
     }
 
 

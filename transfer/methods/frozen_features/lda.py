@@ -32,9 +32,9 @@ class LDA(Method):
 
     The posterior itself is used, not a logistic regression on the K - 1 discriminants: these are
     fitted on the same few items, which they often separate perfectly. The shrinkage s is chosen by
-    cross-validation rather than by the formula of Ledoit and Wolf (2004), which takes an item's
-    views for as many independent items. All scores are divided by a temperature T, chosen with s:
-    Gaussians in many dimensions are far too sure.
+    cross-validation rather than by the formula of Ledoit and Wolf (2004), which counts an item's
+    views as independent items. All scores are divided by a temperature T, chosen with s:
+    Gaussians in many dimensions are far too confident.
     """
 
     paper: ClassVar[str] = "Fisher, 1936; Friedman, 1989"
@@ -60,7 +60,7 @@ class LDA(Method):
     def _chosen(self, rows: Rows, seed: int) -> tuple[float, float]:
         """Shrinkage and temperature of the least log loss out of fold.
 
-        Where nothing can be judged: the middle one, and scores whose standard deviation is 1.
+        Without any row to compare on: the middle shrinkage, and scores of standard deviation 1.
         """
         scores, judged = out_of_fold(rows, _path, self.shrinkages, self.folds, seed)
         labels = rows.labels[judged]
@@ -69,9 +69,9 @@ class LDA(Method):
             (own,) = _path(rows, [middle])
             return middle, max(1.0, float(own(rows.features)[:, np.unique(rows.labels)].std()))
         tried = []
-        for shrinkage, found in zip(self.shrinkages, scores[:, judged], strict=True):
-            temperature = temperature_of(found, labels)
-            tried.append((losses(found / temperature, labels).mean(), shrinkage, temperature))
+        for shrinkage, out in zip(self.shrinkages, scores[:, judged], strict=True):
+            temperature = temperature_of(out, labels)
+            tried.append((losses(out / temperature, labels).mean(), shrinkage, temperature))
         return min(tried)[1:]
 
 
@@ -79,25 +79,25 @@ def _path(rows: Rows, shrinkages: Sequence[float]) -> list[Affine]:
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
     scaled, scaling = rows.standardised()
-    known, places = np.unique(rows.labels, return_inverse=True)
-    if len(known) == 1:
+    present, places = np.unique(rows.labels, return_inverse=True)
+    if len(present) == 1:
         return [constant(rows)] * len(shrinkages)
-    means = np.stack([scaled.features[rows.labels == k].mean(0) for k in known])  # C x D
+    means = np.stack([scaled.features[rows.labels == k].mean(0) for k in present])  # C x D
     if np.allclose(scaled.features, means[places]):
-        return [scaling.then(_round(scaled, means, known))] * len(shrinkages)
-    found = []
+        return [scaling.then(_round(scaled, means, present))] * len(shrinkages)
+    maps = []
     for shrinkage in shrinkages:
         model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage)
         model.fit(scaled.features, rows.labels)
-        found.append(scaling.then(scores_of(model, rows.classes)))
-    return found
+        maps.append(scaling.then(scores_of(model, rows.classes)))
+    return maps
 
 
-def _round(rows: Rows, means: np.ndarray, known: np.ndarray) -> Affine:
-    """Where no class varies within, as with one item each: the covariance I."""
-    shares = np.bincount(rows.labels)[known] / len(rows.labels)
+def _round(rows: Rows, means: np.ndarray, present: np.ndarray) -> Affine:
+    """For classes without variance, such as classes of one item: the covariance is I."""
+    shares = np.bincount(rows.labels)[present] / len(rows.labels)
     own = Affine(means, np.log(shares) - np.square(means).sum(1) / 2)
-    return spread(own, known, rows.classes)
+    return spread(own, present, rows.classes)
 
 
 METHOD = LDA

@@ -26,7 +26,7 @@ class NearestMean(Method):
     With mu_k the mean of the standardised features of class k over items and views,
     ``-|x - mu_k|^2 = 2 mu_k' x - |mu_k|^2 - |x|^2``: linear in x but for the last term, which all
     classes share. Scores are ``(2 mu_k' x - |mu_k|^2) / T``. The temperature T has the greatest
-    likelihood for the labelled items, each scored by means of which its group was no part.
+    likelihood for the labelled items, each scored by means computed without its group.
     """
 
     paper: ClassVar[str] = "Mensink et al., 2013; Snell, Swersky and Zemel, 2017"
@@ -44,12 +44,12 @@ class NearestMean(Method):
 
 def fitted(rows: Rows) -> tuple[Affine, float]:
     """Scores of the K classes, and the temperature T in them."""
-    known = np.unique(rows.labels)
-    if len(known) == 1:
+    present = np.unique(rows.labels)
+    if len(present) == 1:
         return constant(rows), 1.0
-    sums, counts = _totals(rows, known)
-    scores = spread(_nearness(sums / counts[:, None]), known, rows.classes)
-    temperature = _temperature(rows, known)
+    sums, counts = _totals(rows, present)
+    scores = spread(_nearness(sums / counts[:, None]), present, rows.classes)
+    temperature = _temperature(rows, present)
     return cooled(scores, temperature, rows.labels), temperature
 
 
@@ -58,37 +58,37 @@ def _nearness(means: Reals) -> Affine:
     return Affine(2 * means, -np.square(means).sum(1))
 
 
-def _totals(rows: Rows, known: np.ndarray) -> tuple[Reals, Reals]:
-    """Sum of the features (C, D) and number of rows (C) of each of the known classes."""
-    members = (rows.labels[None] == known[:, None]).astype(float)  # C x R
+def _totals(rows: Rows, present: np.ndarray) -> tuple[Reals, Reals]:
+    """Sum of the features (C, D) and number of rows (C) of each of the C classes."""
+    members = (rows.labels[None] == present[:, None]).astype(float)  # C x R
     return members @ rows.features, members.sum(1)
 
 
-def _temperature(rows: Rows, known: np.ndarray) -> float:
-    """T by leaving out one group at a time; groups that are all of a class say nothing of it."""
-    scores, judged = _left_out(rows, known)
+def _temperature(rows: Rows, present: np.ndarray) -> float:
+    """T by leaving out one group at a time; a class with a single group does not count."""
+    scores, judged = _left_out(rows, present)
     if not judged.any():
         return max(1.0, float(scores.std()))
-    return temperature_of(scores[judged], np.searchsorted(known, rows.labels)[judged])
+    return temperature_of(scores[judged], np.searchsorted(present, rows.labels)[judged])
 
 
-def _left_out(rows: Rows, known: np.ndarray) -> tuple[Reals, np.ndarray]:
-    """Scores (R, C) by the means of the other groups, and whether they know the row's class (R).
+def _left_out(rows: Rows, present: np.ndarray) -> tuple[Reals, np.ndarray]:
+    """Scores (R, C) by the means of the other groups, and whether these have the row's class (R).
 
     A class that the other groups lack gets the row's lowest score.
     """
-    sums, counts = _totals(rows, known)
-    scores, judged = np.zeros((len(rows.labels), len(known))), np.zeros(len(rows.labels), bool)
+    sums, counts = _totals(rows, present)
+    scores, judged = np.zeros((len(rows.labels), len(present))), np.zeros(len(rows.labels), bool)
     for group in np.unique(rows.groups):
         chosen = rows.groups == group
-        own_sums, own_counts = _totals(rows.where(chosen), known)
+        own_sums, own_counts = _totals(rows.where(chosen), present)
         left = counts - own_counts
         means = (sums - own_sums) / np.maximum(left, 1)[:, None]
-        found = _nearness(means)(rows.features[chosen])
+        own_scores = _nearness(means)(rows.features[chosen])
         if (left > 0).any():
-            found[:, left == 0] = found[:, left > 0].min(1, keepdims=True)
-        scores[chosen] = found
-        judged[chosen] = (left > 0)[np.searchsorted(known, rows.labels[chosen])]
+            own_scores[:, left == 0] = own_scores[:, left > 0].min(1, keepdims=True)
+        scores[chosen] = own_scores
+        judged[chosen] = (left > 0)[np.searchsorted(present, rows.labels[chosen])]
     return scores, judged
 
 

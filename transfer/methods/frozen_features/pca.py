@@ -25,7 +25,7 @@ class PrincipalComponents(Method):
     standardised features z become ``P (z - mean)``, P the fewest directions that explain
     ``explained`` of their variance; they are not whitened, so that the penalty weighs most on
     directions of little variance. Everything, the components too, is fitted on the labelled items
-    that the arm may see, and within the inner folds on theirs.
+    that the arm trains on, and in each inner fold on that fold's training items.
     """
 
     paper: ClassVar[str] = "Pearson, 1901"
@@ -52,8 +52,8 @@ class PrincipalComponents(Method):
 
     def _path(self, rows: Rows, strengths: Sequence[float]) -> list[Affine]:
         reduced = projection(rows, self.explained)
-        seen = replace(rows, features=reduced(rows.features))
-        return [reduced.then(scores) for scores in logistic(seen, strengths)]
+        projected = replace(rows, features=reduced(rows.features))
+        return [reduced.then(scores) for scores in logistic(projected, strengths)]
 
 
 def projection(rows: Rows, explained: float) -> Affine:
@@ -66,8 +66,8 @@ def projection(rows: Rows, explained: float) -> Affine:
     scaled, scaling = rows.standardised()
     if not scaled.features.any():
         return Affine(np.zeros((1, scaled.features.shape[1])), np.zeros(1))
-    found = PCA(explained, svd_solver="full").fit(scaled.features)
-    return scaling.then(Affine(found.components_, -found.components_ @ found.mean_))
+    pca = PCA(explained, svd_solver="full").fit(scaled.features)
+    return scaling.then(Affine(pca.components_, -pca.components_ @ pca.mean_))
 
 
 METHOD = PrincipalComponents

@@ -1,4 +1,5 @@
-"""Distillation: a small network learns labels, and what all sources make of unlabelled items."""
+"""Distillation: a small network learns labels, and the sources' predictions for unlabelled
+items."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -17,7 +18,7 @@ from transfer.training.method import Batch, Job, Method, Prepared, Trained, give
 
 
 class Soft(nn.Module):
-    """What the teachers said of the pool, by row."""
+    """The teachers' predictions for the pool, by row."""
 
     scores: Tensor
 
@@ -30,13 +31,13 @@ class Distill(Method):
     """Knowledge distillation (Hinton, Vinyals and Dean, NeurIPS workshop 2015).
 
     Each source is a teacher: its backbone, frozen, with a linear classifier fitted on the labelled
-    items' features. The student sees augmented items; the teachers' mean probabilities q of the
-    pool's plain items were computed once. With p the student's and T the temperature,
+    items' features. The student is trained on augmented items; the teachers' mean probabilities q
+    of the pool's plain items were computed once. With p the student's and T the temperature,
 
     loss = cross_entropy(labelled) + weight * T^2 * KL(q^(1/T) / Z || p_T), the mean over the pool,
 
     p_T = softmax(scores / T). The student starts from the first source whose backbone is of a kind
-    that is trained here, else from fresh weights: what predicts in the end is small whatever the
+    that this project trains, else from random weights: the final network is small whatever the
     size of the teachers.
     """
 
@@ -45,15 +46,16 @@ class Distill(Method):
     reads_pool: ClassVar[bool] = True
 
     learning_rate: float = Field(3e-3, gt=0)
-    """Peak learning rate of the head, and of all parameters where the student starts fresh."""
+    """Peak learning rate of the head, and of all parameters if the student starts from random
+    weights."""
     backbone_rate: float = Field(0.5, gt=0, le=1)
     """Rate of the last stage, as a share of the head's."""
     decay: float = Field(0.8, gt=0, le=1)
     """Rate of a stage, as a share of that of the next one towards the output."""
     temperature: float = Field(2.0, gt=0)
-    """T: above 1 the teachers' doubts between classes count for more."""
+    """T: above 1 the teachers' uncertainty between classes counts for more."""
     weight: float = Field(1.0, ge=0)
-    """Of the teachers, compared with the labels."""
+    """Weight of the teachers, relative to the labels."""
     penalty: float = Field(3e-4, gt=0)
     """Strength of the pull of the teachers' classifiers towards zero."""
     views: int = Field(8, ge=1)
@@ -83,39 +85,39 @@ class Distill(Method):
         given(job.knowledge)
         soft = self._teach(job)
         small = lookup.of(job.recipe.spec).trainable()
-        start = next((one for one in job.several if one.backbone_spec.name in small), None)
+        start = next((source for source in job.several if source.backbone_spec.name in small), None)
         backbone_spec = start.backbone_spec if start else job.own
         prepared = self.prepare(job.network(backbone_spec), start, job.class_names)
         prepared.helpers["teachers"] = Soft(soft)
         notes: dict[str, float | str] = {
-            "teachers": ", ".join(one.source for one in job.several),
-            "student starts from": start.source if start else "fresh weights",
+            "teachers": ", ".join(source.source for source in job.several),
+            "student starts from": start.source if start else "random weights",
         }
         return Trained(job.fit(self, prepared), prepared.transfers, notes=notes)
 
     def _teach(self, job: Job) -> Tensor:
         """Log of the teachers' mean probabilities (U, K) of the pool."""
-        return mean_log([self._probabilities(job, one) for one in job.several])
+        return mean_log([self._probabilities(job, source) for source in job.several])
 
-    def _probabilities(self, job: Job, one: Knowledge) -> Tensor:
-        teacher = job.network(one.backbone_spec)
-        transplant(teacher, one, job.class_names)
-        normal = one.normal if one.fixed_normal else job.recipe.normal
-        seen = job.embed(teacher, self.views, normal=normal).double()  # V x N x D
-        scores = classifier(job, seen, self.penalty)
+    def _probabilities(self, job: Job, source: Knowledge) -> Tensor:
+        teacher = job.network(source.backbone_spec)
+        transplant(teacher, source, job.class_names)
+        normal = source.normal if source.fixed_normal else job.recipe.normal
+        labelled = job.embed(teacher, self.views, normal=normal).double()  # V x N x D
+        scores = classifier(job, labelled, self.penalty)
         pool = job.embed(teacher, pool=True, normal=normal)[0].double()  # U x D
         return torch.from_numpy(scores(pool.numpy())).softmax(1).float()
 
 
-def classifier(job: Job, seen: Tensor, penalty: float) -> Affine:
+def classifier(job: Job, embedded: Tensor, penalty: float) -> Affine:
     """Scores (K) of raw features by logistic regression on the labelled items' (V, N, D).
 
     Minimises the mean log loss + penalty / 2 * ||W||^2 over standardised features divided by
     sqrt(D), whose mean squared length is 1 whatever D: C = 1 / (penalty N D) on undivided ones.
     """
-    views, n, features = seen.shape
+    views, n, features = embedded.shape
     rows = Rows(
-        seen.flatten(0, 1).numpy(),
+        embedded.flatten(0, 1).numpy(),
         np.tile(job.labelled.labels.numpy(), views),
         np.tile(job.labelled.groups, views),
         len(job.class_names),
@@ -141,9 +143,9 @@ def divergence(scores: Tensor, soft: Tensor, temperature: float) -> Tensor:
         soft: (U, K) log-probabilities of the teachers.
         temperature: T.
     """
-    wanted = (soft / temperature).log_softmax(1)
-    found = (scores / temperature).log_softmax(1)
-    divergence = functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
+    teachers = (soft / temperature).log_softmax(1)
+    student = (scores / temperature).log_softmax(1)
+    divergence = functional.kl_div(student, teachers, reduction="batchmean", log_target=True)
     return divergence * temperature**2
 
 

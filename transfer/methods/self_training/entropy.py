@@ -1,4 +1,4 @@
-"""Entropy minimisation: class borders that keep away from unlabelled items."""
+"""Entropy minimisation: decision boundaries that stay away from unlabelled items."""
 
 from typing import ClassVar
 
@@ -25,7 +25,7 @@ class Entropy(FineTuning):
     loss = cross_entropy + w(t) * (mean_u H(p(x_u)) - diversity * H(mean_u p(x_u))), H in nats.
 
     The last term, of information maximisation (Krause, Perona and Gomes, NeurIPS 2010), keeps the
-    first from giving every item the same class; it supposes classes of about equal size.
+    first from giving every item the same class; it assumes classes of about equal size.
     """
 
     paper: ClassVar[str] = "Grandvalet and Bengio, 2004"
@@ -39,7 +39,7 @@ class Entropy(FineTuning):
     diversity: float = Field(1.0, ge=0)
     """Strength of the term against a collapse; 0 is the method of 2004."""
     ratio: int = Field(2, ge=1)
-    """Unlabelled items a labelled one in each step."""
+    """Unlabelled items for each labelled one in a step."""
 
     def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
         labelled, pool = together(prepared.network, batch.inputs, views_of(batch).weak)

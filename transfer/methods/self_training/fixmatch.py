@@ -1,4 +1,4 @@
-"""FixMatch: what a weakly varied item surely is, the strongly varied one must be as well."""
+"""FixMatch: the class of a weakly augmented item, if certain, is the label of a strong view."""
 
 from typing import Any, ClassVar
 
@@ -29,8 +29,9 @@ class FixMatch(FineTuning):
     through the network at once, so that batch normalisation sees their mixture.
 
     T is the threshold; or with ``curriculum`` FlexMatch's (Zhang et al., NeurIPS 2021), lower for
-    classes that few items are sure to be of: see `Curriculum`. With ``align``, p_u is aligned with
-    the classes' shares among the labelled items (ReMixMatch, Berthelot et al., ICLR 2020).
+    classes that are predicted with certainty for few items: see `Curriculum`. With ``align``, p_u
+    is aligned with the classes' shares among the labelled items (ReMixMatch, Berthelot et al., ICLR
+    2020).
     """
 
     paper: ClassVar[str] = "Sohn et al., 2020; Zhang et al., 2021"
@@ -38,21 +39,21 @@ class FixMatch(FineTuning):
     needs_labels: ClassVar[bool] = False
 
     threshold: float = Field(0.8, ge=0, le=1)
-    """Probability from which on a pseudo-label is learned. Label smoothing limits how sure a
-    network can get: with 0.1 of it, to about 0.9."""
+    """Least probability of a pseudo-label that is trained on. Label smoothing limits the
+    probabilities of a network: a smoothing of 0.1, to about 0.9."""
     curriculum: bool = True
-    """Lower the threshold of classes that the network is less sure of."""
+    """Lower the threshold of classes that the network predicts with less certainty."""
     align: bool = False
-    """Scale predictions to the classes' shares among the labelled items, or to equal shares where
-    none are; wrong where the unlabelled items have others."""
+    """Scale predictions to the classes' shares among the labelled items, or to equal shares if
+    there are none; wrong if the unlabelled items have other shares."""
     weight: float = Field(1.0, ge=0)
     """Weight w of the pseudo-labels, once it has risen."""
     rise: float = Field(0.3, ge=0, le=1)
     """Share of the steps over which that weight rises."""
     ratio: int = Field(2, ge=1)
-    """Unlabelled items a labelled one in each step."""
+    """Unlabelled items for each labelled one in a step."""
     strong: dict[str, Any] = Field(default_factory=dict)
-    """How the strong view of unlabelled items is varied: fields as in `augment` that replace
+    """How the strong view of unlabelled items is augmented: fields as in `augment` that replace
     those of the modality's own strong augmentation."""
 
     def prepare(
@@ -69,25 +70,25 @@ class FixMatch(FineTuning):
         chances = weak.detach().softmax(1)
         if self.align:
             chances = prepared.helpers["alignment"](chances, batch.targets)
-        sure, labels = chances.max(1)
-        mask = sure >= self._thresholds(prepared, views.rows, sure, labels)
-        each = functional.cross_entropy(strong, labels, reduction="none")
+        certainty, labels = chances.max(1)
+        mask = certainty >= self._thresholds(prepared, views.rows, certainty, labels)
+        losses = functional.cross_entropy(strong, labels, reduction="none")
         weight = self.weight * ramp(progress, self.rise)
         return {
             **supervised(labelled, batch.targets),
-            "consistency": torch.mul((each * mask).mean(), weight),
+            "consistency": torch.mul((losses * mask).mean(), weight),
         }
 
     def _thresholds(
-        self, prepared: Prepared, rows: Tensor, sure: Tensor, labels: Tensor
+        self, prepared: Prepared, rows: Tensor, certainty: Tensor, labels: Tensor
     ) -> Tensor | float:
         if not self.curriculum:
             return self.threshold
         memory = prepared.helpers["curriculum"]
         assert isinstance(memory, Curriculum)
-        found = memory.thresholds(self.threshold)[labels]
-        memory.remember(rows, torch.where(sure >= self.threshold, labels, -1))
-        return found
+        thresholds = memory.thresholds(self.threshold)[labels]
+        memory.remember(rows, torch.where(certainty >= self.threshold, labels, -1))
+        return thresholds
 
     def train(self, job: Job) -> Trained:
         prepared = begin(self, job, self.ratio, self.strong, "stronger")
@@ -98,9 +99,9 @@ class FixMatch(FineTuning):
 
 
 class Curriculum(nn.Module):
-    """FlexMatch's memory: the class that each item of the pool was last found sure to be of.
+    """FlexMatch's memory: the class that each item of the pool was last predicted with certainty.
 
-    With n_c items sure to be of class c, and m of none, T(c) = threshold * b / (2 - b), where
+    With n_c items certain to be of class c, and m of none, T(c) = threshold * b / (2 - b), where
     b = n_c / max(max_k n_k, m).
     """
 
@@ -109,40 +110,42 @@ class Curriculum(nn.Module):
     def __init__(self, items: int, classes: int) -> None:
         super().__init__()
         self.classes = classes
-        self.register_buffer("last", torch.full((items,), -1))  # -1 for not sure
+        self.register_buffer("last", torch.full((items,), -1))  # -1: not certain
 
     def thresholds(self, threshold: float) -> Tensor:
-        """T (K) as of now."""
+        """The current T (K)."""
         counts = torch.bincount(self.last + 1, minlength=self.classes + 1).float()
         share = counts[1:] / counts.max()
         return threshold * share / (2 - share)
 
     def remember(self, rows: Tensor, labels: Tensor) -> None:
-        """Note the classes (U) of items, -1 for an item that is not sure."""
+        """Store the classes (U) of items, -1 for an item that is not certain."""
         self.last[rows.to(self.last.device)] = labels
 
 
 class Alignment(nn.Module):
-    """Distribution alignment: p becomes p * wanted / found, scaled to sum to 1.
+    """Distribution alignment: p becomes p * target_shares / predicted_shares, scaled to sum to 1.
 
     Both are moving averages: of the labelled items' targets, and of the predictions.
     """
 
-    wanted: Tensor
-    found: Tensor
+    target_shares: Tensor
+    predicted_shares: Tensor
 
     def __init__(self, classes: int, keep: float = 0.98) -> None:
         super().__init__()
         self.keep = keep
-        self.register_buffer("wanted", torch.full((classes,), 1 / classes))
-        self.register_buffer("found", torch.full((classes,), 1 / classes))
+        self.register_buffer("target_shares", torch.full((classes,), 1 / classes))
+        self.register_buffer("predicted_shares", torch.full((classes,), 1 / classes))
 
     def forward(self, chances: Tensor, targets: Tensor) -> Tensor:
         """Aligned probabilities (U, K), with the averages moved by this batch first."""
         if len(targets):
-            self.wanted.lerp_(targets.mean(0), 1 - self.keep)
-        self.found.lerp_(chances.mean(0), 1 - self.keep)
-        return functional.normalize(chances * self.wanted / self.found, p=1, dim=1)
+            self.target_shares.lerp_(targets.mean(0), 1 - self.keep)
+        self.predicted_shares.lerp_(chances.mean(0), 1 - self.keep)
+        return functional.normalize(
+            chances * self.target_shares / self.predicted_shares, p=1, dim=1
+        )
 
 
 METHOD = FixMatch

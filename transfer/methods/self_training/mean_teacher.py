@@ -1,4 +1,4 @@
-"""Mean teacher: agree with an average of one's own past on differently varied items."""
+"""Mean teacher: agree with the average of the network's own past weights on different views."""
 
 from copy import deepcopy
 from typing import Any, ClassVar
@@ -26,7 +26,7 @@ class MeanTeacher(FineTuning):
     loss = cross_entropy + w(t) * mean_u ||p_student(strong x_u) - p_teacher(weak x_u)||^2, p the
     class probabilities. After step t = 1, 2, ... each parameter of the teacher becomes
     a * teacher + (1 - a) * student with a = min(keep, 1 - 1 / (t + 1)); its batch normalisation
-    follows the weak views. The teacher is the network that is kept.
+    follows the weak views. The teacher is the result.
     """
 
     paper: ClassVar[str] = "Tarvainen and Valpola, 2017"
@@ -40,9 +40,9 @@ class MeanTeacher(FineTuning):
     rise: float = Field(0.4, ge=0, le=1)
     """Share of the steps over which that weight rises."""
     ratio: int = Field(2, ge=1)
-    """Unlabelled items a labelled one in each step."""
+    """Unlabelled items for each labelled one in a step."""
     strong: dict[str, Any] = Field(default_factory=dict)
-    """How the student's view of unlabelled items is varied: fields as in `augment` that replace
+    """How the student's view of unlabelled items is augmented: fields as in `augment` that replace
     those of the modality's own strong augmentation."""
 
     def prepare(
@@ -55,11 +55,11 @@ class MeanTeacher(FineTuning):
     def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
         views = views_of(batch)
         labelled, strong = together(prepared.network, batch.inputs, views.strong)
-        apart = strong.softmax(1) - prepared.helpers["teacher"](views.weak)
+        difference = strong.softmax(1) - prepared.helpers["teacher"](views.weak)
         weight = self.weight * ramp(progress, self.rise)
         return {
             **supervised(labelled, batch.targets),
-            "consistency": torch.mul(apart.square().sum(1).mean(), weight),
+            "consistency": torch.mul(difference.square().sum(1).mean(), weight),
         }
 
     def after_step(self, prepared: Prepared, progress: float) -> None:

@@ -1,4 +1,4 @@
-"""Self-training: the network labels the pool, and learns from what it is most sure of."""
+"""Self-training: the network labels the pool, and learns from its most certain labels."""
 
 import math
 from typing import Any, ClassVar
@@ -27,8 +27,8 @@ class PseudoLabel(FineTuning):
     """Class-balanced self-training (Zou et al., ECCV 2018) with a noisy student (Xie et al., CVPR
     2020), after Lee's pseudo-labels (ICML workshop 2013).
 
-    First the source's network is fine-tuned on the labelled items; where there are none it stays
-    as it is. Then, in each round, it labels the pool, and training goes on with
+    First the source's network is fine-tuned on the labelled items; without any it stays
+    unchanged. Then, in each round, it labels the pool, and training goes on with
 
     loss = cross_entropy + weight * mean_u CE(strong x_u, y_u)
 
@@ -45,19 +45,19 @@ class PseudoLabel(FineTuning):
     rounds: int = Field(2, ge=1)
     """How many times the pool is labelled."""
     first_share: float = Field(0.5, gt=0, le=1)
-    """Share of each predicted class that is learned from in the first round."""
+    """Share of each predicted class that is trained on in the first round."""
     last_share: float = Field(0.8, gt=0, le=1)
     """The same in the last round."""
     threshold: float = Field(0.4, ge=0, le=1)
-    """Least probability of a pseudo-label that is learned from."""
+    """Least probability of a pseudo-label that is trained on."""
     soft: bool = False
     """Learn the predicted probabilities instead of the most probable class."""
     weight: float = Field(1.0, ge=0)
     """Weight of the pseudo-labels."""
     ratio: int = Field(2, ge=1)
-    """Unlabelled items a labelled one in each step."""
+    """Unlabelled items for each labelled one in a step."""
     strong: dict[str, Any] = Field(default_factory=dict)
-    """How the view of pseudo-labelled items is varied: fields as in `augment` that replace
+    """How the view of pseudo-labelled items is augmented: fields as in `augment` that replace
     those of the modality's own strong augmentation."""
 
     def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
@@ -79,7 +79,7 @@ class PseudoLabel(FineTuning):
             prepared.helpers["pseudo"] = self._label(network, job, number)
             network.requires_grad_(True)
             network = job.fit(self, prepared, share=left / self.rounds)
-        return end(network, prepared.transfers, job, **_told(prepared))
+        return end(network, prepared.transfers, job, **_notes(prepared))
 
     def _label(self, network: Network, job: Job, number: int) -> PseudoLabels:
         pool = pool_of(job)
@@ -96,19 +96,19 @@ class PseudoLabel(FineTuning):
 def most_confident(chances: Tensor, share: float, least: float) -> Tensor:
     """Which items (U bool) of each predicted class are its most confident ones.
 
-    The share of each class is rounded up; of equals the first are taken. Items whose largest
+    The share of each class is rounded up; of equal ones the first are taken. Items whose largest
     probability is below ``least`` are left out.
     """
-    sure, labels = chances.max(1)
+    certainty, labels = chances.max(1)
     chosen = torch.zeros(len(chances), dtype=torch.bool)
     for label in labels.unique():
         rows = (labels == label).nonzero().squeeze(1)
-        order = sure[rows].argsort(descending=True, stable=True)
+        order = certainty[rows].argsort(descending=True, stable=True)
         chosen[rows[order[: math.ceil(share * len(rows))]]] = True
-    return chosen & (sure >= least)
+    return chosen & (certainty >= least)
 
 
-def _told(prepared: Prepared) -> dict[str, float | str]:
+def _notes(prepared: Prepared) -> dict[str, float | str]:
     pseudo = prepared.helpers["pseudo"]
     assert isinstance(pseudo, PseudoLabels)
     return {"pseudo-labelled items": float(pseudo.chosen.sum())}

@@ -1,4 +1,5 @@
-"""SHOT: adapt the backbone to unlabelled items until the source's own head is sure of them."""
+"""SHOT: adapt the backbone to unlabelled items until the source's own head predicts them with
+certainty."""
 
 from typing import ClassVar
 
@@ -26,12 +27,12 @@ from transfer.training.recipe import Recipe
 
 
 class Shot(Method):
-    """Source hypothesis transfer (Liang, Hu and Feng, ICML 2020): needs no item of the source.
+    """Source hypothesis transfer (Liang, Hu and Feng, ICML 2020): needs no items of the source.
 
     loss = mean_u H(p(x_u)) - diversity * H(mean_u p(x_u)) + weight * CE(x_u, c_u), H in nats, and
     the cross-entropy of labelled items where there are any. The pseudo-labels c_u are of the
-    nearest centroid (see `centroid_labels`), found anew at the start of each round. The head stays
-    the source's where it knows every class; else it learns, for the rows of new classes.
+    nearest centroid (see `centroid_labels`), computed anew at the start of each round. The head
+    stays the source's if it has every class; else it is trained too, for the rows of new classes.
     """
 
     paper: ClassVar[str] = "Liang, Hu and Feng, 2020"
@@ -49,9 +50,9 @@ class Shot(Method):
     diversity: float = Field(1.0, ge=0)
     """Strength of the term against a collapse."""
     rounds: int = Field(5, ge=1)
-    """How many times pseudo-labels are found, at equal distances."""
+    """How many times pseudo-labels are computed, at equal distances."""
     ratio: int = Field(2, ge=1)
-    """Unlabelled items a labelled one in each step."""
+    """Unlabelled items for each labelled one in a step."""
 
     def prepare(
         self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
@@ -87,7 +88,7 @@ class Shot(Method):
 
 
 class Labeller(nn.Module):
-    """Pseudo-labels of the pool, and the round that they were found in."""
+    """Pseudo-labels of the pool, and the round in which they were computed."""
 
     labels: Tensor
     round: Tensor
@@ -100,7 +101,7 @@ class Labeller(nn.Module):
 
     @torch.no_grad()
     def reach(self, number: int, network: Network) -> None:
-        """Find the labels anew where this round has only begun."""
+        """Compute the labels anew if this round begins."""
         if number <= int(self.round):
             return
         features = embed(network, self.records, 0, self.recipe, seed=0)[0]
@@ -119,7 +120,7 @@ def centroid_labels(features: Tensor, chances: Tensor) -> Tensor:
     """Class (U) of the centroid nearest to each item by the cosine of features (U, D).
 
     The centroids are first the means of all features weighted by the class probabilities (U, K),
-    then those of the items that came out nearest to them; a class of no item keeps its first one.
+    then those of the items nearest to them; a class without items keeps its first one.
     """
     first = (chances.T @ features) / chances.sum(0).clamp_min(1e-12)[:, None]  # K x D
     members = functional.one_hot(_nearest(features, first), chances.shape[1]).to(features)

@@ -1,4 +1,4 @@
-"""Methods that read the source's labelled items again while they adapt.
+"""Methods that also train on the source's labelled items while they adapt.
 
 A file's name is the method's key in the settings.
 """

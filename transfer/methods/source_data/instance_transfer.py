@@ -1,4 +1,4 @@
-"""Instance transfer: training goes on with those items of the source that look like the target."""
+"""Instance transfer: training continues on the source's items that resemble the target's."""
 
 from dataclasses import replace
 from typing import ClassVar
@@ -16,7 +16,7 @@ from transfer.training.method import Batch, Job, Prepared, Trained
 
 
 class Weights(nn.Module):
-    """One weight an item of the source."""
+    """One weight for each item of the source."""
 
     of_item: Tensor
 
@@ -28,13 +28,12 @@ class Weights(nn.Module):
 class InstanceTransfer(Joint):
     """Importance weighting of the source's items (Sugiyama, Krauledat and Mueller, JMLR 2007).
 
-    A logistic regression on features of the source's backbone tells the source's items from the
+    A logistic regression on features of the source's backbone separates the source's items from the
     target's training items (Bickel, Brueckner and Scheffer, ICML 2007). Item x of the source
-    weighs w(x) = (p(target | x) / p(source | x) * n_source / n_target) ** flatten, divided by the
-    mean, clipped from above, and divided by the mean again. Then
-    loss = cross-entropy of the target's labelled items
-    + source_weight * mean_i w(x_i) cross-entropy_i of the source's.
-    TrAdaBoost (Dai et al., ICML 2007) has the same aim and re-weighs while it trains.
+    has the weight w(x) = (p(target | x) / p(source | x) * n_source / n_target) ** flatten, divided
+    by the mean, clipped from above, and divided by the mean again. Then loss = cross-entropy of the
+    target's labelled items + source_weight * mean_i w(x_i) cross-entropy_i of the source's.
+    TrAdaBoost (Dai et al., ICML 2007) has the same aim and changes the weights during training.
     """
 
     paper: ClassVar[str] = "Sugiyama et al., 2007; Dai et al., 2007"
@@ -43,8 +42,8 @@ class InstanceTransfer(Joint):
     source_weight: float = Field(1.0, ge=0)
     """Weight of the source's loss."""
     flatten: float = Field(0.5, ge=0, le=1)
-    """Exponent of the ratio: 1 is unbiased, 0 weighs all items alike; between them less depends on
-    few items (Shimodaira, JSPI 2000)."""
+    """Exponent of the ratio: 1 is unbiased, 0 gives all items the same weight; between them the
+    result depends less on few items (Shimodaira, JSPI 2000)."""
     clip: float = Field(10.0, gt=1)
     """Largest weight, as a multiple of the mean."""
     regularisation: float = Field(0.01, gt=0)
@@ -76,7 +75,7 @@ class InstanceTransfer(Joint):
 
 
 class _Loop(InstanceTransfer):
-    """The steps: unlabelled items have served once the weights are known."""
+    """The training steps, which need no unlabelled items, since the weights are fixed."""
 
     reads_pool: ClassVar[bool] = False
 
@@ -108,8 +107,8 @@ def importance(
     both = np.concatenate([source, target])
     both = (both - both.mean(axis=0)) / np.maximum(both.std(axis=0), 1e-12)
     is_target = np.arange(len(both)) >= len(source)
-    told = LogisticRegression(C=inverse, max_iter=1000).fit(both, is_target)
-    log_odds = told.decision_function(both[: len(source)])  # the priors cancel in the mean
+    classifier = LogisticRegression(C=inverse, max_iter=1000).fit(both, is_target)
+    log_odds = classifier.decision_function(both[: len(source)])  # the priors cancel in the mean
     weights = np.exp(flatten * (log_odds - log_odds.max()))
     weights = np.minimum(weights / weights.mean(), clip)
     return weights / weights.mean()

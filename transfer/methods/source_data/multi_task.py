@@ -14,7 +14,7 @@ from transfer.training.method import Batch, Prepared
 
 
 class Balance(nn.Module):
-    """Log variances of two tasks, learned: the target's first, then the source's."""
+    """Learned log variances of two tasks: the target's first, then the source's."""
 
     def __init__(self, source_weight: float) -> None:
         super().__init__()
@@ -22,7 +22,8 @@ class Balance(nn.Module):
 
 
 class MultiTask(Joint):
-    """Hard parameter sharing (Caruana, Machine Learning 1997): a shared backbone, a head a domain.
+    """Hard parameter sharing (Caruana, Machine Learning 1997): a shared backbone, a head for each
+    domain.
 
     Classes of the same name share their row of the head. Balance of the cross-entropies:
     fixed: L = L_target + source_weight * L_source;
@@ -33,9 +34,9 @@ class MultiTask(Joint):
     paper: ClassVar[str] = "Caruana, 1997; Kendall, Gal and Cipolla, 2018"
 
     balance: Literal["fixed", "uncertainty"] = "fixed"
-    """How the two losses are weighed."""
+    """How the two losses are weighted."""
     source_weight: float = Field(1.0, gt=0)
-    """Weight of the source's loss; where it starts, if the balance is learned."""
+    """Weight of the source's loss; its initial value if the balance is learned."""
     balance_rate: float = Field(3e-2, gt=0)
     """Peak learning rate of a learned balance."""
 

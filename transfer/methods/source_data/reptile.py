@@ -24,12 +24,12 @@ class Reptile(FineTuning):
 
     def train(self, job: Job) -> Trained:
         ready = self.prepare(job.network(), job.knowledge, job.class_names)
-        backbone_spec = ready.network.backbone
-        learned = MEMORY.of(backbone_spec, _source(job), self.meta, job.recipe)
-        backbone_spec.load_state_dict(learned.state)
+        backbone = ready.network.backbone
+        learned = MEMORY.of(backbone, _source(job), self.meta, job.recipe)
+        backbone.load_state_dict(learned.state)
         network = job.fit(Method(), ready)  # the target alone: no batches of the source
-        told = f"{self.meta.episodes} episodes, {learned.images} images of the source seen"
-        return Trained(network, ready.transfers, notes={"meta_learning": told})
+        summary = f"{self.meta.episodes} episodes, {learned.items} items of the source"
+        return Trained(network, ready.transfers, notes={"meta_learning": summary})
 
 
 def _source(job: Job) -> SourceItems:

@@ -27,14 +27,15 @@ from transfer.training.batches import logits, to_input
 from transfer.training.method import FineTuning, Job, Trained, given
 from transfer.training.recipe import Recipe
 
-LEAST = 5  # steps of a phase: a shorter one ends before its learning rate has risen and fallen
+LEAST = 5  # steps of a phase: a shorter phase ends before its learning rate has risen and fallen
 
 State = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class _Cut:
-    """The labelled items: those trained on, the parts these are cut into, and those held."""
+    """The labelled items: those trained on, the parts these are divided into, and those held
+    out."""
 
     trained: TrainItems
     part: NDArray[np.int64]  # of each item trained on, 0 to k - 1
@@ -42,25 +43,26 @@ class _Cut:
 
     @property
     def count(self) -> int:
-        """k."""
+        """Number of parts k."""
         return int(self.part.max()) + 1
 
     def take(self, k: int) -> TrainItems:
-        """The items of a part."""
+        """The items of part ``k``."""
         return self.trained.take(self.part == k)
 
 
 class Replicas(FineTuning):
-    """k networks, each fine-tuned on a part of its own, merged after every one of R rounds.
+    """k networks, each fine-tuned on its own part of the items, merged after each of R rounds.
 
-    The labelled items are cut into k parts of like classes. In each round every replica starts
-    from the merged weights (in the first, from the source's) and makes steps / (k R) steps, so that
-    all replicas together have one model's budget. Every phase is a one-cycle of its own, whose
-    peak falls from round to round as half a cosine: the rounds resemble one annealed run.
+    The labelled items are divided into k parts with like shares of the classes. In each round every
+    replica starts from the merged weights (in the first, from the source's) and takes steps / (k R)
+    steps, so that all replicas together take one network's training budget. Every phase has a
+    one-cycle schedule, whose peak falls from round to round as half a cosine: the rounds resemble
+    one annealed training.
 
-    The merge has to prove itself: if it is right on fewer items than the best single replica,
-    it is refused and that replica is handed back. The statistics of batch normalisation are
-    measured on all items trained on, for every network that is judged or kept.
+    The merge is checked: if it is right on fewer items than the best single replica, it is
+    refused and that replica is the result. The statistics of batch normalisation are
+    measured on all items trained on, for every network that is compared or kept.
     """
 
     paper: ClassVar[str] = "McMahan et al., 2017; Stich, 2019"
@@ -68,9 +70,9 @@ class Replicas(FineTuning):
     """Peak learning rate of the head in the first round: above that of one long run, since each
     replica makes few steps and the mean of several is less noisy (Goyal et al., 2017)."""
     replicas: int = Field(4, ge=2)
-    """Parts of the labelled items; fewer where there are fewer groups of items or steps."""
+    """Parts of the labelled items; fewer if there are fewer groups of items or steps."""
     rounds: int = Field(4, ge=1)
-    """Merges; fewer where a replica would have less than 5 steps a round."""
+    """Merges; fewer if a replica would take less than 5 steps in a round."""
     merge: Literal["uniform", "weighted", "greedy", "clipped"] = "uniform"
     """The mean of all replicas, the mean by their items, the greedy soup, or the mean of clipped
     updates."""
@@ -79,11 +81,11 @@ class Replicas(FineTuning):
     server_rate: float = Field(1.0, gt=0)
     """For `clipped`: the step along the mean update; 1 goes to the mean."""
     held: float = Field(0.2, ge=0, le=0.5)
-    """Share of the labelled items that no replica trains on and that judge the merge; the nearest
-    of 1/2, 1/3, 1/4, ... is taken. At 0 each replica is judged on the parts of the others, and the
-    merge of all but one on the part of that one, which tells little of fewer than three."""
+    """Share of the labelled items that no replica trains on and that the merge is checked on; the
+    nearest of 1/2, 1/3, 1/4, ... is taken. At 0 each replica is evaluated on the parts of the
+    others, and the merge of all but one on the part of that one; unreliable below three parts."""
     few: int = Field(500, ge=0)
-    """Labelled items below which none is held."""
+    """Labelled items below which none is held out."""
 
     def train(self, job: Job) -> Trained:
         given(job.knowledge)
@@ -98,9 +100,9 @@ class Replicas(FineTuning):
                 for k, n in enumerate(steps)
             }
             merged = self._merged(start, ends, judge)
-        kept, told = self._verdict(start, ends, merged, judge)
+        kept, summary = self._verdict(start, ends, merged, judge)
         counts = {"replicas": float(len(ends)), "rounds": float(len(rounds))}
-        return Trained(judge.settled(kept), ready.transfers, notes={"merge": told, **counts})
+        return Trained(judge.settled(kept), ready.transfers, notes={"merge": summary, **counts})
 
     def _cut(self, job: Job) -> _Cut:
         items, held = job.labelled, np.zeros(len(job.labelled), dtype=bool)
@@ -131,21 +133,21 @@ class Replicas(FineTuning):
     def _verdict(
         self, start: State, ends: Mapping[int, State], merged: State, judge: "_Judge"
     ) -> tuple[State, str]:
-        """The weights to keep, and what is told of the merge."""
+        """The weights to keep, and a note on the merge."""
         rights = np.stack([judge.right(state) for state in ends.values()])
         if len(judge.cut.held) or len(ends) == 1:
             best = int(rights.mean(axis=1).argmax())
-            single, together = float(rights[best].mean()), float(judge.right(merged).mean())
+            single, whole = float(rights[best].mean()), float(judge.right(merged).mean())
         else:
             best, single = best_beside(rights, judge.cut.part)
-            together = self._left_out(start, ends, judge)
-        told = f"{together:.4f} of {rights.shape[1]} items right, {single:.4f} by the best replica"
-        if together < single:
-            return ends[best], f"refused: {told}"
-        return merged, f"merged: {told}"
+            whole = self._left_out(start, ends, judge)
+        summary = f"{whole:.4f} of {rights.shape[1]} items right, {single:.4f} by the best replica"
+        if whole < single:
+            return ends[best], f"refused: {summary}"
+        return merged, f"merged: {summary}"
 
     def _left_out(self, start: State, ends: Mapping[int, State], judge: "_Judge") -> float:
-        """The share of items right, those of each part judged by the merge of the others."""
+        """Share of items that are right, those of each part by the merge of the other replicas."""
         right = 0
         for left in ends:
             others = {k: state for k, state in ends.items() if k != left}
@@ -154,40 +156,40 @@ class Replicas(FineTuning):
 
 
 class _Judge:
-    """Tells which items weights get right, with statistics of all items trained on."""
+    """Evaluates weights: which items they get right, with statistics of all items trained on."""
 
     def __init__(self, network: Network, cut: _Cut, recipe: Recipe) -> None:
         self.network = network.to(recipe.machine.device).requires_grad_(False)
         self.cut, self.recipe = cut, recipe
 
     def settled(self, state: State) -> Network:
-        """The one network of this judge with these weights."""
+        """The network of this judge with these weights; each call changes the same network."""
         self.network.load_state_dict(state)
         measure(self.network, self.cut.trained.records, self.recipe)
         return self.network
 
     def right(self, state: State, items: TrainItems | None = None) -> NDArray[np.bool_]:
-        """Of these items (N bool); by default of those held, or of all where none are."""
+        """Which of these items are right (N bool); default: those held out, or all if none are."""
         if items is None:
             items = self.cut.held if len(self.cut.held) else self.cut.trained
         scores = logits(self.settled(state), items.records, self.recipe)
-        found: NDArray[np.bool_] = (scores.argmax(dim=1) == items.labels).numpy()
-        return found
+        right: NDArray[np.bool_] = (scores.argmax(dim=1) == items.labels).numpy()
+        return right
 
 
 def best_beside(right: NDArray[np.bool_], part: NDArray[np.int64]) -> tuple[int, float]:
-    """The best replica on the parts of the others, and what choosing it so is worth.
+    """The best replica on the parts of the others, and the accuracy of that choice.
 
     The figure is cross-validated: for each part the best of the other replicas is chosen on the
     parts that neither this one nor the replica trained on, and its right items are counted. The
-    best of k noisy figures would flatter the choice.
+    best of k noisy figures would be too optimistic.
 
     Args:
         right: (k, N) whether a replica is right on an item.
         part: (N,) the replica that trained on the item.
 
     Returns:
-        Its number, and a share of the N items, 0..1.
+        The replica's number, and the share of the N items that are right, 0..1.
     """
 
     def share(k: int, left: int) -> float:
@@ -222,12 +224,12 @@ def measure(network: Network, records: Records, recipe: Recipe) -> None:
 
 
 def _peak(i: int, rounds: int) -> float:
-    """Share of the learning rate that round i rises to."""
+    """Peak of round i, as a share of the learning rate."""
     return (1 + math.cos(math.pi * i / rounds)) / 2
 
 
 def _held(items: TrainItems, parts: int, seed: int) -> NDArray[np.bool_]:
-    """One part of N items (N bool), less the groups of classes that it would hold all of."""
+    """One part of N items (N bool), without groups of classes that would be held out completely."""
     labels = items.labels.numpy()
     held = folds.assign(labels, items.groups.tolist(), parts, seed) == 0
     alone = held & ~np.isin(labels, labels[~held])
@@ -235,13 +237,14 @@ def _held(items: TrainItems, parts: int, seed: int) -> NDArray[np.bool_]:
 
 
 def _parts(items: TrainItems, most: int, seed: int) -> NDArray[np.int64]:
-    """The part of each of N items: of like classes, at most so many, none empty, no group cut."""
-    found = folds.assign(items.labels.numpy(), items.groups.tolist(), most, seed)
-    return np.unique(found, return_inverse=True)[1]
+    """The part of each of N items: at most ``most`` parts with like shares of classes, none empty,
+    no group cut."""
+    part = folds.assign(items.labels.numpy(), items.groups.tolist(), most, seed)
+    return np.unique(part, return_inverse=True)[1]
 
 
 def _phases(steps: int, replicas: int, rounds: int) -> list[list[int]]:
-    """Steps of every replica in every round; together exactly as many as were given."""
+    """Steps of every replica in every round; their sum is ``steps``."""
     rounds = max(1, min(rounds, steps // (replicas * LEAST)))
     phases = rounds * replicas
     ends = [steps * i // phases for i in range(phases + 1)]

@@ -16,37 +16,37 @@ class Soup(FineTuning):
     """Greedy model soup of fine-tunings that differ in learning rate and in the order of items.
 
     Wortsman et al., ICML 2022. All start from the same weights, the head's too, and share the
-    budget: each has ``1 / len(rates)`` of the steps. One part of the labelled items is held out
-    from all of them. By its log loss the best fine-tuning is the first ingredient; another one,
-    in the order of their own losses, goes in where the loss of the average
-    ``(w_1 + ... + w_n) / n`` falls. The paper counts right answers, of which a few held-out items
-    allow too few different numbers; the loss is taken after temperature scaling, so that networks
-    which have merely grown surer do not win. The price: the held-out items are not trained on.
-    Batch statistics of an average are measured anew on the items that are.
+    training budget: each takes ``1 / len(rates)`` of the steps. One part of the labelled items is
+    held out from all of them. The fine-tuning with the lowest log loss there is the first
+    ingredient; another one, in the order of their own losses, is added if the loss of the average
+    ``(w_1 + ... + w_n) / n`` falls. The paper uses accuracy, which has too few different values on
+    a few held-out items; the loss is computed after temperature scaling, so that networks that are
+    only more confident do not win. The price: the held-out items are not trained on. Batch
+    statistics of an average are measured anew on the items that are.
     """
 
     paper: ClassVar[str] = "Wortsman et al., 2022"
     learning_rate: float = Field(3e-3, gt=0)
     """Peak learning rate of the head, before it is multiplied by one of `rates`."""
     rates: tuple[Annotated[float, Field(gt=0)], ...] = Field((1.5, 3.0), min_length=1)
-    """One ingredient each: a factor of the learning rate. Equal ones differ in order and views."""
+    """A factor of the learning rate for each ingredient. Equal ones differ in order and views."""
     parts: int = Field(6, ge=2)
-    """One in so many labelled items is held out to choose ingredients by."""
+    """One in this many labelled items is held out, to choose the ingredients on."""
 
     def train(self, job: Job) -> Trained:
         held = held_out(job.labelled, self.parts, job.seed)
-        seen, judges = job.labelled.take(~held), job.labelled.take(held)
+        train, judges = job.labelled.take(~held), job.labelled.take(held)
         labels = judges.labels.numpy()
         states = []
         for factor in self.rates:
             prepared = self._scaled(factor).prepare(job.network(), job.knowledge, job.class_names)
-            network = job.fit(self, prepared, seen, share=1 / len(self.rates))
+            network = job.fit(self, prepared, train, share=1 / len(self.rates))
             states.append(copied(network))
 
         def blend(chosen: list[int]) -> Network:
             network.load_state_dict(mean([states[i] for i in chosen]))
             if len(chosen) > 1:
-                reestimate(network, seen, job.recipe, job.seed)
+                reestimate(network, train, job.recipe, job.seed)
             return network
 
         def loss(chosen: list[int]) -> float:
@@ -56,11 +56,11 @@ class Soup(FineTuning):
 
         everything = list(range(len(states)))
         kept = greedy(len(states), loss) if len(judges) else everything
-        told = ", ".join(f"{self.rates[i]:g}" for i in kept)
+        rates = ", ".join(f"{self.rates[i]:g}" for i in kept)
         notes: dict[str, float | str] = {
             "kept": float(len(kept)),
             "refused": float(len(states) - len(kept)),
-            "rates kept": told,
+            "rates kept": rates,
             "held out": float(len(judges)),
         }
         return Trained(blend(kept), prepared.transfers, notes=notes)

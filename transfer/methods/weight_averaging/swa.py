@@ -1,4 +1,4 @@
-"""Stochastic weight averaging: the mean of several places that training passes through."""
+"""Stochastic weight averaging: the mean of the weights at several points of training."""
 
 from dataclasses import replace
 from typing import ClassVar
@@ -22,7 +22,7 @@ class SWA(FineTuning):
     tail: float = Field(0.5, gt=0, lt=1)
     """Share of the steps that cycles take."""
     cycles: int = Field(4, ge=1)
-    """Cycles; fewer where there are not as many steps."""
+    """Number of cycles; fewer if there are not that many steps."""
     cycle_rate: float = Field(0.5, gt=0)
     """Peak rate of a cycle, as a share of fine-tuning's."""
 

@@ -1,4 +1,5 @@
-"""WiSE-FT: between the source's network with a new head and the one fine-tuned from it."""
+"""WiSE-FT: the average of the source's network with a new head and the network fine-tuned from
+it."""
 
 from typing import ClassVar
 
@@ -10,11 +11,12 @@ from transfer.training.method import FineTuning, Job, Trained
 
 
 class WiseFT(FineTuning):
-    """A linear probe, fine-tuning from there, and a step back: ``(1 - alpha) w_0 + alpha w_1``.
+    """A linear probe, fine-tuning from there, and the average of both: ``(1 - alpha) w_0 + alpha
+    w_1``.
 
     Wortsman et al., CVPR 2022 (robust fine-tuning of zero-shot models). Their zero-shot network is
     here w_0, the source's backbone with a head that is trained first, on cached features; w_1 is
-    what fine-tuning makes of w_0.
+    w_0 after fine-tuning.
     """
 
     paper: ClassVar[str] = "Wortsman et al., 2022"

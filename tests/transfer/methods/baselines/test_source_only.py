@@ -42,7 +42,7 @@ def test_it_makes_no_step():
 
 
 def test_classes_that_the_source_lacks_are_named_even_with_labels():
-    with pytest.raises(CrosstrainError, match=r"trees does not know .* acer, corylus "):
+    with pytest.raises(CrosstrainError, match=r"trees lacks .* acer, corylus "):
         run([tiny.knowledge(("betula", "fagus"))])
 
 

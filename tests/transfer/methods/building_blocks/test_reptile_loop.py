@@ -90,7 +90,7 @@ def test_a_whole_episode_is_gradient_descent_of_softmax_regression():
     expected = start + told.outer_rate * (w - start)
     np.testing.assert_allclose(learned.state["weight"], expected, rtol=1e-4, atol=1e-5)
     assert np.abs(expected - start).max() > 1e-3
-    assert learned.images == 2 * 3 * 3
+    assert learned.items == 2 * 3 * 3
 
 
 @pytest.mark.parametrize("number", range(5))

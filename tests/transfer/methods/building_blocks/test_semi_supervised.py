@@ -86,9 +86,9 @@ def test_no_labelled_item_makes_no_term():
 
 
 def test_without_labels_a_class_that_the_source_lacks_is_named():
-    with pytest.raises(CrosstrainError, match=r"trees does not know .* acer, corylus \(it"):
+    with pytest.raises(CrosstrainError, match=r"trees lacks .* acer, corylus \(it"):
         begin(FineTune(), job(labels=0, classes=("betula", "fagus")), 1)
-    with pytest.raises(CrosstrainError, match="it knows none"):
+    with pytest.raises(CrosstrainError, match="it has none"):
         nameless = replace(tiny.knowledge(), class_names=())
         check_classes(job(sources=[nameless]))
 

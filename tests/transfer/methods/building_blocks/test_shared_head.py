@@ -18,7 +18,7 @@ def ready(class_names=("betula", "fagus")):
     given = tiny.knowledge(class_names)
     net = tiny.network()
     return shared_head.joined(
-        net, given, tiny.CLASSES, peak=0.1, backbone_spec=0.5, decay=0.3
+        net, given, tiny.CLASSES, peak=0.1, backbone_rate=0.5, decay=0.3
     ), given
 
 
@@ -68,7 +68,7 @@ def test_a_source_without_classes_is_refused():
     with pytest.raises(SettingsError, match="trees has none; expected a source with a dataset"):
         given = replace(tiny.knowledge(), class_names=())
         shared_head.joined(
-            tiny.network(), given, tiny.CLASSES, peak=0.1, backbone_spec=0.5, decay=0.3
+            tiny.network(), given, tiny.CLASSES, peak=0.1, backbone_rate=0.5, decay=0.3
         )
 
 

@@ -102,7 +102,7 @@ def test_the_student_starts_from_the_first_source_of_a_kind_that_is_trained_here
 def test_a_large_source_alone_teaches_a_small_student_with_fresh_weights():
     result = trainer([LARGE], steps=1).train()
     assert result.network.backbone_spec == tiny.BODY
-    assert result.notes["student starts from"] == "fresh weights"
+    assert result.notes["student starts from"] == "random weights"
     assert {t.action for t in result.transfers} == {"reinitialised"}
 
 

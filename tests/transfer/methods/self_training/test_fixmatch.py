@@ -131,7 +131,7 @@ def test_alignment_changes_which_pseudo_labels_are_learned():
     for method in (plain, aligned):
         ready, given = prepared(method), batch(method)
         if method.align:
-            ready.helpers["alignment"].found.copy_(torch.tensor([0.98, 0.01, 0.01]))
+            ready.helpers["alignment"].predicted_shares.copy_(torch.tensor([0.98, 0.01, 0.01]))
         with torch.no_grad():
             terms.append(float(method.loss(ready, given, 1.0)["consistency"]))
     assert terms[0] != pytest.approx(terms[1], rel=0.01)

@@ -48,7 +48,7 @@ def test_aligned_probabilities_have_the_shares_asked_for_and_keep_their_odds(see
     chances /= chances.sum(1, keepdims=True)
     shares = rng.dirichlet(5 * np.ones(classes)).clip(0.05)
     shares /= shares.sum()
-    found = aligned(torch.from_numpy(chances), torch.from_numpy(shares), rounds=300).numpy()
+    found = aligned(torch.from_numpy(chances), torch.from_numpy(shares), iterations=300).numpy()
     np.testing.assert_allclose(found.sum(1), 1)
     np.testing.assert_allclose(found.mean(0), shares, atol=1e-3)
     # rows are scaled by one number and columns by another: the interaction stays
@@ -66,14 +66,14 @@ def test_a_class_that_no_one_predicts_and_no_one_has_stays_empty():
 class Watched(NoisyStudent):
     """Notes every network that labels the pool, and what students are told."""
 
-    def _said(self, network, job):
-        found = super()._said(network, job)
+    def _predicted(self, network, job):
+        found = super()._predicted(network, job)
         NETWORKS.append((network, logits(network, job.pool.records, job.recipe), found))
         return found
 
-    def _lesson(self, said, job):
-        made = super()._lesson(said, job)
-        LESSONS.append((said, made, job.pool))
+    def _pseudo_labels(self, targets, job):
+        made = super()._pseudo_labels(targets, job)
+        LESSONS.append((targets, made, job.pool))
         return made
 
 
@@ -108,7 +108,7 @@ def test_each_later_student_learns_from_the_one_before_it_alone():
         assert torch.equal(said, told)
 
 
-def test_views_are_part_of_what_is_said():
+def test_views_are_part_of_what_is_predicted():
     run(Watched(teachers=1, views=3), policy=AugmentPolicy(translate=0.1))
     _, scores, said = NETWORKS[0]
     plain = softmax(scores.double().numpy(), axis=1)

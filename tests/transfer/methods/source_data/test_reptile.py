@@ -62,7 +62,7 @@ def test_all_seeds_share_one_meta_learning(monkeypatch):
 
 def test_the_notes_tell_the_images_of_the_source():
     notes = trained(FROZEN).notes
-    assert notes == {"meta_learning": "3 episodes, 24 images of the source seen"}
+    assert notes == {"meta_learning": "3 episodes, 24 items of the source"}
 
 
 def test_a_frozen_normalisation_is_that_of_the_weights():
