@@ -17,11 +17,11 @@ SHAPE = (3, 4, 5)
 
 
 def write(folder, n, seed=0):
-    """A scan's pictures (n, 3, 4, 5)."""
+    """A scan's records (n, 3, 4, 5)."""
     folder.mkdir()
     made = np.random.default_rng(seed).integers(0, 256, (n, *SHAPE), dtype=np.uint8)
     (folder / "records.bin").write_bytes(made.tobytes())
-    (folder / "scan.json").write_text(json.dumps({"shape": [n, *SHAPE]}))
+    (folder / "scan.json").write_text(json.dumps({"shape": [n, *SHAPE], "dtype": "uint8"}))
     return torch.from_numpy(made)
 
 
