@@ -114,7 +114,7 @@ def test_a_file_that_became_shorter_is_refused(tmp_path):
     disk = on_disk(tmp_path / "scan")
     with (tmp_path / "scan" / "records.bin").open("r+b") as file:
         file.truncate(60)
-    with pytest.raises(DataRefusedError, match=r"images\.u8 ends before row 11; scan it again"):
+    with pytest.raises(DataRefusedError, match=r"records\.bin ends before row 11; scan it again"):
         disk[torch.tensor([0, 11])]
     with pytest.raises(DataRefusedError, match="has 60 bytes; expected 720"):
         on_disk(tmp_path / "scan")
