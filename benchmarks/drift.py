@@ -6,7 +6,7 @@ PROJECT is a folder in which `crosstrain demo` has run; its champion looks at th
 split, at MNIST, and at test digits that are rotated, blurred, paler, or lack a class. Each resample
 draws a reference of 500 and so many new items anew; in the last row of the first table the
 reference is the one in the champion's folder. Two files in a hundred are broken, there and in new
-data. Fresh samples have labels, so that every test takes part; shifted ones have none. Writes
+data. New samples have labels, so that every test takes part; shifted ones have none. Writes
 drift.json and drift.md to benchmarks/results/. The coverage of the estimated accuracy is simulated.
 """
 
@@ -135,9 +135,9 @@ def pools(project: str) -> tuple[dict[str, Pool], np.ndarray]:
 
 def taken(pool: Pool, rows: np.ndarray) -> Pool:
     """Some items of a pool."""
-    from transfer.deployment.monitoring.reference import Seen
+    from transfer.deployment.monitoring.reference import Outputs
 
-    seen = Seen(*(array[rows] for array in vars(pool.seen).values()))
+    seen = Outputs(*(array[rows] for array in vars(pool.outputs).values()))
     return Pool(seen, pool.labels[rows], pool.right[rows])
 
 
@@ -150,12 +150,12 @@ def alarm(known: Pool, new: Pool, seed: int, labelled: bool) -> tuple[list[str],
     files = 1800
     rejected = int(rng.binomial(files, BROKEN))
     reference = Reference(
-        known.seen, files - rejected, rejected, len(known.right), int(known.right.sum())
+        known.outputs, files - rejected, rejected, len(known.right), int(known.right.sum())
     )
     settings = drift.MonitorSettings(permutations=PERMUTATIONS, seed=seed)
     tests = drift.run(
         reference,
-        new.seen,
+        new.outputs,
         settings,
         rejected=int(rng.binomial(len(new.right), BROKEN)),
         right=int(new.right.sum()) if labelled else 0,

@@ -10,10 +10,9 @@ from tasks.runtime import paths
 from tasks.runtime.step import log, step
 from tasks.tracking import files
 from transfer.core.atomic_files import write_atomic
-from transfer.deployment.monitoring import new_data as fresh
-from transfer.deployment.monitoring import reference, report
+from transfer.deployment.monitoring import new_data, reference, report
 from transfer.deployment.monitoring.drift import MonitorSettings
-from transfer.deployment.monitoring.new_data import Fresh, NewItems
+from transfer.deployment.monitoring.new_data import NewItems, Observed
 from transfer.deployment.monitoring.reference import Reference
 from transfer.deployment.monitoring.report import Monitored
 from transfer.models import predictor
@@ -29,7 +28,7 @@ class Looked:
     model: Predictor
     reference: Reference
     source: NewItems
-    fresh: Fresh
+    observed: Observed
 
 
 @step("look", tags=["monitor"])
@@ -44,9 +43,9 @@ def look(folder: Path, target: str, settings: MonitorSettings) -> Looked:
     champion = versions.champion_of(target)
     place = files.model_folder(champion.name, champion.version)
     known, model = reference.load(place), predictor.load(place)
-    source = fresh.new_items(folder, model.card)
-    seen = fresh.observe(model, source, most=settings.max_items, seed=settings.seed)
-    return Looked(champion.name, champion.version, model, known, source, seen)
+    source = new_data.new_items(folder, model.card)
+    observed = new_data.observe(model, source, most=settings.max_items, seed=settings.seed)
+    return Looked(champion.name, champion.version, model, known, source, observed)
 
 
 @step("judge", tags=["monitor"])
@@ -58,7 +57,7 @@ def judge(looked: Looked, folder: Path, target: str, settings: MonitorSettings) 
     """
     found = report.judge(
         looked.reference,
-        looked.fresh,
+        looked.observed,
         looked.model.class_names,
         settings,
         target=target,
@@ -73,7 +72,7 @@ def judge(looked: Looked, folder: Path, target: str, settings: MonitorSettings) 
 @step("monitor report", tags=["monitor", "report"])
 def publish(looked: Looked, found: Monitored) -> None:
     """Write reports/monitor.html and reports/monitor.json."""
-    drawn = monitor_plots.draw(found, looked.reference, looked.fresh, looked.source)
+    drawn = monitor_plots.draw(found, looked.reference, looked.observed, looked.source)
     page = monitor_report.render(found, drawn)
     write_atomic(paths.REPORTS / "monitor.html", page.encode())
     write_atomic(paths.REPORTS / "monitor.json", found.model_dump_json(indent=1).encode())

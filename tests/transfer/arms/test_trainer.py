@@ -130,7 +130,7 @@ def test_knowledge_that_must_go_on_with_its_standardisation_does():
     fixed = replace(tiny.knowledge(), normal=FIXED, fixed_normal=True)
     one = trainer(FineTune(), sources=[fixed])
     assert one.job.recipe.normal == FIXED
-    assert one.seen_by(one.train()).normal == FIXED
+    assert one.input_recipe(one.train()).normal == FIXED
     assert trainer(Scratch(), sources=[fixed]).job.recipe.normal == RECIPE.normal
     free = trainer(FineTune(), sources=[replace(fixed, fixed_normal=False)])
     assert free.job.recipe.normal == RECIPE.normal
@@ -139,7 +139,7 @@ def test_knowledge_that_must_go_on_with_its_standardisation_does():
 def test_a_method_that_standardises_otherwise_is_taken_at_its_word():
     one = trainer(Scratch())
     trained = replace(one.train(), normal=FIXED)
-    assert one.seen_by(trained) == replace(RECIPE, normal=FIXED)
+    assert one.input_recipe(trained) == replace(RECIPE, normal=FIXED)
 
 
 # phases

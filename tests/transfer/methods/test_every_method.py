@@ -328,7 +328,7 @@ def test_it_maps_every_tensor_and_says_what_came_from_the_source(name, trained):
 @every_method
 def test_it_learns(name, trained):
     seen, trainer, result = trained(name)
-    recipe = trainer.seen_by(result)
+    recipe = trainer.input_recipe(result)
     scores = logits(result.network, seen.records, recipe)
     chance = torch.full_like(scores, 1 / 3)
     assert functional.cross_entropy(scores, seen.labels) < functional.cross_entropy(

@@ -40,14 +40,18 @@ def test_pictures_in_a_class_folder_have_its_label_and_loose_ones_have_none(tmp_
 def test_they_are_seen_as_the_model_sees_them_however_many_at_a_time(tmp_path, monkeypatch):
     images = write(tmp_path, [f"{i:02d}.png" for i in range(9)])
     whole = observe(tmp_path)
-    np.testing.assert_allclose(whole.seen.probabilities, model().predict_records(images), atol=1e-5)
     np.testing.assert_allclose(
-        whole.seen.features, reference.features(model(), tiny.torch.from_numpy(images)), atol=1e-5
+        whole.outputs.probabilities, model().predict_records(images), atol=1e-5
+    )
+    np.testing.assert_allclose(
+        whole.outputs.features,
+        reference.features(model(), tiny.torch.from_numpy(images)),
+        atol=1e-5,
     )
     monkeypatch.setattr(new_data, "CHUNK", 2)
     parts = observe(tmp_path)
     assert parts.ids == whole.ids
-    np.testing.assert_allclose(parts.seen.features, whole.seen.features, atol=1e-5)
+    np.testing.assert_allclose(parts.outputs.features, whole.outputs.features, atol=1e-5)
 
 
 def test_what_cannot_be_used_is_rejected_with_a_reason(tmp_path):
@@ -74,7 +78,7 @@ def test_only_broken_files_leave_nothing_to_see(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no")
     found = observe(tmp_path)
     assert found.ids == [] and len(found.rejects) == 1
-    assert found.seen.features.shape == (0, 64) and found.seen.probabilities.shape == (0, 3)
+    assert found.outputs.features.shape == (0, 64) and found.outputs.probabilities.shape == (0, 3)
 
 
 def test_of_many_files_some_are_drawn_by_seed(tmp_path):

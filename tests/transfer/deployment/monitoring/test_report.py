@@ -8,8 +8,8 @@ from tests.transfer.deployment.monitoring.test_drift import seen
 from transfer.core.errors import NothingToDoError
 from transfer.data.readers.listing import Reject
 from transfer.deployment.monitoring.drift import MonitorSettings
-from transfer.deployment.monitoring.new_data import Fresh
-from transfer.deployment.monitoring.reference import Reference, Seen
+from transfer.deployment.monitoring.new_data import Observed
+from transfer.deployment.monitoring.reference import Outputs, Reference
 from transfer.deployment.monitoring.report import Monitored, distances, judge
 
 CLASSES = ("acer", "betula", "corylus", "fagus")
@@ -21,7 +21,7 @@ def fresh(new, labels=None, bare=None, rejects=(), strange=None):
     known = np.full(n, -1) if labels is None else np.asarray(labels)
     unlabelled = known < 0 if bare is None else bare
     ids = [f"{i}.png" for i in range(n)]
-    return Fresh(ids, new, known, strange or {}, unlabelled, list(rejects), n + len(rejects))
+    return Observed(ids, new, known, strange or {}, unlabelled, list(rejects), n + len(rejects))
 
 
 def found(new, settings=SETTINGS, **told):
@@ -86,7 +86,7 @@ def test_a_folder_of_broken_files_alone_is_judged_and_a_few_files_are_not():
     rejects = [Reject(f"{i}.jpg", "truncated", "cut") for i in range(12)]
     told = found(seen(0, 5), rejects=rejects)
     assert told.drift and told.accuracy is None and told.unusual == [] and told.confidence is None
-    with pytest.raises(NothingToDoError, match="new holds 9 files to look at; expected 10"):
+    with pytest.raises(NothingToDoError, match="new holds 9 files to test; expected 10"):
         found(seen(5, 5), rejects=rejects[:4])
 
 
@@ -105,7 +105,7 @@ def test_the_most_unusual_is_the_one_that_is_far_off():
     new = seen(40, 5)
     features = new.features.copy()
     features[17] += 20
-    told = found(Seen(features, new.probabilities, new.summary))
+    told = found(Outputs(features, new.probabilities, new.summary))
     assert told.unusual[0].id == "17.png" and told.unusual[0].rarity == 0
     assert len(told.unusual) == 12
     assert told.unusual[0].predicted == CLASSES[new.probabilities[17].argmax()]

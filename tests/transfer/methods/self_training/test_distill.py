@@ -109,7 +109,7 @@ def test_a_large_source_alone_teaches_a_small_student_with_fresh_weights():
 def test_each_teacher_sees_pictures_in_its_own_standardisation_and_the_student_in_the_targets():
     made = trainer([LARGE, tiny.knowledge()])
     result = made.train()
-    assert made.seen_by(result).normal == tiny.recipe(tiny.items()).normal
+    assert made.input_recipe(result).normal == tiny.recipe(tiny.items()).normal
     job = made.job
     network = job.network(LARGE.backbone_spec)
     one = job.embed(network, normal=FIXED)
@@ -124,7 +124,7 @@ def test_a_student_without_useful_labels_takes_its_teachers_word():
     for weight in (0.0, 5.0):
         made = trainer([tiny.knowledge(seed=5)], steps=40, weight=weight)
         result = made.train()
-        scores = logits(result.network, made.job.pool.records, made.seen_by(result))
+        scores = logits(result.network, made.job.pool.records, made.input_recipe(result))
         soft = made.method._teach(made.job)
         agreement.append(float(divergence(scores, soft, 1.0)))
     assert agreement[1] < agreement[0]
