@@ -315,7 +315,7 @@ def test_a_dataset_is_named_by_its_file_unless_told():
 
 
 def test_a_cluster_of_threads_is_refused() -> None:
-    with pytest.raises(SettingsError, match=r"threads know no cluster; set run\.task_runner"):
+    with pytest.raises(SettingsError, match=r"threads do not use a cluster; set run\.task_runner"):
         project.check({"run": {"cluster": "tcp://host:8786"}}, "params.yaml")
     told = {"cluster": "tcp://host:8786", "task_runner": "dask"}
     assert project.check({"run": told}, "params.yaml").digest() == Settings().digest()
