@@ -35,8 +35,8 @@ def train(loop, keeper=None, rank=0, size=9, watched=WATCHED):
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_batch_normalisation_is_that_of_the_whole_batch(tmp_path, size):
-    dice = torch.Generator().manual_seed(0)
-    x, slope = (torch.randn(7, 4, 3, 3, generator=dice) for _ in range(2))
+    seeded_generator = torch.Generator().manual_seed(0)
+    x, slope = (torch.randn(7, 4, 3, 3, generator=seeded_generator) for _ in range(2))
     x = x * 3 + 50
 
     def own(rank):

@@ -148,7 +148,7 @@ def test_what_is_too_little_is_not_tested_and_counts_all_the_same():
     assert [test.p for test in tests] == [None] * 6
 
 
-def test_two_pictures_are_enough_where_the_settings_say_so():
+def test_two_items_are_enough_if_the_settings_allow_it():
     two = MonitorSettings(permutations=599, min_items=2)
     assert alarms(seen(2, 3), two) == []
     assert alarms(seen(2, 3, moved=50), two) == ["features"]

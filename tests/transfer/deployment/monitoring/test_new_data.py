@@ -25,7 +25,7 @@ def observe(dataset, most=1000, seed=0):
     return new_data.observe(asked, new_data.new_items(dataset, asked.card), most=most, seed=seed)
 
 
-def test_pictures_in_a_class_folder_have_its_label_and_loose_ones_have_none(tmp_path):
+def test_items_in_a_class_folder_have_its_label_and_loose_ones_have_none(tmp_path):
     write(tmp_path, ["acer/1.png", "betula/deep/2.png", "loose.png", "fagus/3.png"])
     found = observe(tmp_path)
     told = dict(zip(found.ids, found.labels.tolist(), strict=True))
@@ -109,14 +109,14 @@ def test_arrays_will_do(tmp_path):
     assert found.strange == {"fagus": 2}
 
 
-def test_nothing_to_look_at_and_no_dataset_are_said(tmp_path):
+def test_an_empty_folder_and_no_dataset_are_reported(tmp_path):
     with pytest.raises(NothingToDoError, match="found no image"):
         observe(tmp_path)
     with pytest.raises(DataRefusedError, match="does not exist"):
         observe(tmp_path / "gone")
 
 
-def test_a_picture_that_is_gone_since_it_was_listed_is_unreadable(tmp_path):
+def test_a_file_that_was_deleted_since_it_was_listed_is_unreadable(tmp_path):
     write(tmp_path, ["a.png"])
     source = new_data.new_items(tmp_path, model().card)
     (tmp_path / "a.png").unlink()

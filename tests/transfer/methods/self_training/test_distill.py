@@ -99,14 +99,14 @@ def test_the_student_starts_from_the_first_source_of_a_kind_that_is_trained_here
     assert float(moved) < 0.01
 
 
-def test_a_large_source_alone_teaches_a_small_student_with_fresh_weights():
+def test_a_large_source_alone_teaches_a_small_student_with_random_weights():
     result = trainer([LARGE], steps=1).train()
     assert result.network.backbone_spec == tiny.BODY
     assert result.notes["student starts from"] == "random weights"
     assert {t.action for t in result.transfers} == {"reinitialised"}
 
 
-def test_each_teacher_sees_pictures_in_its_own_standardisation_and_the_student_in_the_targets():
+def test_each_teacher_gets_items_in_its_own_standardisation_and_the_student_in_the_targets():
     made = trainer([LARGE, tiny.knowledge()])
     result = made.train()
     assert made.input_recipe(result).normal == tiny.recipe(tiny.items()).normal
@@ -130,7 +130,7 @@ def test_a_student_without_useful_labels_takes_its_teachers_word():
     assert agreement[1] < agreement[0]
 
 
-def test_what_the_teachers_said_is_kept_in_checkpoints():
+def test_the_predictions_of_teachers_are_kept_in_checkpoints():
     helpers = nn.ModuleDict({"teachers": Soft(torch.zeros(4, 3))})
     assert list(helpers.state_dict()) == ["teachers.scores"]
     assert not list(helpers.parameters())

@@ -155,7 +155,7 @@ def on_strong_views(network, method, recipe):
     return float(torch.nn.functional.cross_entropy(found, unseen.labels))
 
 
-def test_a_network_that_knows_the_pictures_learns_their_strong_views_without_a_label():
+def test_a_network_trained_on_the_items_learns_their_strong_views_without_a_label():
     method, none = FixMatch(), tiny.items().take(np.zeros(24, bool))
     target = replace(tiny.target(none), pool=tiny.pool_of(tiny.items(60, seed=11)))
     recipe = tiny.recipe(tiny.items(), steps=40)

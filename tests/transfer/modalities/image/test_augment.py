@@ -25,12 +25,12 @@ def only(**parts):
     return AugmentPolicy(**{**OFF, **parts})
 
 
-def dice(seed=0):
+def seeded_generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
 def noise(n=6, channels=1, side=16, seed=0):
-    return torch.rand(n, channels, side, side, generator=dice(seed))
+    return torch.rand(n, channels, side, side, generator=seeded_generator(seed))
 
 
 def smooth(side=33):
@@ -60,8 +60,8 @@ def warped_by_scipy(picture, matrix):
 )
 def test_pictures_are_warped_by_their_matrices_as_scipy_would(parts):
     policy, images = only(**parts), smooth().repeat(5, 1, 1, 1)
-    matrices = library.affine_matrices(5, policy, dice(1)).double().numpy()
-    found = augment(images, policy, dice(1)).numpy()
+    matrices = library.affine_matrices(5, policy, seeded_generator(1)).double().numpy()
+    found = augment(images, policy, seeded_generator(1)).numpy()
     for image, out, matrix in zip(images.numpy(), found, matrices, strict=True):
         np.testing.assert_allclose(out[0], warped_by_scipy(image[0], matrix), atol=1e-4)
     assert np.abs(found - images.numpy()).max() > 0.02
@@ -69,7 +69,7 @@ def test_pictures_are_warped_by_their_matrices_as_scipy_would(parts):
 
 def decomposed(policy, n=400):
     """Rotation (degrees), shear (degrees), log size, log ratio and shift of drawn matrices."""
-    matrices = library.affine_matrices(n, policy, dice(2)).double().numpy()
+    matrices = library.affine_matrices(n, policy, seeded_generator(2)).double().numpy()
     a, b, c, d = matrices[:, 0, 0], matrices[:, 0, 1], matrices[:, 1, 0], matrices[:, 1, 1]
     angle, across = np.arctan2(c, a), np.hypot(a, c)
     down = (a * d - b * c) / across
@@ -108,14 +108,14 @@ def test_a_quarter_turn_is_exact(monkeypatch):
     monkeypatch.setattr(
         library, "_uniform", lambda n, largest, generator: torch.full((n,), largest)
     )
-    turned = augment(images, only(rotate=90), dice())
+    turned = augment(images, only(rotate=90), seeded_generator())
     torch.testing.assert_close(turned, images.rot90(1, dims=(2, 3)), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(("part", "axis"), [("flip_horizontal", 3), ("flip_vertical", 2)])
 def test_a_flip_is_exact_and_happens_to_half_of_the_pictures(part, axis):
     images = noise(200, 1, 8)
-    found = augment(images, only(**{part: True}), dice())
+    found = augment(images, only(**{part: True}), seeded_generator())
     kept = (found - images).abs().amax((1, 2, 3)) < 1e-5
     flipped = (found - images.flip(axis)).abs().amax((1, 2, 3)) < 1e-5
     assert (kept ^ flipped).all()
@@ -125,7 +125,7 @@ def test_a_flip_is_exact_and_happens_to_half_of_the_pictures(part, axis):
 @settings(max_examples=40)
 @given(st.floats(0.01, 0.9), st.integers(0, 999))
 def test_a_crop_stays_inside_the_picture(crop, seed):
-    matrices = library.affine_matrices(20, only(crop=crop), dice(seed))
+    matrices = library.affine_matrices(20, only(crop=crop), seeded_generator(seed))
     corners = torch.tensor([[x, y, 1.0] for x in (-1, 1) for y in (-1, 1)]).T
     assert (matrices @ corners).abs().max() <= 1 + 1e-6
     window = matrices[:, 0, 0]
@@ -135,7 +135,7 @@ def test_a_crop_stays_inside_the_picture(crop, seed):
 
 def test_beyond_the_picture_its_border_is_repeated():
     flat = torch.full((8, 3, 16, 16), 0.25)
-    torch.testing.assert_close(augment(flat, only(**GEOMETRY), dice()), flat)
+    torch.testing.assert_close(augment(flat, only(**GEOMETRY), seeded_generator()), flat)
 
 
 # light, noise, erasing
@@ -143,7 +143,7 @@ def test_beyond_the_picture_its_border_is_repeated():
 
 def test_brightness_adds_one_number_to_a_picture():
     images = 0.4 + 0.1 * noise(50)
-    change = augment(images, only(brightness=0.3), dice()) - images
+    change = augment(images, only(brightness=0.3), seeded_generator()) - images
     spread = change.amax((1, 2, 3)) - change.amin((1, 2, 3))
     assert spread.max() < 1e-6
     fills(change.mean((1, 2, 3)).double().numpy(), 0.3)
@@ -151,7 +151,7 @@ def test_brightness_adds_one_number_to_a_picture():
 
 def test_contrast_scales_the_distance_to_the_mean_of_the_picture():
     images = 0.4 + 0.2 * noise(50, channels=3)
-    found = augment(images, only(contrast=0.5), dice())
+    found = augment(images, only(contrast=0.5), seeded_generator())
     centre = images.mean((1, 2, 3), keepdim=True)
     torch.testing.assert_close(found.mean((1, 2, 3)), centre.flatten())
     gain = (found - centre) / (images - centre)
@@ -165,19 +165,19 @@ def test_contrast_scales_the_distance_to_the_mean_of_the_picture():
 
 def test_light_is_cut_off_at_black_and_white():
     images = noise(40).round()
-    found = augment(images, only(brightness=0.8, contrast=0.5), dice())
+    found = augment(images, only(brightness=0.8, contrast=0.5), seeded_generator())
     assert found.min() == 0 and found.max() == 1
 
 
 def test_noise_has_the_standard_deviation_it_claims():
-    change = augment(torch.full((20, 1, 32, 32), 0.5), only(noise=0.07), dice()) - 0.5
+    change = augment(torch.full((20, 1, 32, 32), 0.5), only(noise=0.07), seeded_generator()) - 0.5
     assert float(change.std()) == pytest.approx(0.07, rel=0.03)
     assert abs(float(change.mean())) < 0.005
 
 
 def test_cutout_paints_a_square_in_the_colour_of_the_picture():
     images = noise(300, channels=3)
-    found = augment(images, only(cutout=0.5), dice())
+    found = augment(images, only(cutout=0.5), seeded_generator())
     hole = (found != images).any(1)
     mean = images.mean((2, 3), keepdim=True).expand_as(images)
     every_channel = hole[:, None].expand_as(images)
@@ -215,9 +215,9 @@ def area(size, small):
 def test_resolution_shrinks_half_of_the_pictures_and_enlarges_them_again():
     images, sizes = noise(60), set()
     for seed in range(8):
-        found = augment(images, only(resolution=0.4), dice(seed)).double().numpy()
+        found = augment(images, only(resolution=0.4), seeded_generator(seed)).double().numpy()
         changed = np.abs(found - images.numpy()).max((1, 2, 3)) > 0
-        share = 1 - 0.6 * float(torch.rand(1, generator=dice(seed)))
+        share = 1 - 0.6 * float(torch.rand(1, generator=seeded_generator(seed)))
         small = round(16 * share)
         sizes.add(small)
         if small < 16:
@@ -233,8 +233,8 @@ def test_resolution_shrinks_half_of_the_pictures_and_enlarges_them_again():
 
 def test_a_policy_that_is_all_off_is_the_identity():
     images, targets = noise(), torch.eye(6)
-    assert torch.equal(augment(images, only(), dice()), images)
-    mixed = mix(images, targets, only(), dice())
+    assert torch.equal(augment(images, only(), seeded_generator()), images)
+    mixed = mix(images, targets, only(), seeded_generator())
     assert torch.equal(mixed[0], images) and torch.equal(mixed[1], targets)
 
 
@@ -263,8 +263,8 @@ POLICIES = st.builds(
 def test_any_policy_keeps_shapes_ranges_and_distributions(policy, n, channels, side, seed):
     images = noise(n, channels, side, seed)
     original = images.clone()
-    varied = augment(images, policy, dice(seed))
-    mixed, targets = mix(varied, torch.eye(n), policy, dice(seed))
+    varied = augment(images, policy, seeded_generator(seed))
+    mixed, targets = mix(varied, torch.eye(n), policy, seeded_generator(seed))
     for found in (varied, mixed):
         assert found.shape == images.shape and found.dtype == torch.float32
         assert found.min() >= 0 and found.max() <= 1 + 1e-6
@@ -278,9 +278,12 @@ def test_any_policy_keeps_shapes_ranges_and_distributions(policy, n, channels, s
 def test_the_generator_alone_decides(policy, seed):
     images = noise(4)
     torch.manual_seed(seed)
-    one, two = augment(images, policy, dice(seed)), augment(images, policy, dice(seed))
+    one, two = (
+        augment(images, policy, seeded_generator(seed)),
+        augment(images, policy, seeded_generator(seed)),
+    )
     assert torch.equal(one, two)
-    mixed = [mix(images, torch.eye(4), policy, dice(seed)) for _ in range(2)]
+    mixed = [mix(images, torch.eye(4), policy, seeded_generator(seed)) for _ in range(2)]
     assert torch.equal(mixed[0][0], mixed[1][0]) and torch.equal(mixed[0][1], mixed[1][1])
 
 
@@ -292,7 +295,7 @@ def test_the_generator_alone_decides(policy, seed):
 )
 def test_each_picture_gets_draws_of_its_own(parts):
     one = noise(1)
-    found = augment(one.repeat(8, 1, 1, 1), only(**parts), dice())
+    found = augment(one.repeat(8, 1, 1, 1), only(**parts), seeded_generator())
     for i in range(8):
         assert all(not torch.equal(found[i], found[j]) for j in range(i))
 
@@ -301,7 +304,7 @@ def test_each_picture_gets_draws_of_its_own(parts):
 def test_a_picture_is_varied_alike_whatever_lies_beside_it(parts):
     one, other = noise(4), noise(4, seed=9)
     beside = torch.cat([one[:2], other[2:]])
-    found = [augment(batch, only(**parts), dice()) for batch in (one, beside)]
+    found = [augment(batch, only(**parts), seeded_generator()) for batch in (one, beside)]
     assert torch.equal(found[0][:2], found[1][:2])
 
 
@@ -310,7 +313,7 @@ def test_a_picture_is_varied_alike_whatever_lies_beside_it(parts):
 
 def test_mixup_blends_pictures_and_targets_by_one_share():
     images, targets = noise(), torch.eye(6)
-    mixed, soft = mix(images, targets, only(mixup=1.0), dice(3))
+    mixed, soft = mix(images, targets, only(mixup=1.0), seeded_generator(3))
     blended = (soft.diagonal() < 1).nonzero().flatten()
     share = float(soft.diagonal().min())
     assert len(blended) > 3 and 0 < share < 1
@@ -321,7 +324,7 @@ def test_mixup_blends_pictures_and_targets_by_one_share():
 def test_the_share_of_mixup_follows_its_beta():
     from scipy import stats
 
-    generator = dice()
+    generator = seeded_generator()
     shares = [library._beta(0.5, generator) for _ in range(800)]
     assert stats.kstest(shares, stats.beta(0.5, 0.5).cdf).pvalue > 0.01
 
@@ -331,7 +334,7 @@ def test_the_share_of_mixup_follows_its_beta():
 def test_the_targets_of_cutmix_are_the_shares_of_pixels(seed, alpha):
     n, side = 5, 12
     images = torch.arange(n).float().view(n, 1, 1, 1).expand(n, 1, side, side) / n
-    mixed, soft = mix(images, torch.eye(n), only(cutmix=alpha), dice(seed))
+    mixed, soft = mix(images, torch.eye(n), only(cutmix=alpha), seeded_generator(seed))
     for i in range(n):
         shares = [(mixed[i] == k / n).double().mean() for k in range(n)]
         np.testing.assert_allclose(soft[i], shares, atol=1e-6)
@@ -339,7 +342,7 @@ def test_the_targets_of_cutmix_are_the_shares_of_pixels(seed, alpha):
 
 def test_cutmix_pastes_a_rectangle_of_another_picture_in_place():
     images = noise(4)
-    mixed, soft = mix(images, torch.eye(4), only(cutmix=1.0), dice(6))
+    mixed, soft = mix(images, torch.eye(4), only(cutmix=1.0), seeded_generator(6))
     hole = (mixed != images).any(1)
     changed = (hole.flatten(1).any(1)).nonzero().flatten()
     assert len(changed) > 0
@@ -355,7 +358,7 @@ def test_the_box_of_cutmix_has_the_area_it_was_drawn_for_unless_the_border_cuts_
     images, other = noise(2), torch.tensor([1, 0])
     sizes = []
     for seed in range(80):
-        mixed, left = library._paste(images, other, 0.75, dice(seed))
+        mixed, left = library._paste(images, other, 0.75, seeded_generator(seed))
         hole = (mixed != images)[0, 0]
         sizes.append((int(hole.any(1).sum()), int(hole.any(0).sum())))
         assert left == pytest.approx(1 - float(hole.double().mean()))
@@ -368,7 +371,7 @@ def test_with_both_a_batch_is_mixed_in_one_of_the_two_ways():
     images = torch.arange(4).float().view(4, 1, 1, 1).expand(4, 1, 12, 12) / 3
     ways = []
     for seed in range(60):
-        mixed, _ = mix(images, torch.eye(4), only(mixup=1.0, cutmix=1.0), dice(seed))
+        mixed, _ = mix(images, torch.eye(4), only(mixup=1.0, cutmix=1.0), seeded_generator(seed))
         whole = mixed.flatten(1).std(1).max() < 1e-6
         ways.append("mixup" if whole else "cutmix")
     assert 12 < ways.count("cutmix") < 48
