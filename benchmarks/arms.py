@@ -2,7 +2,7 @@
 
     python -m benchmarks.arms [--rounds 5]
 
-An arm of the demo: a residual network of width 12, 32 pictures of 28 x 28 a step. All take turns,
+An arm of the demo: a residual network of width 12, 32 images of 28 x 28 a step. All take turns,
 in one process. "Stacked" computes the loss and gradients of all networks in one call, without an
 optimiser, and so has less to do than the others. Writes arms.json and arms.md.
 """
@@ -90,7 +90,7 @@ def main() -> None:
 
         return work
 
-    told = machine()
+    hardware = machine()
     work = {
         "4 networks, one after another": at_once(1),
         "4 networks, two at once, a thread each": at_once(2),
@@ -99,20 +99,20 @@ def main() -> None:
     taken = in_turns(work, rounds)
     figures: dict[str, Any] = {name: middle(times) for name, times in taken.items()}
     first = figures["4 networks, one after another"]
-    seen = 4 * STEPS * BATCH
+    images_seen = 4 * STEPS * BATCH
     lines = [
-        f"{told['processor']}, {told['cores']} cores, load {told['load']} before; medians of "
-        f"{rounds} rounds in turns.",
+        f"{hardware['processor']}, {hardware['cores']} cores, load {hardware['load']} before; "
+        f"medians of {rounds} rounds in turns.",
         "",
         "| | pictures a second | pictures a CPU-second | times as fast |",
         "|---|---|---|---|",
         *(
-            f"| {name} | {seen / took.wall:.0f} | {seen / took.cpu:.0f} | "
+            f"| {name} | {images_seen / took.wall:.0f} | {images_seen / took.cpu:.0f} | "
             f"{first.wall / took.wall:.2f} |"
             for name, took in figures.items()
         ),
     ]
-    write("arms", {"machine": told, "rounds": rounds, "taken": taken}, "\n".join([*lines, ""]))
+    write("arms", {"machine": hardware, "rounds": rounds, "taken": taken}, "\n".join([*lines, ""]))
 
 
 if __name__ == "__main__":

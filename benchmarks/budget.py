@@ -45,15 +45,15 @@ def run(project: Path, budget: str | None) -> dict[str, Any]:
         text=True,
         check=False,
     )
-    told = {
+    results = {
         "budget": seconds(budget) if budget else None,
         "wall": round(time.monotonic() - began, 1),
         "load": round(load, 1),
         "exit": done.returncode,
     }
     if done.returncode:
-        return {**told, "said": done.stderr.strip().splitlines()[-1]}
-    return told | _left(project)
+        return {**results, "said": done.stderr.strip().splitlines()[-1]}
+    return results | _left(project)
 
 
 def _left(project: Path) -> dict[str, Any]:
@@ -73,17 +73,17 @@ def _left(project: Path) -> dict[str, Any]:
     }
 
 
-def table(told: dict[str, Any]) -> str:
+def table(results: dict[str, Any]) -> str:
     """Markdown."""
     lines = [
-        f"{told['cores']} cores. Budget, wall time and their ratio in seconds; `load` is the "
+        f"{results['cores']} cores. Budget, wall time and their ratio in seconds; `load` is the "
         "machine's before the run, from whatever else it did.",
         "",
         "| budget | run | load | wall | wall / budget | steps | arms | methods with all seeds | "
         "seeds | left out | chosen | scratch | decision |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in told["runs"]:
+    for row in results["runs"]:
         ratio = f"{row['wall'] / row['budget']:.2f}" if row["budget"] else "-"
         head = [row["budget"] or "none", row["run"], row["load"], row["wall"], ratio]
         lines.append(f"| {' | '.join(map(str, [*head, *_cells(row)]))} |")
@@ -115,8 +115,8 @@ def main() -> None:
             for turn in ("first", "second"):
                 runs.append({"run": turn, **run(project, budget)})
                 print(json.dumps(runs[-1]), flush=True)
-    told = {"cores": os.cpu_count(), "runs": runs}
-    write("budget", told, table(told))
+    results = {"cores": os.cpu_count(), "runs": runs}
+    write("budget", results, table(results))
 
 
 if __name__ == "__main__":

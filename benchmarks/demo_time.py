@@ -68,8 +68,8 @@ def main() -> None:
         command = [prefect, "server", "database", "upgrade", "-y"]
         subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
         first, second = run(project), run(project)
-    told = {"cores": os.cpu_count(), "first": first, "second": second}
-    write("demo_time", told, table(first, second))
+    results = {"cores": os.cpu_count(), "first": first, "second": second}
+    write("demo_time", results, table(first, second))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How often the drift tests alarm: on fresh samples of the same data, and on shifts of it.
+"""How often the drift tests alarm: on new samples of the same data, and on shifted data.
 
     python -m benchmarks.drift PROJECT [--resamples 300] [--repeats 25] [--parts alarms]
 
@@ -91,9 +91,9 @@ def champion(project: str) -> Any:
     from tasks.tracking import files as model_files
     from transfer.models import predictor
 
-    found = versions.champion("crosstrain-digits")
-    assert found is not None, f"{project} has no champion; run `crosstrain demo` in it"
-    return predictor.load(model_files.model_folder("crosstrain-digits", found.version))
+    champion = versions.champion("crosstrain-digits")
+    assert champion is not None, f"{project} has no champion; run `crosstrain demo` in it"
+    return predictor.load(model_files.model_folder("crosstrain-digits", champion.version))
 
 
 def looked_at(model: Any, images: Tensor, labels: np.ndarray) -> Pool:
@@ -124,13 +124,13 @@ def pools(project: str) -> tuple[dict[str, Pool], np.ndarray]:
     other = scan.fn(source, spec, settings.input).path
     mnist = on_disk(other)[::4]
     labels = items.labels.numpy()
-    found = {"": looked_at(model, items.records, labels)}
+    pools_by_shift = {"": looked_at(model, items.records, labels)}
     mnist_labels = Manifest.load(other).items["label"].to_numpy()[::4]
-    found["MNIST"] = looked_at(model, mnist, mnist_labels)
+    pools_by_shift["MNIST"] = looked_at(model, mnist, mnist_labels)
     for name, shift in SHIFTS.items():
-        found[name] = looked_at(model, shift(items.records), labels)
-    found["no zeros"] = taken(found[""], np.flatnonzero(labels != 0))
-    return found, drawn(items.ids.tolist())
+        pools_by_shift[name] = looked_at(model, shift(items.records), labels)
+    pools_by_shift["no zeros"] = taken(pools_by_shift[""], np.flatnonzero(labels != 0))
+    return pools_by_shift, drawn(items.ids.tolist())
 
 
 def taken(pool: Pool, rows: np.ndarray) -> Pool:
@@ -141,7 +141,7 @@ def taken(pool: Pool, rows: np.ndarray) -> Pool:
     return Pool(seen, pool.labels[rows], pool.right[rows])
 
 
-def alarm(known: Pool, new: Pool, seed: int, labelled: bool) -> tuple[list[str], bool]:
+def alarm(reference_pool: Pool, new: Pool, seed: int, labelled: bool) -> tuple[list[str], bool]:
     """Which tests alarm, and whether a retrain is asked for."""
     from transfer.deployment.monitoring import drift
     from transfer.deployment.monitoring.reference import Reference
@@ -150,7 +150,11 @@ def alarm(known: Pool, new: Pool, seed: int, labelled: bool) -> tuple[list[str],
     files = 1800
     rejected = int(rng.binomial(files, BROKEN))
     reference = Reference(
-        known.outputs, files - rejected, rejected, len(known.right), int(known.right.sum())
+        reference_pool.outputs,
+        files - rejected,
+        rejected,
+        len(reference_pool.right),
+        int(reference_pool.right.sum()),
     )
     settings = drift.MonitorSettings(permutations=PERMUTATIONS, seed=seed)
     tests = drift.run(
@@ -168,9 +172,9 @@ _POOLS: dict[str, Pool] = {}
 _OWN: list[int] = []
 
 
-def start(found: dict[str, Pool], own: np.ndarray) -> None:
+def start(pools_by_shift: dict[str, Pool], own: np.ndarray) -> None:
     """Hand a worker what it draws from."""
-    _POOLS.update(found)
+    _POOLS.update(pools_by_shift)
     _OWN.extend(own.tolist())
     torch.set_num_threads(1)
 
@@ -183,36 +187,36 @@ def trial(job: tuple[str, int, int, bool]) -> tuple[list[str], bool]:
     order = rng.permutation(len(plain.right))
     if own:
         order = np.array([*_OWN, *order[~np.isin(order, _OWN)]])
-    known, rest = order[:REFERENCE], order[REFERENCE:]
+    reference_rows, rest = order[:REFERENCE], order[REFERENCE:]
     pool = _POOLS[name]
     if name == "no zeros":
         pool, rest = plain, rest[plain.labels[rest] != 0]
     elif name == "MNIST":
         rest = rng.permutation(len(pool.right))
-    return alarm(taken(plain, known), taken(pool, rest[:items]), seed, not name)
+    return alarm(taken(plain, reference_rows), taken(pool, rest[:items]), seed, not name)
 
 
 def interval(hits: int, trials: int) -> list[float]:
     """Clopper-Pearson interval, 95 %."""
     from scipy.stats import binomtest
 
-    found = binomtest(hits, trials).proportion_ci()
-    return [float(found.low), float(found.high)]
+    confidence = binomtest(hits, trials).proportion_ci()
+    return [float(confidence.low), float(confidence.high)]
 
 
-def row(name: str, items: int, told: list[tuple[list[str], bool]]) -> dict[str, Any]:
+def row(name: str, items: int, results: list[tuple[list[str], bool]]) -> dict[str, Any]:
     """Figures of some trials."""
     from transfer.deployment.monitoring.drift import TESTS
 
-    alarms = sum(bool(names) for names, _ in told)
+    alarms = sum(bool(names) for names, _ in results)
     return {
         "data": name,
         "items": items,
-        "trials": len(told),
+        "trials": len(results),
         "alarms": alarms,
-        "interval": interval(alarms, len(told)),
-        "retrains": sum(wanted for _, wanted in told),
-        "by_test": {test: sum(test in names for names, _ in told) for test in TESTS},
+        "interval": interval(alarms, len(results)),
+        "retrains": sum(wanted for _, wanted in results),
+        "by_test": {test: sum(test in names for names, _ in results) for test in TESTS},
     }
 
 
@@ -221,42 +225,43 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
-def table(told: dict[str, Any]) -> str:
+def table(results: dict[str, Any]) -> str:
     """Markdown of both tables."""
     lines = [
-        f"Demo digits; champion with {percent(told['accuracy'])} % of the test split right; level "
-        f"1 % over six tests; {PERMUTATIONS} permutations; "
-        f"{told['seconds']} s on {told['cores']} cores.",
+        f"Demo digits; champion with {percent(results['accuracy'])} % of the test split right; "
+        f"level 1 % over six tests; {PERMUTATIONS} permutations; "
+        f"{results['seconds']} s on {results['cores']} cores.",
         "",
         "| fresh samples of the same data | resamples | alarms | rate, % | 95 % interval "
         "| retrains |",
         "|---|---:|---:|---:|---|---:|",
     ]
-    for one in told["fresh"]:
-        low, high = map(percent, one["interval"])
+    for entry in results["fresh"]:
+        low, high = map(percent, entry["interval"])
         lines.append(
-            f"| {one['data']} | {one['trials']} | {one['alarms']} "
-            f"| {percent(one['alarms'] / one['trials'])} | [{low}, {high}] | {one['retrains']} |"
+            f"| {entry['data']} | {entry['trials']} | {entry['alarms']} "
+            f"| {percent(entry['alarms'] / entry['trials'])} | [{low}, {high}] "
+            f"| {entry['retrains']} |"
         )
-    alarms, trials = (sum(one[key] for one in told["fresh"]) for key in ("alarms", "trials"))
+    alarms, trials = (sum(entry[key] for entry in results["fresh"]) for key in ("alarms", "trials"))
     low, high = map(percent, interval(alarms, trials))
-    retrains = sum(one["retrains"] for one in told["fresh"])
+    retrains = sum(entry["retrains"] for entry in results["fresh"])
     rate = percent(alarms / trials)
     lines += [
         f"| all | {trials} | {alarms} | {rate} | [{low}, {high}] | {retrains} |",
         "",
-        f"Alarms on shifts, % of {told['shifted'][0]['trials']} draws, and how many ask for a "
+        f"Alarms on shifts, % of {results['shifted'][0]['trials']} draws, and how many ask for a "
         "retrain, by number of new items:",
         "",
         f"| shift | accuracy, % | {' | '.join(map(str, ITEMS))} | tests that alarm at "
         f"{ITEMS[-1]} |",
         f"|---|---:|{'---:|' * len(ITEMS)}---|",
     ]
-    for name, accuracy in told["accuracies"].items():
-        own = [one for one in told["shifted"] if one["data"] == name]
+    for name, accuracy in results["accuracies"].items():
+        own = [entry for entry in results["shifted"] if entry["data"] == name]
         cells = [
-            ", ".join(f"{100 * one[key] / one['trials']:.0f}" for key in ("alarms", "retrains"))
-            for one in own
+            ", ".join(f"{100 * entry[key] / entry['trials']:.0f}" for key in ("alarms", "retrains"))
+            for entry in own
         ]
         by = [
             f"{test} {100 * n / own[-1]['trials']:.0f}"
@@ -272,10 +277,10 @@ def table(told: dict[str, Any]) -> str:
         "| mean width, points |",
         "|---:|---:|---:|---:|---:|---:|",
     ]
-    for one in told["coverage"]:
+    for entry in results["coverage"]:
         lines.append(
-            f"| {percent(one['accuracy'])} | {one['bias']:g} | {one['labelled']} "
-            f"| {one['unlabelled']} | {percent(one['covered'])} | {percent(one['width'])} |"
+            f"| {percent(entry['accuracy'])} | {entry['bias']:g} | {entry['labelled']} "
+            f"| {entry['unlabelled']} | {percent(entry['covered'])} | {percent(entry['width'])} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -289,12 +294,12 @@ def coverage() -> list[dict[str, Any]]:
 
     rng, rows = np.random.default_rng(0), []
     for (a, b), bias, (n, more) in itertools.product(BETAS, BIASES, LABELLED):
-        found = []
+        estimates = []
         for _ in range(SIMULATED):
             truth = rng.beta(a, b, n + more)
             right = rng.random(n + more) < truth
             sure = np.clip(truth + bias, 0, 1)
-            found.append(estimate(right[:n], sure[:n], sure[n:], level=0.95))
+            estimates.append(estimate(right[:n], sure[:n], sure[n:], level=0.95))
         accuracy = a / (a + b)
         rows.append(
             {
@@ -302,31 +307,31 @@ def coverage() -> list[dict[str, Any]]:
                 "bias": bias,
                 "labelled": n,
                 "unlabelled": more,
-                "covered": float(np.mean([e.low <= accuracy <= e.high for e in found])),
-                "width": float(np.mean([e.high - e.low for e in found])),
+                "covered": float(np.mean([e.low <= accuracy <= e.high for e in estimates])),
+                "width": float(np.mean([e.high - e.low for e in estimates])),
             }
         )
     return rows
 
 
 def main() -> None:
-    """Measure what is asked for and write the tables."""
+    """Measure the parts that were asked for, and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("project", type=Path)
     parser.add_argument("--resamples", type=int, default=300)
     parser.add_argument("--repeats", type=int, default=25)
     parser.add_argument("--parts", default="alarms,coverage", help="the other is kept")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     file = RESULTS / "drift.json"
-    told = json.loads(file.read_text()) if file.exists() else {}
-    if "alarms" in asked.parts.split(","):
-        told |= alarms(asked.project, asked.resamples, asked.repeats)
-    if "coverage" in asked.parts.split(","):
-        told["coverage"] = coverage()
+    results = json.loads(file.read_text()) if file.exists() else {}
+    if "alarms" in arguments.parts.split(","):
+        results |= alarms(arguments.project, arguments.resamples, arguments.repeats)
+    if "coverage" in arguments.parts.split(","):
+        results["coverage"] = coverage()
     RESULTS.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(told, indent=1) + "\n")
-    (RESULTS / "drift.md").write_text(table(told))
-    print(table(told))
+    file.write_text(json.dumps(results, indent=1) + "\n")
+    (RESULTS / "drift.md").write_text(table(results))
+    print(table(results))
 
 
 def alarms(project: Path, resamples: int, repeats: int) -> dict[str, Any]:
@@ -334,24 +339,28 @@ def alarms(project: Path, resamples: int, repeats: int) -> dict[str, Any]:
     os.chdir(project)
     environment.prepare(Path.cwd())
     started = time.perf_counter()
-    found, inside = pools(str(project))
+    pools_by_shift, inside = pools(str(project))
     with ProcessPoolExecutor(
-        os.cpu_count(), initializer=start, initargs=(found, inside)
+        os.cpu_count(), initializer=start, initargs=(pools_by_shift, inside)
     ) as workers:
 
         def measure(name: str, label: str, items: int, trials: int, own: bool) -> dict[str, Any]:
             jobs = [(name, items, seed, own) for seed in range(trials)]
-            told = row(label, items, list(workers.map(trial, jobs, chunksize=5)))
-            print(json.dumps(told), flush=True)
-            return told
+            results = row(label, items, list(workers.map(trial, jobs, chunksize=5)))
+            print(json.dumps(results), flush=True)
+            return results
 
         fresh = [measure("", f"{n} items", n, resamples, False) for n in ITEMS]
         label = "50 items, the champion's own reference"
         fresh.append(measure("", label, 50, resamples, True))
-        shifted = [measure(name, name, n, repeats, False) for name in found if name for n in ITEMS]
+        shifted = [
+            measure(name, name, n, repeats, False) for name in pools_by_shift if name for n in ITEMS
+        ]
     return {
-        "accuracy": float(found[""].right.mean()),
-        "accuracies": {name: float(pool.right.mean()) for name, pool in found.items() if name},
+        "accuracy": float(pools_by_shift[""].right.mean()),
+        "accuracies": {
+            name: float(pool.right.mean()) for name, pool in pools_by_shift.items() if name
+        },
         "fresh": fresh,
         "shifted": shifted,
         "seconds": round(time.perf_counter() - started),

@@ -44,42 +44,42 @@ def crosstrain(project: Path, *words: str) -> str:
 
 
 def measure(changes: list[str], tflite: str | None) -> list[dict[str, Any]]:
-    """Train a champion, and report each of its exports; none is refused, so that all are told."""
+    """Train a champion, and report each of its exports; none is refused, so that all are listed."""
     sets = [word for change in changes for word in ("--set", change)]
     formats = ["onnx", "onnx-int8"] + (["tflite"] if tflite else [])
-    told = ["--json", "--set", "export.margin=1", "--set", f"export.tflite_python={tflite}"]
+    options = ["--json", "--set", "export.margin=1", "--set", f"export.tflite_python={tflite}"]
     with tempfile.TemporaryDirectory() as scratch:
         project = Path(scratch)
         for name in COPIED:
             shutil.copy(name, project / name)
         crosstrain(project, "demo", *sets)
-        return [json.loads(crosstrain(project, "export", "--format", f, *told)) for f in formats]
+        return [json.loads(crosstrain(project, "export", "--format", f, *options)) for f in formats]
 
 
-def table(found: dict[str, list[dict[str, Any]]]) -> str:
+def table(exports: dict[str, list[dict[str, Any]]]) -> str:
     """Markdown: a row for each champion and format."""
     lines = [
         "| champion | networks | format | MB | accuracy | change [95 %], points | same class, % | "
         "probability differs, mean; most | 1 picture, ms | 128 pictures, ms |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for champion, reports in found.items():
+    for champion, reports in exports.items():
         torch = reports[0]["engines"][0]
         right = 100 * reports[0]["parity"]["model_accuracy"]
         head = f"| {champion} | {reports[0]['networks']}"
         lines.append(f"{head} | torch | {_mb(torch)} | {right:.1f} | | | | {_times(torch)} |")
         lines += [f"{head} | {_row(report)} |" for report in reports]
-    told = f"Latencies with one thread / with all of them. {reports[0]['machine']}.\n"
-    return "\n".join([*lines, "", _verdicts(found), told])
+    footnote = f"Latencies with one thread / with all of them. {reports[0]['machine']}.\n"
+    return "\n".join([*lines, "", _verdicts(exports), footnote])
 
 
 def _row(report: dict[str, Any]) -> str:
-    said, engine = report["parity"], report["engines"][-1]
-    point, low, high = (100 * said["gain"][name] + 0.0 for name in ("point", "low", "high"))
+    parity, engine = report["parity"], report["engines"][-1]
+    point, low, high = (100 * parity["gain"][name] + 0.0 for name in ("point", "low", "high"))
     return (
-        f"{report['format']} | {_mb(engine)} | {100 * said['accuracy']:.1f} | "
-        f"{point:+.2f} [{low:.2f}, {high:.2f}] | {100 * said['agreement']:.2f} | "
-        f"{said['mean']:.1e}; {said['largest']:.1e} | {_times(engine)}"
+        f"{report['format']} | {_mb(engine)} | {100 * parity['accuracy']:.1f} | "
+        f"{point:+.2f} [{low:.2f}, {high:.2f}] | {100 * parity['agreement']:.2f} | "
+        f"{parity['mean']:.1e}; {parity['largest']:.1e} | {_times(engine)}"
     )
 
 
@@ -94,10 +94,10 @@ def _times(engine: dict[str, Any]) -> str:
     return " | ".join(" / ".join(f"{by[b, t]:.2f}" for t in threads) for b in (1, 128))
 
 
-def _verdicts(found: dict[str, list[dict[str, Any]]]) -> str:
+def _verdicts(exports: dict[str, list[dict[str, Any]]]) -> str:
     lines = []
-    for champion, reports in found.items():
-        (report,) = (one for one in reports if one["format"] == "onnx-int8")
+    for champion, reports in exports.items():
+        (report,) = (candidate for candidate in reports if candidate["format"] == "onnx-int8")
         _, exact, small = report["engines"]
         pairs = zip(exact["latencies"], small["latencies"], strict=True)
         faster = ", ".join(
@@ -115,13 +115,13 @@ def _verdicts(found: dict[str, list[dict[str, Any]]]) -> str:
 def main() -> None:
     """Measure every champion; the table grows with each."""
     tflite = str(Path(sys.argv[1]).absolute()) if len(sys.argv) > 1 else None
-    found: dict[str, list[dict[str, Any]]] = {}
+    exports: dict[str, list[dict[str, Any]]] = {}
     RESULTS.mkdir(parents=True, exist_ok=True)
     for name, changes in CHAMPIONS.items():
-        found[name] = measure(changes, tflite)
-        (RESULTS / "export.json").write_text(json.dumps(found, indent=1) + "\n")
-        (RESULTS / "export.md").write_text(table(found))
-    print(table(found))
+        exports[name] = measure(changes, tflite)
+        (RESULTS / "export.json").write_text(json.dumps(exports, indent=1) + "\n")
+        (RESULTS / "export.md").write_text(table(exports))
+    print(table(exports))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python -m benchmarks.frozen [--epochs 30] [--rounds 3]
 
 Frozen backbones and a linear head, on MNIST digits: the demo's small residual network, and
-EfficientNet-Lite0 as an ImageNet package brings it, with fresh weights. "Recomputed" is the usual
+EfficientNet-Lite0 as an ImageNet package brings it, with new weights. "Recomputed" is the usual
 loop: every batch goes through the frozen backbone, without gradients, before the head's step.
 "Kept" is crosstrain's linear probe with one view and with eight augmented ones, the features
 computed within the time. All take turns. Writes frozen.json and frozen.md.
@@ -31,11 +31,11 @@ BATCH = 64
 
 
 @dataclass(frozen=True)
-class Case:
-    """A frozen backbone, and the pictures that it sees."""
+class Setup:
+    """A frozen backbone, and its training images."""
 
     backbone_spec: BackboneSpec
-    seen: TrainItems
+    train_items: TrainItems
     recipe: Recipe
 
     def network(self) -> Network:
@@ -47,40 +47,44 @@ BODIES = {
     "residual network, width 16, 28 px": (2000, "resnet", {"width": 16, "pool": True}),
     "EfficientNet-Lite0, 64 px": (320, "efficientnet_lite0", {"size": 64}),
 }
-"""By what is told: how many pictures, and the backbone."""
+"""By the name in the table: how many images, and the backbone."""
 
 
-def case(pictures: int, name: str, options: dict[str, object], epochs: int) -> Case:
+def setup(pictures: int, name: str, options: dict[str, object], epochs: int) -> Setup:
     """A backbone with so many digits, and as many steps as the epochs have."""
     images, labels = digits()
-    seen = items(images[:pictures], labels[:pictures])
+    train_items = items(images[:pictures], labels[:pictures])
     training = TrainingSettings(steps=epochs * (pictures // BATCH), batch_size=BATCH)
-    recipe = Recipe(training, AugmentPolicy(), normalisation(seen, SPEC), len(CLASSES), spec=SPEC)
-    return Case(BackboneSpec(name=name, options=options), seen, recipe)
+    recipe = Recipe(
+        training, AugmentPolicy(), normalisation(train_items, SPEC), len(CLASSES), spec=SPEC
+    )
+    return Setup(BackboneSpec(name=name, options=options), train_items, recipe)
 
 
-def recomputed(case: Case) -> None:
+def recomputed(setup: Setup) -> None:
     """Every batch through the backbone, then one step of the head."""
-    network = case.network().to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    network = setup.network().to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(network.head.parameters(), lr=0.01, fused=True)
-    for rows in batches(len(case.seen), BATCH, 0, 0, case.recipe.training.steps):
+    for rows in batches(len(setup.train_items), BATCH, 0, 0, setup.recipe.training.steps):
         with torch.no_grad():
-            features = network.backbone(to_input(case.seen.records[rows], case.recipe))
-        loss = functional.cross_entropy(network.head(features), case.seen.labels[rows])
+            features = network.backbone(to_input(setup.train_items.records[rows], setup.recipe))
+        loss = functional.cross_entropy(network.head(features), setup.train_items.labels[rows])
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
 
 
-def kept(case: Case, views: int) -> None:
+def kept(setup: Setup, views: int) -> None:
     """Features once, then crosstrain's loop over them."""
-    method, own = LinearProbe(views=views), case.network()
-    source = Knowledge("source", CLASSES, own.state_dict(), case.backbone_spec, case.recipe.normal)
-    prepared = method.prepare(case.network(), source, CLASSES)
+    method, own = LinearProbe(views=views), setup.network()
+    source = Knowledge(
+        "source", CLASSES, own.state_dict(), setup.backbone_spec, setup.recipe.normal
+    )
+    prepared = method.prepare(setup.network(), source, CLASSES)
     network = prepared.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     plain = views == 1
-    features = embed(network, case.seen.records, 0 if plain else views, case.recipe, 0)
-    fit(method, prepared, case.seen, case.recipe, seed=0, features=features)
+    features = embed(network, setup.train_items.records, 0 if plain else views, setup.recipe, 0)
+    fit(method, prepared, setup.train_items, setup.recipe, seed=0, features=features)
 
 
 def table(taken: Mapping[str, Mapping[str, Sequence[Took]]]) -> list[str]:
@@ -96,12 +100,12 @@ def table(taken: Mapping[str, Mapping[str, Sequence[Took]]]) -> list[str]:
     return lines
 
 
-def measured(one: Case, rounds: int) -> dict[str, list[Took]]:
+def measured(setup: Setup, rounds: int) -> dict[str, list[Took]]:
     """What each way takes, in turns."""
     work = {
-        "recomputed in every epoch": lambda: recomputed(one),
-        "kept, one view": lambda: kept(one, 1),
-        "kept, eight augmented views": lambda: kept(one, 8),
+        "recomputed in every epoch": lambda: recomputed(setup),
+        "kept, one view": lambda: kept(setup, 1),
+        "kept, eight augmented views": lambda: kept(setup, 8),
     }
     return in_turns(work, rounds)
 
@@ -111,21 +115,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=3)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    told = machine()
+    hardware = machine()
     taken = {
-        name: measured(case(*backbone_spec, asked.epochs), asked.rounds)
+        name: measured(setup(*backbone_spec, arguments.epochs), arguments.rounds)
         for name, backbone_spec in BODIES.items()
     }
     lines = [
-        f"{told['processor']}, load {told['load']} before, one thread. {asked.epochs} epochs of "
+        f"{hardware['processor']}, load {hardware['load']} before, one thread. "
+        f"{arguments.epochs} epochs of "
         + " and ".join(f"{n:,} pictures" for n, *_ in BODIES.values())
-        + f"; medians of {asked.rounds} rounds in turns.",
+        + f"; medians of {arguments.rounds} rounds in turns.",
         "",
         *table(taken),
     ]
-    write("frozen", {"machine": told, **vars(asked), "taken": taken}, "\n".join([*lines, ""]))
+    write(
+        "frozen", {"machine": hardware, **vars(arguments), "taken": taken}, "\n".join([*lines, ""])
+    )
 
 
 if __name__ == "__main__":

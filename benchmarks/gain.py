@@ -197,12 +197,12 @@ def main() -> None:
     parser.add_argument(
         "--pairs", default=";".join(PAIRS), help="names, separated by ';'; '' for the table"
     )
-    asked = parser.parse_args()
-    chosen = [name for name in PAIRS if name in asked.pairs.split(";")]
+    arguments = parser.parse_args()
+    chosen = [name for name in PAIRS if name in arguments.pairs.split(";")]
     demo_data.write(paths.DATA)
     write_harmful_sources()
     for name in chosen:
-        keep(name, [measure(name, PAIRS[name], asked.data, seed) for seed in PAIRS[name].seeds])
+        keep(name, [measure(name, PAIRS[name], arguments.data, seed) for seed in PAIRS[name].seeds])
     publish()
 
 

@@ -23,13 +23,13 @@ ROUNDS = 5
 def best(work: Callable[[], object], amount: float, times: int) -> float:
     """10^9 of ``amount`` a processor second, in the best of a few rounds."""
     work()
-    found = 0.0
+    fastest = 0.0
     for _ in range(ROUNDS):
         start = time.process_time()
         for _ in range(times):
             work()
-        found = max(found, amount * times / (time.process_time() - start) / 1e9)
-    return found
+        fastest = max(fastest, amount * times / (time.process_time() - start) / 1e9)
+    return fastest
 
 
 def convolution(dtype: torch.dtype) -> float:
@@ -49,8 +49,8 @@ def product(dtype: torch.dtype) -> float:
     """The best rate of a matrix product."""
     rates = []
     for side in (512, 1024, 2048):
-        one, other = torch.randn(2, side, side).to(dtype)
-        rates.append(best(lambda a=one, b=other: a @ b, 2.0 * side**3, 4))
+        left, right = torch.randn(2, side, side).to(dtype)
+        rates.append(best(lambda a=left, b=right: a @ b, 2.0 * side**3, 4))
     return max(rates)
 
 
@@ -65,10 +65,10 @@ def ask(precision: str) -> dict[str, float]:
     """What a process of its own finds; less where it was ended by an illegal instruction."""
     command = [sys.executable, "-m", "benchmarks.limits", precision]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    found: dict[str, float] = {}
+    rates: dict[str, float] = {}
     for line in done.stdout.splitlines():
-        found |= json.loads(line)
-    return found
+        rates |= json.loads(line)
+    return rates
 
 
 def main() -> None:

@@ -39,12 +39,12 @@ def timed(work: Callable[[], object]) -> Took:
 def in_turns(work: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[Took]]:
     """Do all of it ``rounds`` times, each after the other, so that a busy minute hits all alike;
     once before that, which does not count."""
-    for one in work.values():
-        one()
+    for function in work.values():
+        function()
     taken: dict[str, list[Took]] = {name: [] for name in work}
     for _ in range(rounds):
-        for name, one in work.items():
-            taken[name].append(timed(one))
+        for name, function in work.items():
+            taken[name].append(timed(function))
     return taken
 
 
@@ -64,9 +64,9 @@ def machine() -> dict[str, Any]:
     return {"processor": name, "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1)}
 
 
-def write(name: str, told: Any, page: str) -> None:
+def write(name: str, results: Any, page: str) -> None:
     """Write ``name``.json and ``name``.md to benchmarks/results/, and print the latter."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(told, indent=1, default=asdict) + "\n")
+    (RESULTS / f"{name}.json").write_text(json.dumps(results, indent=1, default=asdict) + "\n")
     (RESULTS / f"{name}.md").write_text(page)
     print(page)

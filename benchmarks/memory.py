@@ -196,13 +196,13 @@ def measured(steps: Sequence[str], folders: Sequence[Path]) -> list[dict[str, fl
     Returns:
         For each folder the largest resident set up to then, in bytes, and the seconds.
     """
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "benchmarks.memory", "--step", *steps, "--work", *map(str, folders)],
         check=True,
         stdout=subprocess.PIPE,
         text=True,
     )
-    return [json.loads(line) for line in told.stdout.splitlines()]
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def run(steps: Sequence[str], folders: Sequence[Path]) -> None:
@@ -214,24 +214,24 @@ def run(steps: Sequence[str], folders: Sequence[Path]) -> None:
         print(json.dumps({"bytes": peak(), "seconds": time.perf_counter() - began}))
 
 
-def slope(found: list[dict[str, float]], sizes: list[int]) -> float:
+def slope(rows: list[dict[str, float]], sizes: list[int]) -> float:
     """Bytes a picture, over the imports alone."""
-    return float(np.polyfit(sizes, [one["bytes"] for one in found], 1)[0])
+    return float(np.polyfit(sizes, [row["bytes"] for row in rows], 1)[0])
 
 
-def table(told: dict[str, Any]) -> str:
+def table(results: dict[str, Any]) -> str:
     """Markdown."""
-    sizes = told["items"]
+    sizes = results["items"]
     lines = [
-        f"{told['cores']} cores. Peak of the resident set in MB, and seconds, by the number "
+        f"{results['cores']} cores. Peak of the resident set in MB, and seconds, by the number "
         "of pictures, one half in a source and one half in a target.",
         "",
         f"| step | {' | '.join(f'{n:,}' for n in sizes)} | bytes a picture |",
         f"|---|{'---|' * (len(sizes) + 1)}",
     ]
-    for step, found in told["steps"].items():
-        cells = [f"{one['bytes'] / 1e6:.0f} MB, {one['seconds']:.1f} s" for one in found]
-        lines.append(f"| {step} | {' | '.join(cells)} | {slope(found, sizes):.0f} |")
+    for step, rows in results["steps"].items():
+        cells = [f"{row['bytes'] / 1e6:.0f} MB, {row['seconds']:.1f} s" for row in rows]
+        lines.append(f"| {step} | {' | '.join(cells)} | {slope(rows, sizes):.0f} |")
     return "\n".join(lines) + "\n"
 
 
@@ -241,20 +241,20 @@ def main() -> None:
     parser.add_argument("--items", type=int, nargs="+", default=[200_000, 600_000, 2_000_000])
     parser.add_argument("--step", choices=STEPS, nargs="+")
     parser.add_argument("--work", type=Path, nargs="+", default=[None])
-    asked = parser.parse_args()
-    if asked.step:
-        run(asked.step, asked.work)
+    arguments = parser.parse_args()
+    if arguments.step:
+        run(arguments.step, arguments.work)
         return
-    told: dict[str, Any] = {"cores": os.cpu_count(), "items": asked.items}
-    told["steps"] = {step: [] for step in STEPS}
-    for items in asked.items:
-        with tempfile.TemporaryDirectory(dir=asked.work[0]) as scratch:
+    results: dict[str, Any] = {"cores": os.cpu_count(), "items": arguments.items}
+    results["steps"] = {step: [] for step in STEPS}
+    for items in arguments.items:
+        with tempfile.TemporaryDirectory(dir=arguments.work[0]) as scratch:
             for name in ("source", "target"):
                 make(Path(scratch) / name, items // 2, name)
             for step in STEPS:
-                told["steps"][step] += measured([step], [Path(scratch)])
-                print(items, step, told["steps"][step][-1], flush=True)
-    write("memory", told, table(told))
+                results["steps"][step] += measured([step], [Path(scratch)])
+                print(items, step, results["steps"][step][-1], flush=True)
+    write("memory", results, table(results))
 
 
 if __name__ == "__main__":

@@ -46,12 +46,12 @@ class Served:
 
     def ask(self, method: str, path: str, **body: Any) -> Any:
         """Ask Prefect's API; again when its database is busy."""
-        told = httpx.request(method, f"{self.api}{path}", json=body or None, timeout=60)
-        if told.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+        response = httpx.request(method, f"{self.api}{path}", json=body or None, timeout=60)
+        if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
             time.sleep(1)
             return self.ask(method, path, **body)
-        told.raise_for_status()
-        return told.json()
+        response.raise_for_status()
+        return response.json()
 
     def click(self) -> dict[str, float]:
         """Ask for a retrain; seconds to the start of its work and to its end."""
@@ -80,8 +80,8 @@ def _seconds(run: dict[str, Any], since: float) -> dict[str, float]:
     }
 
 
-def _clock(told: str) -> float:
-    return datetime.fromisoformat(told).timestamp()
+def _clock(time: str) -> float:
+    return datetime.fromisoformat(time).timestamp()
 
 
 @contextmanager
@@ -100,13 +100,13 @@ def served(project: Path, cron: str | None) -> Iterator[Served]:
             stdout=log,
             stderr=log,
         )
-    found = Served(project, f"http://127.0.0.1:{ports[0]}/api")
+    server = Served(project, f"http://127.0.0.1:{ports[0]}/api")
     try:
-        while not _offers(found):
+        while not _offers(server):
             if process.poll() is not None:
                 raise SystemExit((project / "served.log").read_text())
             time.sleep(0.5)
-        yield found
+        yield server
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(timeout=120)
@@ -131,22 +131,22 @@ def _environment(project: Path) -> dict[str, str]:
 
 def clicks(project: Path, times: int) -> dict[str, list[dict[str, float]]]:
     """Clicks that promote into an empty registry, and clicks that find their own champion."""
-    told: dict[str, list[dict[str, float]]] = {"promoted": [], "unchanged": []}
+    results: dict[str, list[dict[str, float]]] = {"promoted": [], "unchanged": []}
     for turn in range(PROMOTED):
         shutil.rmtree(project / "mlruns")
-        with served(project, None) as found:
-            told["promoted"].append(found.click())
+        with served(project, None) as server:
+            results["promoted"].append(server.click())
             if turn == PROMOTED - 1:
-                told["unchanged"] = [found.click() for _ in range(times)]
+                results["unchanged"] = [server.click() for _ in range(times)]
         ledger = (project / "mlruns" / "ledger.jsonl").read_text().splitlines()
         if [json.loads(line)["event"] for line in ledger] != ["promoted"]:
             raise SystemExit(f"the ledger tells of something else: {ledger}")
-    return told
+    return results
 
 
 def schedule(project: Path, times: int) -> list[dict[str, float]]:
     """Runs of a schedule of every minute; how late each started, and when it was finished."""
-    with served(project, "* * * * *") as found:
+    with served(project, "* * * * *") as server:
         patience = time.monotonic() + 60 * (times + 4)
         query = {"flow_runs": {"tags": {"all_": ["auto-scheduled"]}}}
         runs: list[dict[str, Any]] = []
@@ -154,25 +154,26 @@ def schedule(project: Path, times: int) -> list[dict[str, float]]:
             if time.monotonic() > patience:
                 raise SystemExit((project / "served.log").read_text())
             time.sleep(2)
-            asked = found.ask("POST", "/flow_runs/filter", **query)
-            runs = [run for run in asked if run["end_time"]]
+            flow_runs = server.ask("POST", "/flow_runs/filter", **query)
+            runs = [run for run in flow_runs if run["end_time"]]
     runs.sort(key=lambda run: run["start_time"])
     return [_seconds(run, _clock(run["expected_start_time"])) for run in runs]
 
 
-def table(told: dict[str, Any]) -> str:
+def table(results: dict[str, Any]) -> str:
     """Markdown."""
     lines = [
-        f"{told['cores']} cores, load {told['load']} before. Seconds from the click, or from the "
+        f"{results['cores']} cores, load {results['load']} before. "
+        "Seconds from the click, or from the "
         "minute that a run was due.",
         "",
         "| retrain | times | work starts: median (largest) | finished: median (largest) |",
         "|---|---|---|---|",
     ]
     rows = {
-        "by a click, promoted as the first champion": told["promoted"],
-        "by a click, the champion unchanged": told["unchanged"],
-        "by schedule, the champion unchanged": told["scheduled"],
+        "by a click, promoted as the first champion": results["promoted"],
+        "by a click, the champion unchanged": results["unchanged"],
+        "by schedule, the champion unchanged": results["scheduled"],
     }
     for name, runs in rows.items():
         cells = [_middle([run[key] for run in runs]) for key in ("started", "finished")]
@@ -195,9 +196,9 @@ def main() -> None:
         for name in COPIED:
             shutil.copy(name, project / name)
         subprocess.run([CROSSTRAIN, "demo"], cwd=project, env=_environment(project), check=True)
-        told = {"cores": os.cpu_count(), "load": load, **clicks(project, times)}
-        told["scheduled"] = schedule(project, times)
-    write("operation", told, table(told))
+        results = {"cores": os.cpu_count(), "load": load, **clicks(project, times)}
+        results["scheduled"] = schedule(project, times)
+    write("operation", results, table(results))
 
 
 if __name__ == "__main__":

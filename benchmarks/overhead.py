@@ -74,7 +74,7 @@ PIECES = {
     "Great Expectations": "import great_expectations.expectations",
     "all modules of `crosstrain retrain`": "import flows.retrain",
 }
-SUBREAPER = 36  # of Linux's prctl: what a child leaves behind becomes ours, so its time is told
+SUBREAPER = 36  # of Linux's prctl: orphans of a child become ours, so their time is counted
 
 
 def measure(words: list[str], project: Path, code: Path) -> dict[str, Any]:
@@ -116,18 +116,18 @@ def crosstrain(*words: str) -> list[str]:
 
 def run(project: Path, code: Path) -> dict[str, Any]:
     """Retrain, and say where the seconds went."""
-    told = measure(crosstrain("retrain"), project, code)
+    usage = measure(crosstrain("retrain"), project, code)
     result = json.loads((project / "reports" / "retrain.json").read_text())["seconds"]
     steps = result["steps"]
     library = sum(seconds for name, seconds in steps.items() if name in LIBRARY)
     around = {name: seconds for name, seconds in steps.items() if name not in LIBRARY}
     phases = {
-        "start and end: imports, Prefect's server": told["wall"] - result["total"],
+        "start and end: imports, Prefect's server": usage["wall"] - result["total"],
         "library": library,
         **around,
         "between steps: Prefect's bookkeeping": result["between"],
     }
-    return {**told, "overhead": told["wall"] - library, "phases": phases}
+    return {**usage, "overhead": usage["wall"] - library, "phases": phases}
 
 
 def make(project: Path, code: Path) -> None:
@@ -147,51 +147,54 @@ def make(project: Path, code: Path) -> None:
 
 def all_of(checkouts: dict[str, Path], times: int) -> dict[str, Any]:
     """Measure every checkout, in turns."""
-    told: dict[str, Any] = {name: {"unchanged": [], "asking": {}} for name in checkouts}
+    results: dict[str, Any] = {name: {"unchanged": [], "asking": {}} for name in checkouts}
     with tempfile.TemporaryDirectory() as scratch:
         places = {name: Path(scratch, name) for name in checkouts}
         for name, code in checkouts.items():
             make(places[name], code)
         for name, code in checkouts.items():
-            told[name]["first"] = run(places[name], code)
+            results[name]["first"] = run(places[name], code)
         for _ in range(times):
             for name, code in checkouts.items():
-                told[name]["unchanged"].append(run(places[name], code))
+                results[name]["unchanged"].append(run(places[name], code))
                 for what, words in ASKING.items():
-                    found = measure(crosstrain(*words), places[name], code)
-                    told[name]["asking"].setdefault(what, []).append(found)
+                    usage = measure(crosstrain(*words), places[name], code)
+                    results[name]["asking"].setdefault(what, []).append(usage)
         pieces = {
             what: measure(["-c", script], places["here"], ROOT)["cpu"]
             for what, script in PIECES.items()
         }
-    return {**told, "pieces": pieces}
+    return {**results, "pieces": pieces}
 
 
-def table(told: dict[str, Any]) -> str:
+def table(results: dict[str, Any]) -> str:
     """Markdown."""
-    names = [name for name in ("before", "here") if name in told]
+    names = [name for name in ("before", "here") if name in results]
     lines = [
-        f"{told['cores']} cores, load {told['load']} before, medians of {told['times']}. Wall "
-        "seconds; in brackets CPU-seconds of the command + of Prefect's server.",
+        f"{results['cores']} cores, load {results['load']} before, "
+        f"medians of {results['times']}. Wall seconds; "
+        "in brackets CPU-seconds of the command + of Prefect's server.",
         "",
         f"| | {' | '.join(names)} |",
         f"|---|{'---|' * len(names)}",
-        _row("first run", [_cell([told[n]["first"]]) for n in names]),
-        _row("- of it not library work", [f"{told[n]['first']['overhead']:.1f}" for n in names]),
-        _row("unchanged run", [_cell(told[n]["unchanged"]) for n in names]),
+        _row("first run", [_cell([results[n]["first"]]) for n in names]),
+        _row("- of it not library work", [f"{results[n]['first']['overhead']:.1f}" for n in names]),
+        _row("unchanged run", [_cell(results[n]["unchanged"]) for n in names]),
     ]
-    lines += [_row(f"`{what}`", [_cell(told[n]["asking"][what]) for n in names]) for what in ASKING]
-    imports = [", ".join(told[n]["unchanged"][0]["imported"]) for n in names]
+    lines += [
+        _row(f"`{what}`", [_cell(results[n]["asking"][what]) for n in names]) for what in ASKING
+    ]
+    imports = [", ".join(results[n]["unchanged"][0]["imported"]) for n in names]
     lines.append(_row("an unchanged run imports", imports))
     for title, key in (("first run", "first"), ("unchanged run", "unchanged")):
         lines += ["", f"| wall seconds of the {title} | {' | '.join(names)} |"]
         lines += [f"|---|{'---|' * len(names)}"]
-        phases = told[names[-1]]["first"]["phases"]
+        phases = results[names[-1]]["first"]["phases"]
         for phase in phases:
-            cells = [_phase(told[n][key], phase) for n in names]
+            cells = [_phase(results[n][key], phase) for n in names]
             lines.append(_row(phase, cells))
     lines += ["", "| import, in a process of its own | CPU-seconds |", "|---|---|"]
-    lines += [f"| {what} | {seconds:.2f} |" for what, seconds in told["pieces"].items()]
+    lines += [f"| {what} | {seconds:.2f} |" for what, seconds in results["pieces"].items()]
     return "\n".join(lines) + "\n"
 
 
@@ -205,8 +208,10 @@ def _cell(runs: list[dict[str, Any]]) -> str:
 
 
 def _phase(runs: Any, phase: str) -> str:
-    found = [run["phases"].get(phase, 0.0) for run in (runs if isinstance(runs, list) else [runs])]
-    return f"{median(found):.2f}"
+    seconds = [
+        run["phases"].get(phase, 0.0) for run in (runs if isinstance(runs, list) else [runs])
+    ]
+    return f"{median(seconds):.2f}"
 
 
 def main() -> None:
@@ -214,13 +219,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--against", type=Path, help="another checkout, as it was before")
     parser.add_argument("--times", type=int, default=5)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
-    checkouts = {"before": asked.against.resolve()} if asked.against else {}
+    checkouts = {"before": arguments.against.resolve()} if arguments.against else {}
     load = round(os.getloadavg()[0], 1)
-    told = {"cores": os.cpu_count(), "load": load, "times": asked.times}
-    told |= all_of({**checkouts, "here": ROOT}, asked.times)
-    write("overhead", told, table(told))
+    results = {"cores": os.cpu_count(), "load": load, "times": arguments.times}
+    results |= all_of({**checkouts, "here": ROOT}, arguments.times)
+    write("overhead", results, table(results))
 
 
 if __name__ == "__main__":

@@ -105,9 +105,11 @@ PAIRS = {
 
 def settings_of(pair: Pair, data: str, labels: int | None, seed: int) -> typed.Settings:
     """Settings of one run."""
-    told = [text.replace("{data}", data) for text in pair.overrides]
+    replaced = [text.replace("{data}", data) for text in pair.overrides]
     cap = "null" if labels is None else labels
-    return typed.load(paths.PARAMS, [*told, f"target.labels_per_class={cap}", f"split.seed={seed}"])
+    return typed.load(
+        paths.PARAMS, [*replaced, f"target.labels_per_class={cap}", f"split.seed={seed}"]
+    )
 
 
 def measure(name: str, data: str, labels: int | None, seed: int) -> dict[str, Any]:
@@ -128,7 +130,7 @@ def measure(name: str, data: str, labels: int | None, seed: int) -> dict[str, An
         "members": result.chosen.members,
         "oracle": result.oracle.model_dump(),
         "gain": result.gain.model_dump(),
-        "sources": [one.model_dump() for one in result.sources],
+        "sources": [used.model_dump() for used in result.sources],
         "foresight": result.foresight.model_dump(),
         "collapsed": result.collapsed,
         "left_out": result.left_out,
@@ -139,8 +141,8 @@ def measure(name: str, data: str, labels: int | None, seed: int) -> dict[str, An
         },
         "seconds": round(time.perf_counter() - started, 1),
     }
-    told = ("pair", "labels", "seed", "baseline", "chosen", "oracle", "verdict", "seconds")
-    print(json.dumps({key: row[key] for key in told}), flush=True)
+    keys = ("pair", "labels", "seed", "baseline", "chosen", "oracle", "verdict", "seconds")
+    print(json.dumps({key: row[key] for key in keys}), flush=True)
     return row
 
 
@@ -262,15 +264,15 @@ def main() -> None:
     parser.add_argument("--pairs", default=";".join(PAIRS), help="names, separated by ';'")
     parser.add_argument("--labels", default="", help="numbers of labels a class; empty for all")
     parser.add_argument("--seeds", default="", help="divisions; empty for all of the pair")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     demo_data.write(paths.DATA)
-    wanted = [int(n) for n in asked.labels.split(",") if n]
-    seeds = [int(n) for n in asked.seeds.split(",") if n]
-    for name in (name for name in PAIRS if name in asked.pairs.split(";")):
+    wanted = [int(n) for n in arguments.labels.split(",") if n]
+    seeds = [int(n) for n in arguments.seeds.split(",") if n]
+    for name in (name for name in PAIRS if name in arguments.pairs.split(";")):
         for labels in PAIRS[name].labels:
             if not wanted or labels in wanted:
                 for seed in seeds or PAIRS[name].seeds:
-                    keep(measure(name, asked.data, labels, seed))
+                    keep(measure(name, arguments.data, labels, seed))
     publish(stored())
 
 

@@ -55,7 +55,7 @@ class Child:
         self.out = os.fdopen(self.reading)
         self.out.readline()
 
-    def told(self) -> Any:
+    def result(self) -> Any:
         """What it gave; None when it died."""
         text = self.out.read()
         self.out.close()
@@ -73,12 +73,12 @@ def prepare() -> list[int]:
     run = runs.log_run(runs.RunRecord("key", "run", {}, {}, {}, [], [], {}))
     Path("model").mkdir()
     Path("model/card.json").write_text("{}")
-    found = []
+    registered = []
     for version in VERSIONS:
         Path("model/weights.safetensors").write_text(str(version))
-        found.append(models.register(NAME, Path("model"), f"model {version}", run, {}))
+        registered.append(models.register(NAME, Path("model"), f"model {version}", run, {}))
     versions.promote(NAME, 1, reasons=["first"], blessing={"number": 0})
-    return found
+    return registered
 
 
 def act(kind: str, version: int, number: int) -> str:
@@ -149,49 +149,52 @@ def examine() -> dict[str, Any]:
     events = versions.history(NAME)
     assert champion is not None
     moved = [event for event in events if event["event"] in MOVES]
-    asked = [event for event in events if event["event"] != "rolled back"]
-    expected = {"champion": moved[-1]["version"], "challenger": asked[-1]["version"]}
+    judged = [event for event in events if event["event"] != "rolled back"]
+    expected = {"champion": moved[-1]["version"], "challenger": judged[-1]["version"]}
     if moved[-1]["champion_before"] is not None:
         expected["previous"] = moved[-1]["champion_before"]
     before = [None, *(event["version"] for event in moved[:-1])]
     blessed = [e for e in moved if e["event"] == "promoted" and e["version"] == champion.version]
     record = json.dumps(champion.blessing, sort_keys=True).encode()
-    found = connection.client().get_registered_model(NAME).aliases
+    registered_aliases = connection.client().get_registered_model(NAME).aliases
     checks = {
-        "aliases": {alias: int(version) for alias, version in found.items()} == expected,
+        "aliases": {alias: int(version) for alias, version in registered_aliases.items()}
+        == expected,
         "each event once": len({e["id"] for e in events}) == len(events),
         "champion before": [e["champion_before"] for e in moved] == before,
         "record": hashlib.sha256(record).hexdigest() == blessed[-1]["blessing_sha256"],
         "no journal": alias_moves.ledger().interrupted() is None,
     }
-    faults = [f"{name} does not hold: {found}" for name, holds in checks.items() if not holds]
+    faults = [
+        f"{name} does not hold: {registered_aliases}" for name, holds in checks.items() if not holds
+    ]
     return {"events": Counter(event["event"] for event in events), "faults": faults}
 
 
-def draw(dice: random.Random, number: int) -> Callable[[], Any]:
+def draw(rng: random.Random, number: int) -> Callable[[], Any]:
     """A random action."""
-    kind = dice.choices(("promote", "refuse", "rollback"), (5, 2, 3))[0]
-    version = dice.choice(VERSIONS)
+    kind = rng.choices(("promote", "refuse", "rollback"), (5, 2, 3))[0]
+    version = rng.choice(VERSIONS)
     return lambda: act(kind, version, number)
 
 
-def race(dice: random.Random, number: int, before: Counter[str]) -> dict[str, Any]:
+def race(rng: random.Random, number: int, before: Counter[str]) -> dict[str, Any]:
     """Two to four actions and a reader at once."""
     stop = Path(f"stop{number}")
     reader = Child(lambda: read_until(stop))
-    actors = [Child(draw(dice, 10 * number + n)) for n in range(dice.randint(2, 4))]
-    told = [actor.told() for actor in actors]
+    actors = [Child(draw(rng, 10 * number + n)) for n in range(rng.randint(2, 4))]
+    kinds = [actor.result() for actor in actors]
     stop.touch()
-    read = reader.told()
-    found = Child(examine).told()
-    new = Counter(found["events"]) - before
-    wanted = Counter(kind for kind in told if kind in (*MOVES, "refused"))
-    faults = [*read["faults"], *found["faults"]]
+    read = reader.result()
+    examined = Child(examine).result()
+    new = Counter(examined["events"]) - before
+    wanted = Counter(kind for kind in kinds if kind in (*MOVES, "refused"))
+    faults = [*read["faults"], *examined["faults"]]
     if new != wanted:
-        faults.append(f"told {dict(wanted)}, and the events are {dict(new)}")
+        faults.append(f"reported {dict(wanted)}, and the events are {dict(new)}")
     return {
-        **found,
-        "told": told,
+        **examined,
+        "told": kinds,
         "polls": read["polls"],
         "wait": read["longest"],
         "faults": faults,
@@ -199,29 +202,29 @@ def race(dice: random.Random, number: int, before: Counter[str]) -> dict[str, An
 
 
 def kill(
-    dice: random.Random, number: int, before: Counter[str], steps: int, seconds: float
+    rng: random.Random, number: int, before: Counter[str], steps: int, seconds: float
 ) -> dict[str, Any]:
     """An action that is killed, half of the times beside another; then everything examined."""
-    by = dice.choice(("step", "time"))
-    die_at = dice.randrange(steps) if by == "step" else None
-    action = draw(dice, 10 * number)
+    by = rng.choice(("step", "time"))
+    die_at = rng.randrange(steps) if by == "step" else None
+    action = draw(rng, 10 * number)
     victim = Child(lambda: mortal(die_at, action))
-    rivals = [Child(draw(dice, 10 * number + 1))] if dice.random() < 0.5 else []
+    rivals = [Child(draw(rng, 10 * number + 1))] if rng.random() < 0.5 else []
     if by == "time":
-        time.sleep(dice.uniform(0, seconds))
+        time.sleep(rng.uniform(0, seconds))
         with contextlib.suppress(ProcessLookupError):
             os.kill(victim.pid, signal.SIGKILL)
-    died = (lived := victim.told()) is None
-    told = [rival.told() for rival in rivals] + ([] if died else [lived[0]])
-    journal = Child(has_journal).told()
-    found = Child(examine).told()
-    new = Counter(found["events"]) - before
-    wanted = Counter(kind for kind in told if kind in (*MOVES, "refused"))
-    faults = list(found["faults"])
+    died = (lived := victim.result()) is None
+    kinds = [rival.result() for rival in rivals] + ([] if died else [lived[0]])
+    journal = Child(has_journal).result()
+    examined = Child(examine).result()
+    new = Counter(examined["events"]) - before
+    wanted = Counter(kind for kind in kinds if kind in (*MOVES, "refused"))
+    faults = list(examined["faults"])
     if (new - wanted).total() > died or wanted - new:
-        faults.append(f"told {dict(wanted)}, and the events are {dict(new)}")
+        faults.append(f"reported {dict(wanted)}, and the events are {dict(new)}")
     end = "lived" if not died else "whole" if (new - wanted) else "not at all"
-    return {**found, "by": by, "end": end, "journal": journal, "faults": faults}
+    return {**examined, "by": by, "end": end, "journal": journal, "faults": faults}
 
 
 def has_journal() -> bool:
@@ -245,18 +248,18 @@ def measure() -> tuple[int, float]:
 
 def fire(races: int, kills: int) -> dict[str, Any]:
     """All races and kills in a new store in this folder."""
-    dice = random.Random(0)
-    assert Child(prepare).told() == list(VERSIONS)
+    rng = random.Random(0)
+    assert Child(prepare).result() == list(VERSIONS)
     events = Counter({"promoted": 1})
     raced, killed = [], []
     for number in range(1, races + 1):
-        raced.append(race(dice, number, events))
+        raced.append(race(rng, number, events))
         events = Counter(raced[-1]["events"])
         progress("races", number, raced)
-    steps, seconds = Child(measure).told()
-    events = Counter(Child(examine).told()["events"])
+    steps, seconds = Child(measure).result()
+    events = Counter(Child(examine).result()["events"])
     for number in range(races + 1, races + kills + 1):
-        killed.append(kill(dice, number, events, steps, 1.2 * seconds))
+        killed.append(kill(rng, number, events, steps, 1.2 * seconds))
         events = Counter(killed[-1]["events"])
         progress("kills", number - races, killed)
     return summary(raced, killed, steps)
@@ -304,10 +307,10 @@ def place(store: str | None) -> Iterator[None]:
 def table(stores: dict[str, dict[str, Any]]) -> str:
     """Markdown: a column for each store."""
 
-    def counts(told: Any) -> str:
-        if isinstance(told, dict):
-            return ", ".join(f"{n} {kind}" for kind, n in sorted(told.items()))
-        return str(told)
+    def counts(value: Any) -> str:
+        if isinstance(value, dict):
+            return ", ".join(f"{n} {kind}" for kind, n in sorted(value.items()))
+        return str(value)
 
     rows = {
         "races": "races of 2 to 4 processes",
@@ -321,8 +324,8 @@ def table(stores: dict[str, dict[str, Any]]) -> str:
         "faults": "faults",
     }
     lines = [f"| | {' | '.join(stores)} |", f"|---|{'---|' * len(stores)}"]
-    for key, told in rows.items():
-        lines.append(f"| {told} | {' | '.join(counts(s[key]) for s in stores.values())} |")
+    for key, title in rows.items():
+        lines.append(f"| {title} | {' | '.join(counts(s[key]) for s in stores.values())} |")
     return "\n".join(lines) + "\n"
 
 
@@ -332,17 +335,17 @@ def main() -> None:
     parser.add_argument("--races", type=int, default=200)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--postgres", type=int, default=40, help="races and kills; 0 for none")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     from tests import postgres
 
     stores = {}
     with place(None):
         prepare()  # so that every import is done before a fork
     with place(None):
-        stores["SQLite"] = fire(asked.races, asked.kills)
-    if asked.postgres:
+        stores["SQLite"] = fire(arguments.races, arguments.kills)
+    if arguments.postgres:
         with postgres.serve() as server, place(server.database("fire")):
-            stores["PostgreSQL"] = fire(asked.postgres, asked.postgres)
+            stores["PostgreSQL"] = fire(arguments.postgres, arguments.postgres)
     write("promotion", stores, table(stores))
 
 

@@ -53,7 +53,7 @@ class Made:
     right: float
 
 
-RECIPES = [Tried(*told) for told in product((8, 12, 16), (100, 200, 300), (0.005, 0.01))]
+RECIPES = [Tried(*values) for values in product((8, 12, 16), (100, 200, 300), (0.005, 0.01))]
 
 
 def digits() -> tuple[TrainItems, TrainItems, TrainItems]:
@@ -62,31 +62,37 @@ def digits() -> tuple[TrainItems, TrainItems, TrainItems]:
     images = np.round(pixels.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     order = np.random.default_rng(0).permutation(len(labels))
     cuts = (slice(TEST), slice(TEST, TEST + VALIDATION), slice(TEST + VALIDATION, None))
-    test, validation, seen = (
+    test, validation, train_items = (
         items(images[order[cut]], labels[order[cut]].astype(np.int64)) for cut in cuts
     )
-    return test, validation, seen
+    return test, validation, train_items
 
 
-def train(tried: Tried, seen: TrainItems, judged: TrainItems, seed: int, on: Machine) -> Made:
+def train(
+    tried: Tried, train_items: TrainItems, judged: TrainItems, seed: int, on: Machine
+) -> Made:
     """Train from scratch, and score."""
     backbone_spec = BackboneSpec(name="resnet", options={"width": tried.width, "pool": False})
     method = Scratch(learning_rate=tried.rate)
     network = build(backbone_spec, spec=SPEC, classes=len(CLASSES), seed=seed)
     training = TrainingSettings(steps=tried.steps, batch_size=64)
     start = time.process_time()
-    recipe = Recipe(training, POLICY, normalisation(seen, SPEC), len(CLASSES), on, spec=SPEC)
-    trained, _ = fit(method, method.prepare(network, None, CLASSES), seen, recipe, seed=seed)
+    recipe = Recipe(training, POLICY, normalisation(train_items, SPEC), len(CLASSES), on, spec=SPEC)
+    trained, _ = fit(method, method.prepare(network, None, CLASSES), train_items, recipe, seed=seed)
     seconds = time.process_time() - start
-    said = logits(trained, judged.records, recipe).argmax(1)
-    return Made(seconds, float((said == judged.labels).float().mean()))
+    predicted = logits(trained, judged.records, recipe).argmax(1)
+    return Made(seconds, float((predicted == judged.labels).float().mean()))
 
 
-def chosen(seen: TrainItems, validation: TrainItems, on: Machine) -> tuple[Tried, list[Made]]:
+def chosen(
+    train_items: TrainItems, validation: TrainItems, on: Machine
+) -> tuple[Tried, list[Made]]:
     """The cheapest recipe within one item of the best on validation, and how all did."""
-    made = [train(one, seen, validation, SELECTION_SEED, on) for one in RECIPES]
-    best = max(one.right for one in made)
-    near = [i for i, one in enumerate(made) if one.right >= best - 1 / VALIDATION - 1e-9]
+    made = [train(candidate, train_items, validation, SELECTION_SEED, on) for candidate in RECIPES]
+    best = max(candidate.right for candidate in made)
+    near = [
+        i for i, candidate in enumerate(made) if candidate.right >= best - 1 / VALIDATION - 1e-9
+    ]
     return RECIPES[min(near, key=lambda i: made[i].seconds)], made
 
 
@@ -96,17 +102,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     seeds = parser.parse_args().seeds
     torch.set_num_threads(1)
-    told, on = machine(), machines.resolve(RunSettings(device="cpu"))
-    test, validation, seen = digits()
-    train(RECIPES[0], seen, validation, SELECTION_SEED, on)  # what is done for the first time
-    recipe, made = chosen(seen, validation, on)
-    runs = [train(recipe, seen, test, seed, on) for seed in range(seeds)]
+    hardware, on = machine(), machines.resolve(RunSettings(device="cpu"))
+    test, validation, train_items = digits()
+    train(
+        RECIPES[0], train_items, validation, SELECTION_SEED, on
+    )  # what is done for the first time
+    recipe, made = chosen(train_items, validation, on)
+    runs = [train(recipe, train_items, test, seed, on) for seed in range(seeds)]
     there = sum(run.right >= ENOUGH for run in runs)
     lines = [
-        f"{told['processor']}, load {told['load']} before, one thread, {on.precision}. Trained on "
-        f"{len(seen)} digits; of {len(RECIPES)} recipes, ranked on {len(validation)} validation "
-        f"items, width {recipe.width}, {recipe.steps} steps, rate {recipe.rate:g} was taken. "
-        f"{there} of {seeds} seeds reach {100 * ENOUGH:.0f} % on {len(test)} held-out items.",
+        f"{hardware['processor']}, load {hardware['load']} before, one thread, {on.precision}. "
+        f"Trained on {len(train_items)} digits; of {len(RECIPES)} recipes, ranked on "
+        f"{len(validation)} validation items, width {recipe.width}, {recipe.steps} steps, "
+        f"rate {recipe.rate:g} was taken. {there} of {seeds} seeds "
+        f"reach {100 * ENOUGH:.0f} % on {len(test)} held-out items.",
         "",
         "| seed | CPU-seconds of training | held-out accuracy |",
         "|---|---|---|",
@@ -115,7 +124,7 @@ def main() -> None:
     recipes = [{**vars(r), **vars(m)} for r, m in zip(RECIPES, made, strict=True)]
     write(
         "quick_digits",
-        {"machine": told, "runs": runs, "validation": recipes},
+        {"machine": hardware, "runs": runs, "validation": recipes},
         "\n".join([*lines, ""]),
     )
 

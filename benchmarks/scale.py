@@ -45,7 +45,7 @@ import json, os, time, torch
 from torch import distributed as d
 torch.set_num_threads(1)
 d.init_process_group("gloo")
-told = {}
+medians = {}
 for n in (256, 300_000, 25_000_000):
     x = torch.ones(n)
     times = []
@@ -54,9 +54,9 @@ for n in (256, 300_000, 25_000_000):
         start = time.perf_counter()
         d.all_reduce(x)
         times.append(time.perf_counter() - start)
-    told[n] = sorted(times)[len(times) // 2]
+    medians[n] = sorted(times)[len(times) // 2]
 if d.get_rank() == 0:
-    print(json.dumps(told))
+    print(json.dumps(medians))
 d.destroy_process_group()
 """
 
@@ -88,12 +88,12 @@ def divided(name: str, settings: Any) -> Any:
     from tasks.versioning import dataset_versions
 
     path = Path("data") / name
-    found = scan.fn(
+    scanned = scan.fn(
         Dataset(name, path, dataset_versions.fingerprint(path)),
         SPEC,
         settings.input,
     )
-    return Divided(found, split_target.fn(found, settings, FOLDS))
+    return Divided(scanned, split_target.fn(scanned, settings, FOLDS))
 
 
 def arms(settings: Any, repeats: int) -> dict[str, Any]:
@@ -104,15 +104,15 @@ def arms(settings: Any, repeats: int) -> dict[str, Any]:
 
     target = divided("digits", settings)
     seeds = count(1)
-    told: dict[str, Any] = {}
+    results: dict[str, Any] = {}
 
     @flow(name="scale")
     def measure() -> None:
         for engine in ENGINES:
-            told[engine] = _engine(engine, settings, target, seeds, repeats)
+            results[engine] = _engine(engine, settings, target, seeds, repeats)
 
     run(measure)
-    return told
+    return results
 
 
 def _engine(
@@ -160,13 +160,13 @@ def _engine(
 def pretraining(settings: Any, repeats: int) -> dict[str, Any]:
     """Images a second of one pretraining in each layout and batch size; layouts in turns."""
     source = divided("mnist", settings)
-    told: dict[str, Any] = {f"{size}": {layout: [] for layout in LAYOUTS} for size in SIZES}
+    results: dict[str, Any] = {f"{size}": {layout: [] for layout in LAYOUTS} for size in SIZES}
     for size in SIZES:
         for _ in range(repeats):
             for layout, (processes, threads) in LAYOUTS.items():
-                found = _pretrain(source, settings, size, processes, threads)
-                told[f"{size}"][layout].append(found)
-    return told
+                pretrained = _pretrain(source, settings, size, processes, threads)
+                results[f"{size}"][layout].append(pretrained)
+    return results
 
 
 def _pretrain(
@@ -179,7 +179,9 @@ def _pretrain(
 
     steps = 150
     training = settings.pretrain.training.model_copy(update={"steps": steps, "batch_size": size})
-    told = settings.pretrain.model_copy(update={"training": training, "look_every": 10_000})
+    pretrain_settings = settings.pretrain.model_copy(
+        update={"training": training, "look_every": 10_000}
+    )
     marks: dict[int, tuple[float, float]] = {}
 
     def mark(done: int, steps: int) -> None:
@@ -190,7 +192,7 @@ def _pretrain(
             name="mnist",
             parts=((source.scan.path, source.split.path),),
             backbone_spec=settings.backbone.backbone_spec,
-            settings=told,
+            settings=pretrain_settings,
             device="cpu",
             precision="fp32",
             out=Path(out),
@@ -249,7 +251,7 @@ def rates(settings: Any) -> dict[str, float]:
     from PIL import Image
 
     from tasks.store import content_store
-    from transfer.modalities.image.decode import decode
+    from transfer.modalities.image.decoding.decode import decode
     from transfer.modalities.image.spec import ImageLimits
 
     pixels = np.random.default_rng(0).integers(0, 256, (28, 28, 3), np.uint8)
@@ -299,29 +301,32 @@ def _seconds(
     work: Callable[[], object], times: int, clock: Callable[[], float] = time.perf_counter
 ) -> float:
     work()
-    found = []
+    seconds = []
     for _ in range(times):
         start = clock()
         work()
-        found.append(clock() - start)
-    return median(found)
+        seconds.append(clock() - start)
+    return median(seconds)
 
 
-def table(told: dict[str, Any]) -> str:
+def table(results: dict[str, Any]) -> str:
     """Markdown."""
     lines = [
-        f"{told['cores']} cores, load {told['load']} before, medians of {told['repeats']} "
-        f"(smallest to largest). An arm makes {told['arm steps']} steps on each of {FOLDS} folds.",
+        f"{results['cores']} cores, load {results['load']} before, medians of {results['repeats']} "
+        f"(smallest to largest). An arm makes {results['arm steps']} steps on each of "
+        f"{FOLDS} folds.",
         "",
         "| two arms by | engine starts, s | first round, s | in turn, s | together, s | "
         "efficiency | CPU-s in turn | CPU-s together |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for engine, found in told["arms"].items():
-        turn, both = ([one[key] for one in found["rounds"]] for key in ("in turn", "together"))
+    for engine, arm_results in results["arms"].items():
+        turn, both = (
+            [one[key] for one in arm_results["rounds"]] for key in ("in turn", "together")
+        )
         shares = [a["wall"] / (2 * b["wall"]) for a, b in zip(turn, both, strict=True)]
         lines.append(
-            f"| {engine} | {found['start']:.1f} | {found['first']['wall']:.1f} "
+            f"| {engine} | {arm_results['start']:.1f} | {arm_results['first']['wall']:.1f} "
             f"| {_spread([a['wall'] for a in turn])} | {_spread([b['wall'] for b in both])} "
             f"| {_spread(shares, 2)} | {_spread([a['cpu'] for a in turn])} "
             f"| {_spread([b['cpu'] for b in both])} |"
@@ -332,7 +337,7 @@ def table(told: dict[str, Any]) -> str:
         "loss differs by at most |",
         "|---|---|---|---|---|---|",
     ]
-    for size, layouts in told["pretraining"].items():
+    for size, layouts in results["pretraining"].items():
         plain = layouts["this process, 1 thread"]
         base = median(one["images a second"] for one in plain)
         for layout, runs in layouts.items():
@@ -344,7 +349,7 @@ def table(told: dict[str, Any]) -> str:
                 f"| {_spread(used, 2)} | {apart:.1e} |"
             )
     lines += ["", "| rate, one process | measured |", "|---|---|"]
-    lines += [f"| {name} | {value:,.3g} |" for name, value in told["rates"].items()]
+    lines += [f"| {name} | {value:,.3g} |" for name, value in results["rates"].items()]
     return "\n".join(lines) + "\n"
 
 
@@ -357,7 +362,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--arm-steps", type=int, default=150)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     load = round(os.getloadavg()[0], 1)
     with tempfile.TemporaryDirectory() as project:
         os.chdir(project)
@@ -370,18 +375,20 @@ def main() -> None:
         from transfer.settings.project import Settings
 
         demo_data.write(Path("data"))
-        training = {"steps": asked.arm_steps, "batch_size": 32}
+        training = {"steps": arguments.arm_steps, "batch_size": 32}
         settings = Settings.model_validate({"adapt": {"training": training, "folds": FOLDS}})
-        told = {
+        results = {
             "cores": os.cpu_count(),
             "load": load,
-            "repeats": asked.repeats,
-            "arm steps": asked.arm_steps,
-            "pretraining": pretraining(settings, asked.repeats),  # before anything of Ray's is left
-            "arms": arms(settings, asked.repeats),
+            "repeats": arguments.repeats,
+            "arm steps": arguments.arm_steps,
+            "pretraining": pretraining(
+                settings, arguments.repeats
+            ),  # before anything of Ray's is left
+            "arms": arms(settings, arguments.repeats),
             "rates": rates(settings),
         }
-    write("scale", told, table(told))
+    write("scale", results, table(results))
 
 
 if __name__ == "__main__":

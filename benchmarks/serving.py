@@ -1,4 +1,4 @@
-"""How fast the champion answers: served by MLflow, asked in process, and over a whole folder.
+"""How fast the champion predicts: served by MLflow, called in process, and over a whole folder.
 
     python -m benchmarks.serving PROJECT [--target digits] [--seconds 4]
 
@@ -148,7 +148,7 @@ def _figures(taken: list[float], wall: float, cpu: float) -> dict[str, float]:
 def latencies(
     project: Path, name: str, model: predictor.Predictor, seconds: float
 ) -> dict[str, Any]:
-    """Requests of every kind, and the bare network on the same pictures."""
+    """Requests of every kind, and the network alone on the same images."""
     files = sorted((project / "data").glob("digits/*/*.png"))[: max(BATCHES)]
     pictures = np.stack([np.asarray(Image.open(file)) for file in files])
     rows: list[dict[str, Any]] = []
@@ -161,8 +161,8 @@ def latencies(
                 body = question(pictures[:batch], form)
                 ask(server, body, 1, 0.5)
                 for clients in CLIENTS:
-                    found = ask(server, body, clients, seconds)
-                    rows.append({"how": form, "clients": clients, "batch": batch, **found})
+                    latency = ask(server, body, clients, seconds)
+                    rows.append({"how": form, "clients": clients, "batch": batch, **latency})
     return {"start_seconds": server.start, "rows": rows}
 
 
@@ -177,7 +177,7 @@ def _decoded(model: predictor.Predictor, files: list[Path]) -> np.ndarray:
 
 
 def scoring(project: Path, model: predictor.Predictor, batch: int = 256) -> dict[str, Any]:
-    """A folder scored to Parquet, and the bare network on the same pictures; they alternate."""
+    """A folder scored to Parquet, and the network alone on the same images; they alternate."""
     folder = project / "data" / "mnist"
     files = sorted(folder.glob("*/*.png"))
     rounds = []
@@ -191,9 +191,9 @@ def scoring(project: Path, model: predictor.Predictor, batch: int = 256) -> dict
         raw, raw_cpu = time.perf_counter() - began, time.process_time() - cpu
         scorer, cpu = batch_scoring.Scorer(model, "benchmark", 1, batch), time.process_time()
         whole = _score(scorer, folder)
-        told = {"raw": raw, "scored": whole, "decoding": decoding, "ratio": raw / whole}
-        told["cpu_ratio"] = raw_cpu / (time.process_time() - cpu)
-        rounds.append(told | {"waited": scorer.effort.waiting, "threads": scorer.effort.decoding})
+        timing = {"raw": raw, "scored": whole, "decoding": decoding, "ratio": raw / whole}
+        timing["cpu_ratio"] = raw_cpu / (time.process_time() - cpu)
+        rounds.append(timing | {"waited": scorer.effort.waiting, "threads": scorer.effort.decoding})
     return {"pictures": len(files), "batch": batch, "rounds": rounds}
 
 
@@ -201,8 +201,8 @@ def _score(scorer: batch_scoring.Scorer, folder: Path) -> float:
     began = time.perf_counter()
     with TemporaryDirectory() as scratch:
         kept, keys = Parts(Path(scratch, "parts")), []
-        found = Unlabelled.open(folder, scorer.model.card.limits, scorer.model.modality)
-        for part, table in scorer.score(batch_scoring.parts(found, "")):
+        items = Unlabelled.open(folder, scorer.model.card.limits, scorer.model.modality)
+        for part, table in scorer.score(batch_scoring.parts(items, "")):
             kept.keep(part.key, table)
             keys.append(part.key)
         tables = (table for key in keys if (table := kept.read(key)) is not None)
@@ -210,18 +210,18 @@ def _score(scorer: batch_scoring.Scorer, folder: Path) -> float:
     return time.perf_counter() - began
 
 
-def page(told: dict[str, Any]) -> str:
+def page(results: dict[str, Any]) -> str:
     """Markdown."""
-    model, rounds = told["model"], told["scoring"]["rounds"]
+    model, rounds = results["model"], results["scoring"]["rounds"]
     middle = {key: median(one[key] for one in rounds) for key in rounds[0]}
-    n = told["scoring"]["pictures"]
+    n = results["scoring"]["pictures"]
     share = 100 * middle["decoding"] / (middle["decoding"] + middle["raw"])
     lines = [
         f"{model['networks']} networks of {model['weights']} weights each, pictures of "
-        f"{model['size']} x {model['size']} x {model['channels']}; {told['cores']} cores, "
-        f"{told['threads']} threads of torch, load {told['load']} before.",
+        f"{model['size']} x {model['size']} x {model['channels']}; {results['cores']} cores, "
+        f"{results['threads']} threads of torch, load {results['load']} before.",
         "",
-        f"## Requests: the server is up after {told['serving']['start_seconds']:.1f} s",
+        f"## Requests: the server is up after {results['serving']['start_seconds']:.1f} s",
         "",
         "| asked with | clients | pictures | requests a second | p50 ms | p95 | p99 | CPU ms |",
         "|---|---|---|---|---|---|---|---|",
@@ -229,11 +229,11 @@ def page(told: dict[str, Any]) -> str:
     lines += [
         f"| {row['how']} | {row['clients']} | {row['batch']} | {row['a_second']:.1f} | "
         f"{row['p50']:.1f} | {row['p95']:.1f} | {row['p99']:.1f} | {row['cpu']:.1f} |"
-        for row in told["serving"]["rows"]
+        for row in results["serving"]["rows"]
     ]
     lines += [
         "",
-        f"## {n} PNG files of one folder, in batches of {told['scoring']['batch']}",
+        f"## {n} PNG files of one folder, in batches of {results['scoring']['batch']}",
         "",
         "| round | bare network, pictures a second | scored to Parquet | share | by CPU time |",
         "|---|---|---|---|---|",
@@ -256,17 +256,17 @@ def main() -> None:
     parser.add_argument("project", type=Path)
     parser.add_argument("--target", default="digits")
     parser.add_argument("--seconds", type=float, default=4.0)
-    asked = parser.parse_args()
-    os.chdir(asked.project)
-    project, name = Path.cwd(), f"crosstrain-{asked.target}"
+    arguments = parser.parse_args()
+    os.chdir(arguments.project)
+    project, name = Path.cwd(), f"crosstrain-{arguments.target}"
     champion = versions.champion(name)
     if champion is None:
         raise SystemExit(
-            f"{project} has no champion of {asked.target}; run `crosstrain demo` there"
+            f"{project} has no champion of {arguments.target}; run `crosstrain demo` there"
         )
     model = predictor.load(model_files.model_folder(name, champion.version))
     networks = [network for member in model.networks for network in member]
-    told = {
+    results = {
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load": round(os.getloadavg()[0], 1),
@@ -276,9 +276,9 @@ def main() -> None:
             **model.card.spec.model_dump(),
         },
         "scoring": scoring(project, model),
-        "serving": latencies(project, name, model, asked.seconds),
+        "serving": latencies(project, name, model, arguments.seconds),
     }
-    write("serving", told, page(told))
+    write("serving", results, page(results))
 
 
 if __name__ == "__main__":

@@ -34,9 +34,9 @@ KINDS = {
 def kind(operator: str) -> str:
     """The row of the table that an operator counts in."""
     name = operator.removeprefix("aten::")
-    for found, parts in KINDS.items():
+    for group, parts in KINDS.items():
         if any(part in name for part in parts):
-            return found
+            return group
     return "the rest"
 
 
@@ -71,7 +71,7 @@ def ask(checkout: Path) -> dict[str, Any]:
     """What a process says that takes the library from a checkout, and this script from here."""
     paths = os.pathsep.join([str(checkout.resolve()), str(Path.cwd())])
     command = [sys.executable, "-P", "-m", "benchmarks.step", "--print"]
-    told = subprocess.run(
+    done = subprocess.run(
         command,
         cwd=checkout,
         env={**os.environ, "PYTHONPATH": paths},
@@ -80,8 +80,8 @@ def ask(checkout: Path) -> dict[str, Any]:
         text=True,
         check=True,
     )
-    found: dict[str, Any] = json.loads(told.stdout.splitlines()[-1])
-    return found
+    shares: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return shares
 
 
 def main() -> None:
@@ -90,14 +90,14 @@ def main() -> None:
     parser.add_argument("--against", type=Path)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--print", action="store_true", help="measure once and print JSON")
-    asked = parser.parse_args()
-    if asked.print:
+    arguments = parser.parse_args()
+    if arguments.print:
         print(json.dumps(measure()))
         return
-    places = {"before": asked.against} if asked.against else {}
+    places = {"before": arguments.against} if arguments.against else {}
     places["here"] = Path.cwd()
-    told, runs = machine(), {name: list[dict[str, Any]]() for name in places}
-    for _ in range(asked.turns):
+    hardware, runs = machine(), {name: list[dict[str, Any]]() for name in places}
+    for _ in range(arguments.turns):
         for name, place in places.items():
             runs[name].append(ask(place))
     rows = [*KINDS, "the rest"]
@@ -108,15 +108,15 @@ def main() -> None:
 
     whole = [median(run["milliseconds"] for run in runs[name]) for name in places]
     lines = [
-        f"{told['processor']}, load {told['load']} before, one thread; processor milliseconds of "
-        f"a step of 64 pictures, medians of {asked.turns} turns.",
+        f"{hardware['processor']}, load {hardware['load']} before, one thread; "
+        f"processor milliseconds of a step of 64 pictures, medians of {arguments.turns} turns.",
         "",
         f"| | {' | '.join(places)} |",
         f"|---|{'---|' * len(places)}",
         *(line(row) for row in rows),
         f"| **a step, without the profiler** | {' | '.join(f'{ms:.2f}' for ms in whole)} |",
     ]
-    write("step", {"machine": told, "runs": runs}, "\n".join([*lines, ""]))
+    write("step", {"machine": hardware, "runs": runs}, "\n".join([*lines, ""]))
 
 
 if __name__ == "__main__":

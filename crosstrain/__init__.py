@@ -1,4 +1,4 @@
-"""The Python face: train a model with a source and a target, and ask the champion.
+"""The Python interface: train a model with a source and a target, and predict with the champion.
 
 It runs the same flow, store and registry as the command line. Importing it imports nothing heavy.
 

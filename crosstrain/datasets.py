@@ -16,31 +16,31 @@ if TYPE_CHECKING:
     Data = str | PathLike[str] | DataFrame | tuple[Any, Any] | Mapping[str, Any]
 
 PLACE = Path("build/python")
-"""In the project: made anew from the same data, and so safe to delete."""
+"""Folder in the project: written again from the same data, and so safe to delete."""
 
 
 def located(data: "Data", name: str, array_key: str, before: Path) -> Path:
-    """Path of a dataset, which is written first where it is in memory.
+    """Path of a dataset; a dataset in memory is written first.
 
     Args:
-        data: a path; ``(items, labels)``, arrays of one row an item; a mapping of the arrays of an
+        data: a path; ``(items, labels)``, arrays of one row per item; a mapping of the arrays of an
             ``.npz`` dataset; or a table with the columns of a manifest, whose paths are absolute or
             relative to ``before``.
-        name: of the dataset; the last part of the path of what is written.
+        name: of the dataset; the last part of the path of the written file.
         array_key: name of the array of items in an ``.npz`` dataset of this kind of input.
         before: folder to which relative paths refer.
 
     Raises:
-        DataRefusedError: the data is none of these, or lacks something that they need.
+        DataRefusedError: the data is none of these, or lacks labels, paths or columns.
         SettingsError: data in memory was given without a name.
     """
     if isinstance(data, str | PathLike):
         return before / Path(data).expanduser()
     if not name:
         raise SettingsError(
-            f"found data in memory ({type(data).__name__}) without a name; expected one, which "
-            "reports and the registry use: name='plants' for the target, source_name='animals' for "
-            "the source"
+            f"found data in memory ({type(data).__name__}) without a name; expected a name, "
+            "which reports and the registry use: name='plants' for the target, "
+            "source_name='animals' for the source"
         )
     if isinstance(data, tuple) and len(data) == 2:
         return _arrays({array_key: data[0], **_classes(data[1])}, name)
@@ -62,7 +62,7 @@ def _classes(labels: Any) -> dict[str, Any]:
     if values.ndim != 1 or values.dtype.kind not in "iuUOb" or not len(values):
         raise DataRefusedError(
             f"found labels of {values.dtype} and shape {values.shape}; expected strings or "
-            "integers (N,), one an item"
+            "integers (N,), one per item"
         )
     names, numbers = np.unique(values.astype(str), return_inverse=True)
     return {"labels": numbers.astype(np.int64), "class_names": names}
@@ -82,7 +82,7 @@ def _arrays(arrays: dict[str, Any], name: str) -> Path:
 
 
 def _table(table: "DataFrame", name: str, before: Path) -> Path:
-    """Write a manifest, with the files it names beside it."""
+    """Write a manifest, and beside it the files that it names."""
     if "path" not in table.columns:
         raise DataRefusedError(
             f"found a table with the columns {', '.join(map(str, table.columns))}; expected path, "

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run gave."""
+    """The result of a run."""
 
     details: "report_schema.Result"
     """Everything, as in ``reports/retrain.json``."""
     project: Path
-    """Root of the project that the run worked in."""
+    """Root of the project in which the run worked."""
 
     @property
     def verdict(self) -> str:
@@ -49,7 +49,7 @@ class Result:
 
     @cached_property
     def table(self) -> "pd.DataFrame":
-        """One row an arm: what it scored, with its interval, and its weight in the chosen model."""
+        """One row per arm: its accuracies, their interval, and its weight in the chosen model."""
         import pandas as pd
 
         columns = ["group", "seed", "validation", "test", "test_low", "test_high", "weight"]
@@ -60,7 +60,7 @@ class Result:
         """The model of this run, promoted or not.
 
         Raises:
-            NothingToDoError: it was not registered.
+            NothingToDoError: the model was not registered.
         """
         from crosstrain.predicting import load_version
         from transfer.core.errors import NothingToDoError
@@ -91,8 +91,8 @@ def fit(
     promote: bool = True,
     **settings: Any,
 ) -> Result:
-    """Run the chain: validate, split, pretrain, adapt, choose, evaluate, and promote what is
-    better.
+    """Run the chain: validate, split, pretrain, adapt, choose, evaluate, and promote a
+    better model.
 
     Args:
         source: the large labelled dataset: a path to class folders, a manifest or an ``.npz`` file;
@@ -108,9 +108,9 @@ def fit(
             ``adapt={"seeds": [0]}``, or ``adapt__seeds=[0]``.
 
     Raises:
-        SettingsError: no project is there, or a setting is unknown or out of range.
+        SettingsError: the folder is in no project, or a setting is unknown or out of range.
         DataRefusedError: a dataset cannot be used; the message says which and why.
-        CrosstrainError: a step failed. Calling again goes on where it stopped.
+        CrosstrainError: a step failed. Another call continues where it stopped.
     """
     before = Path.cwd()
     with working_in(project) as root:
@@ -122,13 +122,13 @@ def fit(
 
         tree = merged(typed.read(paths.PARAMS), _tree(settings))
         key = lookup.get(tree.get("input", {}).get("modality", lookup.DEFAULT)).array_key
-        given: dict[str, Any] = {
+        arguments: dict[str, Any] = {
             "source": _dataset(source, source_name, key, before),
             "target": _dataset(target, name, key, before),
         }
         if budget is not None:
-            given["run"] = {"budget": budget}
-        run = typed.check(merged(tree, given), "crosstrain.fit")
+            arguments["run"] = {"budget": budget}
+        run = typed.check(merged(tree, arguments), "crosstrain.fit")
         return Result(call(lambda: chain.retrain(run, promote=promote)), root)
 
 
@@ -150,7 +150,7 @@ def _tree(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def merged(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
-    """Two trees as one; where both have a value, the upper one's."""
+    """Both trees in one; where both have a value, that of ``upper``."""
     both = dict(lower)
     for key, value in upper.items():
         deeper = isinstance(value, Mapping) and isinstance(both.get(key), Mapping)

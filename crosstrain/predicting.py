@@ -1,4 +1,4 @@
-"""`load`: a registered model that answers."""
+"""`load`: a registered model for predictions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,11 +32,12 @@ class Predictor:
         """The most probable class of each item, and its probability.
 
         Args:
-            items: paths of files, or an array of one row an item, of the kind that the model was
-                trained on.
+            items: paths of files, or an array of one row per item, of the kind that the model
+                was trained on.
 
         Returns:
-            Columns ``label`` and ``probability``; a row an item, by its path or its number.
+            Columns ``label`` and ``probability``; a row per item; its index is the path or
+            the number.
 
         Raises:
             DataRefusedError: an item cannot be read; the message says which and why.
@@ -84,14 +85,14 @@ def load(
 
     Args:
         target: name of the target dataset.
-        alias: ``champion`` answers, ``challenger`` asked last for its place, ``previous`` is what
-            a rollback goes back to.
+        alias: ``champion``; ``challenger``, the version judged last; or ``previous``, the version
+            that a rollback restores.
         project: root of a project (see `init`); by default that of the working folder.
 
     Raises:
         NothingToDoError: the target has no model of that alias.
         ModelFileError: its files are missing or damaged.
-        SettingsError: no project is there.
+        SettingsError: the folder is in no project.
     """
     with working_in(project) as root:
         from tasks.registry import versions
@@ -102,7 +103,7 @@ def load(
 
 
 def load_version(name: str, version: int, project: str | PathLike[str]) -> Predictor:
-    """A version of a registered model, of any alias or none.
+    """A version of a registered model, with or without an alias.
 
     Raises:
         ModelFileError: its files are missing or damaged.

@@ -1,4 +1,4 @@
-"""Which project a call works in."""
+"""The project in which a call works."""
 
 import os
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ def init(folder: str | PathLike[str]) -> Path:
     """Make a project: a folder with settings, stages, a registry and what DVC needs.
 
     Args:
-        folder: made where it is not there. Files that are there stay as they are.
+        folder: created if it does not exist. Existing files are not changed.
 
     Returns:
         The project's root, absolute.
 
     Raises:
-        SettingsError: a file of a project is there already, or the folder cannot be written.
+        SettingsError: a file of a project exists already, or the folder cannot be written.
     """
     from tasks.versioning import new_project
 
@@ -30,10 +30,10 @@ def init(folder: str | PathLike[str]) -> Path:
 
 @contextmanager
 def working_in(project: str | PathLike[str] | None) -> Iterator[Path]:
-    """Make a project the working folder, as every part of the chain expects, and go back at the
-    end.
+    """Make a project the working folder, as every part of the chain expects, and restore it at
+    the end.
 
-    The working folder belongs to the whole process: other threads must not depend on it meanwhile.
+    The working folder belongs to the whole process: other threads must not use it at the same time.
 
     Args:
         project: the root of a project, or a folder in it; None takes the working folder.

@@ -1,1 +1,1 @@
-"""Prose: each flow reads like the sentence that describes it."""
+"""The flows: which tasks run, in which order. Each flow reads like a description of its work."""

@@ -91,20 +91,20 @@ def _datasets(settings: Settings, data_rev: str | None) -> list[Dataset]:
     """All datasets, the target last, as they are now or were at a revision."""
     used = (*settings.sources, settings.target)
     if data_rev is None:
-        return [fingerprint(one) for one in used]
+        return [fingerprint(dataset) for dataset in used]
     revision = resolve(data_rev)
-    return [fetch(one, revision) for one in used]
+    return [fetch(dataset, revision) for dataset in used]
 
 
 def _split(
     scans: list[Ref], scanned: Ref, folds: int, settings: Settings
 ) -> tuple[list[Divided], Divided]:
-    """Split all datasets; when one cannot be split, what is wrong with it is told in full."""
+    """Split all datasets; when one cannot be split, its validation reports all that is wrong."""
     try:
         target = Divided(scanned, split_target(scanned, settings, folds))
         pairs = zip(scans, settings.sources, strict=True)
-        return [Divided(s, split_source(s, target, one, folds)) for s, one in pairs], target
+        return [Divided(s, split_source(s, target, d, folds)) for s, d in pairs], target
     except DataRefusedError:
-        for one in scans:
-            validate((one, scanned), None, settings)
+        for source_scan in scans:
+            validate((source_scan, scanned), None, settings)
         raise

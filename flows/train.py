@@ -16,11 +16,11 @@ def plan_training(context: RunContext, promote: bool) -> TrainingPlan:
     a run with a time budget, with as many as fit.
 
     Args:
-        context: what the run works with.
-        promote: whether it ends with a decision about the registry, which takes time.
+        context: what all trainings of the run share.
+        promote: whether the run ends with a decision about the registry, which takes time.
 
     Raises:
-        DataRefusedError: no item of the target is labelled, and no source knows all its classes.
+        DataRefusedError: no item of the target is labelled, and no source has all its classes.
         SettingsError: a package that is asked for is not installed, or the time budget is too
             short for any decision.
     """
@@ -33,8 +33,8 @@ def plan_training(context: RunContext, promote: bool) -> TrainingPlan:
 
 
 def train(plan: TrainingPlan) -> TrainedArms:
-    """Pretrain on every source, ask the advisor, and train the arms: all that the settings ask
-    for, or, in a run with a time budget, as many as there is time for.
+    """Pretrain on every source, rank the sources, and train the arms: all that the settings
+    ask for, or, in a run with a time budget, as many as there is time for.
 
     When one training fails or the run is interrupted, the others stop at their next step.
     """

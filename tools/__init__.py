@@ -1,1 +1,1 @@
-"""Programs that keep this repository true to its code; no part of what is installed."""
+"""Programs that generate files of this repository from its code; not part of the package."""

@@ -1,10 +1,10 @@
-"""Write what is generated from the code: docs/settings.md, the tables of docs/methods.md and the
-number of methods in README.md, prefect.yaml of a new project, and the files that this clone, a
-project too, shares with new ones.
+"""Write the files that are generated from the code: docs/settings.md, the tables of docs/methods.md
+and the number of methods in README.md, prefect.yaml of a new project, and the files that this
+clone, which is also a project, shares with new projects.
 
     make generate
 
-Tests hold the files to the code.
+Tests compare the files with the code.
 """
 
 import inspect
@@ -36,8 +36,8 @@ REFERENCE_HEAD = """\
 # Settings
 
 Every setting of a project. `params.yaml` holds those that differ from their defaults; `--set
-NAME=VALUE` sets one for a run, and `crosstrain settings PREFIX` prints this page in part. Which
-settings are written where is told in [projects.md](projects.md).
+NAME=VALUE` sets one for a run, and `crosstrain settings PREFIX` prints this page in part.
+[projects.md](projects.md) explains which settings are written where.
 
 A name with `[]` belongs to each entry of a list, one with `[rule=x]` to the entries of that kind.
 Values are YAML. Shares are from 0 to 1. This page is made by `make generate`.
@@ -49,11 +49,11 @@ ROOMS_START, ROOMS_END = "<!-- rooms -->", "<!-- end of rooms -->"
 
 
 def reference() -> str:
-    """Content of docs/settings.md: a table for each section, a method's settings being one."""
+    """Content of docs/settings.md: a table for each section, and one for each method."""
     parts = [REFERENCE_HEAD]
-    for section, found in groupby(rows(), _section):
+    for section, section_rows in groupby(rows(), _section):
         lines = [f"\n## {section}\n", "| setting | default | range | what it does |"]
-        parts += [*lines, "|---|---|---|---|", *(_line(row) for row in found)]
+        parts += [*lines, "|---|---|---|---|", *(_line(row) for row in section_rows)]
     return "\n".join(parts) + "\n"
 
 
@@ -73,7 +73,7 @@ def own_methods() -> dict[str, type[Method]]:
 
 
 def table() -> str:
-    """Markdown tables of every method, one a family: what it does, what it reads, its paper."""
+    """Markdown tables of every method, one per family: what it does, what it reads, its paper."""
     families: dict[str, list[str]] = {}
     for name, kind in own_methods().items():
         row = f"| `{name}` | {_purpose(kind)} | {_reads(kind)} | {_paper(kind)} |"
@@ -83,14 +83,14 @@ def table() -> str:
 
 def _family(package: str, rows: list[str]) -> str:
     """The table of one folder of transfer/methods/, under the first paragraph of its docstring."""
-    told = (import_module(package).__doc__ or "").split("\n\n")[0]
+    purpose = (import_module(package).__doc__ or "").split("\n\n")[0]
     title = package.rpartition(".")[2].replace("_", " ").capitalize()
     head = ["| method | what it does | reads | paper |", "|---|---|---|---|"]
-    return "\n".join([f"## {title}", "", " ".join(told.split()), "", *head, *rows])
+    return "\n".join([f"## {title}", "", " ".join(purpose.split()), "", *head, *rows])
 
 
 def counted(readme: str) -> str:
-    """README.md with the number of methods that there are."""
+    """README.md with the present number of methods."""
     return COUNT.sub(f"There are {len(own_methods())} [methods]", readme)
 
 

@@ -1,4 +1,5 @@
-"""The rooms of the house, as the code and its import contracts say: for docs/architecture.md."""
+"""The packages and their folders, from the code and its import contracts: for
+docs/architecture.md."""
 
 import ast
 import tomllib
@@ -10,12 +11,12 @@ PACKAGES = ("crosstrain", "flows", "tasks", "transfer")
 
 
 def page() -> str:
-    """Markdown of every room of every package, from the top floor down."""
+    """Markdown of every room of every package, from the top layer down."""
     return "\n".join(line for package in PACKAGES for line in _section(package))
 
 
 def layers(package: str) -> list[list[str]]:
-    """Rooms of a package in layers, as the import contract has them; the top one first."""
+    """Rooms of a package in layers, as in the import contract; the top layer first."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     for contract in settings["tool"]["importlinter"]["contracts"]:
         if contract["type"] == "layers" and contract.get("containers") == [package]:
@@ -39,10 +40,10 @@ def _section(package: str) -> list[str]:
     rooms = layers(package)
     if not rooms:
         return lines
-    lines += ["| floor | room | what lives there |", "|---|---|---|"]
-    for floor, names in zip(range(len(rooms), 0, -1), rooms, strict=True):
+    lines += ["| layer | room | what it contains |", "|---|---|---|"]
+    for number, names in zip(range(len(rooms), 0, -1), rooms, strict=True):
         lines += [
-            f"| {floor} | {_name(package, room)} | {_purpose(package, room)} |" for room in names
+            f"| {number} | {_name(package, room)} | {_purpose(package, room)} |" for room in names
         ]
     return [*lines, ""]
 

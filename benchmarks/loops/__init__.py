@@ -1,1 +1,1 @@
-"""Training loops that are timed against one another: one a file, each with a function `train`."""
+"""Training loops that are timed against each other: one per file, each with a function `train`."""

@@ -1,6 +1,6 @@
-"""What all loops share: the pictures, the network, the budget and how strongly pictures vary.
+"""What all loops share: the images, the network, the budget and the augmentation.
 
-Shapes: N pictures, H x W pixels.
+Shapes: N images, H x W pixels.
 """
 
 import math
@@ -46,7 +46,7 @@ class Task:
         return self.epochs * (len(self.labels) // self.batch)
 
     def network(self) -> nn.Module:
-        """The network with fresh weights."""
+        """The network with new weights."""
         return build(self.backbone_spec, spec=SPEC, classes=len(CLASSES), seed=self.seed)
 
     def mean_and_std(self) -> tuple[float, float]:
@@ -68,13 +68,13 @@ def digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 
 def items(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> TrainItems:
-    """What crosstrain's loop trains on: pictures (N, H, W) of one channel, and their labels."""
+    """What crosstrain's loop trains on: images (N, H, W) of one channel, and their labels."""
     ids = np.arange(len(labels)).astype(str)
     return TrainItems(torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels), ids, ids)
 
 
 class Pictures(torch.utils.data.Dataset[tuple[Tensor, int]]):
-    """A data set as tutorials write it: one picture at a time, varied by PIL."""
+    """A data set as tutorials write it: one image at a time, augmented by PIL."""
 
     def __init__(self, task: Task) -> None:
         self.images, self.labels = task.images, task.labels.tolist()

@@ -17,30 +17,37 @@ from transfer.models.network import BackboneSpec
 
 
 def main() -> None:
-    """Parse, train, score the held-out pictures, print."""
-    told = argparse.ArgumentParser()
-    told.add_argument("loop")
+    """Parse, train, score the held-out images, print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("loop")
     for name, value in (("epochs", 6), ("seed", 0), ("width", 16), ("pool", 1)):
-        told.add_argument(f"--{name}", type=int, default=value)
-    told.add_argument("--batch", type=int, default=64)
-    told.add_argument("--threads", type=int, default=1)
-    asked = told.parse_args()
-    torch.set_num_threads(asked.threads)
-    loop = importlib.import_module(f"benchmarks.loops.{asked.loop}")
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    loop = importlib.import_module(f"benchmarks.loops.{arguments.loop}")
     images, labels = digits()
     backbone_spec = BackboneSpec(
-        name="resnet", options={"width": asked.width, "pool": bool(asked.pool)}
+        name="resnet", options={"width": arguments.width, "pool": bool(arguments.pool)}
     )
-    seen = slice(HELD_OUT, None)
-    task = Task(images[seen], labels[seen], backbone_spec, asked.epochs, asked.batch, asked.seed)
+    train_rows = slice(HELD_OUT, None)
+    task = Task(
+        images[train_rows],
+        labels[train_rows],
+        backbone_spec,
+        arguments.epochs,
+        arguments.batch,
+        arguments.seed,
+    )
     trained: list[nn.Module] = []
     took = timed(lambda: trained.append(loop.train(task)))
     (network,) = trained
     mean, std = task.mean_and_std()
     with torch.inference_mode():
         inputs = (torch.from_numpy(images[:HELD_OUT]).unsqueeze(1) / 255 - mean) / std
-        said = network.eval()(inputs).argmax(1).numpy()
-    right = float(np.mean(said == labels[:HELD_OUT]))
+        predicted = network.eval()(inputs).argmax(1).numpy()
+    right = float(np.mean(predicted == labels[:HELD_OUT]))
     print(json.dumps({"images": task.steps * task.batch, "right": right, **vars(took)}))
 
 

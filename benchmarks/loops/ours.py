@@ -1,4 +1,4 @@
-"""crosstrain's loop: pictures in one tensor, varied in batches, channels last."""
+"""crosstrain's loop: images in one tensor, augmented in batches, channels last."""
 
 from torch import nn
 
@@ -21,7 +21,7 @@ from transfer.training.recipe import Machine, Recipe, TrainingSettings
 
 def train(task: Task, precision: str = "fp32") -> nn.Module:
     """Train the task's network; the weights are averaged as always."""
-    seen = items(task.images, task.labels)
+    train_items = items(task.images, task.labels)
     method = Scratch(learning_rate=RATE)
     training = TrainingSettings(
         steps=task.steps,
@@ -31,11 +31,13 @@ def train(task: Task, precision: str = "fp32") -> nn.Module:
         warmup=WARMUP,
     )
     machine = Machine("cpu", precision)
-    recipe = Recipe(training, POLICY, normalisation(seen, SPEC), len(CLASSES), machine, spec=SPEC)
+    recipe = Recipe(
+        training, POLICY, normalisation(train_items, SPEC), len(CLASSES), machine, spec=SPEC
+    )
     network, _ = fit(
         method,
         method.prepare(task.network(), None, CLASSES),
-        seen,
+        train_items,
         recipe,
         seed=task.seed,
     )

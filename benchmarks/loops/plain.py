@@ -14,7 +14,7 @@ def train(task: Task) -> nn.Module:
 
 
 def loop(task: Task, workers: int) -> nn.Module:
-    """Train with so many worker processes that load pictures; 0 loads them between steps."""
+    """Train with worker processes that load images; with 0, they are loaded between steps."""
     torch.manual_seed(task.seed)
     network, data, criterion = task.network().train(), loader(task, workers), loss()
     optimise, step = optimiser(network), 0

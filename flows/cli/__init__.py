@@ -1,4 +1,4 @@
-"""The command line. Imports nothing heavy until a command runs, so that help answers at once.
+"""The command line. Imports nothing heavy until a command runs, so that help is shown at once.
 
-Every file of this folder adds its commands to the application; a new file is found by `main`.
+Every file of this folder adds its commands to the application; `main` finds a new file by itself.
 """

@@ -1,4 +1,4 @@
-"""What every command shares: the application, its options, and how one begins."""
+"""What every command shares: the application, its options, and how a command begins."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ Overrides = Annotated[
 
 
 def _from_here(params: Path) -> Path:
-    """A settings file in the folder where the command was typed, else one of the project's."""
+    """A settings file of the folder where the command was typed, else of the project's root."""
     return params if params == paths.PARAMS or not params.exists() else params.absolute()
 
 
@@ -39,17 +39,17 @@ Target = Annotated[
     str | None,
     typer.Option("--target", help="Name of the target dataset; that of params.yaml if not given."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 def enter() -> None:
-    """Go to the project's root, and set up the tools around us before one is imported."""
+    """Go to the project's root, and configure the tools before any of them is imported."""
     paths.enter_project()
     environment.prepare(Path.cwd())
 
 
 def begin() -> None:
-    """Enter, and let Prefect's server come up while this process imports what it needs."""
+    """Enter, and start Prefect's server while this process imports what it needs."""
     command_start.begin()
     enter()
     from flows.runtime import local_prefect
@@ -58,12 +58,13 @@ def begin() -> None:
 
 
 def target_of(name: str | None, params: Path = paths.PARAMS) -> str:
-    """The target that was asked for, else the one of a settings file.
+    """The target that was asked for, else that of a settings file.
 
-    The file is read without the sections that check it, which would import all that they configure.
+    The file is read without the sections that check it: these would import all the code that they
+    configure.
 
     Raises:
-        SettingsError: the file is no settings file.
+        SettingsError: the file is not a settings file.
     """
     if name is not None:
         return name
@@ -76,16 +77,16 @@ def target_of(name: str | None, params: Path = paths.PARAMS) -> str:
         return dataset_name(Path(target.get("path", TARGET_PATH)), target.get("name", ""))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError) as error:
         raise SettingsError(
-            f"{params} names no target dataset ({type(error).__name__}: {error}); mend it, or give "
-            "--target NAME"
+            f"{params} names no target dataset ({type(error).__name__}: {error}); correct it, or "
+            "give --target NAME"
         ) from error
 
 
-def show(told: dict[str, Any], *, as_json: bool) -> None:
-    """Print named values, one a line, or as JSON."""
+def show(values: dict[str, Any], *, as_json: bool) -> None:
+    """Print named values, one per line, or as JSON."""
     if as_json:
-        print(json.dumps(told, indent=1))
+        print(json.dumps(values, indent=1))
         return
-    width = max(map(len, told))
-    for key, value in told.items():
+    width = max(map(len, values))
+    for key, value in values.items():
         print(f"{key:{width}} {value}")

@@ -1,4 +1,4 @@
-"""Run the chain, and show what it gave."""
+"""Run the chain, and show its result."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,16 +21,16 @@ Budget = Annotated[
 
 @app.command(rich_help_panel=CHAIN, epilog="Example: crosstrain demo")
 def demo(overrides: Overrides = None, budget: Budget = None) -> None:
-    """Write the two demo datasets and run the whole chain on them, with settings of their own.
+    """Write the two demo datasets and run the whole chain on them, with the demo's own settings.
 
     Needs a project (crosstrain init DIR) and the extra `demo`; params.yaml is not read.
     """
     from tasks.versioning import demo_data
 
-    told = _with(overrides, budget)
+    with_budget = _with(overrides, budget)
     begin()
     demo_data.write(paths.DATA)
-    _retrain(demo_data.PARAMS, told, promote=True)
+    _retrain(demo_data.PARAMS, with_budget, promote=True)
 
 
 @app.command(
@@ -46,21 +46,21 @@ def retrain(
     ] = True,
     data_rev: Annotated[
         str | None,
-        typer.Option(help="Take data/ as of a Git revision, or of an md5 of data.dvc."),
+        typer.Option(help="Use data/ as of a Git revision, or of an md5 of data.dvc."),
     ] = None,
     budget: Budget = None,
 ) -> None:
     """Run the chain: validate, split, pretrain, adapt, choose, evaluate, promote, report."""
-    told = _with(overrides, budget)
+    with_budget = _with(overrides, budget)
     begin()
-    _retrain(params, told, promote=promote, data_rev=data_rev)
+    _retrain(params, with_budget, promote=promote, data_rev=data_rev)
 
 
 def _with(overrides: list[str] | None, budget: str | None) -> list[str]:
     """The overrides, and the budget as one of them.
 
     Raises:
-        SettingsError: it is no time.
+        SettingsError: the budget is not a time.
     """
     if budget is None:
         return overrides or []
@@ -89,7 +89,7 @@ def _retrain(
 
 @app.command(rich_help_panel=CHAIN, epilog="Example: crosstrain report")
 def report(as_json: AsJson = False) -> None:
-    """Show the last run's result, and where its page is."""
+    """Show the last run's result, and the path of its page."""
     paths.enter_project()
     file = paths.REPORTS / "retrain.json"
     if not file.exists():

@@ -18,7 +18,7 @@ app.add_typer(data_app, name="data", rich_help_panel=DATA)
 @data_app.command(epilog="Example: crosstrain data verify --used-by params.yaml")
 def verify(
     datasets: Annotated[
-        list[Path] | None, typer.Argument(help="Datasets, instead of all that are recorded.")
+        list[Path] | None, typer.Argument(help="Datasets to verify, instead of all recorded ones.")
     ] = None,
     used_by: Annotated[
         Path | None, typer.Option(help="Verify the datasets that this settings file names.")
@@ -41,15 +41,15 @@ def verify(
     if used_by and settings:
         _write_settings(used_by, settings)
     named = [*(datasets or []), *(_datasets(used_by) if used_by else [])]
-    told = json.dumps(dataset_versions.verify_all(paths.DATA_DVC, named), indent=1)
+    verified = json.dumps(dataset_versions.verify_all(paths.DATA_DVC, named), indent=1)
     if out is None:
-        print(told)
+        print(verified)
         return
-    write_atomic(out, (told + "\n").encode())
+    write_atomic(out, (verified + "\n").encode())
 
 
 def _write_settings(params: Path, out: Path) -> None:
-    """Write what `dvc repro` holds a result against, beside the data."""
+    """Write what a result depends on besides the data; `dvc repro` compares it."""
     from tasks.store.source_digest import installed_code
     from transfer.settings import project
 
@@ -66,8 +66,8 @@ def _datasets(params: Path) -> list[Path]:
     """Every dataset that a settings file names, sources first."""
     from transfer.settings import project
 
-    found = project.load(params)
-    return [Path(one.path) for one in (*found.sources, found.target)]
+    settings = project.load(params)
+    return [Path(dataset.path) for dataset in (*settings.sources, settings.target)]
 
 
 @data_app.command(epilog="Example: crosstrain data write")
@@ -82,7 +82,7 @@ def write() -> None:
 
 @data_app.command(epilog="Example: crosstrain data accept")
 def accept() -> None:
-    """Make data/ as it is the recorded version."""
+    """Record data/ as it is now as the version that runs use."""
     enter()
     from tasks.versioning import dataset_versions
 

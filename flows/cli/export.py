@@ -1,4 +1,4 @@
-"""Take the champion to where neither torch nor crosstrain is."""
+"""Export the champion for machines without torch and crosstrain."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -32,7 +32,7 @@ def export(
     params: Params = paths.PARAMS,
     as_json: AsJson = False,
 ) -> None:
-    """Write the champion as one file, measured on the test split; refuse one that loses much."""
+    """Write the champion as one file, measured on the test split; refuse a file that loses much."""
     place = out.absolute() if out else None
     begin()
     name = target_of(target, params)

@@ -1,4 +1,4 @@
-"""Take new data into a dataset."""
+"""Add new data to a dataset."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,21 +22,24 @@ def ingest(
         Path | None, typer.Argument(help="A folder, a .zip or .tar archive, or an .npz file.")
     ] = None,
     dataset: Annotated[
-        str, typer.Option(help="Name of a dataset in data/; one that is not there is made.")
+        str, typer.Option(help="Name of a dataset in data/; created if it does not exist.")
     ] = "",
     relabel: Annotated[
         bool, typer.Option("--relabel", help="The delivery is right where labels differ.")
     ] = False,
     new_classes: Annotated[
-        bool, typer.Option("--new-classes", help="Take classes that the dataset does not have.")
+        bool, typer.Option("--new-classes", help="Add classes that the dataset does not have.")
     ] = False,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Remove what the delivery lacks: it is the whole.")
+        bool,
+        typer.Option(
+            "--replace", help="Remove items that the delivery lacks: it is the whole dataset."
+        ),
     ] = False,
     commit: Annotated[bool, typer.Option("--commit", help="Commit data.dvc to Git.")] = False,
     push: Annotated[bool, typer.Option("--push", help="Push to DVC's default remote.")] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Carry an interrupted ingest through.")
+        bool, typer.Option("--resume", help="Complete an interrupted ingest.")
     ] = False,
     take_back: Annotated[
         bool, typer.Option("--take-back", help="Undo an interrupted ingest.")
@@ -47,9 +50,9 @@ def ingest(
 ) -> None:
     """Check new data, add it to a dataset, and record the new version.
 
-    Exit code 4 says that the delivery held nothing new.
+    Exit code 4 means that the delivery held nothing new.
     """
-    _check_words(incoming, dataset, resume=resume, take_back=take_back)
+    _check_arguments(incoming, dataset, resume=resume, take_back=take_back)
     incoming = None if incoming is None else incoming.absolute()
     if take_back:
         enter()
@@ -63,17 +66,17 @@ def ingest(
     from flows.runtime.run_flow import run
 
     if incoming is None:
-        found = run(flow.resume)
+        changes = run(flow.resume)
     else:
-        found = run(
+        changes = run(
             lambda: flow.ingest(
                 settings, incoming, dataset, relabel, new_classes, replace, commit, push
             )
         )
-    _show(found, as_json=as_json)
+    _show(changes, as_json=as_json)
 
 
-def _check_words(incoming: Path | None, dataset: str, *, resume: bool, take_back: bool) -> None:
+def _check_arguments(incoming: Path | None, dataset: str, *, resume: bool, take_back: bool) -> None:
     if resume + take_back + (incoming is not None) != 1:
         raise SettingsError("expected one of: a delivery, --resume, --take-back")
     if (incoming is not None) != bool(dataset):
@@ -89,16 +92,18 @@ def _take_back() -> None:
         print(f"{paths.DATA / steps.take_back()} is what it was before")
 
 
-def _show(found: "Changes | None", *, as_json: bool) -> None:
-    if found is None:
+def _show(changes: "Changes | None", *, as_json: bool) -> None:
+    if changes is None:
         raise NothingToDoError("no ingest was interrupted")
     if as_json:
-        print(found.model_dump_json(indent=1))
+        print(changes.model_dump_json(indent=1))
     else:
         from rich.console import Console
 
         from tasks.reports.ingest_summary import terminal
 
-        terminal(found, Console())
-    if not found.taken:
-        raise NothingToDoError(f"{found.delivery} holds nothing new; {found.dataset} is unchanged")
+        terminal(changes, Console())
+    if not changes.taken:
+        raise NothingToDoError(
+            f"{changes.delivery} holds nothing new; {changes.dataset} is unchanged"
+        )

@@ -18,9 +18,9 @@ __all__ = ["app", "main"]
 
 
 def main() -> None:
-    """Run a command; an error of ours ends it with its message and its exit code.
+    """Run a command; a `CrosstrainError` ends it with its message and its exit code.
 
-    Any other error is a failed step too, and shows its traceback.
+    Any other error has the exit code of a failed step, and shows its traceback.
     """
     gc_tuning.raise_threshold()
     try:
@@ -32,4 +32,4 @@ def main() -> None:
         traceback.print_exc()
         sys.exit(CrosstrainError.exit_code)
     finally:
-        gc.freeze()  # or Python looks through all objects for garbage as it ends, for 2 s
+        gc.freeze()  # else Python collects garbage among all objects at its end, for 2 s

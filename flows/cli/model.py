@@ -1,4 +1,4 @@
-"""Ask the champion, and see which version it is."""
+"""Predict with the champion, and show which version it is."""
 
 import json
 from pathlib import Path
@@ -30,9 +30,9 @@ def predict(
         probabilities = model.predict_files([file])[0].tolist()
         ranked = sorted(zip(probabilities, model.class_names, strict=True), reverse=True)
         if as_json:
-            told = {name: round(p, 6) for p, name in ranked}
+            rounded = {name: round(p, 6) for p, name in ranked}
             line = {"file": str(file), "label": ranked[0][1], "probability": ranked[0][0]}
-            print(json.dumps(line | {"probabilities": told, "version": champion.version}))
+            print(json.dumps(line | {"probabilities": rounded, "version": champion.version}))
         else:
             print(f"{file}: {ranked[0][1]} ({100 * ranked[0][0]:.1f} %)")
 
@@ -43,13 +43,13 @@ def champion(target: Target = None, as_json: AsJson = False) -> None:
     enter()
     from tasks.registry import versions
 
-    found = versions.champion_of(target_of(target))
-    told = {
-        "name": found.name,
-        "version": found.version,
-        "aliases": found.aliases,
-        "figures": found.figures,
-        "data": found.data,
-        "run": found.run_id,
+    version = versions.champion_of(target_of(target))
+    values = {
+        "name": version.name,
+        "version": version.version,
+        "aliases": version.aliases,
+        "figures": version.figures,
+        "data": version.data,
+        "run": version.run_id,
     }
-    show(told, as_json=as_json)
+    show(values, as_json=as_json)

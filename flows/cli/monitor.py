@@ -1,4 +1,4 @@
-"""Watch what a champion is given."""
+"""Monitor a champion's inputs for drift."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +15,7 @@ from tasks.runtime import paths
 def monitor(
     folder: Annotated[
         Path,
-        typer.Argument(help="New items; one folder a class where they have labels."),
+        typer.Argument(help="New items; one folder per class if they have labels."),
     ],
     target: Target = None,
     as_json: AsJson = False,
@@ -35,8 +35,8 @@ def monitor(
     from flows.runtime.run_flow import run
     from tasks.reports.monitor_report import terminal
 
-    found = run(lambda: chain.monitor(folder, name, settings))
+    monitored = run(lambda: chain.monitor(folder, name, settings))
     if as_json:
-        print(found.model_dump_json(indent=1))
+        print(monitored.model_dump_json(indent=1))
     else:
-        terminal(found, Console())
+        terminal(monitored, Console())

@@ -1,4 +1,4 @@
-"""Keep it running: the servers and their deployments."""
+"""Keep crosstrain running: the servers and their deployments."""
 
 from typing import Annotated
 
@@ -31,7 +31,7 @@ def serve(
 ) -> None:
     """Keep crosstrain running: both UIs, and every flow by schedule, by event or by a click.
 
-    Ctrl-C stops all; what was at work goes on when it is started again.
+    Ctrl-C stops all; runs that were interrupted continue at the next start.
     """
     enter()
     from flows.operation import ui as servers

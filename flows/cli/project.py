@@ -48,7 +48,7 @@ def settings(
 
 
 def _table(rows: "list[Row]") -> None:
-    """Print a line for each setting and one for what it does, which no narrow terminal cuts."""
+    """Print a line for each setting and one for its meaning, which narrow terminals do not cut."""
     from rich.console import Console
     from rich.padding import Padding
     from rich.text import Text

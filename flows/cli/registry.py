@@ -76,8 +76,8 @@ def promote(
 
     settings = typed.load(params)
     outcome = run(lambda: flow.promote(name, version, settings, reason if force else ""))
-    said = "is champion" if outcome.promoted else "was not promoted"
-    print(f"version {version} of crosstrain-{name} {said}")
+    state = "is champion" if outcome.promoted else "was not promoted"
+    print(f"version {version} of crosstrain-{name} {state}")
     for line in outcome.reasons:
         print(f"- {line}")
 
@@ -105,8 +105,8 @@ def bless(
     checks = records.verify(name, number)
     held = records.holds(checks)
     if as_json:
-        told: dict[str, Any] = {"model": name, "version": number, "holds": held}
-        print(json.dumps(told | {"checks": [check._asdict() for check in checks]}, indent=1))
+        verdict: dict[str, Any] = {"model": name, "version": number, "holds": held}
+        print(json.dumps(verdict | {"checks": [check._asdict() for check in checks]}, indent=1))
     else:
         for check in checks:
             print(f"{check.status:12} {check.what:32} {check.detail}")

@@ -27,7 +27,7 @@ Batch = Annotated[int, typer.Option("--batch", min=1, help="Items at once.")]
 def score(
     source: Source, out: Out, target: Target = None, batch: Batch = 256, as_json: AsJson = False
 ) -> None:
-    """Score a folder of any size with the champion; run again to continue what was cut off."""
+    """Score a folder of any size with the champion; run again to continue an interrupted run."""
     source, out = source.absolute(), out.absolute()
     begin()
     name = target_of(target)

@@ -1,4 +1,4 @@
-"""A crosstrain that is left running: servers, deployments, schedules.
+"""Crosstrain as a service: servers, deployments, schedules.
 
 `crosstrain serve` and `crosstrain ui` start here.
 """

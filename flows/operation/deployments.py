@@ -1,4 +1,4 @@
-"""What a served crosstrain offers: each flow with its form, its schedule and its triggers."""
+"""The deployments of `crosstrain serve`: each flow with its form, schedule and triggers."""
 
 from typing import Any
 
@@ -21,12 +21,12 @@ from transfer.settings.project import Settings
 from transfer.settings.service import ServeSettings
 
 ENTRY = "crosstrain_flows"
-"""The module from which Prefect takes a flow; see there why it is not the flow's own."""
+"""The module from which Prefect takes a flow; its docstring says why it is not the flow's own."""
 ONE_AT_A_TIME = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
 
 
 def deployments(settings: Settings) -> list[RunnerDeployment]:
-    """All deployments, with these settings as the values that their forms begin with."""
+    """All deployments, with these settings as the initial values of their forms."""
     form = filled(settings)
     target, incoming = settings.target.label, str(settings.serve.incoming)
     crons = settings.serve
@@ -59,7 +59,7 @@ def deployments(settings: Settings) -> list[RunnerDeployment]:
 
 
 def _deployment(flow: Flow[..., Any], parameters: dict[str, Any], **more: Any) -> RunnerDeployment:
-    found: RunnerDeployment = flow.to_deployment(  # type: ignore[assignment]
+    deployment: RunnerDeployment = flow.to_deployment(  # type: ignore[assignment]
         name=flow.name,
         parameters=parameters,
         concurrency_limit=ONE_AT_A_TIME,
@@ -67,8 +67,8 @@ def _deployment(flow: Flow[..., Any], parameters: dict[str, Any], **more: Any) -
         tags=["crosstrain"],
         **more,
     )
-    found.entrypoint = f"{ENTRY}.{flow.name}"
-    return found
+    deployment.entrypoint = f"{ENTRY}.{flow.name}"
+    return deployment
 
 
 def _schedule(cron: str | None, settings: ServeSettings) -> CronSchedule | None:
@@ -76,13 +76,13 @@ def _schedule(cron: str | None, settings: ServeSettings) -> CronSchedule | None:
 
 
 def _triggers(settings: ServeSettings) -> list[DeploymentEventTrigger]:
-    wanted = {"data-changed": settings.on_new_data, "retrain-wanted": settings.on_drift}
+    enabled = {"data-changed": settings.on_new_data, "retrain-wanted": settings.on_drift}
     return [
         DeploymentEventTrigger(
             name=f"retrain on {kind}",
             expect={PREFIX + kind},
             match={"prefect.resource.id": f"{PREFIX}target.*"},
         )
-        for kind, on in wanted.items()
+        for kind, on in enabled.items()
         if on
     ]

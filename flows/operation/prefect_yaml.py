@@ -21,19 +21,21 @@ def text(settings: Settings) -> str:
     Every flow is named by its module in the installed package, so that a project needs no code.
     """
     offered = []
-    for one in deployments(settings):
-        crons = [s.schedule for s in one.schedules or [] if isinstance(s.schedule, CronSchedule)]
+    for deployment in deployments(settings):
+        crons = [
+            s.schedule for s in deployment.schedules or [] if isinstance(s.schedule, CronSchedule)
+        ]
         schedules = [{"cron": cron.cron, "timezone": cron.timezone} for cron in crons]
-        triggers = [t.model_dump(mode="json", exclude_defaults=True) for t in one.triggers]
+        triggers = [t.model_dump(mode="json", exclude_defaults=True) for t in deployment.triggers]
         offered.append(
             {
-                "name": one.name,
-                "entrypoint": one.entrypoint,
-                "parameters": one.parameters,
+                "name": deployment.name,
+                "entrypoint": deployment.entrypoint,
+                "parameters": deployment.parameters,
                 "schedules": schedules,
                 "triggers": [{"type": "event", **t} for t in triggers],
                 "concurrency_limit": ONE_AT_A_TIME.model_dump(mode="json", exclude_none=True),
-                "tags": one.tags,
+                "tags": deployment.tags,
                 "work_pool": {"name": "crosstrain"},
             }
         )

@@ -1,4 +1,4 @@
-"""Crosstrain in operation: both servers, and a runner that starts what is due or asked for."""
+"""Crosstrain in operation: both servers, and a runner that starts scheduled and requested runs."""
 
 import sys
 import threading
@@ -20,7 +20,7 @@ EVERY = 5.0  # seconds
 
 
 def tend(settings: ServeSettings) -> None:
-    """Keep an eye on the runs of all deployments, for ever."""
+    """Watch the runs of all deployments, without end."""
     while True:
         try:
             with get_client(sync_client=True) as client:
@@ -41,8 +41,9 @@ def main() -> None:
     settings = typed.load(Path(sys.argv[1]))
     threading.Thread(target=tend, args=[settings.serve], daemon=True).start()
     offered = deployments(settings)
-    for one in offered:
-        print(f"{one.name:8} {', '.join([*_when(one, settings.serve), 'on request'])}")
+    for deployment in offered:
+        starts = [*_when(deployment, settings.serve), "on request"]
+        print(f"{deployment.name:8} {', '.join(starts)}")
     sys.stdout.flush()
     serve(
         *offered,
@@ -55,15 +56,15 @@ def main() -> None:
 def _when(offered: RunnerDeployment, settings: ServeSettings) -> list[str]:
     """What starts a deployment by itself."""
     times = [
-        f"at {one.schedule.cron} ({settings.timezone})"
-        for one in offered.schedules or []
-        if isinstance(one.schedule, CronSchedule)
+        f"at {entry.schedule.cron} ({settings.timezone})"
+        for entry in offered.schedules or []
+        if isinstance(entry.schedule, CronSchedule)
     ]
     kinds = [
         kind.removeprefix(PREFIX)
-        for one in offered.triggers
-        if isinstance(one, DeploymentEventTrigger)
-        for kind in one.expect
+        for trigger in offered.triggers
+        if isinstance(trigger, DeploymentEventTrigger)
+        for kind in trigger.expect
     ]
     return times + [f"on {kind}" for kind in sorted(kinds)]
 

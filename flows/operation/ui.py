@@ -1,6 +1,6 @@
 """Prefect's and MLflow's own servers, side by side, on loopback, and a runner for deployments.
 
-They ask for passwords where the environment holds some: PREFECT_SERVER_API_AUTH_STRING, and
+They ask for passwords if the environment holds some: PREFECT_SERVER_API_AUTH_STRING, and
 MLFLOW_AUTH_ADMIN_PASSWORD or MLFLOW_AUTH_CONFIG_PATH.
 """
 
@@ -37,13 +37,13 @@ authorization_function = mlflow.server.auth:authenticate_request_basic_auth
 
 @dataclass(frozen=True)
 class _Child:
-    """A process, and the file it writes its complaints to."""
+    """A process, and the file that holds its standard error."""
 
     name: str
     port: int | None
-    """None of one that listens to nobody."""
+    """None for a process that listens on no port."""
     process: "subprocess.Popen[bytes]"
-    told: IO[bytes]
+    errors: IO[bytes]
 
     def check(self) -> None:
         """Make sure that it runs.
@@ -52,13 +52,13 @@ class _Child:
             CrosstrainError: it has ended.
         """
         if (code := self.process.poll()) is not None:
-            self.told.seek(0)
-            told = self.told.read().decode(errors="replace").strip()[-2000:]
-            raise CrosstrainError(f"{self.name} ended with exit code {code}\n{hide(told)}")
+            self.errors.seek(0)
+            message = self.errors.read().decode(errors="replace").strip()[-2000:]
+            raise CrosstrainError(f"{self.name} ended with exit code {code}\n{hide(message)}")
 
 
 def serve(prefect_port: int, mlflow_port: int, params: Path | None = None) -> None:
-    """Start both servers, print where they are once they answer, and stop all on Ctrl-C.
+    """Start both servers, print their addresses once they answer, and stop all on Ctrl-C.
 
     A server that ``PREFECT_API_URL`` or an http ``MLFLOW_TRACKING_URI`` names is used, not started.
 
@@ -72,9 +72,9 @@ def serve(prefect_port: int, mlflow_port: int, params: Path | None = None) -> No
         CrosstrainError: a process ended by itself; the others are stopped.
     """
     api, store = _prefect_elsewhere(prefect_port), _mlflow_elsewhere()
-    wanted = {} if api else {"prefect": prefect_port}
-    wanted |= {} if store else {"mlflow": mlflow_port}
-    for name, port in wanted.items():
+    ports = {} if api else {"prefect": prefect_port}
+    ports |= {} if store else {"mlflow": mlflow_port}
+    for name, port in ports.items():
         if not _is_free(port):
             raise SettingsError(f"port {port} is taken; choose another with --{name}-port")
     paths.MLRUNS.mkdir(exist_ok=True)
@@ -82,10 +82,10 @@ def serve(prefect_port: int, mlflow_port: int, params: Path | None = None) -> No
     start = {"prefect": _prefect, "mlflow": _mlflow}
     children: list[_Child] = []
     try:
-        for name, port in wanted.items():
+        for name, port in ports.items():
             children.append(start[name](port))
         _watch(children, until_all_answer=True)
-        _tell(children, api, store)
+        _print_addresses(children, api, store)
         if params is not None:
             children.append(_runner(params, api or f"http://{HOST}:{prefect_port}/api"))
         print("Ctrl-C stops all of it.", flush=True)
@@ -131,13 +131,13 @@ def _mlflow(port: int) -> _Child:
         ),
     }
     command = ["mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
-    if guarded := _guarded():
+    if protection := _password_protection():
         command += ["--app-name", "basic-auth"]
-    return _start("MLflow", port, command, environment | guarded)
+    return _start("MLflow", port, command, environment | protection)
 
 
-def _guarded() -> dict[str, str]:
-    """What MLflow needs to ask for passwords; empty when it is not to ask.
+def _password_protection() -> dict[str, str]:
+    """Variables with which MLflow asks for passwords; empty when it shall not ask.
 
     Raises:
         SettingsError: the package that it needs is not installed.
@@ -154,19 +154,19 @@ def _guarded() -> dict[str, str]:
 
 
 def _prefect_elsewhere(port: int) -> str | None:
-    """Address of Prefect's API, when the environment names one that is not to be started here."""
+    """Address of Prefect's API, when the environment names a server that is not started here."""
     named = os.environ.get("PREFECT_API_URL", "").rstrip("/")
     own = {f"http://{host}:{port}/api" for host in (HOST, "localhost")}
     return named if named and named not in own else None
 
 
 def _mlflow_elsewhere() -> str | None:
-    """Address of MLflow's server, when the environment names one that runs elsewhere."""
+    """Address of MLflow's server, when the environment names a server that runs elsewhere."""
     store = os.environ.get("MLFLOW_TRACKING_URI", "")
     return hide(store) if store.startswith(("http://", "https://")) else None
 
 
-def _tell(children: Sequence[_Child], api: str | None, store: str | None) -> None:
+def _print_addresses(children: Sequence[_Child], api: str | None, store: str | None) -> None:
     for child in children:
         print(f"{child.name:8} http://{HOST}:{child.port}")
     for name, address, variable in (
@@ -178,21 +178,21 @@ def _tell(children: Sequence[_Child], api: str | None, store: str | None) -> Non
 
 
 def _runner(params: Path, api: str) -> _Child:
-    """Its output, the log of every run, goes to the terminal."""
+    """The runner's output, the log of every run, goes to the terminal."""
     environment = {"PREFECT_API_URL": api, "PREFECT_RUNNER_POLL_FREQUENCY": "2"}
     if password := os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
         environment["PREFECT_API_AUTH_STRING"] = os.environ.get("PREFECT_API_AUTH_STRING", password)
-    words = [sys.executable, "-P", "-m", "flows.operation.serve", str(params)]
-    process = subprocess.Popen(words, env=os.environ | environment)
+    command = [sys.executable, "-P", "-m", "flows.operation.serve", str(params)]
+    process = subprocess.Popen(command, env=os.environ | environment)
     return _Child("runner", None, process, BytesIO())
 
 
-def _start(name: str, port: int, words: Sequence[str], environment: dict[str, str]) -> _Child:
-    told = TemporaryFile()  # noqa: SIM115  open as long as its server runs
+def _start(name: str, port: int, arguments: Sequence[str], environment: dict[str, str]) -> _Child:
+    errors = TemporaryFile()  # noqa: SIM115  open as long as its server runs
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", *words],
+        [sys.executable, "-P", "-m", *arguments],
         env=os.environ | environment,
         stdout=subprocess.DEVNULL,
-        stderr=told,
+        stderr=errors,
     )
-    return _Child(name, port, process, told)
+    return _Child(name, port, process, errors)

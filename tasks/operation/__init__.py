@@ -1,4 +1,4 @@
-"""The steps that work with a champion: monitoring, scoring, export.
+"""The steps that use a champion: monitoring, scoring, export.
 
 None of them trains.
 """

@@ -1,4 +1,4 @@
-"""A champion in another format: found, converted, judged, placed, and written down."""
+"""A champion in another format: loaded, converted, judged, placed, and recorded."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,51 +43,51 @@ def champion(target: str) -> Subject:
     """The champion of a target, with the settings in its blessing record.
 
     Raises:
-        NothingToDoError: there is no champion, or no record of how it became that.
+        NothingToDoError: there is no champion, or no record of its promotion.
         ModelFileError: its files cannot be read.
         SettingsError: its settings are of another version.
     """
-    found = versions.champion_of(target)
-    name = found.name
-    record = audit_record.record_of(name, found.version)
-    where = f"the record of version {found.version} of {name}"
-    folder = model_files.model_folder(name, found.version)
+    version = versions.champion_of(target)
+    name = version.name
+    record = audit_record.record_of(name, version.version)
+    where = f"the record of version {version.version} of {name}"
+    folder = model_files.model_folder(name, version.version)
     return Subject(
         name,
-        found.version,
-        found.run_id,
+        version.version,
+        version.run_id,
         folder,
         checkpoint.load_card(folder, Card),
         project.check(yaml.safe_load(record["settings"]), where),
     )
 
 
-def check(format: Format, told: Settings) -> None:
+def check(format: Format, settings: Settings) -> None:
     """Make sure that what a format needs is installed, before anything else is done.
 
     Raises:
-        SettingsError: it is not.
+        SettingsError: a package or a program that it needs is missing.
     """
     if format == "tflite":
-        tflite.check(told.export.tflite_python)
+        tflite.check(settings.export.tflite_python)
     else:
         packages.versions()
 
 
-def divide(subject: Subject, told: Settings, *, changed_data: bool) -> Divided:
-    """The target, decoded and split as it was for the champion: test items never were trained on.
+def divide(subject: Subject, settings: Settings, *, changed_data: bool) -> Divided:
+    """The target, decoded and split as they were for the champion: it was trained on no test item.
 
     Args:
-        subject: the champion; everything but the place of the data is as in its record.
-        told: the settings of today, which say where the target is if they are about it.
-        changed_data: go on with another version of the data than the champion was made from.
+        subject: the champion; everything but the path of the data is as in its record.
+        settings: the present settings; their path is used if they name the same target.
+        changed_data: continue with another version of the data than the champion was made from.
 
     Raises:
         DataRefusedError: the data is another version.
     """
     made = subject.made_with
-    same = told.target.label == made.target.label
-    place = made.target.model_copy(update={"path": told.target.path}) if same else made.target
+    same = settings.target.label == made.target.label
+    place = made.target.model_copy(update={"path": settings.target.path}) if same else made.target
     dataset = fingerprint(place)
     if not changed_data:
         _check_version(subject, dataset)
@@ -102,16 +102,16 @@ def _check_version(subject: Subject, dataset: Dataset) -> None:
         raise DataRefusedError(
             f"{dataset.path} is {dataset.md5}; version {subject.version} of {subject.name} was "
             f"made from {expected}. Restore that version, or train on this one; or measure the "
-            "export on what is there with --changed-data: items keep their side of the split as "
-            "data grows, but an edited file is another item"
+            "export on the present data with --changed-data: items keep their split as data grows, "
+            "but an edited file is another item"
         )
 
 
 @step("convert", tags=["export"])
-def convert(subject: Subject, target: Divided, format: Format, told: Settings) -> Ref:
+def convert(subject: Subject, target: Divided, format: Format, settings: Settings) -> Ref:
     """Store the champion in another format, with its figures on the test split."""
     made, about = subject.made_with, {"calibration", "tflite_python"}
-    ways = told.export.model_dump(mode="json", include=about)
+    ways = settings.export.model_dump(mode="json", include=about)
     if format == "tflite":
         versions = {"made by": tflite.REQUIREMENTS}
     else:
@@ -127,8 +127,8 @@ def convert(subject: Subject, target: Divided, format: Format, told: Settings) -
             version=subject.version,
             pool=pool_items(target.scan.path, target.split.path, with_val=with_val),
             test=test_items(target.scan.path, target.split.path),
-            settings=told.export,
-            evaluate=told.evaluate,
+            settings=settings.export,
+            evaluate=settings.evaluate,
         )
 
     return content_store.result(
@@ -140,7 +140,7 @@ def convert(subject: Subject, target: Divided, format: Format, told: Settings) -
             "name": [subject.name, subject.version],
             "ways": ways,
             "with_val": with_val,
-            "evaluate": told.evaluate.model_dump(mode="json"),
+            "evaluate": settings.evaluate.model_dump(mode="json"),
             "versions": versions,
             "machine": library.machine(),
         },
@@ -160,42 +160,42 @@ def _loaded_modules(card: Card) -> list[str]:
 
 @step("place", tags=["export"])
 def place(converted: Ref, out: Path, margin: float) -> Report:
-    """Put an export where it is wanted, if it is good enough; what is refused goes nowhere.
+    """Write an export to its folder if it is good enough; nothing of a refused export is written.
 
-    The file is there whole or not at all, and its report after it, with the file's SHA-256.
+    The file is written atomically, and after it its report, with the file's SHA-256.
 
     Raises:
-        ExportRefusedError: it is not shown to be as good as the model.
+        ExportRefusedError: the measurements do not show that it is as good as the model.
     """
     report = library.load(converted.path)
     library.judge(report, margin)
     write_atomic(out / report.file, (converted.path / report.file).read_bytes())
     write_atomic(out / f"{report.file}.md", library.page(report).encode())
-    told = report.model_dump_json(indent=1) + "\n"
-    write_atomic(out / f"{report.file}.json", told.encode())
+    report_json = report.model_dump_json(indent=1) + "\n"
+    write_atomic(out / f"{report.file}.json", report_json.encode())
     return report
 
 
 @step("record", tags=["tracking"], retries=2)
 def record(subject: Subject, report: Report, out: Path) -> None:
-    """Keep an export with the champion's run, and its figures on the champion's version.
+    """Store an export with the champion's run, and its figures on the champion's version.
 
-    The registry then says which formats of a version exist and what each loses, and the files move
+    The registry then shows which formats of a version exist and what each loses, and the files move
     with mlruns/.
     """
     files = [out / f"{report.file}{end}" for end in ("", ".md", ".json")]
     run_files.keep_files(subject.run_id, "exports", files)
-    told = {
+    figures = {
         "sha256": report.sha256,
         "accuracy": f"{report.parity.accuracy:.6f}",
         "drop": f"{-report.parity.gain.point:.6f}",
         "drop_high": f"{-report.parity.gain.low:.6f}",
         "megabytes": f"{report.engines[-1].bytes / 1e6:.3f}",
     }
-    tags = {f"export.{report.format}.{name}": value for name, value in told.items()}
+    tags = {f"export.{report.format}.{name}": value for name, value in figures.items()}
     run_files.tag_version(subject.name, subject.version, tags)
 
 
 def default_place(target: str) -> Path:
-    """Where exports of a target go unless another folder is named."""
+    """The folder for exports of a target, unless another one is named."""
     return paths.EXPORTS / target

@@ -1,4 +1,4 @@
-"""Look at new data with the champion, judge it, and write the report."""
+"""Predict new data with the champion, test it for drift, and write the report."""
 
 import logging
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ from transfer.models.predictor import Predictor
 
 
 @dataclass(frozen=True)
-class Looked:
-    """New data as the champion sees it, beside what it was made for."""
+class Observation:
+    """New data with the champion's features and predictions, beside its reference data."""
 
     name: str
     version: int
@@ -32,47 +32,51 @@ class Looked:
 
 
 @step("look", tags=["monitor"])
-def look(folder: Path, target: str, settings: MonitorSettings) -> Looked:
-    """Read new items, and let the champion look at them.
+def look(folder: Path, target: str, settings: MonitorSettings) -> Observation:
+    """Read new items, and compute the champion's features and predictions of them.
 
     Raises:
-        NothingToDoError: there is no champion, it is too old to be monitored, or there is no file.
+        NothingToDoError: there is no champion, it has no reference data, or there is no file.
         DataRefusedError: there is no dataset, or it is damaged as a whole.
         ModelFileError: the champion cannot be read.
     """
     champion = versions.champion_of(target)
     place = files.model_folder(champion.name, champion.version)
-    known, model = reference.load(place), predictor.load(place)
+    reference_data, model = reference.load(place), predictor.load(place)
     source = new_data.new_items(folder, model.card)
     observed = new_data.observe(model, source, most=settings.max_items, seed=settings.seed)
-    return Looked(champion.name, champion.version, model, known, source, observed)
+    return Observation(champion.name, champion.version, model, reference_data, source, observed)
 
 
 @step("judge", tags=["monitor"])
-def judge(looked: Looked, folder: Path, target: str, settings: MonitorSettings) -> Monitored:
+def judge(
+    observation: Observation, folder: Path, target: str, settings: MonitorSettings
+) -> Monitored:
     """Test for drift, and estimate the accuracy.
 
     Raises:
         NothingToDoError: there are too few files.
     """
-    found = report.judge(
-        looked.reference,
-        looked.observed,
-        looked.model.class_names,
+    monitored = report.judge(
+        observation.reference,
+        observation.observed,
+        observation.model.class_names,
         settings,
         target=target,
-        model=looked.name,
-        version=looked.version,
+        model=observation.name,
+        version=observation.version,
         folder=str(folder),
     )
-    log.log(logging.WARNING if found.drift else logging.INFO, "%s", found.sentence)
-    return found
+    log.log(logging.WARNING if monitored.drift else logging.INFO, "%s", monitored.sentence)
+    return monitored
 
 
 @step("monitor report", tags=["monitor", "report"])
-def publish(looked: Looked, found: Monitored) -> None:
+def publish(observation: Observation, monitored: Monitored) -> None:
     """Write reports/monitor.html and reports/monitor.json."""
-    drawn = monitor_plots.draw(found, looked.reference, looked.observed, looked.source)
-    page = monitor_report.render(found, drawn)
+    drawn = monitor_plots.draw(
+        monitored, observation.reference, observation.observed, observation.source
+    )
+    page = monitor_report.render(monitored, drawn)
     write_atomic(paths.REPORTS / "monitor.html", page.encode())
-    write_atomic(paths.REPORTS / "monitor.json", found.model_dump_json(indent=1).encode())
+    write_atomic(paths.REPORTS / "monitor.json", monitored.model_dump_json(indent=1).encode())

@@ -1,4 +1,4 @@
-"""Score a folder with the champion, and take up again what an earlier run had finished."""
+"""Score a folder with the champion, and reuse the parts that an earlier run had finished."""
 
 import hashlib
 import os
@@ -30,7 +30,7 @@ from transfer.models import predictor
 
 @dataclass(frozen=True)
 class Scored:
-    """What became of a folder."""
+    """The result of scoring a folder."""
 
     source: str
     out: str
@@ -38,7 +38,7 @@ class Scored:
     version: int
     rows: int
     labels: dict[str, int]
-    """How many items were given each label, most first."""
+    """How many items have each predicted label, the most frequent first."""
     errors: dict[str, int]
     """How many items could not be scored, for each reason."""
     reused: int
@@ -52,31 +52,34 @@ class Scored:
 def score(source: Path, out: Path, target: str, batch: int) -> Scored:
     """Score everything in a folder, manifest file or archive, and write one Parquet file.
 
-    What is finished lies in a hidden folder beside the file until that is written.
+    Finished parts are kept in a hidden folder beside the file until the file is written.
 
     Raises:
         CrosstrainError: the file cannot be written, or another process writes it.
         DataRefusedError: the source does not exist or holds no readable item.
         NothingToDoError: the target has no champion.
-        SettingsError: the file is no .parquet file, or lies in the folder.
+        SettingsError: the name of the file does not end in .parquet, or the file is in the folder.
     """
     _check(source, out, batch)
-    scorer, what = _champion(target, batch)
-    return write(scorer, what, source, out)
+    scorer, identity = _champion(target, batch)
+    return write(scorer, identity, source, out)
 
 
-def write(scorer: Scorer, what: str, source: Path, out: Path, part: int = scoring.PART) -> Scored:
+def write(
+    scorer: Scorer, identity: str, source: Path, out: Path, part: int = scoring.PART
+) -> Scored:
     """Score with any model; see `score`.
 
     Args:
-        what: stands for all that its answers depend on; another text takes up nothing again.
-        part: items a part.
+        identity: stands for all that the predictions depend on; with another text no part is
+            reused.
+        part: items per part.
     """
     items = Unlabelled.open(source, scorer.model.card.limits, scorer.model.modality)
-    cut = partial(scoring.parts, items, f"{what} {items.stamp}", part)
+    cut = partial(scoring.parts, items, f"{identity} {items.stamp}", part)
     total, key = _survey(source, cut())
     began = time.perf_counter()
-    with _alone(out) as parts, progress.bar("score", total) as advance:
+    with _locked_parts(out) as parts, progress.bar("score", total) as advance:
         run = _Run(scorer, parts, advance)
         if holds(out, key):
             run.take(tables(out))
@@ -106,39 +109,39 @@ def _check(source: Path, out: Path, batch: int) -> None:
         raise SettingsError(f"a batch of {batch} items; expected 1 or more")
     if out.suffix.lower() != ".parquet" or out.is_dir():
         raise SettingsError(
-            f"{out} is no name for the table; expected a file that ends in .parquet"
+            f"{out} is no name for the table; expected a name that ends in .parquet"
         )
     inside, outside = Path(os.path.realpath(out)), Path(os.path.realpath(source))
     if inside == outside or (source.is_dir() and inside.is_relative_to(outside)):
-        raise SettingsError(f"{out} lies in {source}, and would be scored too; write it elsewhere")
+        raise SettingsError(f"{out} is in {source}, and would be scored too; write it elsewhere")
 
 
 def _champion(target: str, batch: int) -> tuple[Scorer, str]:
-    """The champion, and a digest of all that its answers depend on."""
-    found = versions.champion_of(target)
-    name = found.name
-    folder = files.model_folder(name, found.version)
+    """The champion, and a digest of all that its predictions depend on."""
+    champion = versions.champion_of(target)
+    name = champion.name
+    folder = files.model_folder(name, champion.version)
     model = predictor.load(folder)
-    what = content_store.key(
+    identity = content_store.key(
         "score",
         {"model": content_store.digest_of(folder)[0]},
-        {"name": name, "version": found.version, "batch": batch},
+        {"name": name, "version": champion.version, "batch": batch},
         ["transfer.deployment.batch_scoring", lookup.code(model.modality.name)],
     )
-    return Scorer(model, name, found.version, batch), what
+    return Scorer(model, name, champion.version, batch), identity
 
 
 def _survey(source: Path, cut: Iterator[Part]) -> tuple[int, str]:
-    """How many items there are, and the key of the file that they become.
+    """The number of items, and the key of the file with their predictions.
 
     Raises:
-        DataRefusedError: there is no item among them.
+        DataRefusedError: no item is readable.
     """
     keys, counts = [], Counter[str]()
     for part in cut:
         keys.append(part.key)
         contents = [item.content for item in part.items]
-        counts.update(one.reason if isinstance(one, Reject) else "" for one in contents)
+        counts.update(c.reason if isinstance(c, Reject) else "" for c in contents)
     if not counts[""]:
         raise _nothing(source, counts)
     return counts.total(), _key(keys)
@@ -149,18 +152,18 @@ def _key(keys: Sequence[str]) -> str:
 
 
 def _nothing(source: Path, errors: Counter[str]) -> DataRefusedError:
-    told = ", ".join(f"{n} {reason}" for reason, n in errors.most_common() if reason)
+    reasons = ", ".join(f"{n} {reason}" for reason, n in errors.most_common() if reason)
     return DataRefusedError(
-        f"{source} holds no readable item{f' ({told})' if told else ''}; expected {KINDS}"
+        f"{source} holds no readable item{f' ({reasons})' if reasons else ''}; expected {KINDS}"
     )
 
 
 @contextmanager
-def _alone(out: Path) -> Iterator[Parts]:
-    """The parts of a file, for the one process that writes it.
+def _locked_parts(out: Path) -> Iterator[Parts]:
+    """The parts of a file, for the only process that may write it.
 
     Raises:
-        CrosstrainError: another process has them, or the system refuses to write.
+        CrosstrainError: another process holds the lock, or the system refuses to write.
     """
     parts = Parts(out.with_name(f".{out.name}.parts"))
     try:
@@ -218,5 +221,5 @@ class _Run:
 
 
 def _counts(column: pa.ChunkedArray) -> dict[str, int]:
-    found = column.drop_null().value_counts().to_pylist()
-    return {row["values"]: row["counts"] for row in found}
+    rows = column.drop_null().value_counts().to_pylist()
+    return {row["values"]: row["counts"] for row in rows}

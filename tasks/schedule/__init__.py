@@ -1,4 +1,4 @@
 """Which arms a run trains, in which order, and within which time.
 
-`cost_history` is what earlier runs say of this machine.
+`cost_history` holds what trainings and runs cost on this machine.
 """

@@ -1,4 +1,4 @@
-"""Training within a time budget: the most promising arms first, as long as there is time."""
+"""Training within a time budget: the most promising arms first, while time is left."""
 
 import time
 from collections import deque
@@ -22,12 +22,12 @@ from transfer.core.errors import CrosstrainError
 
 
 def train_within(plan: TrainingPlan, costs: Costs, submitter: ArmSubmitter) -> TrainedArms:
-    """Pretrain, ask the advisor, and train as many arms as there is time for.
+    """Pretrain, rank the sources, and train as many arms as fit in the time.
 
     The first pretraining comes first, and the baseline beside it; then the most promising method,
-    and a second seed of both; then the first seed of all others, and at last the other seeds of
-    the best, one method after the other. An arm that is still being trained when the time is up
-    keeps its checkpoint and is left out, as is one whose seed the baseline lacks.
+    and a second seed of both; then the first seed of all others, and finally the other seeds of
+    the best, method by method. An arm that is still being trained when the time is up keeps its
+    checkpoint and is left out, like an arm whose seed the baseline lacks.
 
     Args:
         plan: what is trained, and with how many steps.
@@ -35,7 +35,7 @@ def train_within(plan: TrainingPlan, costs: Costs, submitter: ArmSubmitter) -> T
         submitter: starts them.
 
     Raises:
-        CrosstrainError: not even one seed of the baseline and of one method was there in time.
+        CrosstrainError: not even one seed of the baseline and of one method was finished in time.
     """
     training = _BudgetedTraining(plan, costs, submitter)
     context, settings = plan.context, plan.settings
@@ -43,14 +43,14 @@ def train_within(plan: TrainingPlan, costs: Costs, submitter: ArmSubmitter) -> T
     advice = advise(sources, context.target, settings, context.machine)
     sources = promising(sources, advice, settings.adapt.best_sources)
     helped = planning.plans(settings, context.target, sources)
-    arms = training.train(helped, sources, [one.name for one in load(advice)])
+    arms = training.train(helped, sources, [measured.name for measured in load(advice)])
     if submitter.searches:
         training.leave_out(["search of settings"], "arms come first")
     return TrainedArms(sources, advice, arms, training.left_out)
 
 
 class _BudgetedTraining:
-    """Starts trainings while they are expected to end in time, and knows what is done."""
+    """Starts trainings while they are expected to end in time, and records the finished ones."""
 
     def __init__(self, plan: TrainingPlan, costs: Costs, submitter: ArmSubmitter) -> None:
         self.context, self.costs, self.submitter = plan.context, costs, submitter
@@ -64,8 +64,8 @@ class _BudgetedTraining:
         self._slowness: list[float] = []
 
     def pretrain(self) -> list[Source]:
-        """The first pretraining beside the baseline's arms; others may use half of the time that is
-        left, and leave enough for an arm that transfers."""
+        """The first pretraining beside the baseline's arms; the others may use half of the
+        remaining time, and leave enough for an arm that uses a source."""
         submitter, (first, *others) = self.submitter, self.context.pretrainings
         beside = min(len(self.baselines), self.context.arms_at_once - 1)
         futures = [submitter.pretrain(first, beside, self._deadline(NEEDED_ARMS, needed=True))]
@@ -79,14 +79,14 @@ class _BudgetedTraining:
         results = dict(zip((first, *others), submitter.done(futures), strict=True))
         if results[first] is None:
             raise self._too_late()
-        late = [name for name, source in results.items() if source is None]
-        self.leave_out(late, "no time to pretrain on it")
+        without_time = [name for name, source in results.items() if source is None]
+        self.leave_out(without_time, "no time to pretrain on it")
         return [source for source in results.values() if source is not None]
 
     def train(
         self, helped: Sequence[ArmPlan], sources: Sequence[Source], ranked: Sequence[str]
     ) -> list[ArmRef]:
-        """Both rounds; the arms that a decision can be made of.
+        """Train first and further seeds; returns the arms on which a decision can be based.
 
         Args:
             helped: the groups of arms that use a source.
@@ -97,8 +97,8 @@ class _BudgetedTraining:
         self.plans |= {group.label: group for group in helped}
         order = planning.ordered(list(self.plans.values()), self.settings, ranked)
         groups = sorted((p.label for p in order), key=lambda label: label != _transfer(order).label)
-        known = {*self.done, *self._running.values()}
-        arms = budget_policy.first_round(self.baselines, groups, self.seeds, known)
+        started = {*self.done, *self._running.values()}
+        arms = budget_policy.first_round(self.baselines, groups, self.seeds, started)
         needed = [arm for arm in arms if arm in self._needed(groups[0])]
         for arm in needed:
             self._start(arm, needed=True)
@@ -109,7 +109,7 @@ class _BudgetedTraining:
         return self._decided(best)
 
     def leave_out(self, names: Collection[str], why: str) -> None:
-        """Note what there was no time for."""
+        """Record what was left out, and why."""
         if names:
             log.info("left out, %s: %s", why, ", ".join(names))
             self.left_out |= dict.fromkeys(names, why)
@@ -118,15 +118,15 @@ class _BudgetedTraining:
         return [(label, self.seeds[0]) for label in (group, *self.baselines)]
 
     def _deadline(self, arms: int, *, needed: bool = False) -> float:
-        """When the last of so many arms has to end. Where arms took longer than expected, so much
-        longer is the end of the run expected to take; what is needed is started all the same."""
+        """When the last of ``arms`` arms has to end. If arms took longer than expected, the end
+        of the run is expected to take longer by the same factor, except for needed arms."""
         slowness = 1.0 if needed else max(1.0, median(self._slowness or [1.0]))
         overhead = self.costs.overhead.times(slowness)
         return deadline(self.context.time_limit, overhead, arms, needed=needed)
 
     def _train(self, arms: Sequence[ArmKey], pretrainings: Sequence[Any] = ()) -> None:
-        """Start arms in their order, one whenever there is room for it, until one is not expected
-        to end in time; returns when the pretrainings are done, or, without any, all arms."""
+        """Start arms in their order, each when a worker is free, until an arm is not expected to
+        end in time; returns when the pretrainings are done, or, without any, all arms."""
         waiting, pending = deque(arms), set(pretrainings)
         while True:
             while waiting and len(pending) + len(self._running) < self.context.arms_at_once:
@@ -143,7 +143,7 @@ class _BudgetedTraining:
                 self._finish(future)
 
     def _fits(self, arm: ArmKey) -> bool:
-        """Whether an arm is expected to end in time; one that is stored takes none."""
+        """Whether an arm is expected to end in time; a stored arm takes no time."""
         plan, seed = self.plans[arm[0]], arm[1]
         if is_stored(ArmJob.of(plan, seed, self.sources), self.context):
             return True
@@ -170,32 +170,33 @@ class _BudgetedTraining:
         groups = [p for p in self.plans.values() if p.label not in self.baselines]
         transfers = [p.label for p in groups if p.sources]
         alone = [p.label for p in groups if not p.sources]
-        found = budget_policy.standing(self.done, self.baselines, transfers, alone, self.seeds)
-        if found is None:
+        standing = budget_policy.standing(self.done, self.baselines, transfers, alone, self.seeds)
+        if standing is None:
             raise self._too_late()
-        self._leave_out_all_but(found, best)
-        return planning.decided(list(self.plans.values()), self.done, found)
+        self._leave_out_all_but(standing, best)
+        return planning.decided(list(self.plans.values()), self.done, standing)
 
-    def _leave_out_all_but(self, found: Standing, best: Sequence[str]) -> None:
-        """A run without a budget would have all arms, but those that their first seed stopped."""
+    def _leave_out_all_but(self, standing: Standing, best: Sequence[str]) -> None:
+        """Record the arms that a run without a budget would also have, without those that stop
+        after their first seed."""
         first = self.seeds[0]
         stopped = {label for label, seed in self.done if seed == first}
         stopped -= {*best, *self.baselines}
-        gone = [
+        missing = [
             (label, seed)
             for label in self.plans
             for seed in self.seeds
-            if not found.keeps((label, seed)) and not (label in stopped and seed != first)
+            if not standing.keeps((label, seed)) and not (label in stopped and seed != first)
         ]
         for why, done in (("no time", False), ("no time for this seed of the others", True)):
-            names = [f"{label}/{s}" for label, s in gone if ((label, s) in self.done) == done]
+            names = [f"{label}/{s}" for label, s in missing if ((label, s) in self.done) == done]
             self.leave_out(names, why)
 
     def _too_late(self) -> CrosstrainError:
         return CrosstrainError(
             f"the time of {duration(self.context.time_limit.seconds or 0)} was up before there was "
             "one arm from scratch and one that uses a source; nothing was registered, and the "
-            "champion stays. What was trained is kept: run it again to go on from here, or raise "
+            "champion stays. What was trained is kept: run it again to continue, or raise "
             "run.budget"
         )
 

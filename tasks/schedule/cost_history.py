@@ -1,4 +1,4 @@
-"""What trainings cost on this machine, from stored results, and how the last runs ended."""
+"""Costs on this machine: of trainings, from stored results, and of the rest of the last runs."""
 
 import json
 from collections.abc import Iterator
@@ -14,11 +14,11 @@ from transfer.modalities.interface import InputSpec
 from transfer.settings.project import Settings
 
 LATEST = 3
-"""Results of a kind, and runs, that are asked: the latest ones, for a machine's load changes; more
-than one, so that a single slow training does not set the expectation."""
+"""Number of results of a kind, and of runs, that are used: the latest, because a machine's load
+changes; more than one, so that a single slow training does not set the expectation."""
 
 Kind = tuple[str, str]
-"""A method, and the backbone it works on."""
+"""A method, and the name of its backbone."""
 
 
 def arm_steps(settings: Settings, spec: InputSpec) -> dict[Kind, float]:
@@ -67,11 +67,11 @@ class Overhead:
     """More for each arm."""
 
     def seconds(self, arms: int) -> float:
-        """With so many arms."""
+        """With ``arms`` arms."""
         return self.base + self.per_arm * arms
 
     def times(self, factor: float) -> "Overhead":
-        """So many times as long."""
+        """``factor`` times as long."""
         return Overhead(factor * self.base, factor * self.per_arm)
 
 
@@ -81,7 +81,7 @@ def overheads(promote: bool) -> list[Overhead]:
 
 
 def note(overhead: Overhead, promote: bool) -> None:
-    """Remember the overhead of a run; the latest are kept."""
+    """Store the overhead of a run; the latest are kept."""
     _note(_name(promote), overhead.base, overhead.per_arm)
 
 
@@ -91,7 +91,7 @@ def starts() -> list[float]:
 
 
 def note_start(seconds: float) -> None:
-    """Remember how long a run took until it could train; the latest are kept."""
+    """Store how long a run took until it could train; the latest are kept."""
     _note("started", seconds, 0.0)
 
 

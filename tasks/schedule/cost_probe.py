@@ -1,5 +1,5 @@
-"""What trainings cost on this machine: from stored results, or else by the first seconds of the
-real trainings, which go on from there later."""
+"""What trainings cost on this machine: from stored results, or else from the first seconds of
+the real trainings, which continue from there later."""
 
 import time
 from collections.abc import Callable
@@ -20,15 +20,15 @@ from transfer.data.splits import split
 from transfer.training.feature_cache import Features
 
 PROBE_SECONDS = 3.0
-"""Of a training whose steps are timed: long enough for a hundred steps of a small network, short
-enough for a budget of a minute. What is trained in them is kept."""
+"""Seconds of a training whose steps are timed: long enough for a hundred steps of a small
+network, short enough for a budget of a minute. The training continues from there."""
 UNKNOWN_OVERHEAD = 12.0
-"""Seconds after the trainings, where no run has ended here yet: what they are on two idle cores."""
+"""Seconds after the trainings, if no run has ended here yet: as measured on two idle cores."""
 
 
 def measure(context: RunContext, promote: bool) -> Costs:
-    """What trainings and the rest of the run cost; trains for a few seconds where no stored result
-    says so."""
+    """What trainings and the rest of the run cost; trains for a few seconds if no stored result
+    records it."""
     settings, own = context.settings, ("scratch", context.settings.backbone.name)
     started = context.time_limit.spent()
     name = next(iter(context.pretrainings))
@@ -45,12 +45,13 @@ def measure(context: RunContext, promote: bool) -> Costs:
 
 
 def _overhead(context: RunContext, promote: bool, started: float, arm_step: float) -> Overhead:
-    """The slowest of the latest runs. Where none has ended here yet: as long as the slowest of them
-    took to start, for both mostly wait for imports, servers and the disk; and for each arm a third
-    of a training step a batch of the test split, for backwards takes twice as long as forwards."""
+    """The slowest of the latest runs. If none has ended here yet: as long as the slowest of them
+    took to start, because both mostly wait for imports, servers and the disk; and for each arm
+    a third of a training step per batch of the test split, because the backward pass takes twice as
+    long as the forward pass."""
     cost_history.note_start(started)
-    if known := cost_history.overheads(promote):
-        return max(known, key=lambda overhead: overhead.base)
+    if measured := cost_history.overheads(promote):
+        return max(measured, key=lambda overhead: overhead.base)
     manifest = Manifest.load(context.target.scan.path)
     items = (split.load(context.target.split.path, manifest)["split"] == "test").sum()
     batches = int(items) / context.settings.adapt.training.batch_size

@@ -1,4 +1,4 @@
-"""Which arms a run trains, and which of them go on after their first seed."""
+"""Which arms a run trains, and which of them get further seeds after their first."""
 
 import importlib.util
 from collections.abc import Mapping, Sequence
@@ -23,10 +23,10 @@ from transfer.settings.project import Settings
 
 
 def check(settings: Settings, sources: Mapping[str, Divided], target: Divided) -> None:
-    """Refuse, before anything is trained, what could not be trained in the end.
+    """Refuse, before anything is trained, settings and data that could not be trained.
 
     Raises:
-        DataRefusedError: no item of the target is labelled, and no source knows all its classes.
+        DataRefusedError: no item of the target is labelled, and no source has all its classes.
         SettingsError: a package that is asked for is not installed.
     """
     available = modalities.of(settings.input).available()
@@ -42,14 +42,14 @@ def _check_covered(
     settings: Settings, sources: Mapping[str, Divided], classes: Sequence[str]
 ) -> None:
     lacks = {
-        name: [c for c in classes if c not in Manifest.load(one.scan.path).class_names]
-        for name, one in sources.items()
+        name: [c for c in classes if c not in Manifest.load(part.scan.path).class_names]
+        for name, part in sources.items()
     }
     if all(lacks.values()):
-        told = "; ".join(f"{name} lacks {', '.join(gone)}" for name, gone in lacks.items())
+        lacking = "; ".join(f"{name} lacks {', '.join(gone)}" for name, gone in lacks.items())
         raise DataRefusedError(
-            f"{settings.target.label} is to be used without labels, and no source knows all of its "
-            f"classes: {told}. Expected a source with folders of these names, or "
+            f"{settings.target.label} is to be used without labels, and no source has all of its "
+            f"classes: {lacking}. Expected a source with folders of these names, or "
             "target.labels_per_class above 0"
         )
 
@@ -61,28 +61,31 @@ def plans(settings: Settings, target: Divided, sources: Sequence[Source]) -> lis
         SettingsError: no method that is asked for can use any of the sources.
     """
     labelled = settings.target.labels_per_class != 0
-    asked = settings.adapt.methods if labelled else settings.adapt.unlabelled_methods
+    methods = settings.adapt.methods if labelled else settings.adapt.unlabelled_methods
     classes = Manifest.load(target.scan.path).class_names
-    found = portfolio.plan(
-        asked,
-        [_offer(one, classes) for one in sources],
+    planned = portfolio.plan(
+        methods,
+        [_offer(source, classes) for source in sources],
         tune_packages=settings.adapt.tune_packages,
         labelled=labelled,
     )
     if sources:
-        _tell(asked, found, sources)
-    return [one for one in found if bool(one.sources) == bool(sources)]
+        _check_used(methods, planned, sources)
+    return [group for group in planned if bool(group.sources) == bool(sources)]
 
 
-def _tell(asked: Sequence[str], found: Sequence[ArmPlan], sources: Sequence[Source]) -> None:
-    """Say which methods got no arm, and refuse when no arm uses a source."""
-    names, planned = ", ".join(one.name for one in sources), {one.method for one in found}
-    if gone := [name for name in asked if name not in planned]:
-        log.warning("no arm for %s: none of %s has what they read", ", ".join(gone), names)
-    if not any(one.sources for one in found):
+def _check_used(
+    methods: Sequence[str], planned: Sequence[ArmPlan], sources: Sequence[Source]
+) -> None:
+    """Log which methods got no arm, and refuse when no arm uses a source."""
+    names = ", ".join(source.name for source in sources)
+    used = {group.method for group in planned}
+    if unused := [name for name in methods if name not in used]:
+        log.warning("no arm for %s: none of %s has what they read", ", ".join(unused), names)
+    if not any(group.sources for group in planned):
         raise SettingsError(
-            f"none of the methods {', '.join(asked)} can use what {names} offers; expected one "
-            "that can: see what each reads in docs/methods.md"
+            f"none of the methods {', '.join(methods)} can use what {names} offers; expected a "
+            "method that can: see what each reads in docs/methods.md"
         )
 
 
@@ -93,15 +96,16 @@ def _offer(source: Source, classes: Sequence[str]) -> Offer:
 
 
 def is_baseline(plan: ArmPlan, settings: Settings) -> bool:
-    """Whether gains are measured against it."""
+    """Whether gains are measured against this group of arms."""
     return plan.method == ("source_only" if settings.target.labels_per_class == 0 else "scratch")
 
 
 def likely(settings: Settings) -> ArmPlan:
-    """What is probably trained first of what uses a source, before any source is known."""
+    """Of the arms that use a source, those that are probably trained first, before sources are
+    ranked."""
     labelled, kinds = settings.target.labels_per_class != 0, known()
-    asked = settings.adapt.methods if labelled else settings.adapt.unlabelled_methods
-    helped = [name for name in asked if kinds[name].uses_source]
+    methods = settings.adapt.methods if labelled else settings.adapt.unlabelled_methods
+    helped = [name for name in methods if kinds[name].uses_source]
     best = next((name for name in helped if kinds[name].trains_backbone), helped[0])
     return ArmPlan(best, (), best)
 
@@ -115,7 +119,7 @@ def ordered(
 
     Args:
         planned: the plans.
-        settings: of the run; methods stand in the order in which they are asked for.
+        settings: of the run; its methods are in the order of the settings.
         ranked: names of the sources, the best first.
     """
     before, place = _last_validation(settings), {name: i for i, name in enumerate(ranked)}
@@ -126,14 +130,14 @@ def ordered(
         tier = 0 if plan.method == first else 2 if kinds[plan.method].trains_backbone else 1
         return -before.get(plan.label, -1.0), source, tier
 
-    return sorted((one for one in planned if not is_baseline(one, settings)), key=promise)
+    return sorted((p for p in planned if not is_baseline(p, settings)), key=promise)
 
 
 def by_validation(firsts: Sequence[ArmRef], settings: Settings) -> list[str]:
-    """Labels of the groups that go on after their first seed, the best on validation first; as
-    they come where no item of the target is labelled."""
+    """Labels of the groups that get further seeds, the best on validation first; in the given
+    order if no item of the target is labelled."""
     going_on, _ = finalists(firsts, settings)
-    labels = [one.label for one in going_on]
+    labels = [group.label for group in going_on]
     if settings.target.labels_per_class == 0 or not firsts:
         return labels
     losses = model_selection.validation_losses(files(list(firsts))).mean(1)
@@ -142,14 +146,19 @@ def by_validation(firsts: Sequence[ArmRef], settings: Settings) -> list[str]:
 
 
 def decided(
-    planned: Sequence[ArmPlan], done: Mapping[ArmKey, ArmRef], found: Standing
+    planned: Sequence[ArmPlan], done: Mapping[ArmKey, ArmRef], standing: Standing
 ) -> list[ArmRef]:
-    """The arms of which a decision is made, in the order of a run without a budget."""
-    labels = [one.label for one in planned]
-    whole = [done[one, seed] for one in labels if one in found.finalists for seed in found.seeds]
-    first = found.seeds[0]
+    """The arms on which the decision is based, in the order of a run without a budget."""
+    labels = [group.label for group in planned]
+    whole = [
+        done[label, seed]
+        for label in labels
+        if label in standing.finalists
+        for seed in standing.seeds
+    ]
+    first = standing.seeds[0]
     return whole + [
-        replace(done[one, first], finalist=False) for one in labels if one in found.tried
+        replace(done[label, first], finalist=False) for label in labels if label in standing.tried
     ]
 
 
@@ -159,17 +168,17 @@ def _last_validation(settings: Settings) -> dict[str, float]:
         last = Result.model_validate_json((paths.REPORTS / "retrain.json").read_text())
     except (OSError, ValueError):
         return {}
-    found: dict[str, list[float]] = {}
+    accuracies: dict[str, list[float]] = {}
     for arm in last.arms if last.target == settings.target.label else ():
         if arm.validation is not None:
-            found.setdefault(arm.group, []).append(arm.validation)
-    return {group: fmean(scores) for group, scores in found.items()}
+            accuracies.setdefault(arm.group, []).append(arm.validation)
+    return {group: fmean(scores) for group, scores in accuracies.items()}
 
 
 def finalists(arms: Sequence[ArmRef], settings: Settings) -> tuple[list[ArmPlan], list[ArmRef]]:
-    """The plans that go on to all seeds, and the arms that were stopped after their first one.
+    """The plans that get all seeds, and the arms that were stopped after their first seed.
 
-    Without a label of the target nothing is known of an arm yet, and all go on.
+    Without a label of the target arms cannot be compared yet, and all get all seeds.
     """
     keep = settings.adapt.finalists
     if keep is None or settings.target.labels_per_class == 0:

@@ -24,7 +24,7 @@ class ArmSubmitter:
 
     @property
     def searches(self) -> bool:
-        """Whether settings are searched; without a labelled target there is nothing to judge by."""
+        """Whether settings are searched; without target labels trials cannot be compared."""
         return self.context.settings.adapt.trials > 0 and self.context.labelled
 
     def pretrain(self, name: str, beside: int, until: float | None = None) -> Any:
@@ -46,11 +46,11 @@ class ArmSubmitter:
     def arms(
         self, plans: Sequence[ArmPlan], seeds: Sequence[int], sources: Sequence[Source] = ()
     ) -> list[Any]:
-        """Start the arms of some plans, with each of the seeds."""
+        """Start the arms of plans, with each of the seeds."""
         return [self.arm(plan, seed, sources) for plan in plans for seed in seeds]
 
     def search(self, plans: Sequence[ArmPlan], sources: Sequence[Source] = ()) -> list[Any]:
-        """Start the search for the settings of some plans, on a seed that no arm has."""
+        """Start the search for the settings of plans, with a seed that no arm has."""
         seed, stop = max(self.context.settings.adapt.seeds) + 1, self.runner.stop
         return [
             self.runner.submit(search, plan, seed, sources, self.context, stop, self.features)
@@ -58,7 +58,7 @@ class ArmSubmitter:
         ]
 
     def first_done(self, futures: Sequence[Any]) -> Any:
-        """The first of some trainings to end; raises what that raised."""
+        """The first of these trainings to end; raises what that raised."""
         future = next(as_completed(list(futures)))
         self.runner.result(future)
         return future

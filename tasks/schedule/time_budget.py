@@ -26,8 +26,8 @@ from transfer.settings.project import Settings
 NEEDED_ARMS = 2
 """Arms without which there is no decision: one from scratch and one that uses a source."""
 SAFETY = 1.5
-"""How many times its expected time what a decision needs must have: other programs share the
-machine, and a training also reads its data and writes its result."""
+"""Factor on the expected time of what a decision needs: other programs share the machine,
+and a training also reads its data and writes its result."""
 GRACE = 0.05
 """Share of the budget by which a training without which there is no decision may be late."""
 
@@ -39,24 +39,24 @@ def begin(settings: Settings, promote: bool) -> TimeLimit:
         SettingsError: the budget is shorter than what comes after the trainings.
     """
     limit = TimeLimit(command_start.began(), settings.run.budget_seconds)
-    known = cost_history.overheads(promote)
-    least = max((overhead.base for overhead in known), default=cost_probe.UNKNOWN_OVERHEAD)
+    measured = cost_history.overheads(promote)
+    least = max((overhead.base for overhead in measured), default=cost_probe.UNKNOWN_OVERHEAD)
     if limit.left() <= least:
         raise SettingsError(
             f"run.budget is {duration(limit.seconds or 0)}, and to evaluate, register and judge "
-            f"takes about {duration(least)} here; give more, nothing was done"
+            f"takes about {duration(least)} here; nothing was done: set a larger budget"
         )
     return limit
 
 
 def deadline(limit: TimeLimit, overhead: Overhead, arms: int, *, needed: bool = False) -> float:
-    """When the last of so many arms has to end, in seconds since the epoch.
+    """When the last of ``arms`` arms has to end, in seconds since the epoch.
 
     Args:
         limit: of the run.
         overhead: of what comes after the arms.
         arms: in all; what comes after them takes longer with each.
-        needed: there is no decision without it; it may be a little late.
+        needed: whether there is no decision without it; it may be a little late.
     """
     seconds = math.inf if limit.seconds is None else limit.seconds * (1 + GRACE * needed)
     return limit.began + seconds - overhead.seconds(arms)
@@ -67,7 +67,7 @@ def fit_steps(context: RunContext, alone: tuple[ArmPlan, ...], promote: bool) ->
     """Plan the trainings with as many steps as there is time for, the same share for all.
 
     Args:
-        context: what the run works with; its settings have the steps that are asked for.
+        context: what all trainings of the run share; its settings have the requested steps.
         alone: the groups of arms that use no source.
         promote: whether the run ends with a decision about the registry.
 
@@ -113,7 +113,7 @@ def scaled(settings: Settings, share: float) -> Settings:
 
 
 def _needed_seconds(plan: TrainingPlan, costs: Costs) -> float:
-    """Seconds of what no decision can do without, as far as it is not stored: a pretraining with
+    """Seconds of what every decision needs, as far as it is not stored: a pretraining with
     training from scratch beside it, then an arm that uses its result."""
     context, settings = plan.context, plan.settings
     seed, first = settings.adapt.seeds[0], likely(settings)
@@ -128,7 +128,7 @@ def _needed_seconds(plan: TrainingPlan, costs: Costs) -> float:
 
 
 def is_stored(job: ArmJob, context: RunContext) -> bool:
-    """Whether an arm is there and need not be trained."""
+    """Whether an arm is stored and need not be trained."""
     return content_store.lookup(adapt.address(job, context)) is not None
 
 
@@ -145,7 +145,7 @@ def _refusal(limit: TimeLimit, needed: float, overhead: Overhead) -> SettingsErr
 
 
 def report(plan: TrainingPlan, trained: TrainedArms) -> TimeBudget | None:
-    """What the report says of the budget; nothing where there is none."""
+    """What the report states about the budget; None in a run without a budget."""
     limit = plan.context.time_limit
     if limit.seconds is None:
         return None
@@ -158,8 +158,8 @@ def report(plan: TrainingPlan, trained: TrainedArms) -> TimeBudget | None:
 
 
 def remember(trained: TrainedArms, watch: Stopwatch, settings: Settings, promote: bool) -> None:
-    """Note how long this run took after its trainings, unless its evaluation was stored, or a
-    person was waited for."""
+    """Store how long this run took after its trainings, unless its evaluation was stored, or
+    it waited for a person."""
     if "evaluate" in watch.reused() or (promote and settings.promote.approval):
         return
     after, reading = time.time() - trained.ended, watch.seconds()["evaluate"]

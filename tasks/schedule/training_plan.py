@@ -1,4 +1,4 @@
-"""What a run is about to train, once it is known how many steps there is time for."""
+"""What a run is going to train, once the number of steps that fit is decided."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,20 +19,20 @@ class Costs:
     pretraining_step: float
     """Of one step of a pretraining."""
     arm_steps: Mapping[Kind, float]
-    """Of one step of an arm, in all its folds together; of training from scratch at least."""
+    """Of one step of an arm, in all its folds together; at least that of training from scratch."""
 
     def pretraining(self, settings: Settings) -> float:
         """Seconds of a pretraining."""
         return self.pretraining_step * settings.pretrain.training.steps
 
     def arm(self, plan: ArmPlan, settings: Settings) -> float:
-        """Seconds of an arm; as many as from scratch where its kind was never trained here."""
+        """Seconds of an arm; those of training from scratch if its kind was never trained here."""
         scratch = self.arm_steps["scratch", settings.backbone.name]
         return self.arm_steps.get(_kind(plan, settings), scratch) * settings.adapt.training.steps
 
     def observed(self, arm: ArmRef, settings: Settings) -> "Costs":
-        """With what an arm has taken in this run, unless it was stored. What is expected only
-        rises: an arm that went on from a checkpoint took less than a whole one."""
+        """With the time that an arm took in this run, unless it was stored. Expected times
+        only rise: an arm that continued from a checkpoint took less than a whole arm."""
         if arm.ref.reused:
             return self
         kind, step = _kind(arm.plan, settings), arm.ref.seconds / settings.adapt.training.steps
@@ -61,5 +61,5 @@ class TrainingPlan:
 
     @property
     def settings(self) -> Settings:
-        """The settings as they are trained with."""
+        """The settings with which the trainings run."""
         return self.context.settings

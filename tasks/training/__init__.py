@@ -1,4 +1,4 @@
 """The steps that train: pretraining, arms, search, on threads or on a cluster.
 
-`machine` says what this computer offers.
+`machine` decides the device, the precision and the number of workers of this computer.
 """

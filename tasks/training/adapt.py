@@ -37,7 +37,7 @@ from transfer.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class ArmJob:
-    """One arm that is to be trained."""
+    """One arm to train."""
 
     plan: ArmPlan
     seed: int
@@ -58,8 +58,8 @@ class ArmJob:
 
     def method(self, settings: Settings) -> Method:
         """The method with its settings: those that a search chose, or those of the project."""
-        found: Method = self.plan.tuned or getattr(settings.methods, self.plan.method)
-        return found
+        method: Method = self.plan.tuned or getattr(settings.methods, self.plan.method)
+        return method
 
 
 @step("adapt", tags=["train"])
@@ -71,14 +71,14 @@ def adapt(
     until: float | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> ArmRef | None:
-    """Train one arm, or take the one that is stored; None where the time was up before its end.
+    """Train one arm, or take the stored result; None if the time was up before its end.
 
     Args:
         job: the arm.
         context: what all arms of the run share.
         stop: when set, training stops at the next step.
         features: of frozen backbones, shared by the arms of a run.
-        until: when the training has to end, in seconds since the epoch; None lets it go on.
+        until: when the training has to end, in seconds since the epoch; None for no limit.
         on_step: called with (steps done, steps in all); None reports progress on the log.
 
     Raises:
@@ -111,12 +111,12 @@ def adapt(
 
 
 def address(job: ArmJob, context: RunContext) -> Path:
-    """Where an arm is stored, or would be: ask `tasks.store.content_store.lookup` whether it is."""
+    """Where an arm is stored, or would be; `content_store.lookup` tests whether it is."""
     method = job.method(context.settings)
     return content_store.address(
         "adapt",
         __name__,
-        inputs=context.target.inputs() | _read(method, job.sources, not context.labelled),
+        inputs=context.target.inputs() | _source_inputs(method, job.sources, not context.labelled),
         settings={
             "seed": job.seed,
             "folds": context.folds,
@@ -160,16 +160,16 @@ def _train(
     library.save(arm, target, out)
 
 
-def _read(method: Method, sources: Sequence[Source], blind: bool) -> dict[str, str]:
+def _source_inputs(method: Method, sources: Sequence[Source], blind: bool) -> dict[str, str]:
     """What the arm reads of its sources; all of it where no item of the target is labelled."""
-    inputs = {f"knowledge {i}": one.knowledge.digest for i, one in enumerate(sources)}
+    inputs = {f"knowledge {i}": source.knowledge.digest for i, source in enumerate(sources)}
     if (method.reads_source or blind) and (items := sources[0].items):
         inputs |= {f"source {key}": digest for key, digest in items.inputs().items()}
     return inputs
 
 
 def _method_settings(name: str, method: Method, settings: Settings) -> dict[str, Any]:
-    told = {
+    section_values = {
         "method": {name: method.model_dump(mode="json")},
         "training": settings.adapt.training.model_dump(mode="json"),
         "augment": settings.augment.model_dump(mode="json"),
@@ -177,8 +177,8 @@ def _method_settings(name: str, method: Method, settings: Settings) -> dict[str,
         "limits": settings.input.limits.model_dump(mode="json"),  # they go into the model's card
     }
     if method.reads_source:
-        told["source augment"] = settings.pretrain.augment.model_dump(mode="json")
-    return told
+        section_values["source augment"] = settings.pretrain.augment.model_dump(mode="json")
+    return section_values
 
 
 def _code(job: ArmJob, settings: Settings) -> list[str]:

@@ -1,4 +1,4 @@
-"""Ask, before any arm is trained, which sources are worth the budget."""
+"""Rank the sources by their transferability measures before any arm is trained."""
 
 import json
 from collections.abc import Sequence
@@ -23,17 +23,17 @@ from transfer.transferability.source_probing import candidate
 @step("advise", tags=["select"])
 def advise(sources: Sequence[Source], target: Divided, settings: Settings, machine: Machine) -> Ref:
     """Store the measures of every source, best first; none where the target has no label."""
-    inputs = {f"knowledge {one.name}": one.knowledge.digest for one in sources}
+    inputs = {f"knowledge {source.name}": source.knowledge.digest for source in sources}
     inputs |= {
-        f"{one.name} {key}": digest
-        for one in sources
-        if one.items
-        for key, digest in one.items.inputs().items()
+        f"{source.name} {key}": digest
+        for source in sources
+        if source.items
+        for key, digest in source.items.inputs().items()
     }
 
     def compute(out: Path) -> None:
-        found = _advise(sources, target, settings, machine)
-        rows = [one.model_dump(mode="json") for one in found]
+        ranked = _advise(sources, target, settings, machine)
+        rows = [advice.model_dump(mode="json") for advice in ranked]
         (out / "advice.json").write_text(json.dumps(rows, indent=1))
 
     ref = content_store.result(
@@ -49,7 +49,7 @@ def advise(sources: Sequence[Source], target: Divided, settings: Settings, machi
         ],
     )
     if len(sources) > 1 and (ranked := load(ref)):
-        log.info("most promising first: %s", ", ".join(one.name for one in ranked))
+        log.info("most promising first: %s", ", ".join(advice.name for advice in ranked))
     return ref
 
 
@@ -65,10 +65,10 @@ def _advise(
     recipe = Recipe(training, settings.augment, normal, len(names), machine, spec=spec)
     candidates = [
         replace(
-            candidate(pretrain.load(one.knowledge.path), items, source_items(one), recipe),
-            name=one.name,
+            candidate(pretrain.load(source.knowledge.path), items, source_items(source), recipe),
+            name=source.name,
         )
-        for one in sources
+        for source in sources
     ]
     return library.advise(candidates, items.labels.numpy(), names, items.groups.tolist())
 
@@ -84,5 +84,5 @@ def promising(sources: Sequence[Source], advised: Ref, keep: int | None) -> list
     """The sources that arms are trained on: the first ``keep`` by rank, or all."""
     if keep is None or not (ranked := load(advised)):
         return list(sources)
-    best = {one.name for one in ranked[:keep]}
-    return [one for one in sources if one.name in best]
+    best = {advice.name for advice in ranked[:keep]}
+    return [source for source in sources if source.name in best]

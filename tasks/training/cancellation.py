@@ -1,5 +1,4 @@
-"""Trainings that end when the run they belong to does, in whatever process they are, or when their
-time is up."""
+"""Trainings that end with their run, in any process, or when their time is up."""
 
 import time
 from dataclasses import dataclass, field
@@ -12,14 +11,14 @@ from transfer.models.checkpoint import Keeper
 
 
 class Stopped(BaseException):
-    """A training was told to stop. No error: engines show it as a crash, as they do Ctrl-C, which
-    ends a worker's process and is therefore not used."""
+    """A training received the signal to stop. It is no error: engines show it as a crash, as they
+    show Ctrl-C, which would end a worker's process and is therefore not used."""
 
 
 @dataclass(frozen=True)
 class Stop:
-    """The word to stop, for all trainings of a run: a file, so that it reaches other processes,
-    and other machines that see the project's folder."""
+    """The signal to stop, for all trainings of a run: a file, so that it reaches other
+    processes, and other machines that mount the project's folder."""
 
     path: Path
 
@@ -29,19 +28,19 @@ class Stop:
         return cls(paths.BUILD / "stop" / uuid4().hex)
 
     def set(self) -> None:
-        """Tell all trainings to end at their next step."""
+        """Signal all trainings to end at their next step."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(self.path, b"")
 
     def is_set(self) -> bool:
-        """Whether they were told."""
+        """Whether the signal was set."""
         return self.path.exists()
 
     def check(self) -> None:
-        """Begin nothing after the word was given.
+        """Begin nothing after the signal was set.
 
         Raises:
-            Stopped: it was.
+            Stopped: the signal was set.
         """
         if self.is_set():
             raise Stopped
@@ -52,16 +51,16 @@ class Stop:
 
 
 class TimeUpError(Exception):
-    """A training was still at work at the time at which it had to end."""
+    """A training was still running at the time at which it had to end."""
 
 
 @dataclass
 class Stoppable(Keeper):
-    """Keeps one more checkpoint when the run is told to stop, and ends the training there."""
+    """Writes one more checkpoint when the run is stopped, and ends the training there."""
 
     stop: Stop = field(default_factory=Stop.of_run)
     until: float | None = None
-    """When the training has to end, in seconds since the epoch; None lets it go on."""
+    """When the training has to end, in seconds since the epoch; None for no limit."""
 
     def due(self) -> bool:
         return self.stop.is_set() or is_over(self.until) or super().due()
@@ -73,15 +72,15 @@ class Stoppable(Keeper):
 
 
 def is_over(until: float | None) -> bool:
-    """Whether a time, in seconds since the epoch, has come; None never does."""
+    """Whether a time, in seconds since the epoch, has been reached; None is never reached."""
     return until is not None and time.time() >= until
 
 
 def check_time(until: float | None) -> None:
-    """Let nothing begin that has no time.
+    """Begin nothing after the end of its time.
 
     Raises:
-        TimeUpError: the time has come.
+        TimeUpError: the time has been reached.
     """
     if is_over(until):
         raise TimeUpError

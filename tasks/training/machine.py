@@ -1,4 +1,4 @@
-"""What this machine offers: device, precision, arms at a time."""
+"""What this machine offers: device, precision, number of arms at once."""
 
 import os
 
@@ -17,22 +17,22 @@ def resolve(settings: RunSettings) -> Machine:
     """Decide device and precision; the first time on a machine, its processor is measured.
 
     Raises:
-        SettingsError: the device that was asked for is not there.
+        SettingsError: the machine lacks the device that was asked for.
     """
-    there = {
+    available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
     device: str = settings.device
     if device == "auto":
-        device = next(name for name, found in there.items() if found)
-    if not there[device]:
+        device = next(name for name, is_available in available.items() if is_available)
+    if not available[device]:
         raise SettingsError(
             f"run.device is {device!r} and this machine has none; use run.device=auto"
         )
-    asked = settings.precision
-    return Machine(device, _fastest(device) if asked == "auto" else asked)
+    precision = settings.precision
+    return Machine(device, _fastest(device) if precision == "auto" else precision)
 
 
 def _fastest(device: str) -> Precision:
@@ -48,8 +48,8 @@ def cores() -> int:
 
 
 def workers(settings: RunSettings, machine: Machine) -> int:
-    """Arms to train at once: one a core on a CPU, where a small network cannot use more; one
-    on a GPU. Of a cluster's machines nothing is known: the cluster decides, and an arm there takes
+    """Arms to train at once: one per core on a CPU, where a small network cannot use more; one
+    on a GPU. The machines of a cluster are unknown: the cluster decides, and an arm there takes
     one core."""
     if settings.workers:
         return settings.workers
@@ -64,10 +64,10 @@ def share_cores(workers_at_once: int) -> None:
 
 
 def leave_cores(arms: int) -> None:
-    """Limit this thread's numeric threads to the cores that arms of one core each leave over."""
+    """Limit this thread's numeric threads to the cores that arms of one core each leave free."""
     torch.set_num_threads(max(1, cores() - arms))
 
 
 def threads_each(arms: int, processes: int) -> int:
-    """Numeric threads of each of the processes that share what those arms leave over."""
+    """Numeric threads of each of the processes that share the cores that those arms leave free."""
     return max(1, (cores() - arms) // processes)

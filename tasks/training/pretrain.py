@@ -1,4 +1,4 @@
-"""Train a backbone on a source, or take the one that is stored."""
+"""Train a backbone on a source, or take the stored result."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +31,7 @@ def pretrain(
         context: what all trainings of the run share.
         beside: how many arms are trained at the same time.
         stop: when set, training stops at the next step.
-        until: when the training has to end, in seconds since the epoch; None lets it go on.
+        until: when the training has to end, in seconds since the epoch; None for no limit.
         on_step: called with (steps done, steps in all); None reports progress on the log.
 
     Raises:

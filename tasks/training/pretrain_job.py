@@ -1,4 +1,4 @@
-"""One pretraining as a description that another process can read, and how it is done."""
+"""One pretraining as a description that another process can read and run."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -46,8 +46,8 @@ class Pretraining(Section):
         """Train, and write the network and its card to ``out``.
 
         Raises:
-            Stopped: the file is there; the training continues from here when it is run again.
-            TimeUpError: so is the end of its time, likewise.
+            Stopped: the file ``stop`` exists; the training continues from here when run again.
+            TimeUpError: the time ``until`` has been reached; the training continues likewise.
             CrosstrainError: training diverged.
         """
         spec = spec_of(self.parts[0][0])

@@ -2,8 +2,8 @@
 
     torchrun --nproc-per-node 2 -m tasks.training.pretrain_worker PRETRAINING.json
 
-Tells its parent, a line of JSON at a time on the standard output, how far it is and why it failed;
-it ends when its standard input does, which is when the parent's process has ended, however.
+Reports progress and failures to its parent as lines of JSON on the standard output. It ends when
+its standard input is closed, that is when the parent's process has ended for any reason.
 """
 
 import json
@@ -33,7 +33,7 @@ def main() -> None:
     first = distributed.get_rank() == 0
     try:
         with nullcontext(str(work.out)) if first else TemporaryDirectory() as out:
-            work.run(_tell_steps, Path(out), fit_together)
+            work.run(_report_steps, Path(out), fit_together)
         distributed.barrier()
     except Stopped:
         _fail(stopped=True)
@@ -50,17 +50,17 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _tell_steps(done: int, steps: int) -> None:
-    _tell(done=done, steps=steps)
+def _report_steps(done: int, steps: int) -> None:
+    _report(done=done, steps=steps)
 
 
-def _fail(**told: Any) -> None:
-    _tell(**told)
+def _fail(**reason: Any) -> None:
+    _report(**reason)
     os._exit(1)  # the others wait in a sum for this process: torchrun ends them
 
 
-def _tell(**told: Any) -> None:
-    print(json.dumps(told), flush=True)
+def _report(**values: Any) -> None:
+    print(json.dumps(values), flush=True)
 
 
 if __name__ == "__main__":

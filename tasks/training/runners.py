@@ -1,7 +1,7 @@
 """What trains several arms at once: threads, or the worker processes of a Dask or Ray cluster.
 
-A worker process is handed names and plain settings, goes to the project's folder, and finds the
-step there by its name; what it makes lies in the store, and a reference comes back.
+A worker process receives names and plain settings, changes to the project's folder, and imports
+the step there by its name; its result is in the store, and a reference comes back.
 """
 
 import logging
@@ -30,14 +30,14 @@ from transfer.core.errors import CrosstrainError, SettingsError
 from transfer.settings.project import RunSettings
 
 GRACE = 60.0
-"""Seconds in which trainings of other processes may keep a last checkpoint when a run ends."""
+"""Seconds in which trainings of other processes may write a last checkpoint when a run ends."""
 
 
 def check(settings: RunSettings) -> None:
-    """See that the engine is installed before anything is computed.
+    """Make sure that the engine is installed before anything is computed.
 
     Raises:
-        SettingsError: it is not.
+        SettingsError: the engine's package is missing.
     """
     name = settings.task_runner
     if name != "threads" and find_spec(f"prefect_{name}") is None:
@@ -56,7 +56,7 @@ class Runner:
     """Whether steps run in other processes."""
     stop: Stop = field(default_factory=Stop.of_run)
     """Ends the trainings among them."""
-    _under_way: dict[Any, str] = field(default_factory=dict)
+    _running: dict[Any, str] = field(default_factory=dict)
 
     def submit(self, task: Task[Any, Any], *args: Any) -> Any:
         """Start a step with its arguments in their order; gives a future of Prefect's."""
@@ -65,29 +65,29 @@ class Runner:
         call = (Path.cwd(), task.fn.__module__, task.fn.__name__, args)
         with _light_context():
             future = self.engine.submit(_carried(task), _parameters(carry, call))
-        self._under_way[future] = task.name
+        self._running[future] = task.name
         return future
 
     def result(self, future: Any) -> Any:
         """What a step returned, once it has ended; raises what it raised."""
         try:
-            told = future.result()
+            outcome = future.result()
         except _StoppedElsewhere:
             raise Stopped from None
         if not self.elsewhere:
-            return told
-        if (name := self._under_way.pop(future, None)) is not None:
-            step.note(name, told.seconds, told.result)
-        return told.result
+            return outcome
+        if (name := self._running.pop(future, None)) is not None:
+            step.note(name, outcome.seconds, outcome.result)
+        return outcome.result
 
     def halt(self) -> None:
-        """Wait for steps in other processes, which keep a last checkpoint when told to stop."""
-        wait(list(self._under_way), timeout=GRACE)
+        """Wait for steps in other processes, which write a last checkpoint when stopped."""
+        wait(list(self._running), timeout=GRACE)
 
 
 @contextmanager
 def start(settings: RunSettings, at_once: int) -> Iterator[Runner]:
-    """An engine for so many steps at once, or the cluster that is there already.
+    """An engine for ``at_once`` steps at the same time, or the existing cluster.
 
     Raises:
         CrosstrainError: no cluster answers at ``run.cluster``.
@@ -95,10 +95,10 @@ def start(settings: RunSettings, at_once: int) -> Iterator[Runner]:
     engines = {"threads": _threads, "dask": _dask, "ray": _ray}
     engine: Any = engines[settings.task_runner](settings.cluster, at_once)
     try:
-        with _deaf_to_interrupts():
+        with _ignored_interrupts():
             engine.__enter__()
             if settings.task_runner == "dask":
-                engine.client  # noqa: B018  starts the workers, or finds the cluster
+                engine.client  # noqa: B018  starts the workers, or connects to the cluster
     except (OSError, RuntimeError, ValueError) as error:
         raise CrosstrainError(
             f"no {settings.task_runner} cluster answers at run.cluster={settings.cluster} "
@@ -114,8 +114,8 @@ def start(settings: RunSettings, at_once: int) -> Iterator[Runner]:
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Start processes that Ctrl-C in a terminal does not end: the run tells them to stop."""
+def _ignored_interrupts() -> Iterator[None]:
+    """Start processes that Ctrl-C in a terminal does not end: the run stops them itself."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -133,13 +133,13 @@ def _threads(cluster: str | None, at_once: int) -> TaskRunner[Any]:
 def _dask(cluster: str | None, at_once: int) -> TaskRunner[Any]:
     from prefect_dask import DaskTaskRunner
 
-    logging.getLogger("distributed").setLevel(logging.ERROR)  # what fails comes back as an error
+    logging.getLogger("distributed").setLevel(logging.ERROR)  # failures come back as errors
     if cluster:
         return DaskTaskRunner(address=cluster)
     own = {
         "n_workers": at_once,
         "threads_per_worker": 1,
-        "memory_limit": 0,  # one worker's share of the memory says nothing about an arm's needs
+        "memory_limit": 0,  # an arm may need more than a worker's share of the memory
         "dashboard_address": "127.0.0.1:0",
         "silence_logs": logging.ERROR,
     }
@@ -158,8 +158,8 @@ def _ray(cluster: str | None, at_once: int) -> TaskRunner[Any]:
 
 
 def _light_context() -> AbstractContextManager[object]:
-    """The flow's context without the flow's code: a worker would import all that it imports, of
-    which a training needs nothing."""
+    """The flow's context without the flow's code: a worker would import all that it imports,
+    and a training needs none of that."""
     context = FlowRunContext.get()
     if context is None or context.flow is None:
         return nullcontext()
@@ -178,7 +178,7 @@ def _parameters(function: Callable[..., Any], args: tuple[Any, ...]) -> dict[str
 
 
 def _carried(task: Task[Any, Any]) -> Task[Any, Any]:
-    """A task of the same name that another process can read: the step itself is found there."""
+    """A task of the same name that another process can read: it imports the step itself."""
     return Task(carry, name=task.name, tags=task.tags, cache_policy=NO_CACHE, persist_result=False)
 
 
@@ -191,7 +191,7 @@ class Carried:
 
 
 def carry(project: Path, module: str, name: str, args: tuple[Any, ...]) -> Carried:
-    """Do a step in a worker process.
+    """Run a step in a worker process.
 
     Args:
         project: the project's folder.
@@ -200,7 +200,7 @@ def carry(project: Path, module: str, name: str, args: tuple[Any, ...]) -> Carri
         args: of the step, in their order.
 
     Raises:
-        CrosstrainError: this machine does not see the project's folder.
+        CrosstrainError: this machine has no folder of that path.
     """
     if not project.is_dir():
         raise CrosstrainError(
@@ -217,4 +217,4 @@ def carry(project: Path, module: str, name: str, args: tuple[Any, ...]) -> Carri
 
 
 class _StoppedElsewhere(Exception):  # noqa: N818
-    """`Stopped` on its way between processes: Dask loses what is no `Exception`."""
+    """`Stopped` on its way between processes: Dask loses exceptions that are no `Exception`."""

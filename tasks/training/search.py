@@ -1,4 +1,4 @@
-"""Search the settings of a method on the validation loss of a seed of its own."""
+"""Search the settings of a method by the validation loss of an additional seed."""
 
 import math
 from collections.abc import Sequence
@@ -29,14 +29,14 @@ def search(
 ) -> ArmPlan:
     """Return the plan with the settings of lowest out-of-fold log loss.
 
-    Every trial is an arm of its own, stored as such.
+    Every trial is a separate arm, and stored as an arm.
 
     Args:
         plan: the group of arms.
         seed: of the arms that are tried.
         sources: at least those that the plan names.
-        context: what all arms of the run share; its settings say how many trials, and where they
-            begin.
+        context: what all arms of the run share; its settings say how many trials, and where the
+            search begins.
         stop: when set, the trial that is being trained stops at its next step.
         features: of frozen backbones, shared by the arms of a run.
 
@@ -55,13 +55,13 @@ def search(
         return float(model_selection.validation_losses(files([tried])).mean())
 
     begin: Method = getattr(settings.methods, plan.method)
-    found = library.search(begin, loss, trials=settings.adapt.trials)
-    values = ", ".join(f"{name} {getattr(found.method, name):.3g}" for name in library.space(begin))
+    best = library.search(begin, loss, trials=settings.adapt.trials)
+    values = ", ".join(f"{name} {getattr(best.method, name):.3g}" for name in library.space(begin))
     log.info(
         "%s: validation loss %.4f to %.4f with %s",
         plan.label,
-        found.default_loss,
-        found.loss,
+        best.default_loss,
+        best.loss,
         values,
     )
-    return replace(plan, tuned=found.method)
+    return replace(plan, tuned=best.method)

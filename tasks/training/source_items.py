@@ -1,4 +1,4 @@
-"""What a knowledge source brings along: its items, and the code of its backbone."""
+"""What a source provides: its items, and the code of its backbone."""
 
 from collections.abc import Sequence
 

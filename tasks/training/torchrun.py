@@ -1,4 +1,4 @@
-"""A pretraining by several processes of this machine, which torchrun starts and watches."""
+"""A pretraining by several processes of this machine; torchrun starts and watches them."""
 
 import json
 import os
@@ -17,25 +17,25 @@ from transfer.core.errors import CrosstrainError, SettingsError
 def run(
     work: Pretraining, processes: int, threads: int, on_step: Callable[[int, int], None]
 ) -> None:
-    """Pretrain by so many processes of so many numeric threads each.
+    """Pretrain with ``processes`` processes of ``threads`` numeric threads each.
 
     Raises:
-        SettingsError: the device is no CPU, or a batch has fewer items than there are processes.
-        Stopped: the training was told to stop.
+        SettingsError: the device is not a CPU, or a batch has fewer items than there are processes.
+        Stopped: the training received the signal to stop.
         TimeUpError: its time was up.
         CrosstrainError: it diverged, or a process of it ended.
     """
     _check(work, processes)
     with TemporaryDirectory() as folder, TemporaryFile() as errors:
-        told = Path(folder) / "pretraining.json"
-        told.write_text(work.model_dump_json())
+        description = Path(folder) / "pretraining.json"
+        description.write_text(work.model_dump_json())
         with subprocess.Popen(
-            _command(processes, told),
+            _command(processes, description),
             env=_environment(threads),
             stdin=subprocess.PIPE,  # open as long as this process lives
             stdout=subprocess.PIPE,
             stderr=errors,
-            start_new_session=True,  # Ctrl-C reaches this process alone, which then tells them
+            start_new_session=True,  # Ctrl-C reaches only this process, which then stops them
             text=True,
         ) as child:
             last = _follow(child, on_step)
@@ -51,14 +51,14 @@ def _check(work: Pretraining, processes: int) -> None:
     if work.settings.training.batch_size < processes:
         raise SettingsError(
             f"run.pretrain_processes is {processes} and pretrain.training.batch_size "
-            f"{work.settings.training.batch_size}; expected an item a process or more"
+            f"{work.settings.training.batch_size}; expected at least one item per process"
         )
 
 
-def _command(processes: int, told: Path) -> list[str]:
+def _command(processes: int, description: Path) -> list[str]:
     torchrun = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone"]
     each = ["--nproc-per-node", str(processes), "--local-addr", "127.0.0.1"]
-    return [*torchrun, *each, "-m", "tasks.training.pretrain_worker", str(told)]
+    return [*torchrun, *each, "-m", "tasks.training.pretrain_worker", str(description)]
 
 
 def _environment(threads: int) -> dict[str, str]:
@@ -68,17 +68,17 @@ def _environment(threads: int) -> dict[str, str]:
 
 
 def _follow(child: "subprocess.Popen[str]", on_step: Callable[[int, int], None]) -> dict[str, Any]:
-    """Hand on how far the training is; returns the first reason to end that a process gave."""
+    """Report progress; returns the first reason to end that a process reported."""
     assert child.stdout is not None
     reason: dict[str, Any] = {}
     for line in child.stdout:
         if not line.startswith("{"):
             continue
-        told = json.loads(line)
-        if "done" in told:
-            on_step(told["done"], told["steps"])
+        message = json.loads(line)
+        if "done" in message:
+            on_step(message["done"], message["steps"])
         else:
-            reason = reason or told
+            reason = reason or message
     return reason
 
 
@@ -95,5 +95,5 @@ def _judge(code: int, reason: dict[str, Any], errors: IO[bytes]) -> None:
         why = next((line.strip() for line in lines if "Error" in line or "exitcode" in line), "")
         raise CrosstrainError(
             f"a process of run.pretrain_processes ended ({why or f'exit code {code}'}); run again "
-            "to go on from the last checkpoint"
+            "to continue from the last checkpoint"
         )

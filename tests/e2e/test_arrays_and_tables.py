@@ -1,6 +1,6 @@
 """Datasets of every kind through the whole chain: arrays, manifests, colour JPEGs of many sizes.
 
-One of the two sources is noise, which cannot help: that must not be said, nor win.
+One of the two sources is noise, which cannot help: it must neither be reported as helpful nor win.
 """
 
 import csv
@@ -22,40 +22,40 @@ SIDES = ((20, 20), (31, 24), (24, 40))
 MARGIN = 0.03
 
 
-def picture(kind: int, height: int, width: int, dice: np.random.Generator) -> np.ndarray:
+def picture(kind: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     """A ring, bars or spots, in colours and at a place of its own; H x W x 3 uint8."""
     y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
-    centre, phase = dice.uniform(0.35, 0.65, 2), dice.uniform(0, 2 * np.pi)
+    centre, phase = rng.uniform(0.35, 0.65, 2), rng.uniform(0, 2 * np.pi)
     far = np.hypot(y - centre[0], x - centre[1])
     shape = (
         np.abs(far - 0.25) < 0.09,
         np.sin(14 * x + phase) > 0,
         (np.sin(16 * x + phase) * np.sin(16 * y + phase)) > 0.3,
     )[kind]
-    ink, paper = dice.integers(120, 256, 3), dice.integers(0, 80, 3)
-    noise = dice.normal(0, 10, (height, width, 3))
+    ink, paper = rng.integers(120, 256, 3), rng.integers(0, 80, 3)
+    noise = rng.normal(0, 10, (height, width, 3))
     return np.clip(np.where(shape[..., None], ink, paper) + noise, 0, 255).astype(np.uint8)
 
 
 def write_jpegs(folder: Path, count: int, seed: int) -> list[tuple[str, str]]:
     """Write JPEGs of mixed sizes, one folder a class; path inside the folder and class of each."""
-    dice, rows = np.random.default_rng(seed), []
+    rng, rows = np.random.default_rng(seed), []
     for i in range(count):
         kind = i % len(NAMES)
         path = f"{NAMES[kind]}/{i:03}.jpg"
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture(kind, *SIDES[i % 7 % 3], dice)).save(folder / path, quality=90)
+        Image.fromarray(picture(kind, *SIDES[i % 7 % 3], rng)).save(folder / path, quality=90)
         rows.append((path, NAMES[kind]))
     return rows
 
 
 def write_arrays(file: Path, count: int, seed: int, *, noise: bool = False) -> None:
     """Write an .npz of pictures, or of random pixels with random labels."""
-    dice = np.random.default_rng(seed)
-    labels = dice.permutation(np.arange(count) % len(NAMES))
-    images = np.stack([picture(kind, 18, 18, dice) for kind in labels])
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(count) % len(NAMES))
+    images = np.stack([picture(kind, 18, 18, rng) for kind in labels])
     if noise:
-        images = dice.integers(0, 256, images.shape, np.uint8)
+        images = rng.integers(0, 256, images.shape, np.uint8)
     file.parent.mkdir(exist_ok=True)
     np.savez(file, images=images, labels=labels, class_names=np.array(NAMES))
 
@@ -107,8 +107,8 @@ def test_registered_model_loads_back_and_takes_colour(
     (rule,) = [rule for rule in runs[index].result().rules if rule.rule == "loads_back"]
     assert rule.passed, rule.found
     (card,) = runs[index].folder.glob("mlruns/artifacts/**/model/card.json")
-    told = json.loads(card.read_text())
-    assert (told["spec"]["size"], told["spec"]["channels"]) == (12, 3)
+    card_values = json.loads(card.read_text())
+    assert (card_values["spec"]["size"], card_values["spec"]["channels"]) == (12, 3)
 
 
 def test_noise_is_not_called_a_help(runs: tuple[Project, Project]) -> None:

@@ -30,23 +30,23 @@ def changed(blessed: Project, tmp_path: Path) -> Project:
 
 
 def checks(project: Project, code: int = 0) -> dict[str, tuple[str, str]]:
-    told = json.loads(project.run("bless", "--verify", *NAME, "--json", code=code).stdout)
-    assert told["holds"] == (code == 0)
-    return {one["what"]: (one["status"], one["detail"]) for one in told["checks"]}
+    verified = json.loads(project.run("bless", "--verify", *NAME, "--json", code=code).stdout)
+    assert verified["holds"] == (code == 0)
+    return {check["what"]: (check["status"], check["detail"]) for check in verified["checks"]}
 
 
 def test_the_gain_is_computed_anew_to_the_last_digit(blessed: Project) -> None:
     (folder,) = {file.parent for file in blessed.folder.glob("build/evaluate/*/evaluation.json")}
-    case, settings = StoredEvaluation.load(folder), blessed.folder / "params.yaml"
+    stored, settings = StoredEvaluation.load(folder), blessed.folder / "params.yaml"
     evaluate = EvaluateSettings(replicates=200)
     assert "replicates: 200" in settings.read_text()
-    assert case.gain(evaluate) == case.evaluation.gain
+    assert stored.gain(evaluate) == stored.evaluation.gain
 
 
 def test_a_record_that_holds(blessed: Project) -> None:
-    found = checks(blessed)
-    assert {status for status, _ in found.values()} == {"holds"}
-    assert {"record", "model", "evaluation", "predictions today", "rule servable"} <= found.keys()
+    by_name = checks(blessed)
+    assert {status for status, _ in by_name.values()} == {"holds"}
+    assert {"record", "model", "evaluation", "predictions today", "rule servable"} <= by_name.keys()
     shown = blessed.run("bless", "--verify", *NAME).stdout
     assert "the record of version 1 of crosstrain-small holds" in shown
     record = json.loads(blessed.run("bless", "1", *NAME).stdout)
@@ -80,14 +80,14 @@ def test_what_was_tampered_with_is_found(
     changed: Project, tamper: Callable[[Project], None], broken: str
 ) -> None:
     tamper(changed)
-    found = checks(changed, code=5)
-    assert [what for what, (status, _) in found.items() if status == "broken"] == [broken]
+    by_name = checks(changed, code=5)
+    assert [what for what, (status, _) in by_name.items() if status == "broken"] == [broken]
 
 
 def test_a_model_whose_files_are_gone(changed: Project) -> None:
     shutil.rmtree(changed.folder / "mlruns/artifacts/models")
-    found = checks(changed, code=5)
-    assert found["model"][0] == found["predictions today"][0] == "broken"
+    by_name = checks(changed, code=5)
+    assert by_name["model"][0] == by_name["predictions today"][0] == "broken"
 
 
 def test_on_other_data_the_answers_are_not_asked_again(changed: Project) -> None:
@@ -95,8 +95,8 @@ def test_on_other_data_the_answers_are_not_asked_again(changed: Project) -> None
     status, detail = checks(changed)["predictions today"]
     assert status == "not checked"
     assert "is another version now" in detail
-    told = changed.run("promote", "1", *NAME, code=3).stderr
-    assert "was evaluated on other data" in told
+    errors = changed.run("promote", "1", *NAME, code=3).stderr
+    assert "was evaluated on other data" in errors
 
 
 def test_history_tells_who_when_what_and_why(blessed: Project) -> None:

@@ -16,7 +16,7 @@ from tests.e2e.project import LOG, Project, together
 
 Done = tuple[Project, "subprocess.CompletedProcess[str]"]
 OLD = "an older report\n"
-CASES = ("unreadable", "changed", "one class", "absent")
+DEFECTS = ("unreadable", "changed", "one class", "absent")
 
 
 def with_old_report(project: Project) -> Project:
@@ -74,40 +74,44 @@ def refused(
     """A run on each broken dataset."""
     root = tmp_path_factory.mktemp("refused")
 
-    def attempt(case: str) -> Done:
-        made = with_old_report(copy(digit_project, root / case.replace(" ", "-"), api))
-        BREAK[case](made)
+    def attempt(defect: str) -> Done:
+        made = with_old_report(copy(digit_project, root / defect.replace(" ", "-"), api))
+        BREAK[defect](made)
         recorded = made.folder / "data.dvc"
         before = recorded.read_bytes() if recorded.exists() else b""
         done = made.run("retrain", code=3)
         assert (recorded.read_bytes() if recorded.exists() else b"") == before
         return made, done
 
-    return dict(zip(CASES, together([partial(attempt, case) for case in CASES]), strict=True))
+    return dict(
+        zip(DEFECTS, together([partial(attempt, defect) for defect in DEFECTS]), strict=True)
+    )
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_refused_data_leave_reports_and_registry_alone(refused: dict[str, Done], case: str) -> None:
-    project, done = refused[case]
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_refused_data_leave_reports_and_registry_alone(
+    refused: dict[str, Done], defect: str
+) -> None:
+    project, done = refused[defect]
     assert {p.read_text() for p in (project.folder / "reports").iterdir()} == {OLD}
     assert not (project.folder / "mlruns").exists()
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("defect", DEFECTS)
 def test_message_of_a_refusal_stands_alone_after_the_steps(
-    refused: dict[str, Done], case: str
+    refused: dict[str, Done], defect: str
 ) -> None:
-    lines = refused[case][1].stderr.splitlines()
+    lines = refused[defect][1].stderr.splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("crosstrain: "))
     assert all(LOG.fullmatch(line) for line in lines[:start])
     assert not any(LOG.fullmatch(line) for line in lines[start:])
 
 
 def test_failed_expectations_are_a_table(refused: dict[str, Done]) -> None:
-    told = refused["unreadable"][1].stderr
-    assert "crosstrain: validation refused the data" in told
-    head, rule, *rows = told[told.index("dataset") :].splitlines()
+    errors = refused["unreadable"][1].stderr
+    assert "crosstrain: validation refused the data" in errors
+    head, rule, *rows = errors[errors.index("dataset") :].splitlines()
     assert [cell.strip() for cell in head.split("|")] == [
         "dataset",
         "expectation",
@@ -116,10 +120,10 @@ def test_failed_expectations_are_a_table(refused: dict[str, Done]) -> None:
         "expected",
     ]
     assert set(rule) == {"-", "+"}
-    assert any(row.startswith("target small | files can be used") for row in rows), told
-    assert "40 of 440 fail (9.09%)" in told
-    assert "threshold: max_reject_share" in told
-    assert "threshold: max_conflict_share" in told
+    assert any(row.startswith("target small | files can be used") for row in rows), errors
+    assert "40 of 440 fail (9.09%)" in errors
+    assert "threshold: max_reject_share" in errors
+    assert "threshold: max_conflict_share" in errors
 
 
 def test_a_changed_byte_is_named(refused: dict[str, Done]) -> None:
@@ -142,7 +146,7 @@ def test_prefect_shows_a_refusal_as_failed_with_its_message(
 ) -> None:
     query: dict[str, Any] = {"flow_runs": {"state": {"type": {"any_": ["FAILED"]}}}}
     runs = httpx.post(f"{api}/flow_runs/filter", json=query).json()
-    assert len(runs) >= len(CASES)
+    assert len(runs) >= len(DEFECTS)
     messages = " ".join(run["state"]["message"] for run in runs)
     for words in ("validation refused the data", "holds one class, '4'", "there is no dataset"):
         assert words in messages
@@ -160,7 +164,7 @@ def test_settings_and_missing_things_have_their_own_exit_codes(
         (("champion", "--taget", "small"), 2, "No such option"),
     ]
     jobs = [partial(project.run, *words, code=code) for words, code, _ in attempts]
-    for done, (words, _, told) in zip(together(jobs), attempts, strict=True):
-        assert told in done.stderr, words
+    for done, (words, _, message) in zip(together(jobs), attempts, strict=True):
+        assert message in done.stderr, words
         assert done.stdout == ""
     assert {path.name for path in project.folder.iterdir()} <= {"params.yaml", ".prefect"}

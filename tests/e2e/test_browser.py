@@ -50,7 +50,7 @@ def test_a_click_retrains_with_a_changed_parameter(served: Served, page: Page) -
     page.wait_for_url("**/deployments/deployment/*?tab=Runs", timeout=30_000)
 
     runs = served.ask("POST", "/flow_runs/filter")
-    (run,) = [one for one in runs if "auto-scheduled" not in one["tags"]]
+    (run,) = [run_of_api for run_of_api in runs if "auto-scheduled" not in run_of_api["tags"]]
     assert run["parameters"]["settings"]["labels_per_class"] == 9
     page.goto(f"{prefect}/runs/flow-run/{run['id']}")
     expect(page.get_by_text("Completed").first).to_be_visible(timeout=240_000)

@@ -31,8 +31,8 @@ def check_fair(result: Result) -> None:
         seeds.setdefault(arm.group, set()).add(arm.seed)
     groups = {arm.group for arm in result.arms if arm.finalist}
     assert "scratch" in groups and len(groups) > 1
-    assert {frozenset(seeds[one]) for one in groups} == {frozenset(seeds["scratch"])}
-    assert all(seeds[one] == {0} for one in seeds.keys() - groups)
+    assert {frozenset(seeds[name]) for name in groups} == {frozenset(seeds["scratch"])}
+    assert all(seeds[name] == {0} for name in seeds.keys() - groups)
     assert len({arm.steps for arm in result.arms}) == 1
 
 
@@ -51,15 +51,17 @@ def test_what_has_no_time_is_left_out_and_a_later_run_gets_further(
         result = project.result()
         check_fair(result)
         assert result.version is not None and result.rules
-        told = result.budget
-        assert told is not None and told.ran_out and told.spent <= 1.1 * budget
+        spent_budget = result.budget
+        assert (
+            spent_budget is not None and spent_budget.ran_out and spent_budget.spent <= 1.1 * budget
+        )
         trained = {(arm.group, arm.seed) for arm in result.arms}
-        gone = {tuple(name.split("/")) for name in told.left_out}
+        gone = {tuple(name.split("/")) for name in spent_budget.left_out}
         assert {(m, str(s)) for m, s in asked - trained} == gone
         assert "Time ran out" in shown.stdout
         assert "Time ran out" in (project.folder / "reports/retrain.html").read_text()
         record = blessing(project, result)
-        assert record["budget"]["left_out"] == told.left_out
+        assert record["budget"]["left_out"] == spent_budget.left_out
         now = set(stored(project))
         assert done < now
         done = now

@@ -27,8 +27,8 @@ import mlflow, numpy as np
 files, arrays, answer = sys.argv[1:]
 model = mlflow.pyfunc.load_model("models:/crosstrain-small@champion", suppress_warnings=True)
 asked = [Path(file) for file in json.loads(open(files).read())]
-told = lambda answers: [list(one["probabilities"].values()) for one in answers]
-np.savez(answer, files=told(model.predict(asked)), arrays=told(model.predict(np.load(arrays))))
+rows = lambda answers: [list(a["probabilities"].values()) for a in answers]
+np.savez(answer, files=rows(model.predict(asked)), arrays=rows(model.predict(np.load(arrays))))
 """
 FIELDS = {
     "gain": {"metric", "point", "low", "high"},
@@ -40,7 +40,7 @@ FIELDS = {
 
 
 @pytest.fixture(scope="module")
-def told(trained: Project) -> dict[str, Any]:
+def report_json(trained: Project) -> dict[str, Any]:
     """reports/retrain.json as a stranger reads it."""
     text = (trained.folder / "reports/retrain.json").read_text()
     report: dict[str, Any] = json.loads(text)
@@ -48,11 +48,11 @@ def told(trained: Project) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def tested(trained: Project, told: dict[str, Any]) -> tuple[list[str], np.ndarray]:
+def tested(trained: Project, report_json: dict[str, Any]) -> tuple[list[str], np.ndarray]:
     """Ids of the test items, and what the evaluation measured the chosen model to say of them."""
     (file,) = trained.folder.glob("build/evaluate/*/predictions.npz")
     with np.load(file, allow_pickle=False) as stored:
-        weights = np.array([arm["weight"] for arm in told["arms"]])
+        weights = np.array([arm["weight"] for arm in report_json["arms"]])
         mixed = np.tensordot(weights, stored["probabilities"], 1)
         return stored["ids"].tolist(), mixed
 
@@ -98,31 +98,31 @@ def test_terminal_shows_steps_then_table_verdict_and_promotion(first_run: Any) -
     assert done.stdout.isascii()
 
 
-def test_report_has_the_documented_fields(trained: Project, told: dict[str, Any]) -> None:
-    assert json.loads(trained.result().model_dump_json()) == told
-    assert told["verdict"] in ("positive", "none", "negative")
+def test_report_has_the_documented_fields(trained: Project, report_json: dict[str, Any]) -> None:
+    assert json.loads(trained.result().model_dump_json()) == report_json
+    assert report_json["verdict"] in ("positive", "none", "negative")
     for section, names in FIELDS.items():
-        assert names <= set(told[section])
-    assert [(arm["method"], arm["seed"]) for arm in told["arms"]] == [
+        assert names <= set(report_json[section])
+    assert [(arm["method"], arm["seed"]) for arm in report_json["arms"]] == [
         ("scratch", 0),
         ("fine_tune", 0),
     ]
-    assert all({"validation", "test", "seconds"} <= set(arm) for arm in told["arms"])
-    assert [(arm["group"], arm["sources"]) for arm in told["arms"]] == [
+    assert all({"validation", "test", "seconds"} <= set(arm) for arm in report_json["arms"])
+    assert [(arm["group"], arm["sources"]) for arm in report_json["arms"]] == [
         ("scratch", []),
         ("fine_tune", ["large"]),
     ]
-    assert [source["name"] for source in told["sources"]] == ["large"]
-    assert told["left_out"] == []
-    assert told["promoted"] is True
-    assert told["reasons"]
-    (source,), target = told["data"]["sources"], told["data"]["target"]
+    assert [source["name"] for source in report_json["sources"]] == ["large"]
+    assert report_json["left_out"] == []
+    assert report_json["promoted"] is True
+    assert report_json["reasons"]
+    (source,), target = report_json["data"]["sources"], report_json["data"]["target"]
     for name, dataset in (("large", source), ("small", target)):
-        found = sum(path.is_file() for path in (trained.folder / "data" / name).rglob("*"))
-        assert (dataset["path"], dataset["items"], dataset["rejects"]) == (f"data/{name}", found, 0)
-    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|crosstrain \d[\d.]*", told["code_revision"])
-    assert max(told["seconds"]["steps"].values()) <= told["seconds"]["total"]
-    assert 0 < told["seconds"]["between"] < told["seconds"]["total"]
+        files = sum(path.is_file() for path in (trained.folder / "data" / name).rglob("*"))
+        assert (dataset["path"], dataset["items"], dataset["rejects"]) == (f"data/{name}", files, 0)
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|crosstrain \d[\d.]*", report_json["code_revision"])
+    assert max(report_json["seconds"]["steps"].values()) <= report_json["seconds"]["total"]
+    assert 0 < report_json["seconds"]["between"] < report_json["seconds"]["total"]
 
 
 class Links(HTMLParser):
@@ -147,15 +147,17 @@ def test_page_is_self_contained(trained: Project) -> None:
     assert "<svg" in page
 
 
-def test_metrics_and_plots_are_written_for_dvc(trained: Project, told: dict[str, Any]) -> None:
+def test_metrics_and_plots_are_written_for_dvc(
+    trained: Project, report_json: dict[str, Any]
+) -> None:
     metrics = json.loads((trained.folder / "reports/metrics.json").read_text())
-    assert metrics["accuracy"] == pytest.approx(told["chosen"]["accuracy"], abs=1e-5)
+    assert metrics["accuracy"] == pytest.approx(report_json["chosen"]["accuracy"], abs=1e-5)
     names = {path.name for path in (trained.folder / "reports/plots").iterdir()}
     assert names == {"confusion.csv", "reliability.csv", "arms.csv", "curves.csv"}
 
 
 def test_champion_predict_and_report_answer(
-    trained: Project, tested: tuple[list[str], np.ndarray], told: dict[str, Any]
+    trained: Project, tested: tuple[list[str], np.ndarray], report_json: dict[str, Any]
 ) -> None:
     ids, probabilities = tested
     files = [f"data/small/{item}" for item in ids[:3]]
@@ -171,39 +173,43 @@ def test_champion_predict_and_report_answer(
     champion = json.loads(shown)
     assert (champion["name"], champion["version"]) == (NAME, 1)
     assert champion["aliases"]["champion"] == 1
-    assert champion["figures"]["accuracy"] == pytest.approx(told["chosen"]["accuracy"], abs=1e-6)
+    assert champion["figures"]["accuracy"] == pytest.approx(
+        report_json["chosen"]["accuracy"], abs=1e-6
+    )
     lines = [json.loads(line) for line in predicted.splitlines()]
     assert [line["file"] for line in lines] == [str(trained.folder / file) for file in files]
     for line, row in zip(lines, probabilities, strict=False):
         assert line["label"] == str(row.argmax())
         assert line["probability"] == pytest.approx(row.max(), abs=1e-5)
         assert [line["probabilities"][str(k)] for k in range(10)] == pytest.approx(row, abs=1e-5)
-    assert json.loads(report) == told
-    assert told["sentence"] in " ".join(text.split())
+    assert json.loads(report) == report_json
+    assert report_json["sentence"] in " ".join(text.split())
 
 
 def test_data_revisions_are_in_run_version_and_blessing(
-    store: Any, told: dict[str, Any], md5: dict[str, str]
+    store: Any, report_json: dict[str, Any], md5: dict[str, str]
 ) -> None:
-    run = store.get_run(told["mlflow_run"])
+    run = store.get_run(report_json["mlflow_run"])
     inputs = {i.dataset.name: i.dataset.digest for i in run.inputs.dataset_inputs}
     assert inputs == {name: digest[:36] for name, digest in md5.items()} == md5
-    (source,), target = told["data"]["sources"], told["data"]["target"]
+    (source,), target = report_json["data"]["sources"], report_json["data"]["target"]
     assert run.data.tags["md5.large"] == md5["large"] == source["md5"]
     assert run.data.tags["md5.small"] == md5["small"] == target["md5"]
     version = store.get_model_version_by_alias(NAME, "champion")
     assert {name: version.tags[f"data.{name}"] for name in md5} == md5
     blessing = json.loads(version.tags["blessing"])
     assert blessing["data"] == md5
-    assert blessing["verdict"] == told["verdict"]
-    assert [rule["passed"] for rule in blessing["rules"]] == [True] * len(told["rules"])
+    assert blessing["verdict"] == report_json["verdict"]
+    assert [rule["passed"] for rule in blessing["rules"]] == [True] * len(report_json["rules"])
 
 
-def test_run_has_a_finished_child_for_each_arm(store: Any, told: dict[str, Any]) -> None:
+def test_run_has_a_finished_child_for_each_arm(store: Any, report_json: dict[str, Any]) -> None:
     experiment = store.get_experiment_by_name("crosstrain").experiment_id
     runs = store.search_runs([experiment])
     assert {run.info.status for run in runs} == {"FINISHED"}
-    children = [r for r in runs if r.data.tags.get("mlflow.parentRunId") == told["mlflow_run"]]
+    children = [
+        r for r in runs if r.data.tags.get("mlflow.parentRunId") == report_json["mlflow_run"]
+    ]
     assert {r.info.run_name for r in children} == {"scratch/0", "fine_tune/0"}
 
 
@@ -260,8 +266,8 @@ def again(
     """The project after a second run with nothing changed: moved, and with a named server; what
     that run printed, and the packages it imported."""
     moved = copy(trained, tmp_path_factory.mktemp("again") / "moved", api)
-    told = moved.environment | {"PYTHONPROFILEIMPORTTIME": "1"}
-    done = replace(moved, environment=told).run("retrain", "--set", "run.workers=1")
+    environment = moved.environment | {"PYTHONPROFILEIMPORTTIME": "1"}
+    done = replace(moved, environment=environment).run("retrain", "--set", "run.workers=1")
     lines = (line for line in done.stderr.splitlines() if line.startswith("import time:"))
     packages = {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
     return moved, done.stdout, packages
@@ -286,7 +292,7 @@ def test_second_run_imports_nothing_that_it_has_no_work_for(again: Any) -> None:
 
 
 def test_second_run_adds_no_run_and_no_version(
-    trained: Project, again: Any, store: Any, told: dict[str, Any]
+    trained: Project, again: Any, store: Any, report_json: dict[str, Any]
 ) -> None:
     from mlflow import MlflowClient
 
@@ -296,7 +302,7 @@ def test_second_run_adds_no_run_and_no_version(
         assert len(mlflow.search_runs([experiment])) == 3
         assert len(mlflow.search_model_versions(f"name = '{NAME}'")) == 1
         assert int(mlflow.get_model_version_by_alias(NAME, "champion").version) == 1
-    assert again[0].result().mlflow_run == told["mlflow_run"]
+    assert again[0].result().mlflow_run == report_json["mlflow_run"]
     assert "unchanged: this model is already the champion, version 1" in again[1]
     ledgers = [(p.folder / "mlruns/ledger.jsonl").read_text() for p in (trained, again[0])]
     assert ledgers[0] == ledgers[1]
@@ -319,9 +325,9 @@ def test_named_server_has_the_run_its_verdict_and_its_logs(again: Any, api: str)
         assert (verdict["type"], verdict["key"]) == ("markdown", "verdict")
         assert verdict["data"].startswith("## Positive: ")
         logs = ask("logs", logs=of_run)
-        told = {log["message"].split("  ")[0]: log for log in logs}
-        assert {"pretrain large", "adapt scratch/0", "adapt fine_tune/0", "report"} <= set(told)
-        assert all(log["task_run_id"] for log in told.values())
-        logged = {log["task_run_id"] for log in told.values()}
+        lines = {log["message"].split("  ")[0]: log for log in logs}
+        assert {"pretrain large", "adapt scratch/0", "adapt fine_tune/0", "report"} <= set(lines)
+        assert all(log["task_run_id"] for log in lines.values())
+        logged = {log["task_run_id"] for log in lines.values()}
         own = {"flow_runs": {"id": {"any_": [run["id"]]}}}
         wait(lambda: logged <= {task["id"] for task in ask("task_runs", **own)}, every=0.3)

@@ -53,8 +53,8 @@ def check_resumed(project: Project, trained: Project, reused: set[str]) -> None:
     result = project.result()
     assert figures(result) == figures(trained.result())
     assert reused <= set(result.seconds.reused)
-    found = digests(project)
-    assert {place: found.get(place) for place in digests(trained)} == digests(trained)
+    present = digests(project)
+    assert {place: present.get(place) for place in digests(trained)} == digests(trained)
     assert not [path for path in (project.folder / "build/partial").rglob("*") if path.is_file()]
     store = MlflowClient(f"sqlite:///{project.folder}/mlruns/mlflow.db")
     runs = store.search_runs([store.get_experiment_by_name("crosstrain").experiment_id])

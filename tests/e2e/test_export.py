@@ -26,28 +26,28 @@ def exported(
 ) -> tuple[Project, dict[str, Any]]:
     """A copy of the trained project, with an 8-bit export, and what the command said of it."""
     project = copy(trained, tmp_path_factory.mktemp("export") / "project", api)
-    told = ("--target", "small", "--format", "onnx-int8", "--set", "export.margin=0.1", "--json")
-    return project, json.loads(project.run("export", *told).stdout)
+    options = ("--target", "small", "--format", "onnx-int8", "--set", "export.margin=0.1", "--json")
+    return project, json.loads(project.run("export", *options).stdout)
 
 
 def test_it_lies_in_exports_with_its_report(exported: tuple[Project, dict[str, Any]]) -> None:
-    project, told = exported
+    project, report = exported
     out = project.folder / "exports/small"
-    assert json.loads((out / "model.int8.onnx.json").read_text()) == told
-    assert (told["model"], told["version"]) == ("crosstrain-small", 1)
-    assert told["parity"]["items"] == project.result().test_items
-    assert told["parity"]["model_accuracy"] == pytest.approx(project.result().chosen.accuracy)
-    assert [one["name"] for one in told["engines"]] == ["torch", "onnx", "onnx-int8"]
+    assert json.loads((out / "model.int8.onnx.json").read_text()) == report
+    assert (report["model"], report["version"]) == ("crosstrain-small", 1)
+    assert report["parity"]["items"] == project.result().test_items
+    assert report["parity"]["model_accuracy"] == pytest.approx(project.result().chosen.accuracy)
+    assert [engine["name"] for engine in report["engines"]] == ["torch", "onnx", "onnx-int8"]
     assert "| onnx-int8 |" in (out / "model.int8.onnx.md").read_text()
 
 
 def test_mlflow_has_the_file_and_the_figures(exported: tuple[Project, dict[str, Any]]) -> None:
     from mlflow import MlflowClient
 
-    project, told = exported
+    project, report = exported
     store = MlflowClient(f"sqlite:///{project.folder}/mlruns/mlflow.db")
     version = store.get_model_version("crosstrain-small", "1")
-    assert version.tags["export.onnx-int8.sha256"] == told["sha256"]
+    assert version.tags["export.onnx-int8.sha256"] == report["sha256"]
     kept = project.folder.glob(f"mlruns/artifacts/{version.run_id}/artifacts/exports/*")
     assert "model.int8.onnx" in {path.name for path in kept}
 
@@ -56,8 +56,8 @@ def test_a_demand_that_cannot_be_shown_is_refused(
     exported: tuple[Project, dict[str, Any]], tmp_path: Path
 ) -> None:
     project, _ = exported
-    told = ("--target", "small", "--format", "onnx-int8", "--out", str(tmp_path / "out"))
-    done = project.run("export", *told, "--set", "export.margin=0", code=5)
+    options = ("--target", "small", "--format", "onnx-int8", "--out", str(tmp_path / "out"))
+    done = project.run("export", *options, "--set", "export.margin=0", code=5)
     assert "convert" in done.stderr and "(stored)" in done.stderr
     assert "is refused" in done.stderr and "export.margin" in done.stderr
     assert not (tmp_path / "out").exists()
@@ -72,16 +72,16 @@ def test_the_example_answers_as_predict(
         files.append(tmp_path / f"{name}.picture")
         files[-1].write_bytes(FILES[name])
     out = tmp_path / "out"
-    said = project.run("export", "--target", "small", "--out", str(out)).stdout
-    assert said.splitlines()[-1] == str(out / "model.onnx")
+    printed = project.run("export", "--target", "small", "--out", str(out)).stdout
+    assert printed.splitlines()[-1] == str(out / "model.onnx")
     mine = project.run("predict", *map(str, files), "--target", "small", "--json").stdout
     command = [sys.executable, EXAMPLE, out / "model.onnx", "--json", *files]
     theirs = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    for one, other in zip(mine.splitlines(), theirs.splitlines(), strict=True):
-        told, found = (json.loads(line) for line in (one, other))
-        assert (told["file"], told["label"]) == (found["file"], found["label"])
-        names = list(told["probabilities"])
-        pairs = [[row["probabilities"][name] for name in names] for row in (told, found)]
+    for own_line, other_line in zip(mine.splitlines(), theirs.splitlines(), strict=True):
+        own, other_answer = (json.loads(line) for line in (own_line, other_line))
+        assert (own["file"], own["label"]) == (other_answer["file"], other_answer["label"])
+        names = list(own["probabilities"])
+        pairs = [[row["probabilities"][name] for name in names] for row in (own, other_answer)]
         np.testing.assert_allclose(pairs[0], pairs[1], atol=2e-5)
 
 

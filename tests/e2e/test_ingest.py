@@ -66,10 +66,10 @@ def test_killed_then_named_by_retrain_then_carried_through_and_told(
     again = project.run(*words, code=4)
     assert "holds nothing new" in again.stderr
     assert "nothing new: 25 duplicates, 1 rejected" in again.stdout
-    found = events(api)
-    assert found["resource"]["prefect.resource.id"] == "crosstrain.target.small"
-    assert found["payload"]["added"] == 20
-    assert found["payload"]["md5"] == changes.after
+    event = events(api)
+    assert event["resource"]["prefect.resource.id"] == "crosstrain.target.small"
+    assert event["payload"]["added"] == 20
+    assert event["payload"]["md5"] == changes.after
 
 
 def report(project: Project) -> Changes:
@@ -79,9 +79,9 @@ def report(project: Project) -> Changes:
 def events(api: str) -> dict[str, dict[str, object]]:
     """The last event of changed data."""
     query = {"filter": {"event": {"name": ["crosstrain.data-changed"]}}}
-    found = httpx.post(f"{api}/events/filter", json=query).json()["events"]
-    assert found
-    last: dict[str, dict[str, object]] = found[0]
+    events_of_api = httpx.post(f"{api}/events/filter", json=query).json()["events"]
+    assert events_of_api
+    last: dict[str, dict[str, object]] = events_of_api[0]
     return last
 
 
@@ -107,5 +107,5 @@ def test_an_old_revision_gives_what_it_gave(
     assert old.version == first.version
     project.run("retrain")
     assert project.result().data.target.items == old.data.target.items + 100
-    told = project.run("retrain", "--data-rev", "v9", code=3)
-    assert "'v9' is no revision that Git knows" in told.stderr
+    done = project.run("retrain", "--data-rev", "v9", code=3)
+    assert "'v9' is no revision that Git knows" in done.stderr

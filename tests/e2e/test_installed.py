@@ -90,21 +90,21 @@ def test_a_project_of_ones_own_trains_and_predicts_from_a_folder_below_it(
 def test_what_a_result_depends_on_is_the_installed_code(project: Project, site: Path) -> None:
     words = ("--used-by", "params.yaml", "--out", "data.json", "--settings", "settings.json")
 
-    def told() -> str:
+    def digest() -> str:
         project.run("data", "verify", *words)
         return (project.folder / "settings.json").read_text()
 
-    first = told()
-    assert told() == first
+    first = digest()
+    assert digest() == first
     file = site / "transfer/training/recipe.py"
     code = file.read_text()
     file.write_text(code.replace("steps: int = Field(200", "steps: int = Field(201"))
     try:
-        changed = told()
+        changed = digest()
     finally:
         file.write_text(code)
     assert '"steps": 201' in changed and '"steps": 200' in first
-    assert told() == first
+    assert digest() == first
 
 
 @pytest.mark.slow

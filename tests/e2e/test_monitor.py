@@ -34,25 +34,27 @@ def watched(
 
 def events(api: str, name: str) -> list[dict[str, object]]:
     asked = {"filter": {"event": {"name": [name]}}, "limit": 50}
-    found: list[dict[str, object]] = httpx.post(f"{api}/events/filter", json=asked).json()["events"]
-    return found
+    events_of_api: list[dict[str, object]] = httpx.post(f"{api}/events/filter", json=asked).json()[
+        "events"
+    ]
+    return events_of_api
 
 
 def test_the_champion_carries_its_reference(watched: Project) -> None:
     (file,) = watched.folder.glob("mlruns/artifacts/models/*/artifacts/artifacts/model/*.npz")
-    told = json.loads((watched.folder / "reports/retrain.json").read_text())
+    report = json.loads((watched.folder / "reports/retrain.json").read_text())
     with np.load(file, allow_pickle=False) as stored:
-        assert len(stored["features"]) == told["test_items"]
+        assert len(stored["features"]) == report["test_items"]
         usable, rejected, tested, right = stored["counts"].tolist()
-    assert (usable, rejected, tested) == (400, 0, told["test_items"])
-    assert right / tested == pytest.approx(told["chosen"]["accuracy"])
+    assert (usable, rejected, tested) == (400, 0, report["test_items"])
+    assert right / tested == pytest.approx(report["chosen"]["accuracy"])
 
 
 def test_labelled_digits_give_an_accuracy_and_no_alarm_about_light(watched: Project) -> None:
-    told = json.loads(watched.run("monitor", "new", "--target", "small", "--json").stdout)
-    assert told == json.loads((watched.folder / "reports/monitor.json").read_text())
-    assert told["items"] == told["accuracy"]["labelled"] == 40 and told["rejected"] == 0
-    light = next(test for test in told["tests"] if test["name"] == "summary")
+    report = json.loads(watched.run("monitor", "new", "--target", "small", "--json").stdout)
+    assert report == json.loads((watched.folder / "reports/monitor.json").read_text())
+    assert report["items"] == report["accuracy"]["labelled"] == 40 and report["rejected"] == 0
+    light = next(test for test in report["tests"] if test["name"] == "summary")
     assert light["p"] > 0.01
     page = (watched.folder / "reports/monitor.html").read_text()
     assert page.count("<svg") == 5
@@ -64,9 +66,9 @@ def test_dark_digits_are_drift_told_as_events_with_an_artifact(watched: Project,
     done = watched.run("monitor", "dark", "--target", "small")
     assert "Drift in" in done.stdout and "summary" in done.stdout and "rejects" in done.stdout
     wait(lambda: events(api, "crosstrain.drift"), every=0.5)
-    (told,) = events(api, "crosstrain.drift")
-    assert told["resource"]["prefect.resource.id"] == "crosstrain.target.small"  # type: ignore[index]
-    payload = told["payload"]
+    (event,) = events(api, "crosstrain.drift")
+    assert event["resource"]["prefect.resource.id"] == "crosstrain.target.small"  # type: ignore[index]
+    payload = event["payload"]
     assert {"summary", "rejects"} <= set(payload["tests"])  # type: ignore[index]
     assert payload["p_values"]["summary"] <= 0.01  # type: ignore[index]
     wanted = json.loads((watched.folder / "reports/monitor.json").read_text())["retrain"]
@@ -79,5 +81,5 @@ def test_dark_digits_are_drift_told_as_events_with_an_artifact(watched: Project,
 def test_a_champion_of_an_older_version_is_refused_with_advice(watched: Project) -> None:
     (file,) = watched.folder.glob("mlruns/artifacts/models/*/artifacts/artifacts/model/*.npz")
     file.unlink()
-    told = watched.run("monitor", "new", "--target", "small", code=4)
-    assert "crosstrain retrain" in told.stderr
+    done = watched.run("monitor", "new", "--target", "small", code=4)
+    assert "crosstrain retrain" in done.stderr

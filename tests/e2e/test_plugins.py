@@ -101,11 +101,11 @@ def test_its_model_answers_where_the_package_is_not_installed(
     assert done.returncode == 0, done.stderr
     *_, answer, place = done.stdout.splitlines()
     assert "library.zip" in place
-    told = made.run("predict", str(one_picture(made)), "--target", "small", "--json").stdout
-    expected = json.loads(told)
-    (found,) = json.loads(answer)
-    assert found["label"] == expected["label"]
-    np.testing.assert_allclose(found["probability"], expected["probability"], atol=1e-6)
+    printed = made.run("predict", str(one_picture(made)), "--target", "small", "--json").stdout
+    expected = json.loads(printed)
+    (served,) = json.loads(answer)
+    assert served["label"] == expected["label"]
+    np.testing.assert_allclose(served["probability"], expected["probability"], atol=1e-6)
 
 
 def test_a_model_whose_package_is_missing_says_what_is_missing(

@@ -41,10 +41,10 @@ def test_it_is_interrupted_killed_and_ends_as_if_it_had_not_been(project: Projec
     killed = project.stop(signal.SIGKILL, lambda: len(parts()) > kept, *words)
     assert killed.code == -signal.SIGKILL
     assert not (project.folder / "scores.parquet").exists()
-    told = json.loads(project.run(*words, "--json").stdout)
-    assert told["reused"] >= 2048 * (kept + 1)
-    assert told["rows"] == 400 * COPIES + 2
-    assert told["errors"] == {"unreadable": 1, "wrong_type": 1}
+    summary = json.loads(project.run(*words, "--json").stdout)
+    assert summary["reused"] >= 2048 * (kept + 1)
+    assert summary["rows"] == 400 * COPIES + 2
+    assert summary["errors"] == {"unreadable": 1, "wrong_type": 1}
     assert not parts()
     whole = json.loads(project.run(*words[:2], "whole.parquet", *words[3:], "--json").stdout)
     assert whole["reused"] == 0

@@ -22,22 +22,22 @@ pytestmark = pytest.mark.slow
 
 def more(served: Served) -> dict[str, Any]:
     """Settings that the form of a retrain holds by name."""
-    found: dict[str, Any] = served.deployment("retrain")["parameters"]["settings"]["more"]
-    return found
+    values: dict[str, Any] = served.deployment("retrain")["parameters"]["settings"]["more"]
+    return values
 
 
 def test_every_flow_is_offered_with_a_form_of_its_settings(served: Served) -> None:
-    told = served.deployment("retrain")
-    form = told["parameter_openapi_schema"]
+    offered = served.deployment("retrain")
+    form = offered["parameter_openapi_schema"]
     fields = form["properties"]["settings"]["properties"]
     assert list(fields) == [*FIELDS, "more"] and len(fields) <= 12
     assert all(field["description"] for field in fields.values())
     assert fields["device"]["enum"]
-    assert told["parameters"]["settings"]["target"] == "data/small"
-    assert told["parameters"]["settings"]["more"]["backbone.width"] == 4
-    assert [one["schedule"]["cron"] for one in told["schedules"]] == ["0 3 * * *"]
-    automations = served.ask("GET", f"/automations/related-to/prefect.deployment.{told['id']}")
-    assert sorted(one["name"] for one in automations) == [
+    assert offered["parameters"]["settings"]["target"] == "data/small"
+    assert offered["parameters"]["settings"]["more"]["backbone.width"] == 4
+    assert [entry["schedule"]["cron"] for entry in offered["schedules"]] == ["0 3 * * *"]
+    automations = served.ask("GET", f"/automations/related-to/prefect.deployment.{offered['id']}")
+    assert sorted(entry["name"] for entry in automations) == [
         "retrain on data-changed",
         "retrain on retrain-wanted",
     ]
@@ -64,15 +64,15 @@ def test_a_setting_by_a_name_that_there_is_not_ends_the_run_with_the_reason(serv
 
 def test_two_retrains_queue_and_the_second_finds_everything_stored(served: Served) -> None:
     first, second = served.start(), served.start()
-    seen = set()
+    state_pairs = set()
 
     def both_end() -> bool:
-        states = [served.run(one)["state"]["type"] for one in (first, second)]
-        seen.add(tuple(states))
+        states = [served.run(identity)["state"]["type"] for identity in (first, second)]
+        state_pairs.add(tuple(states))
         return states == ["COMPLETED", "COMPLETED"]
 
     wait(both_end, seconds=240, every=0.2)
-    assert ("RUNNING", "RUNNING") not in seen
+    assert ("RUNNING", "RUNNING") not in state_pairs
     assert [event["event"] for event in served.ledger()] == ["promoted"]
     assert "deployment retrain on request" in served.ledger()[0]["who"]
     artifacts = served.ask("POST", "/artifacts/filter", artifacts={"key": {"any_": ["verdict"]}})
@@ -82,9 +82,9 @@ def test_two_retrains_queue_and_the_second_finds_everything_stored(served: Serve
 def test_a_killed_run_is_marked_and_goes_on(served: Served) -> None:
     identity = served.start(settings__steps=400)
     os.kill(served.pid(identity), signal.SIGKILL)
-    found = served.finished(identity)
-    assert found["state"]["type"] == "COMPLETED"
-    assert found["run_count"] == 2
+    run = served.finished(identity)
+    assert run["state"]["type"] == "COMPLETED"
+    assert run["run_count"] == 2
     assert "CRASHED" in served.history(identity)
 
 
@@ -102,7 +102,7 @@ def test_new_data_starts_a_retrain(served: Served) -> None:
 
     def by_automation() -> list[dict[str, Any]]:
         runs = served.ask("POST", "/flow_runs/filter", **query)
-        return [one for one in runs if (one["created_by"] or {}).get("type") == "AUTOMATION"]
+        return [run for run in runs if (run["created_by"] or {}).get("type") == "AUTOMATION"]
 
     wait(by_automation, seconds=60, every=0.3)
     assert served.finished(by_automation()[0]["id"])["state"]["type"] == "COMPLETED"
@@ -117,8 +117,8 @@ def test_everything_killed_goes_on_when_it_is_served_again(served: Served) -> No
     served.process.wait()
     wait(lambda: not served.project.processes(), seconds=30, every=0.1)
     served.process = serve(served.project, served.ports).process
-    found = served.finished(identity)
-    assert (found["state"]["type"], found["run_count"]) == ("COMPLETED", 2)
+    run = served.finished(identity)
+    assert (run["state"]["type"], run["run_count"]) == ("COMPLETED", 2)
 
 
 @pytest.mark.parametrize(("agrees", "event"), [(True, "promoted"), (False, "refused")])
@@ -130,8 +130,8 @@ def test_a_person_decides(served: Served, agrees: bool, event: str) -> None:
         settings__steps=steps,
     )
     wait(lambda: served.run(identity)["state"]["type"] == "PAUSED", seconds=120, every=0.3)
-    said = {"approve": agrees, "name": "Ada", "reason": "I looked"}
-    served.ask("POST", f"/flow_runs/{identity}/resume", run_input=said)
+    answer = {"approve": agrees, "name": "Ada", "reason": "I looked"}
+    served.ask("POST", f"/flow_runs/{identity}/resume", run_input=answer)
     assert served.finished(identity)["state"]["type"] == "COMPLETED"
     last = served.ledger()[-1]
     assert last["event"] == event

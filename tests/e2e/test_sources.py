@@ -96,9 +96,11 @@ def test_arms_are_named_by_method_source_and_seed(several: Done) -> None:
     assert not any(arm.weight for arm in result.arms if set(arm.sources) & set(result.left_out))
     steps = done.stderr.splitlines()
     assert all(LOG.fullmatch(line) for line in steps), done.stderr
-    told = {line.split(" - ")[1].split("  ")[0].strip() for line in steps}
-    assert told >= {f"pretrain {name}" for name in SOURCES} | {f"adapt {name}" for name in ARMS}
-    assert told >= {f"fingerprint {name}" for name in ("large", "other", "small")}
+    step_names = {line.split(" - ")[1].split("  ")[0].strip() for line in steps}
+    assert step_names >= {f"pretrain {name}" for name in SOURCES} | {
+        f"adapt {name}" for name in ARMS
+    }
+    assert step_names >= {f"fingerprint {name}" for name in ("large", "other", "small")}
 
 
 def test_the_report_lists_every_source_and_arm(several: Done) -> None:
@@ -131,13 +133,13 @@ def store(project: Project) -> Any:
 
 def children(project: Project) -> dict[str, Any]:
     """The child runs of the last run, by name; each name once."""
-    found = store(project).search_runs(
+    runs = store(project).search_runs(
         [store(project).get_experiment_by_name("crosstrain").experiment_id],
         f"tags.mlflow.parentRunId = '{project.result().mlflow_run}'",
     )
-    assert {run.info.status for run in found} == {"FINISHED"}
-    by_name = {run.info.run_name: run for run in found}
-    assert len(by_name) == len(found)
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    by_name = {run.info.run_name: run for run in runs}
+    assert len(by_name) == len(runs)
     return by_name
 
 
@@ -165,9 +167,9 @@ def test_the_registered_model_tells_its_members_and_its_data(several: Done) -> N
     assert {name: version.tags[f"data.{name}"] for name in md5} == md5
     assert version.tags["arms"] == str(len(ARMS))
     (card,) = project.folder.glob("mlruns/artifacts/**/model/card.json")
-    told = json.loads(card.read_text())
-    assert [member["arm"] for member in told["members"]] == result.chosen.members
-    assert told["data"] == md5
+    card_values = json.loads(card.read_text())
+    assert [member["arm"] for member in card_values["members"]] == result.chosen.members
+    assert card_values["data"] == md5
 
 
 def test_a_backbone_of_both_datasets_learned_the_classes_of_both(several: Done) -> None:
@@ -189,8 +191,10 @@ def test_methods_that_are_not_promising_are_stopped_after_their_first_seed(
         seeds.setdefault(arm.group, set()).add(arm.seed)
     stopped = {arm.group for arm in result.arms if not arm.finalist}
     assert set(seeds) == {name.rpartition("/")[0] for name in ARMS}
-    assert {group for group, found in seeds.items() if found == {0}} == stopped
-    assert all(found == {0, 1} for group, found in seeds.items() if group not in stopped)
+    assert {group for group, seeds_of_group in seeds.items() if seeds_of_group == {0}} == stopped
+    assert all(
+        seeds_of_group == {0, 1} for group, seeds_of_group in seeds.items() if group not in stopped
+    )
     assert "scratch" not in stopped
     assert 0 < len(stopped) < len(seeds) - 1
     assert "going on with " in done.stderr

@@ -31,13 +31,13 @@ ROLLBACK = 'from tasks import registry; registry.rollback("crosstrain-small", "t
 @contextmanager
 def serving(command: list[str], url: str, project: Project, more: dict[str, str]) -> Iterator[str]:
     """A server that answers at an address; its output is in server.txt."""
-    with (project.folder / "server.txt").open("a") as told:
+    with (project.folder / "server.txt").open("a") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", *command],
             cwd=project.folder,
             env=project.environment | more,
-            stdout=told,
-            stderr=told,
+            stdout=log,
+            stderr=log,
         )
 
         def is_up() -> bool:
@@ -115,8 +115,8 @@ def ask(project: Project, script: str) -> str:
 
 
 def champion(project: Project) -> tuple[int, dict[str, int]]:
-    told = json.loads(project.run("champion", "--target", "small", "--json").stdout)
-    return told["version"], told["aliases"]
+    shown = json.loads(project.run("champion", "--target", "small", "--json").stdout)
+    return shown["version"], shown["aliases"]
 
 
 def use(here: Project, there: Project) -> None:
@@ -127,8 +127,8 @@ def use(here: Project, there: Project) -> None:
     assert champion(here) == (2, {"champion": 2, "challenger": 2, "previous": 1})
     ask(here, ROLLBACK)
     assert champion(there) == (1, {"champion": 1, "challenger": 2, "previous": 2})
-    told = str([("promoted", 1), ("promoted", 2), ("rolled back", 1)])
-    assert ask(here, HISTORY) == ask(there, HISTORY) == told
+    expected = str([("promoted", 1), ("promoted", 2), ("rolled back", 1)])
+    assert ask(here, HISTORY) == ask(there, HISTORY) == expected
     pictures = [str(path) for path in sorted((here.folder / "data/small").rglob("*.png"))[:3]]
     answers = [m.run("predict", *pictures, "--target", "small", "--json") for m in (here, there)]
     assert answers[0].stdout == answers[1].stdout
@@ -158,14 +158,14 @@ def test_two_machines_with_postgresql_s3_and_a_prefect_server(
         "MLFLOW_DEFAULT_ARTIFACT_ROOT": s3.make_bucket(objects, "team"),
     }
     server = at(digit_project, tmp_path / "server", {})
-    with prefect(server) as known:
-        here, there = (at(digit_project, tmp_path / n, environment | known) for n in ("a", "b"))
+    with prefect(server) as variables:
+        here, there = (at(digit_project, tmp_path / n, environment | variables) for n in ("a", "b"))
         use(here, there)
         nobody = Project(here.folder, {**here.environment, "PREFECT_API_AUTH_STRING": "k:wrong"})
         refused = nobody.run("retrain", code=2)
         assert "PREFECT_API_AUTH_STRING" in refused.stderr
         runs = httpx.post(
-            f"{known['PREFECT_API_URL']}/flow_runs/filter", json={}, auth=("keeper", SECRET)
+            f"{variables['PREFECT_API_URL']}/flow_runs/filter", json={}, auth=("keeper", SECRET)
         ).json()
         assert len(runs) == 2
         assert SECRET not in json.dumps(runs)
@@ -209,15 +209,15 @@ def test_two_machines_with_a_server_of_mlflow(
     api: str,
 ) -> None:
     server = at(digit_project, tmp_path / "server", {})
-    with mlflow(server, postgres.database("served"), objects) as known:
-        environment = known | {"PREFECT_API_URL": api}
+    with mlflow(server, postgres.database("served"), objects) as variables:
+        environment = variables | {"PREFECT_API_URL": api}
         here, there = (at(digit_project, tmp_path / n, environment) for n in ("a", "b"))
         assert "AWS_SECRET_ACCESS_KEY" not in here.environment.keys() - os.environ.keys()
         use(here, there)
         nobody = {**here.environment, "MLFLOW_TRACKING_PASSWORD": "wrong-password"}
         refused = Project(here.folder, nobody).run("champion", "--target", "small", code=2)
         assert "MLFLOW_TRACKING_PASSWORD" in refused.stderr
-        models = f"{known['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/registered-models/search"
+        models = f"{variables['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/registered-models/search"
         assert httpx.get(models).status_code == 401
     assert_told_nowhere((SECRET, s3.SECRET, postgresql.PASSWORD), here, there)
     assert SECRET not in (server.folder / "server.txt").read_text()

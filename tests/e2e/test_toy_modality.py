@@ -89,28 +89,28 @@ def test_the_version_answers_where_its_modality_is_not_installed(project: Projec
         check=True,
     )
     served = json.loads(done.stdout.splitlines()[-1])
-    told = project.run("predict", *map(str, files), "--target", "small", "--json").stdout
-    for one, other in zip(served, map(json.loads, told.splitlines()), strict=True):
-        assert one["label"] == other["label"]
-        assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
+    printed = project.run("predict", *map(str, files), "--target", "small", "--json").stdout
+    for answer, printed_answer in zip(served, map(json.loads, printed.splitlines()), strict=True):
+        assert answer["label"] == printed_answer["label"]
+        assert answer["probabilities"] == pytest.approx(printed_answer["probabilities"], abs=1e-5)
 
 
 def test_new_readings_are_monitored(project: Project) -> None:
     toy.write_folders(project.folder / "new", 60, seed=3, shift=1.5)
     (project.folder / "new/flat/9999.csv").write_text("1, 2, many")
     project.run("monitor", "new", "--target", "small")
-    found = json.loads((project.folder / "reports/monitor.json").read_text())
-    drifted = {test["name"] for test in found["tests"] if test["drifted"]}
+    report = json.loads((project.folder / "reports/monitor.json").read_text())
+    drifted = {test["name"] for test in report["tests"] if test["drifted"]}
     assert {"features", "summary"} <= drifted
-    assert (found["items"], found["rejected"], found["rejects"]) == (60, 1, {"wrong_type": 1})
+    assert (report["items"], report["rejected"], report["rejects"]) == (60, 1, {"wrong_type": 1})
     assert (project.folder / "reports/monitor.html").read_text().count("<svg") == 5
 
 
 def test_it_is_exported_with_the_same_answers(project: Project) -> None:
     import onnxruntime
 
-    told = project.run("export", "--target", "small", "--format", "onnx", "--json").stdout
-    parity = json.loads(told)["parity"]
+    printed = project.run("export", "--target", "small", "--format", "onnx", "--json").stdout
+    parity = json.loads(printed)["parity"]
     assert parity["agreement"] == 1 and parity["largest"] < 1e-5
     file = project.folder / "exports/small/model.onnx"
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
@@ -125,10 +125,10 @@ def test_it_is_exported_with_the_same_answers(project: Project) -> None:
 
 def test_readings_are_scored(project: Project, tmp_path: Path) -> None:
     toy.write_folders(tmp_path / "more", 9, seed=4)
-    told = project.run(
+    done = project.run(
         "score", str(tmp_path / "more"), str(tmp_path / "out.parquet"), "--target", "small"
     )
-    assert "9 items" in told.stdout
+    assert "9 items" in done.stdout
 
 
 def test_a_setting_of_images_is_no_setting_of_readings(project: Project) -> None:

@@ -34,10 +34,10 @@ class Page(HTMLParser):
 
     def __init__(self, page: str) -> None:
         super().__init__()
-        self.seen: list[str] = []
+        self.texts: list[str] = []
         self.open: list[str] = []
         self.feed(page)
-        self.text = " ".join(" ".join(self.seen).split())
+        self.text = " ".join(" ".join(self.texts).split())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag not in self.EMPTY:
@@ -49,7 +49,7 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if not {"style", "title"} & set(self.open):
-            self.seen.append(data)
+            self.texts.append(data)
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +58,13 @@ def runs(
 ) -> tuple[Done, Done]:
     """A run without labels; and one whose target has a class that the source lacks."""
     root = tmp_path_factory.mktemp("unlabelled")
-    known = copy(digit_project, root / "known", api)
+    matching = copy(digit_project, root / "known", api)
     strange = copy(digit_project, root / "strange", api)
     (strange.folder / "data/small/9").rename(strange.folder / "data/small/nine")
     done = together(
-        [partial(known.run, "retrain", *SET), partial(strange.run, "retrain", *SET, code=3)]
+        [partial(matching.run, "retrain", *SET), partial(strange.run, "retrain", *SET, code=3)]
     )
-    return (known, done[0]), (strange, done[1])
+    return (matching, done[0]), (strange, done[1])
 
 
 @pytest.fixture(scope="module")
@@ -147,12 +147,12 @@ def test_the_page_opens_and_says_that_no_item_is_labelled(adapted: Done, result:
 def test_nothing_is_said_of_labels_or_of_training_from_scratch(adapted: Done) -> None:
     """There are neither: the baseline is the source's network, and a validator decided."""
     page = Page((adapted[0].folder / "reports/retrain.html").read_text()).text
-    told = " ".join(adapted[1].stdout.split())
+    printed = " ".join(adapted[1].stdout.split())
     for words in ("from scratch", "From scratch", "scratch ensemble"):
-        assert words not in page and words not in told, words
+        assert words not in page and words not in printed, words
     for words in ("0 labels a class", "The choice used validation"):
         assert words not in page, words
-    assert "source_only ensemble" in told
+    assert "source_only ensemble" in printed
 
 
 def test_it_is_promoted_or_refused_by_the_rules_with_reasons(adapted: Done, result: Result) -> None:
@@ -160,8 +160,10 @@ def test_it_is_promoted_or_refused_by_the_rules_with_reasons(adapted: Done, resu
     assert "not_worse_than_scratch" in names and "loads_back" in names
     assert result.promoted == all(rule.passed for rule in result.rules)
     assert result.reasons and result.version == 1
-    told = [rule for rule in result.rules if rule.passed == result.promoted]
-    assert [reason.partition(":")[0] for reason in result.reasons] == [rule.rule for rule in told]
+    deciding = [rule for rule in result.rules if rule.passed == result.promoted]
+    assert [reason.partition(":")[0] for reason in result.reasons] == [
+        rule.rule for rule in deciding
+    ]
     (back,) = [rule for rule in result.rules if rule.rule == "loads_back"]
     assert back.passed, back.found
     words = "Promoted:" if result.promoted else "Not promoted:"
@@ -196,10 +198,10 @@ def test_a_class_that_no_source_knows_is_refused_in_one_line_that_names_it(
     runs: tuple[Done, Done],
 ) -> None:
     done = runs[1][1]
-    told = [line for line in done.stderr.splitlines() if not LOG.fullmatch(line)]
-    assert len(told) == 1, done.stderr
-    assert told[0].startswith("crosstrain: small is to be used without labels")
-    assert "large lacks nine" in told[0] and "target.labels_per_class above 0" in told[0]
+    lines = [line for line in done.stderr.splitlines() if not LOG.fullmatch(line)]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("crosstrain: small is to be used without labels")
+    assert "large lacks nine" in lines[0] and "target.labels_per_class above 0" in lines[0]
     assert done.stdout == ""
 
 

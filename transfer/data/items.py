@@ -1,7 +1,8 @@
-"""Decoded items, by what may be done with them.
+"""Decoded items, in one type for each permitted use.
 
-`TrainItems` may be learned from and selected on; `TestItems` may only be evaluated. They are
-different types on purpose: nothing that trains or chooses accepts `TestItems`.
+`TrainItems` may be used for training and selection; `TestItems` only for evaluation. They are
+different types on purpose: no function that trains or selects accepts `TestItems`.
+
 Shapes: N items, each with one record of the shape that the specification of the modality decides.
 """
 
@@ -32,12 +33,12 @@ _MEASURED = 1024  # records at a time
 
 @dataclass(frozen=True)
 class TrainItems:
-    """Labelled items to learn from or to select on."""
+    """Labelled items for training or selection."""
 
     records: Records  # N x ..., as stored
     labels: Tensor  # N int64
     ids: Keys  # N
-    groups: Keys  # N: equal where a fold must not part items: groups and copies
+    groups: Keys  # N: equal for items that a fold must not separate: groups and copies
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -51,13 +52,13 @@ class TrainItems:
         return TrainItems(taken(self.records, kept), labels, self.ids[rows], self.groups[rows])
 
     def without(self, groups: Keys) -> "TrainItems":
-        """The items of none of these groups."""
+        """The items that are in none of these groups."""
         return self.take(~item_ids.among(self.groups, groups))
 
 
 @dataclass(frozen=True)
 class PoolItems:
-    """Items of the target's training split, labelled or not: there is no label in here."""
+    """Items of the target's training split, labelled or not, without their labels."""
 
     records: Records  # N x ..., as stored
     ids: Keys  # N
@@ -67,7 +68,7 @@ class PoolItems:
         return len(self.ids)
 
     def without(self, groups: Keys) -> "PoolItems":
-        """The items of none of these groups."""
+        """The items that are in none of these groups."""
         rows = ~item_ids.among(self.groups, groups)
         if rows.all():
             return self
@@ -85,45 +86,45 @@ class SourceItems:
 
     @classmethod
     def of(cls, items: TrainItems, class_names: tuple[str, ...], spec: InputSpec) -> "SourceItems":
-        """Items of a specification with their own statistics."""
+        """Labelled items together with their own statistics."""
         return cls(items, class_names, normalisation(items, spec))
 
 
 def spread(labels: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """Rows of so many items or fewer, in order: of each class alike, whatever their order."""
+    """Rows (in ascending order) of at most ``most`` items, taken evenly from each class."""
     by_class = np.argsort(labels, kind="stable")
     return np.sort(by_class[:: max(1, math.ceil(len(labels) / most))])
 
 
 def union(parts: Sequence[SourceItems], spec: InputSpec) -> SourceItems:
-    """Several datasets as one: classes of one name are one class."""
+    """Several datasets as one: classes with the same name become one class."""
     if len(parts) == 1:
         return parts[0]
     names = tuple(dict.fromkeys(name for part in parts for name in part.class_names))
     rows = [torch.tensor([names.index(name) for name in part.class_names]) for part in parts]
     kept = [part.items for part in parts]
     items = TrainItems(
-        tensor_store.cat([one.records for one in kept]),
-        torch.cat([row[one.labels] for row, one in zip(rows, kept, strict=True)]),
-        item_ids.union([one.ids for one in kept]),
-        item_ids.union([one.groups for one in kept]),
+        tensor_store.cat([part.records for part in kept]),
+        torch.cat([row[part.labels] for row, part in zip(rows, kept, strict=True)]),
+        item_ids.union([part.ids for part in kept]),
+        item_ids.union([part.groups for part in kept]),
     )
     return SourceItems.of(items, names, spec)
 
 
 @dataclass(frozen=True)
 class TestItems:
-    """Held-out items: read once per model, by the evaluation alone."""
+    """Held-out items: read once per model, only by the evaluation."""
 
     records: Records  # N x ..., as stored
     labels: Tensor  # N int64
     ids: Keys  # N
 
-    __test__ = False  # not a test case, whatever a test runner thinks of the name
+    __test__ = False  # the name begins with Test, but this is no test for pytest to collect
 
 
 def normalisation(items: TrainItems | PoolItems, spec: InputSpec) -> Normalisation:
-    """Measure the items, as their modality standardises its inputs."""
+    """Measure the statistics with which the items' modality standardises its inputs."""
     return lookup.of(spec).statistics(items.records.split(_MEASURED), spec)
 
 
@@ -149,19 +150,19 @@ def _rows(scanned: Path, divided: Path, column: str, *values: object) -> _Rows:
 
 
 def _first_of_set(items: Items) -> NDArray[np.int32]:
-    """For each item, the row of that one of its set of linked items whose key is smallest.
+    """For each item, the row of the item with the smallest key in its set of linked items.
 
-    So a set has one key whatever the order of the items. Where all of a set have the same, as a
-    group without copies has, each item keeps its own row.
+    So the key of a set does not depend on the order of the items. Where all items of a set have the
+    same key, as in a group without copies, each item keeps its own row.
     """
-    sets, own = linked_sets(items), hashes(items, "key")
-    torn = [np.empty(0, np.int32)]
+    sets, keys = linked_sets(items), hashes(items, "key")
+    mixed = [np.empty(0, np.int32)]  # sets whose items have different keys
     for start in range(0, len(items), PART):
         first = sets[start : start + PART]
-        torn.append(np.unique(first[own[start : start + PART] != own[first]]))
-    del own
+        mixed.append(np.unique(first[keys[start : start + PART] != keys[first]]))
+    del keys
     rows = np.arange(len(items), dtype=np.int32)
-    inside = np.flatnonzero(among(sets, np.unique(np.concatenate(torn))))
+    inside = np.flatnonzero(among(sets, np.unique(np.concatenate(mixed))))
     if len(inside):
         key = pd.Series(item_ids.of_groups(items, inside).tolist(), index=inside)
         rows[inside] = key.groupby(sets[inside]).transform("idxmin")
@@ -169,7 +170,7 @@ def _first_of_set(items: Items) -> NDArray[np.int32]:
 
 
 def labelled_items(scanned: Path, divided: Path) -> TrainItems:
-    """Items whose labels may be learned from.
+    """Items whose labels may be used for training.
 
     Raises:
         DataRefusedError: the split does not belong to the scan.
@@ -189,7 +190,7 @@ def validation_items(scanned: Path, divided: Path) -> TrainItems:
 def pool_items(scanned: Path, divided: Path, *, with_val: bool) -> PoolItems:
     """Items of the training split, without their labels.
 
-    ``with_val`` adds those of the validation split, where nothing is chosen on it.
+    ``with_val`` adds the items of the validation split, for use where nothing is selected on it.
 
     Raises:
         DataRefusedError: the split does not belong to the scan.

@@ -1,4 +1,4 @@
-"""Which classes two datasets have in common, and which rows of a trained head carry over."""
+"""Which classes two datasets have in common, and which rows of a trained head can be copied."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ Relation = Literal["same", "subset", "superset", "overlap", "disjoint"]
 class LabelRelation:
     """The classes of a source and a target, matched by exact name.
 
-    ``relation`` says what the source's classes are to the target's: the ``same`` set, a proper
-    ``subset`` or ``superset`` of it, an ``overlap`` or ``disjoint``.
+    ``relation`` compares the source's classes with the target's: the ``same`` set, a proper
+    ``subset`` or ``superset`` of the target's, an ``overlap``, or ``disjoint``.
     """
 
     shared: tuple[str, ...]  # in the target's order
@@ -27,7 +27,7 @@ def relate(source_classes: Sequence[str], target_classes: Sequence[str]) -> Labe
     """Compare the class names of a source with those of a target. Order does not matter.
 
     Raises:
-        DataRefusedError: a name stands twice in one of the lists.
+        DataRefusedError: a list contains a name twice.
     """
     row_map(source_classes, target_classes)
     shared = tuple(name for name in target_classes if name in source_classes)
@@ -39,15 +39,15 @@ def relate(source_classes: Sequence[str], target_classes: Sequence[str]) -> Labe
 
 
 def row_map(source: Sequence[str], target: Sequence[str]) -> list[int | None]:
-    """Give for each target class the row of the source head to copy, None where there is none.
+    """For each target class, the row of the source head to copy; None where there is none.
 
     Raises:
-        DataRefusedError: a name stands twice in one of the lists, so a row would be ambiguous.
+        DataRefusedError: a list contains a name twice, so a row would be ambiguous.
     """
-    for whose, names in (("source", source), ("target", target)):
-        if twice := sorted({name for name in names if names.count(name) > 1}):
+    for domain, names in (("source", source), ("target", target)):
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise DataRefusedError(
-                f"the {whose} lists class {', '.join(map(repr, twice))} more than once; "
+                f"the {domain} lists class {', '.join(map(repr, repeated))} more than once; "
                 "expected distinct names: rename or merge them"
             )
     rows = {name: row for row, name in enumerate(source)}

@@ -1,4 +1,4 @@
-"""One row per sample: the manifest that every later step reads instead of the raw folder."""
+"""The manifest: one row per item. Later steps read it instead of the raw folder."""
 
 import json
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from transfer.modalities import lookup
 COLUMNS = {  # of every modality; `columns` adds its own
     "id": "str",  # path inside the dataset, '/' separated, or 'file.npz#row'; unique
     "label": "int64",  # index into class_names
-    "group": "str",  # items of one group never straddle a split; '' where none was given
-    "given_split": "str",  # train, val or test from the manifest file; '' where none
+    "group": "str",  # a split never divides a group; '' where the dataset gives no group
+    "given_split": "str",  # train, val or test from the manifest file; '' where it gives none
     "sha256": "str",  # of the file's bytes
-    "content": "str",  # hash of the decoded item; two items with the same one are copies
+    "content": "str",  # hash of the decoded item; items with the same hash are copies
     "format": "str",  # as stored: PNG, JPEG, WAV... or 'array'
 }
 
 
 def columns(modality: str) -> dict[str, str]:
-    """All columns of a manifest, each with pandas' type.
+    """All columns of a manifest, each with its pandas type.
 
     Raises:
         SettingsError: there is no such modality.
@@ -49,13 +49,13 @@ class Manifest:
         self.save_head(folder)
 
     def save_head(self, folder: Path) -> None:
-        """Write ``manifest.json`` alone, beside items that are written already."""
+        """Write only ``manifest.json``; the items are already written."""
         head = {"name": self.name, "modality": self.modality, "class_names": self.class_names}
         (folder / "manifest.json").write_text(json.dumps(head, ensure_ascii=False, indent=1))
 
     @classmethod
     def load(cls, folder: Path) -> "Manifest":
-        """Read what `save` wrote.
+        """Read a manifest that `save` wrote.
 
         Raises:
             DataRefusedError: the files are missing or lack a column.

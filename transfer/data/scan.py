@@ -1,4 +1,4 @@
-"""Read a dataset once: bytes hashed, decoded, checked, fitted, or rejected with a reason.
+"""Read a dataset once: hash, decode, check and fit every item, or reject it with a reason.
 
 Shapes: N items.
 """
@@ -38,8 +38,8 @@ from transfer.modalities.interface import (
 
 _GROUP = 2**14  # rows written at a time
 _CHUNK = 64  # items held in memory at a time
-_LARGE = 256 * 256  # mean of decoded values from which threads pay: below, the GIL binds
-_MANY = 10_000  # files from which processes pay; each takes a second to start
+_LARGE = 256 * 256  # mean number of decoded values from which threads help; below, the GIL limits
+_MANY = 10_000  # files from which processes help; each takes a second to start
 _CORES = os.cpu_count() or 1
 
 
@@ -54,8 +54,8 @@ def scan(dataset: Path, out: Path, *, name: str, spec: InputSpec, limits: InputL
     """Read every item of a dataset and write what later steps need into an existing folder.
 
     Writes ``manifest.parquet``, ``manifest.json``, ``rejects.json``, ``scan.json`` and
-    ``records.bin``: one record an item, of the shape and type in ``scan.json``; record i belongs to
-    row i of the manifest.
+    ``records.bin``: one record per item, of the shape and type in ``scan.json``; record i belongs
+    to row i of the manifest.
 
     Args:
         dataset: a folder of class folders, a .csv or .parquet manifest, or an .npz file.
@@ -63,7 +63,7 @@ def scan(dataset: Path, out: Path, *, name: str, spec: InputSpec, limits: InputL
 
     Raises:
         DataRefusedError: the dataset does not exist, is damaged as a whole, or does not hold
-            readable items of two or more classes, at least one each.
+            readable items of two or more classes.
     """
     modality = lookup.of(spec)
     listing, items = _open(dataset, modality, spec, limits)
@@ -95,9 +95,9 @@ def scan(dataset: Path, out: Path, *, name: str, spec: InputSpec, limits: InputL
 def survey(
     dataset: Path, limits: InputLimits, modality: Modality
 ) -> tuple[pd.DataFrame, list[Reject]]:
-    """Read every item of a dataset and write nothing, to compare it with another.
+    """Read every item of a dataset and write nothing, to compare it with another dataset.
 
-    Unlike `scan` it bears a dataset of one class or none.
+    Unlike `scan` it accepts a dataset of one class or of none.
 
     Returns:
         The columns of a manifest, in which ``label`` is a class name, and the rejects.
@@ -106,9 +106,9 @@ def survey(
         DataRefusedError: the dataset does not exist or is damaged as a whole.
     """
     listing, items = _open(dataset, modality, None, limits)
-    done = list(items)
-    rows = [item.row for item in done if isinstance(item, _Item)]
-    rejects = [*listing.rejects, *(item for item in done if isinstance(item, Reject))]
+    results = list(items)
+    rows = [item.row for item in results if isinstance(item, _Item)]
+    rejects = [*listing.rejects, *(item for item in results if isinstance(item, Reject))]
     kinds = columns(modality.name)
     table = pd.DataFrame(rows, columns=list(kinds)).astype(kinds)
     names = dict(enumerate(listing.class_names))
@@ -118,11 +118,11 @@ def survey(
 def _open(
     dataset: Path, modality: Modality, spec: InputSpec | None, limits: InputLimits
 ) -> tuple[Listing, Iterator[_Item | Reject]]:
-    """List a dataset, and what becomes of each entry, in order."""
+    """List a dataset and read its entries: the listing, and the item or reject of each entry."""
     if not (dataset.is_file() and dataset.suffix.lower() == ".npz"):
         listing = _list_files(dataset, modality)
-        work = _Files(_labels(listing), limits, modality.name, spec)
-        return listing, _read_files(work, listing.entries)
+        read_item = _Files(_labels(listing), limits, modality.name, spec)
+        return listing, _read_files(read_item, listing.entries)
     arrays = npz.load_arrays(dataset, limits, modality)
     with dataset.open("rb") as content:
         sha256 = hashlib.file_digest(content, "sha256").hexdigest()
@@ -157,7 +157,7 @@ def _from_array(sha256: str, row: NDArray[Any], modality: Modality) -> tuple[str
 
 @dataclass(frozen=True)
 class _Files:
-    """Reads the files of items; goes to other processes."""
+    """Reads the files of items; can be sent to other processes."""
 
     labels: Mapping[str, int]  # of the classes
     limits: InputLimits
@@ -169,7 +169,7 @@ class _Files:
         load = partial(_from_file, entry.path, self.limits, modality)
         return _item(entry, self.labels, load, modality, self.spec)
 
-    def several(self, entries: Sequence[Entry]) -> list[_Item | Reject]:
+    def read_all(self, entries: Sequence[Entry]) -> list[_Item | Reject]:
         return [self(entry) for entry in entries]
 
 
@@ -183,33 +183,33 @@ def _item(
     try:
         sha256, sample = load()
         record = b"" if spec is None else modality.record(sample, spec).tobytes()
-    except Unreadable as why:
-        return Reject(entry.id, why.reason, why.detail)
-    own = {"label": labels[entry.label], "group": entry.group, "given_split": entry.split}
-    row = {"id": entry.id, **own, "sha256": sha256, **modality.describe(sample)}
+    except Unreadable as error:
+        return Reject(entry.id, error.reason, error.detail)
+    given = {"label": labels[entry.label], "group": entry.group, "given_split": entry.split}
+    row = {"id": entry.id, **given, "sha256": sha256, **modality.describe(sample)}
     return _Item(row, record, modality.effort(sample))
 
 
-def _read_files(work: _Files, entries: Sequence[Entry]) -> Iterator[_Item | Reject]:
-    """Read files in order. Small items keep the interpreter, so that only processes gain."""
+def _read_files(read_item: _Files, entries: Sequence[Entry]) -> Iterator[_Item | Reject]:
+    """Read files in order. Small items hold the GIL, so that only processes make this faster."""
     if len(entries) < _MANY or _CORES == 1:
-        return _on_threads(work, entries)
-    return _in_processes(work, entries)
+        return _on_threads(read_item, entries)
+    return _in_processes(read_item, entries)
 
 
-def _on_threads(work: _Files, entries: Sequence[Entry]) -> Iterator[_Item | Reject]:
+def _on_threads(read_item: _Files, entries: Sequence[Entry]) -> Iterator[_Item | Reject]:
     large = False
     with ThreadPoolExecutor(min(4, _CORES)) as pool:
         for start in range(0, len(entries), _CHUNK):
             chunk = entries[start : start + _CHUNK]
-            done = list(pool.map(work, chunk) if large else map(work, chunk))
-            yield from done
-            sizes = [d.effort for d in done if isinstance(d, _Item)]
+            results = list(pool.map(read_item, chunk) if large else map(read_item, chunk))
+            yield from results
+            sizes = [item.effort for item in results if isinstance(item, _Item)]
             large = sum(sizes) >= _LARGE * max(1, len(sizes))
 
 
-def _in_processes(work: _Files, entries: Sequence[Entry]) -> Iterator[_Item | Reject]:
-    """Read in processes that are new (a forked one can hang in a program that has threads)."""
+def _in_processes(read_item: _Files, entries: Sequence[Entry]) -> Iterator[_Item | Reject]:
+    """Read in spawned processes (a forked process can hang in a program that has threads)."""
     waiting: deque[tuple[int, Future[list[_Item | Reject]]]] = deque()
     starts, read_until = iter(range(0, len(entries), _CHUNK)), 0
     try:
@@ -217,14 +217,14 @@ def _in_processes(work: _Files, entries: Sequence[Entry]) -> Iterator[_Item | Re
             while True:
                 for start in islice(starts, 2 * _CORES - len(waiting)):
                     part = entries[start : start + _CHUNK]
-                    waiting.append((start, pool.submit(work.several, part)))
+                    waiting.append((start, pool.submit(read_item.read_all, part)))
                 if not waiting:
                     return
-                start, done = waiting.popleft()
-                yield from done.result()
+                start, future = waiting.popleft()
+                yield from future.result()
                 read_until = start + _CHUNK
-    except BrokenProcessPool:  # a program without a main guard, or out of memory: go on here
-        yield from _on_threads(work, entries[read_until:])
+    except BrokenProcessPool:  # a program without a main guard, or out of memory: continue here
+        yield from _on_threads(read_item, entries[read_until:])
 
 
 def _write(out: Path, manifest: Manifest, rejects: list[Reject], spec: InputSpec) -> None:
@@ -247,7 +247,7 @@ def _json(content: Any) -> str:
 
 
 def left_out(dataset: Path, modality: Modality) -> list[str]:
-    """What a listing alone rejects, and why: an entry may be left out of a dataset's fingerprint.
+    """What a listing rejects without reading items, and why: for a dataset's fingerprint.
 
     Raises:
         DataRefusedError: there is no dataset, or it cannot be listed.
@@ -258,10 +258,11 @@ def left_out(dataset: Path, modality: Modality) -> list[str]:
 
 
 def contents(dataset: Path, modality: Modality) -> Contents:
-    """What a modality may look at to specify its records: files, or an array's header.
+    """What a modality may read to specify its records: files, or an array's header.
 
     Raises:
-        DataRefusedError: there is no dataset, or it cannot be listed; where files are asked for.
+        DataRefusedError: there is no dataset, or it cannot be listed; raised when ``files`` is
+            called.
     """
     if dataset.is_file() and dataset.suffix.lower() == ".npz":
         header = npz.header(dataset, modality.array_key)

@@ -1,4 +1,4 @@
-"""What an input is: one modality a folder, behind the interface in `interface`.
+"""The kinds of input: one folder per modality, all behind the interface in `interface`.
 
-`lookup` gives a modality by its name, also one of another installed package.
+`lookup` returns a modality by its name, also a modality of another installed package.
 """

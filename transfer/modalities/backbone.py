@@ -16,8 +16,8 @@ _GENERATOR = Lock()
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw the weights of new layers from a seed; threads take turns, for torch has one generator
-    that layers draw from."""
+    """Draw the weights of new layers from a seed. Threads take turns, because all layers draw from
+    the same generator of torch."""
     with _GENERATOR, random.fork_rng(devices=[]):
         random.manual_seed(seed)
         yield
@@ -27,9 +27,9 @@ class Backbone(nn.Module):
     """Turns a batch of network inputs (N, ...) into features (N, D)."""
 
     normal: Normalisation | None = None
-    """How its inputs must be standardised; None takes the statistics of the data."""
+    """How the inputs must be standardised; None uses the statistics of the data."""
     chunk: int = 512
-    """Items that pass at once where nothing is learned: fewer where an item takes much memory."""
+    """Items per forward pass outside training: fewer where an item takes much memory."""
     out_features: int
     """D."""
 
@@ -39,7 +39,7 @@ class Backbone(nn.Module):
 
 
 class BackboneSpec(Section):
-    """What `build` needs to make a backbone again; it stands in every model's card."""
+    """What `build` needs to make a backbone again; part of every model's card."""
 
     name: str
     """Key of a backbone of the modality."""

@@ -1,17 +1,17 @@
-"""The interface of a modality: everything that this project asks of a kind of input.
+"""The interface of a modality: everything that this project needs from a kind of input.
 
 A modality is a folder of `transfer.modalities` with a module ``modality`` in it, or a module of
 another installed package named by an entry point in the group ``crosstrain.modalities``. That
-module sets ``MODALITY`` to an instance of a subclass of `Modality`. Code outside the folder knows
-the methods below and nothing else of it.
+module sets ``MODALITY`` to an instance of a subclass of `Modality`. Code outside the folder uses
+only the methods below.
 
 The invariant: an item becomes one record, an array whose shape and type the specification decides
-(`Modality.layout`). The records of a dataset lie in one file, a batch of them is one tensor.
+(`Modality.layout`). The records of a dataset are stored in one file; a batch of them is one tensor.
 
 From a file to a network, an item passes ``decode`` (or ``from_array``), ``record``, and in batches
 ``scale``, ``augment``, ``mix``, ``to_input`` and ``lay_out``.
 
-Shapes: N items, K classes, D features, S numbers of a summary.
+Shapes: N items, K classes, D features, S numbers in a summary.
 """
 
 import base64
@@ -43,7 +43,7 @@ Payload = Array | list[Any]
 an array, bytes of a file, or the `Path` of one."""
 
 
-class Unreadable(DataRefusedError):  # noqa: N818 (a fact about one item, and seldom the run's end)
+class Unreadable(DataRefusedError):  # noqa: N818 (about one item; it seldom ends a run)
     """One item cannot be used.
 
     ``reason`` is a stable code. From the contents: empty, too_large, wrong_type, truncated,
@@ -65,7 +65,7 @@ class UnexpectedArrayError(DataRefusedError):
 
 
 class InputSpec(Section):
-    """What every item is turned into before a network sees it; written beside every model.
+    """What every item is converted to before a network receives it; stored with every model.
 
     A modality's own class gives ``modality`` its name as the only value and the default.
     """
@@ -75,7 +75,7 @@ class InputSpec(Section):
 
 
 class InputLimits(Section):
-    """What an item may cost; checked before it is decoded."""
+    """Upper limits for the size of an item, checked before it is decoded."""
 
     max_bytes: int = Field(50 * 2**20, ge=1)
     """Largest file of an item, bytes."""
@@ -84,7 +84,7 @@ class InputLimits(Section):
 
 
 class InputSettings(Section):
-    """The section ``input`` of the settings: the modality, and what its items are brought to.
+    """The section ``input`` of the settings: the modality, and what its items are converted to.
 
     A modality's own class gives ``modality`` its name as the only value and the default, and
     ``limits`` its own class of limits.
@@ -105,7 +105,7 @@ class Augmentation(Section):
 
 
 class Thresholds(Section):
-    """What a modality adds to the section ``validate`` of the settings."""
+    """The fields that a modality adds to the section ``validate`` of the settings."""
 
     near_duplicate_rms: float = Field(0.02, ge=0, le=1)
     """Items whose fingerprints differ by at most this root mean square are near-duplicates."""
@@ -128,12 +128,12 @@ class BackboneSettings(Section):
 
 @dataclass(frozen=True)
 class Layout:
-    """What a record is."""
+    """Shape and type of a record."""
 
     shape: tuple[int, ...]
-    """Of one item."""
+    """Shape of one item's record."""
     dtype: str
-    """As NumPy names it, such as uint8."""
+    """NumPy's name of the type, such as uint8."""
 
     @property
     def size(self) -> int:
@@ -154,21 +154,22 @@ class Contents:
 
 @dataclass(frozen=True)
 class ColumnRule:
-    """What validation expects of a column of the modality's own: a range, or known values."""
+    """What validation expects of one of the modality's own columns: a range, or a set of values."""
 
     what: str
-    """The statement, for people."""
+    """The expectation in words, for reports."""
     column: str
     low: float | None = None
     high: float | None = None
     among: tuple[str, ...] | None = None
     """The values that are accepted, instead of a range."""
     setting: str = ""
-    """The fields of the thresholds that move it; '' where none does."""
+    """The fields of the thresholds that change the expectation; '' where no field does."""
     tolerated: str = ""
-    """The field of the thresholds with the share or number of items that may fail; '' none may."""
+    """The field of the thresholds with the share or number of items that may fail; '' where no item
+    may."""
     unit: str = ""
-    """After the numbers, with a space in front."""
+    """Written after the numbers; begins with a space."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ class Pretrained:
     """A network whose weights come with an installed package."""
 
     source: str
-    """Its name as a knowledge source."""
+    """The network's name as a knowledge source."""
     backbone_spec: BackboneSpec
     state: Mapping[str, Tensor]
     """Tensors of the backbone, by the backbone's own names."""
@@ -205,9 +206,9 @@ class Modality(ABC):
     column: ClassVar[str]
     """Name of the column of items in a request to a served model."""
     packages: ClassVar[tuple[str, ...]] = ()
-    """Packages, beside those of every step, whose version can change records or numbers."""
+    """Packages, in addition to those of every step, whose version can change records or numbers."""
     columns: ClassVar[Mapping[str, str]] = {}
-    """The manifest's columns of this modality, each with pandas' type."""
+    """This modality's own columns of the manifest, each with its pandas type."""
 
     settings: ClassVar[type[InputSettings]]
     spec: ClassVar[type[InputSpec]]
@@ -216,7 +217,7 @@ class Modality(ABC):
     thresholds: ClassVar[type[Thresholds]] = Thresholds
     backbone: ClassVar[type[BackboneSettings]]
     backbone_plugins: ClassVar[Kind | None] = None
-    """Backbones that other packages may add; None where they may not."""
+    """Where other packages may add backbones; None where they may not."""
     pretrain_augmentation: ClassVar[Augmentation]
     """How a source is varied while a backbone is trained on it, by default."""
 
@@ -224,7 +225,7 @@ class Modality(ABC):
 
     @abstractmethod
     def specify(self, settings: Any, datasets: Sequence[Contents]) -> InputSpec:
-        """Decide what every item becomes; what is left to choose is chosen from the datasets.
+        """Decide what every item is converted to; open choices are made from the datasets.
 
         Args:
             settings: the section ``input``, of this modality's class.
@@ -233,7 +234,7 @@ class Modality(ABC):
 
     @abstractmethod
     def decode(self, data: bytes, limits: Any) -> Any:
-        """Decode the contents of a file to a sample: what this modality makes of an item first.
+        """Decode the contents of a file to a sample, this modality's own type of a decoded item.
 
         Raises:
             Unreadable: the contents cannot be used.
@@ -257,15 +258,15 @@ class Modality(ABC):
 
     @abstractmethod
     def describe(self, sample: Any) -> dict[str, Any]:
-        """What the manifest says of a sample.
+        """The manifest's columns of a sample.
 
         Returns:
             ``content``, a hash that two items share exactly if they are copies of each other;
-            ``format`` as stored, ``array`` for what no file was decoded for; and `columns`.
+            ``format`` as stored, ``array`` for a sample that is not from a file; and `columns`.
         """
 
     def effort(self, sample: Any) -> int:
-        """Values that were decoded for a sample; threads pay where there are many."""
+        """Number of values that were decoded for a sample; many values make threads worth using."""
         del sample
         return 1
 
@@ -285,7 +286,7 @@ class Modality(ABC):
 
     @abstractmethod
     def statistics(self, parts: Iterable[Tensor], spec: Any) -> Normalisation:
-        """Measure records, some at a time, to standardise inputs of their kind.
+        """Measure the statistics of records, batch by batch, to standardise inputs with them.
 
         Args:
             parts: batches of records (N, ...), as stored.
@@ -294,10 +295,10 @@ class Modality(ABC):
 
     @abstractmethod
     def scale(self, records: Tensor, spec: Any) -> Tensor:
-        """Records (N, ...) as stored, to what `augment` and `mix` work on; without chance."""
+        """Convert records (N, ...) as stored to what `augment` and `mix` take; deterministic."""
 
     def augment(self, batch: Tensor, policy: Any, generator: torch.Generator) -> Tensor:
-        """Vary each item of a batch that `scale` gave; the shape stays.
+        """Vary each item of a batch that `scale` returned; the shape stays the same.
 
         Args:
             batch: (N, ...).
@@ -310,7 +311,7 @@ class Modality(ABC):
     def mix(
         self, batch: Tensor, targets: Tensor, policy: Any, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Blend items of a batch and their targets (N, K), where the policy asks for it."""
+        """Blend items of a batch and their targets (N, K), where the policy requires it."""
         del policy, generator
         return batch, targets
 
@@ -318,7 +319,7 @@ class Modality(ABC):
         """How the strong view of unlabelled items is varied.
 
         Args:
-            level: how much, as a method asks for.
+            level: how strongly, as the method requires.
             changes: fields that replace those of the modality's own policy of this level.
 
         Raises:
@@ -330,7 +331,7 @@ class Modality(ABC):
             fields = ", ".join(self.augmentation.model_fields) or "none"
             raise SettingsError(
                 f"the strong augmentation {dict(changes)} does not fit the modality {self.name}: "
-                f"{_first_fault(error)}; its fields are {fields}"
+                f"{_first_error(error)}; its fields are {fields}"
             ) from error
 
     def strong(self, level: Strength) -> Mapping[str, Any]:
@@ -339,21 +340,22 @@ class Modality(ABC):
         return {}
 
     def to_input(self, batch: Tensor, normal: Normalisation, spec: Any) -> Tensor:
-        """What `scale` or `augment` gave, to a network's input; the graph that is exported too."""
+        """Convert the output of `scale` or `augment` to a network's input; an export contains it
+        too."""
         del spec
         return normal.apply(batch)
 
     def unscale(self, batch: Tensor, spec: Any) -> Tensor:
-        """What `scale` or `augment` gave, back to records as they are stored, to look at."""
+        """Convert the output of `scale` or `augment` back to records as stored, to look at."""
         layout = self.layout(spec)
         return batch.to(getattr(torch, layout.dtype))
 
     def lay_out(self, inputs: Tensor) -> Tensor:
-        """Give a batch of inputs the order in memory in which networks are fastest."""
+        """Put a batch of inputs into the memory order in which networks are fastest."""
         return inputs
 
     def lay_out_network(self, network: nn.Module) -> nn.Module:
-        """Give a network's weights the order in memory in which it is fastest, in place."""
+        """Put a network's weights into the memory order in which it is fastest, in place."""
         return network
 
     # --- networks -----------------------------------------------------------------------------
@@ -397,13 +399,13 @@ class Modality(ABC):
 
         Raises:
             SettingsError: no such network comes with weights.
-            ModelFileError: the package is not installed, or its file is not the known one.
+            ModelFileError: the package is not installed, or its file has another digest.
         """
         del spec, settings
         raise SettingsError(f"{name!r} comes without weights; no {self.nouns.one} network has any")
 
     def pretrained_options(self, settings: Any) -> dict[str, Any]:
-        """What of the section ``input`` changes a pretrained network: part of a cache key."""
+        """Fields of the section ``input`` that change a pretrained network: part of a cache key."""
         del settings
         return {}
 
@@ -440,7 +442,7 @@ class Modality(ABC):
 
     @abstractmethod
     def summary(self, records: Tensor) -> NDArray[np.float32]:
-        """Numbers (N, S) that a person can read, by which drift is watched beside features."""
+        """Numbers (N, S) that people understand, monitored for drift in addition to features."""
 
     summary_names: ClassVar[tuple[str, ...]]
     """Names of the S numbers."""
@@ -454,9 +456,9 @@ class Modality(ABC):
         """Draw rows of records so that record (r, c) is centred on (c, r), one unit wide and high.
 
         Args:
-            axes: where, without ticks.
-            cells: rows of up to ``columns`` records; what is absent stays empty.
-            columns: records a row.
+            axes: where to draw, without ticks.
+            cells: rows of up to ``columns`` records; missing cells stay empty.
+            columns: records per row.
             lead: set the first column apart by half a unit.
         """
 
@@ -472,7 +474,7 @@ class Modality(ABC):
         """
 
     def sent(self, content: bytes) -> Any:
-        """How the content of a file stands in a request: a JSON value that `unpack` reads."""
+        """The content of a file as it is written in a request: a JSON value that `unpack` reads."""
         return base64.b64encode(content).decode()
 
     @abstractmethod
@@ -488,6 +490,6 @@ class Modality(ABC):
         """One item (1, ...) without content, as an array of a request: a probe."""
 
 
-def _first_fault(error: ValidationError) -> str:
-    fault = error.errors()[0]
-    return f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+def _first_error(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"

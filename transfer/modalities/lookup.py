@@ -1,4 +1,4 @@
-"""Modalities by name: those in folders here, and those of other installed packages."""
+"""Modalities by name: those in folders of this package, and those of other installed packages."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -10,7 +10,7 @@ from transfer.modalities.interface import InputLimits, InputSettings, InputSpec,
 
 KIND = plugins.Kind("transfer.modalities", "crosstrain.modalities", inner="modality")
 DEFAULT = "image"
-"""The modality of settings that name none."""
+"""The modality of settings that name no modality."""
 
 
 def names() -> list[str]:
@@ -23,28 +23,28 @@ def get(name: str) -> Modality:
     """A modality by its name.
 
     Raises:
-        SettingsError: there is none of that name, or its module is no modality.
+        SettingsError: there is no modality of that name, or its module defines no modality.
     """
-    found = plugins.attribute(KIND, name, "MODALITY")
-    if not isinstance(found, Modality):
+    modality = plugins.attribute(KIND, name, "MODALITY")
+    if not isinstance(modality, Modality):
         raise SettingsError(
-            f"MODALITY in {plugins.module_name(KIND, name)} is a {type(found).__name__}; expected "
-            "an instance of transfer.modalities.interface.Modality: set it so"
+            f"MODALITY in {plugins.module_name(KIND, name)} is a {type(modality).__name__}; "
+            "expected an instance of transfer.modalities.interface.Modality: set it so"
         )
-    return found
+    return modality
 
 
 def of(spec: InputSpec | InputSettings) -> Modality:
     """The modality that a specification, or a section ``input``, belongs to.
 
     Raises:
-        SettingsError: there is none of that name.
+        SettingsError: there is no modality of that name.
     """
     return get(spec.modality)
 
 
 def default() -> Modality:
-    """The modality of settings that name none."""
+    """The modality of settings that name no modality."""
     return get(DEFAULT)
 
 
@@ -52,19 +52,20 @@ def code(name: str) -> str:
     """Module of a modality, which is loaded by name: part of the cache key of a step that uses it.
 
     Raises:
-        SettingsError: there is none of that name.
+        SettingsError: there is no modality of that name.
     """
     return plugins.module_name(KIND, name)
 
 
 def packages(modules: Sequence[str]) -> list[str]:
-    """Packages that change the numbers of those modules that are modalities."""
-    own = {module: name for name, module in plugins.modules(KIND).items()}
-    return sorted({p for module in modules if module in own for p in get(own[module]).packages})
+    """Packages whose version changes numbers, of those modules that are modalities."""
+    by_module = {module: name for name, module in plugins.modules(KIND).items()}
+    used = [by_module[module] for module in modules if module in by_module]
+    return sorted({package for name in used for package in get(name).packages})
 
 
 def kinds(part: str) -> Any:
-    """The type of a section that each modality has a class of its own for.
+    """The type of a section for which each modality has its own class.
 
     Args:
         part: attribute of `Modality`, such as ``settings`` or ``augmentation``.
@@ -75,22 +76,22 @@ def kinds(part: str) -> Any:
     return Union[tuple(getattr(get(name), part) for name in names())]  # noqa: UP007
 
 
-def parsed_spec(told: Any) -> InputSpec:
+def parsed_spec(values: Any) -> InputSpec:
     """A specification from plain JSON values, of the class of its modality.
 
     Raises:
         SettingsError: there is no such modality.
         ValueError: a field is unknown or a value is out of range.
     """
-    if isinstance(told, InputSpec):
-        return told
-    return get(told.get("modality", DEFAULT)).spec.model_validate(told)
+    if isinstance(values, InputSpec):
+        return values
+    return get(values.get("modality", DEFAULT)).spec.model_validate(values)
 
 
-def parsed_limits(told: Any, spec: InputSpec) -> InputLimits:
+def parsed_limits(values: Any, spec: InputSpec) -> InputLimits:
     """Limits from plain JSON values, of the class of a specification's modality.
 
     Raises:
         ValueError: a field is unknown or a value is out of range.
     """
-    return told if isinstance(told, InputLimits) else of(spec).limits.model_validate(told)
+    return values if isinstance(values, InputLimits) else of(spec).limits.model_validate(values)

@@ -13,13 +13,13 @@ from transfer.core.errors import DataRefusedError
 class Normalisation(Section):
     """Mean and standard deviation of each channel, measured on training data only.
 
-    Those of a target are measured on all its labelled items: the items that a fold holds out are
-    among them, with two numbers a channel and no label. Without any number inputs stay as they
-    are, which is what token ids need.
+    The statistics of a target are measured on all its labelled items. These include the items that
+    a fold holds out, which contribute to two numbers per channel and no label. Without any numbers,
+    inputs stay as they are, which is what token ids need.
     """
 
     mean: tuple[float, ...]
-    """C numbers, in the unit of the inputs; none for inputs that stay as they are."""
+    """C numbers, in the unit of the inputs; empty for inputs that stay as they are."""
     std: tuple[float, ...]
     """C numbers above 0."""
     dims: int = Field(4, ge=2)

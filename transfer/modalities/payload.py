@@ -1,7 +1,8 @@
 """Items in requests to a served model, whatever their modality: columns, lists and base64.
 
-A text is base64 and never the name of a file, so that no request can make a server read its own
-files, or learn which there are. Files are `pathlib.Path` objects, which no request can hold.
+A string is read as base64 and never as the name of a file, so that no request can make a server
+read its own files, or find out which files exist. Files are `pathlib.Path` objects, which no
+request can contain.
 """
 
 import base64
@@ -28,13 +29,13 @@ def column_of(request: object, column: str) -> object:
     if not isinstance(request, pd.DataFrame | dict):
         return request
     if column not in request:
-        found = [str(name) for name in request]
-        raise ValueError(f"found columns {found}; expected one named {column!r}")
+        names = [str(name) for name in request]
+        raise ValueError(f"found columns {names}; expected one named {column!r}")
     return request[column]
 
 
 def items_of(request: object, column: str, expected: str) -> Payload:
-    """The items of a request: an array of numbers as it is, else a list of one or more.
+    """The items of a request: an array of numbers unchanged, else a list of items.
 
     Args:
         request: a frame with the column, a series, a list, an array, or a single file.
@@ -44,33 +45,34 @@ def items_of(request: object, column: str, expected: str) -> Payload:
     Raises:
         ValueError: it is none of these, or holds no item.
     """
-    found = column_of(request, column)
-    if isinstance(found, np.ndarray) and not found.ndim:
-        found = found.item()
-    if isinstance(found, str | bytes | Path):
-        return [found]
-    if isinstance(found, np.ndarray) and found.dtype.kind not in "OSU":
-        return found
-    if not isinstance(found, Sequence | pd.Series | np.ndarray):
-        raise ValueError(f"found {type(found).__name__}; expected {expected}")
-    return list(found)
+    values = column_of(request, column)
+    if isinstance(values, np.ndarray) and not values.ndim:
+        values = values.item()
+    if isinstance(values, str | bytes | Path):
+        return [values]
+    if isinstance(values, np.ndarray) and values.dtype.kind not in "OSU":
+        return values
+    if not isinstance(values, Sequence | pd.Series | np.ndarray):
+        raise ValueError(f"found {type(values).__name__}; expected {expected}")
+    return list(values)
 
 
 def is_one_array(items: list[Any]) -> bool:
-    """Whether a list is one array in numbers, its rows or its items, and no list of items."""
+    """Whether a list is one array of numbers, given as its rows or its items, and not a list of
+    separate items."""
     if isinstance(items[0], np.ndarray):
         return len({np.shape(item) for item in items}) == 1
-    found: Any = items
-    while isinstance(found, list | tuple) and found:
-        found = found[0]
-    return isinstance(found, int | float | np.number)
+    first: Any = items
+    while isinstance(first, list | tuple) and first:
+        first = first[0]
+    return isinstance(first, int | float | np.number)
 
 
 def content(item: object, row: int) -> bytes:
     """The bytes of a file, from base64 text, bytes or a path.
 
     Raises:
-        ValueError: the item is none of these, or no base64; the message tells its row.
+        ValueError: the item is none of these, or is not base64; the message names its row.
     """
     if isinstance(item, Path):
         return item.read_bytes()
@@ -84,6 +86,6 @@ def content(item: object, row: int) -> bytes:
         return base64.b64decode("".join(DATA_URI.sub("", item, count=1).split()), validate=True)
     except (binascii.Error, ValueError) as error:
         raise ValueError(
-            f"item {row}, {item[:60]!r}, is not base64 ({error}); a file on the machine that asks "
-            "goes as its content in base64"
+            f"item {row}, {item[:60]!r}, is not base64 ({error}); to send a file, put its content "
+            "in base64 into the request"
         ) from error

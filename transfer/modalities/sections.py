@@ -1,6 +1,7 @@
-"""Types of the sections of settings that every modality has a class of its own for.
+"""Types of those sections of the settings for which every modality has its own class.
 
-Where one modality is installed each is its class, else the union of the classes of all.
+Where one modality is installed, each type is that modality's class; else it is the union of the
+classes of all modalities.
 """
 
 from typing import TYPE_CHECKING

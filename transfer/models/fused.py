@@ -1,8 +1,8 @@
-"""Several backbones of one modality side by side, their features one after another.
+"""Several backbones of one modality in parallel, with concatenated features.
 
-Fusion of pretrained networks by concatenation, as of VGG and ResNet (after Ngiam et al., ICML
-2011, and common practice since). Inputs come as the modality scales them, without
-standardisation: each part standardises them its own way. Shapes: N items, D features.
+Fusion of pretrained networks by concatenation, such as VGG and ResNet (after Ngiam et al., ICML
+2011, and common practice since). Inputs are as the modality scales them, without standardisation:
+each part standardises them with its own statistics. Shapes: N items, D features.
 """
 
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ from transfer.models.network import make_backbone
 
 
 class Part(BackboneSpec):
-    """One of the backbones; a list of these is the option of `build`."""
+    """One of the backbones; the option of `build` is a list of parts."""
 
     normal: Normalisation
-    """How this part's inputs are standardised."""
+    """How the inputs of this part are standardised."""
 
 
 class Fused(Backbone):
@@ -42,16 +42,16 @@ class Fused(Backbone):
         self.out_features = sum(self.sizes)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        each = zip(self.parts, self.normals, strict=True)
-        return torch.cat([part(normal.apply(inputs)) for part, normal in each], dim=1)
+        pairs = zip(self.parts, self.normals, strict=True)
+        return torch.cat([part(normal.apply(inputs)) for part, normal in pairs], dim=1)
 
     def stages(self) -> list[nn.Module]:
-        """The parts: side by side, none is nearer to the input than another."""
+        """The parts; all have the same distance from the input."""
         return list(self.parts)
 
 
 def build(*, spec: InputSpec, parts: Sequence[dict[str, Any]]) -> Backbone:
-    """Make the network with fresh weights.
+    """Make the network with random weights.
 
     Args:
         spec: of the items.

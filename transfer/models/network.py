@@ -1,4 +1,4 @@
-"""A network is a backbone and a head. Shapes: N items, K classes, D features."""
+"""Networks, each a backbone and a head. Shapes: N items, K classes, D features."""
 
 from importlib import import_module
 
@@ -9,7 +9,7 @@ from transfer.modalities.backbone import Backbone, BackboneSpec, seeded
 from transfer.modalities.interface import InputSpec
 
 COMBINED = {"fused": "transfer.models.fused"}
-"""Backbones made of backbones of any modality, and the module of each."""
+"""Backbones that combine backbones of any modality, and the module of each."""
 
 
 class Network(nn.Module):
@@ -41,8 +41,8 @@ def backbone_module(name: str, modality: str) -> str:
 
 
 def backbone_modules(modality: str, *backbone_specs: BackboneSpec) -> list[str]:
-    """Modules of a modality, of backbones and of their parts: they are loaded by name, so no import
-    leads to them, and a cache key has to name them.
+    """Modules of a modality, of backbones and of their parts. They are loaded by name, so no import
+    statement leads to them, and a cache key has to name them.
 
     Raises:
         SettingsError: the modality has no backbone of such a name.
@@ -52,7 +52,7 @@ def backbone_modules(modality: str, *backbone_specs: BackboneSpec) -> list[str]:
 
 
 def backbone_names(*backbone_specs: BackboneSpec) -> set[str]:
-    """Names of backbones, and of those side by side in a fused one."""
+    """Names of backbones, and of the parts of those that are fused."""
     parts = [
         part["name"]
         for backbone_spec in backbone_specs
@@ -62,11 +62,11 @@ def backbone_names(*backbone_specs: BackboneSpec) -> set[str]:
 
 
 def build(backbone_spec: BackboneSpec, *, spec: InputSpec, classes: int, seed: int) -> Network:
-    """Make a network with fresh weights; the same seed gives the same weights.
+    """Make a network with random weights; the same seed gives the same weights.
 
     Args:
-        backbone: the backbone's record.
-        spec: of the items that it takes in.
+        backbone_spec: the backbone's record.
+        spec: of the network's input items.
         classes: K.
         seed: of the weights.
     """

@@ -1,4 +1,4 @@
-"""Which layers normalise: batch normalisation, which keeps running statistics, and the others."""
+"""Normalisation layers: batch normalisation, which keeps running statistics, and the others."""
 
 from torch import nn
 

@@ -1,7 +1,8 @@
-"""From raw files or arrays to calibrated class probabilities, by a model folder alone.
+"""From raw files or arrays to calibrated class probabilities; needs only a model folder.
 
-The card is the model's own input contract; decoding is that of training. Shapes: N items, each
-with one record of the shape that the card's specification decides, K classes.
+The card states which inputs the model expects; they are decoded as in training.
+
+Shapes: N items, each with one record of the shape that the card's specification decides, K classes.
 """
 
 from collections.abc import Sequence
@@ -56,16 +57,16 @@ class Card(Section):
 
     @field_validator("spec", mode="before")
     @classmethod
-    def _of_its_modality(cls, told: Any) -> InputSpec:
+    def _parse_spec(cls, value: Any) -> InputSpec:
         try:
-            return lookup.parsed_spec(told)
+            return lookup.parsed_spec(value)
         except SettingsError as error:
             raise ValueError(str(error)) from error
 
     @field_validator("limits", mode="before")
     @classmethod
-    def _of_that_modality(cls, told: Any, info: ValidationInfo) -> Any:
-        return lookup.parsed_limits(told, info.data["spec"]) if "spec" in info.data else told
+    def _parse_limits(cls, value: Any, info: ValidationInfo) -> Any:
+        return lookup.parsed_limits(value, info.data["spec"]) if "spec" in info.data else value
 
 
 @dataclass(frozen=True)
@@ -93,36 +94,36 @@ class Predictor:
     def predict_records(self, records: NDArray[Any]) -> NDArray[np.float32]:
         """Probabilities (N, K) of records (N, ...) of the card's layout."""
         scores = self.member_logits(torch.from_numpy(np.ascontiguousarray(records)))
-        warmth = torch.tensor([m.temperature for m in self.card.members]).view(-1, 1, 1)
+        temperatures = torch.tensor([m.temperature for m in self.card.members]).view(-1, 1, 1)
         weights = torch.tensor([m.weight for m in self.card.members]).view(-1, 1, 1)
-        mixed: NDArray[np.float32] = (weights * (scores / warmth).softmax(-1)).sum(0).numpy()
+        mixed: NDArray[np.float32] = (weights * (scores / temperatures).softmax(-1)).sum(0).numpy()
         return mixed
 
     def predict_arrays(self, arrays: NDArray[Any]) -> NDArray[np.float32]:
-        """Probabilities (N, K) of one array of items (N, ...), before they fit the card.
+        """Probabilities (N, K) of one array of items (N, ...), as the modality reads them.
 
         Raises:
             DataRefusedError: the array has another type or shape than the modality reads.
         """
         arrays = np.asarray(arrays)
         self.modality.check_batch(arrays)
-        return self._of([self._fitted(array) for array in arrays])
+        return self._predict([self._fitted(array) for array in arrays])
 
     def predict_bytes(self, files: Sequence[bytes]) -> NDArray[np.float32]:
         """Probabilities (N, K) of the contents of files.
 
         Raises:
-            DataRefusedError: one cannot be decoded; the message says which and why.
+            DataRefusedError: a file cannot be decoded; the message states which and why.
         """
-        return self._of([self._decoded(data, f"item {i}") for i, data in enumerate(files)])
+        return self._predict([self._decoded(data, f"item {i}") for i, data in enumerate(files)])
 
     def predict_files(self, paths: Sequence[Path]) -> NDArray[np.float32]:
         """Probabilities (N, K) of files.
 
         Raises:
-            DataRefusedError: one cannot be read or decoded; the message says which and why.
+            DataRefusedError: a file cannot be read or decoded; the message states which and why.
         """
-        return self._of([self._decoded(_read(Path(p)), str(p)) for p in paths])
+        return self._predict([self._decoded(_read(Path(p)), str(p)) for p in paths])
 
     def predict_payload(self, items: Payload) -> NDArray[np.float32]:
         """Probabilities (N, K) of the items of a request, see `Modality.unpack`.
@@ -133,13 +134,14 @@ class Predictor:
         if isinstance(items, np.ndarray):
             return self.predict_arrays(items)
         if isinstance(items[0], np.ndarray):
-            return self._of([self._fitted(item) for item in items])
+            return self._predict([self._fitted(item) for item in items])
         if all(isinstance(item, Path) for item in items):
             return self.predict_files(items)
         return self.predict_bytes(items)
 
     def _fitted(self, array: NDArray[Any]) -> NDArray[Any]:
-        return self.modality.record(self.modality.from_array(array), self.card.spec)
+        sample = self.modality.from_array(array)
+        return self.modality.record(sample, self.card.spec)
 
     def _decoded(self, data: bytes, name: str) -> NDArray[Any]:
         try:
@@ -149,7 +151,7 @@ class Predictor:
             readable = f"a readable {self.modality.nouns.one} file"
             raise DataRefusedError(f"{name}: {error}; expected {readable}") from error
 
-    def _of(self, records: list[NDArray[Any]]) -> NDArray[np.float32]:
+    def _predict(self, records: list[NDArray[Any]]) -> NDArray[np.float32]:
         if not records:
             return np.empty((0, len(self.class_names)), np.float32)
         return self.predict_records(np.stack(records))
@@ -210,11 +212,11 @@ def _network(
 ) -> Network:
     _check_installed(card.members[member].backbone_spec, lookup.of(card.spec), folder)
     prefix = tensor_name(member, number, "")
-    own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     backbone_spec = card.members[member].backbone_spec
     try:
         network = build(backbone_spec, spec=card.spec, classes=len(card.class_names), seed=0)
-        network.load_state_dict(own)
+        network.load_state_dict(weights)
     except (RuntimeError, TypeError, CrosstrainError) as error:
         raise ModelFileError(f"the weights in {folder} do not fit its card: {error}") from error
     network.requires_grad_(False)

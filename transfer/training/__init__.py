@@ -1,4 +1,4 @@
-"""One training loop, and the interface of the methods that it serves.
+"""The training loop, and the interface of the methods that it trains.
 
-Batches, the optimiser, kept features, precision and threads are its parts.
+Its parts are batches, the optimiser, stored features, precision and threads.
 """

@@ -1,7 +1,7 @@
-"""From stored items to what a network takes in, and to its answers.
+"""From stored items to network inputs, and to the network's outputs.
 
-Shapes: N items, B of them a batch, ... those of a record or an input, D features, K classes.
-Batch t depends on the seed and t only, so a run that is cut off and taken up again from a
+Shapes: N items, B of them per batch, ... the dimensions of a record or an input, D features, K
+classes. Batch t depends on the seed and t only, so a run that is interrupted and continued from a
 checkpoint makes the same steps.
 """
 
@@ -33,7 +33,7 @@ def generator(*numbers: int) -> torch.Generator:
 
 
 def batches(n: int, size: int, seed: int, start: int, steps: int) -> Iterator[Tensor]:
-    """Yield the row numbers of steps start..steps-1: passes over n items, shuffled each."""
+    """Yield the row numbers of steps start..steps-1: epochs over n items, each shuffled."""
     epoch, order = -1, torch.empty(0, dtype=torch.long)
     for step in range(start, steps):
         rows: list[Tensor] = []
@@ -54,7 +54,7 @@ Set = TypeVar("Set", TrainItems, PoolItems)
 def resident(items: Set, device: str) -> Set:
     """The items with their records on the device, so that no step waits for a copy of them.
 
-    Records on disk stay there: they are larger than what is kept in memory anywhere.
+    Records on disk stay on disk: they are too large for memory.
     """
     if device == "cpu" or not isinstance(items.records, Tensor):
         return items
@@ -62,7 +62,7 @@ def resident(items: Set, device: str) -> Set:
 
 
 def to_input(records: Tensor, recipe: Recipe) -> Tensor:
-    """Records (B, ...) as stored to a standardised batch on the device."""
+    """Convert records (B, ...) as stored to a standardised batch on the device."""
     return _standardised(_scaled(records, recipe), recipe.normal, recipe)
 
 
@@ -101,11 +101,11 @@ def training_batch(
     mixed: bool = True,
 ) -> Batch:
     """Augment and standardise one batch; soft targets where items are mixed as the policy says."""
-    dice, modality = generator(seed, step, 2), _modality(recipe)
-    batch = modality.augment(_scaled(items.records[rows], recipe), recipe.policy, dice)
+    rng, modality = generator(seed, step, 2), _modality(recipe)
+    batch = modality.augment(_scaled(items.records[rows], recipe), recipe.policy, rng)
     targets = _targets(items.labels[rows], recipe.classes, recipe)
     if mixed:
-        batch, targets = modality.mix(batch, targets, recipe.policy, dice)
+        batch, targets = modality.mix(batch, targets, recipe.policy, rng)
     return Batch(_standardised(batch, recipe.normal, recipe), targets)
 
 
@@ -113,9 +113,9 @@ def source_batch(
     source: SourceItems, rows: Tensor, recipe: Recipe, seed: int, step: int
 ) -> SourceBatch:
     """Augment items of the source and standardise them by the source's own statistics."""
-    dice, modality = generator(seed, step, 4), _modality(recipe)
+    rng, modality = generator(seed, step, 4), _modality(recipe)
     policy = recipe.source_policy or recipe.policy
-    batch = modality.augment(_scaled(source.items.records[rows], recipe), policy, dice)
+    batch = modality.augment(_scaled(source.items.records[rows], recipe), policy, rng)
     targets = _targets(source.items.labels[rows], len(source.class_names), recipe)
     return SourceBatch(_standardised(batch, source.normal, recipe), targets, rows)
 
@@ -129,39 +129,39 @@ def pool_batch(
     step: int,
 ) -> PoolBatch:
     """Two augmented views of unlabelled items, neither mixed with other items."""
-    scaled, dice, modality = (
+    scaled, rng, modality = (
         _scaled(pool.records[rows], recipe),
         generator(seed, step, 5),
         _modality(recipe),
     )
-    weak = modality.augment(scaled, recipe.policy, dice)
+    weak = modality.augment(scaled, recipe.policy, rng)
     weak = _standardised(weak, recipe.normal, recipe)
     if strong is None:
         return PoolBatch(weak, weak, rows)
-    varied = modality.augment(scaled, strong, dice)
+    varied = modality.augment(scaled, strong, rng)
     return PoolBatch(weak, _standardised(varied, recipe.normal, recipe), rows)
 
 
 def embed(network: Network, records: Records, views: int, recipe: Recipe, seed: int) -> Tensor:
     """Features (V, N, D) by the frozen backbone of records (N, ...) as stored.
 
-    ``views`` augmented views of every item; 0 for the items as they are (V = 1). Items are not
-    mixed with one another: a view belongs to its item's label alone.
+    ``views`` augmented views of every item; 0 for the items without augmentation (V = 1). Items are
+    not mixed with each other, so that each view has one label.
     """
     network.eval()
-    dice, modality = generator(seed, 6), _modality(recipe)
+    rng, modality = generator(seed, 6), _modality(recipe)
 
     def view(part: Tensor) -> Tensor:
         batch = _scaled(part, recipe)
-        batch = modality.augment(batch, recipe.policy, dice) if views else batch
+        batch = modality.augment(batch, recipe.policy, rng) if views else batch
         return network.backbone(_standardised(batch, recipe.normal, recipe)).float()
 
     with torch.inference_mode(), recipe.machine.autocast():
-        rounds = [
+        features = [
             torch.cat([view(p) for p in records.split(network.backbone.chunk)])
             for _ in range(max(1, views))
         ]
-    return torch.stack(rounds).clone()
+    return torch.stack(features).clone()
 
 
 def logits(network: Network, records: Records, recipe: Recipe) -> Tensor:
@@ -179,7 +179,7 @@ def preview(
     records: Tensor, policy: Augmentation, spec: InputSpec, copies: int, seed: int = 0
 ) -> Tensor:
     """Augmented copies (N, copies, ...) of records (N, ...), as they are stored, to look at."""
-    modality, dice = lookup.of(spec), torch.Generator().manual_seed(seed)
+    modality, rng = lookup.of(spec), torch.Generator().manual_seed(seed)
     scaled = modality.scale(records.repeat_interleave(copies, dim=0), spec)
-    varied = modality.unscale(modality.augment(scaled, policy, dice), spec)
+    varied = modality.unscale(modality.augment(scaled, policy, rng), spec)
     return varied.view(len(records), copies, *records.shape[1:])

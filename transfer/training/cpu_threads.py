@@ -7,19 +7,19 @@ from torch.nn.modules.conv import _ConvNd
 from transfer.models.network import Network
 
 EACH = 4e9
-"""Floating-point operations of a step that a thread needs to be worth it. Threads that wait sleep,
-so that they leave their core to others, and to wake them takes longer than a small layer does.
+"""Floating-point operations per step from which a further thread saves time. Waiting threads sleep,
+so that other threads can use their core, and waking them takes longer than a small layer takes.
 Measured on two cores, milliseconds of a step with one and two threads: 2e9 operations 50 and 85,
 12e9 600 and 515, 26e9 410 and 260, 75e9 850 and 565."""
 
 
 def worthwhile(network: Network, inputs: Tensor, batch: int) -> int:
-    """Threads that one training step keeps busy, 1 or more: the same on every machine.
+    """Number of threads that one training step keeps busy, 1 or more; the same on every machine.
 
     Args:
         network: left in evaluation mode.
-        inputs: a batch of one item (1, ...), as the network takes it in.
-        batch: items a step.
+        inputs: a batch of one item (1, ...), as the network's input.
+        batch: items per step.
     """
     counts: list[int] = []
 
@@ -33,5 +33,5 @@ def worthwhile(network: Network, inputs: Tensor, batch: int) -> int:
         network.eval()(inputs)
     for hook in hooks:
         hook.remove()
-    operations = 3 * 2 * sum(counts) * batch  # forward, and twice that backward
+    operations = 3 * 2 * sum(counts) * batch  # forward, and twice as many backward
     return max(1, int(operations // EACH))

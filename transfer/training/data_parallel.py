@@ -1,10 +1,12 @@
 """One training by several processes, with the result of one: each takes its rows of every batch.
 
-Every process draws the whole batch with the dice of one process, and keeps its rows. Losses are
-means over all rows, gradients are averaged by torch's DistributedDataParallel, and batch
-normalisation takes the mean and variance over the rows of all processes, which on CPUs torch's own
-SyncBatchNorm does not. What is left is the order of sums: rounding.
-Shapes: B rows of a batch, b of them this process's, C channels, N items, K classes.
+Every process draws the whole batch with the same random generator as a single process would, and
+keeps its own rows. Losses are means over all rows, gradients are averaged by torch's
+DistributedDataParallel, and batch normalisation uses the mean and variance over the rows of all
+processes, which torch's own SyncBatchNorm does not do on CPUs. The only remaining difference is
+the order of sums, that is, rounding.
+
+Shapes: B rows of a batch, b of them in this process, C channels, N items, K classes.
 """
 
 from collections.abc import Callable
@@ -55,7 +57,7 @@ class _Normalised(torch.autograd.Function):
         dx, dweight, dbias = torch.ops.aten.native_batch_norm_backward(
             dy, x, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
         )
-        sums = torch.cat([dweight, dbias])  # of dy (x - mean) s, and of dy: those of this process
+        sums = torch.cat([dweight, dbias])  # of dy (x - mean) s and of dy, in this process
         distributed.all_reduce(sums)
         of_product, of_dy = (sums / count).chunk(2)
         scale = (variance + ctx.eps).rsqrt()
@@ -67,20 +69,20 @@ class _Normalised(torch.autograd.Function):
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean (C), variance (C) and number of values a channel (1), over all processes."""
+    """Mean (C), variance (C) and number of values per channel (1), over all processes."""
     # As torch's own normalisation does: var_mean takes ten times as long in channels-last order.
     mean, variance = torch.ops.aten.batch_norm_update_stats(x.float(), None, None, 0.0)
     own = torch.cat([mean, variance, mean.new_tensor([x.numel() / x.shape[1]])]).double()
-    every = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(every, own)
-    means, variances, counts = torch.stack(every).split([len(mean), len(mean), 1], dim=1)
+    gathered = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(gathered, own)
+    means, variances, counts = torch.stack(gathered).split([len(mean), len(mean), 1], dim=1)
     shares = counts / counts.sum()
-    whole = (shares * means).sum(0)
-    spread = (shares * (variances + (means - whole).square())).sum(0)
-    return whole.to(mean), spread.to(mean), counts.sum(0).to(mean)
+    mean_of_all = (shares * means).sum(0)
+    variance_of_all = (shares * (variances + (means - mean_of_all).square())).sum(0)
+    return mean_of_all.to(mean), variance_of_all.to(mean), counts.sum(0).to(mean)
 
 
-class _Together(_BatchNorm):
+class _SyncedBatchNorm(_BatchNorm):
     """Batch normalisation over the rows of all processes; parameters and names stay."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -96,48 +98,48 @@ class _Together(_BatchNorm):
         return y
 
 
-class _Together1d(_Together, nn.BatchNorm1d):
+class _SyncedBatchNorm1d(_SyncedBatchNorm, nn.BatchNorm1d):
     pass
 
 
-class _Together2d(_Together, nn.BatchNorm2d):
+class _SyncedBatchNorm2d(_SyncedBatchNorm, nn.BatchNorm2d):
     pass
 
 
-class _Together3d(_Together, nn.BatchNorm3d):
+class _SyncedBatchNorm3d(_SyncedBatchNorm, nn.BatchNorm3d):
     pass
 
 
-_TOGETHER: dict[type[nn.Module], type[_Together]] = {
-    nn.BatchNorm1d: _Together1d,
-    nn.BatchNorm2d: _Together2d,
-    nn.BatchNorm3d: _Together3d,
+_SYNCED: dict[type[nn.Module], type[_SyncedBatchNorm]] = {
+    nn.BatchNorm1d: _SyncedBatchNorm1d,
+    nn.BatchNorm2d: _SyncedBatchNorm2d,
+    nn.BatchNorm3d: _SyncedBatchNorm3d,
 }
 
 
-def _normalise_together(module: nn.Module) -> None:
-    """Let every batch normalisation within a module look at the rows of all processes."""
+def _sync_batch_norms(module: nn.Module) -> None:
+    """Make every batch normalisation within a module use the rows of all processes."""
     for layer in module.modules():
-        if (together := _TOGETHER.get(type(layer))) is not None:
-            layer.__class__ = together
+        if (synced := _SYNCED.get(type(layer))) is not None:
+            layer.__class__ = synced
 
 
 class _Shared(Method):
-    """A method of which each process computes the loss on its own rows."""
+    """A method whose loss each process computes on its own rows."""
 
     whole: SerializeAsAny[Method]
-    """The method, as one process would use it."""
+    """The method, as a single process would use it."""
     _parallel: DistributedDataParallel | None = PrivateAttr(None)
 
-    def prepare(self, *told: Any) -> Prepared:
-        return self.whole.prepare(*told)
+    def prepare(self, *args: Any) -> Prepared:
+        return self.whole.prepare(*args)
 
     def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
         if self._parallel is None:  # here, because the loop moves the network before its first step
             self._parallel = DistributedDataParallel(prepared.network, forward_sync_buffers=False)
         inputs, targets = _own(batch.inputs), _own(batch.targets)
-        ready = replace(prepared, network=self._parallel)  # type: ignore[arg-type]
-        terms = self.whole.loss(ready, Batch(inputs, targets), progress)
+        parallel = replace(prepared, network=self._parallel)  # type: ignore[arg-type]
+        terms = self.whole.loss(parallel, Batch(inputs, targets), progress)
         share = len(targets) / len(batch.targets)
         return _means({name: term.float() * share for name, term in terms.items()})
 
@@ -146,25 +148,25 @@ class _Shared(Method):
 
 
 def _own(rows: Tensor) -> Tensor:
-    """The rows (b) of this process, of those of all (B)."""
+    """The rows (b) of this process, out of all rows (B)."""
     parts = rows.tensor_split(distributed.get_world_size())
     return parts[distributed.get_rank()]
 
 
 def _means(terms: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Terms whose values are those over all rows, and whose gradients, once DDP has averaged them
-    over the processes, are those over all rows too."""
+    """Terms whose values are means over all rows. So are their gradients, after DDP has averaged
+    them over the processes."""
     size = distributed.get_world_size()
-    every = torch.stack([term.detach() for term in terms.values()])
-    distributed.all_reduce(every)
+    values = torch.stack([term.detach() for term in terms.values()])
+    distributed.all_reduce(values)
     return {
         name: term * size + (value - term.detach() * size)
-        for (name, term), value in zip(terms.items(), every, strict=True)
+        for (name, term), value in zip(terms.items(), values, strict=True)
     }
 
 
 def _logits(network: Network, records: Records, recipe: Recipe) -> Tensor:
-    """Class scores (N, K), of which each process computes its rows."""
+    """Class scores (N, K); each process computes its own rows."""
     scores = torch.zeros(len(records), network.head.out_features)
     if len(own := _own(torch.arange(len(records)))):
         scores[own] = logits(network, taken(records, own.numpy()), recipe)
@@ -173,7 +175,7 @@ def _logits(network: Network, records: Records, recipe: Recipe) -> Tensor:
 
 
 class _FirstKeeps(Keeper):
-    """The first process keeps checkpoints; all take up the one that it finds."""
+    """The first process stores checkpoints; all processes continue from its checkpoint."""
 
     def __init__(self, keeper: Keeper) -> None:
         super().__init__(keeper.path, keeper.seconds)
@@ -187,9 +189,9 @@ class _FirstKeeps(Keeper):
             self._keeper.save(state)
 
     def load(self) -> dict[str, object] | None:
-        found = [self._keeper.load() if self._first else None]
-        distributed.broadcast_object_list(found)
-        return found[0]
+        states = [self._keeper.load() if self._first else None]
+        distributed.broadcast_object_list(states)
+        return states[0]
 
 
 def fit_together(
@@ -205,11 +207,12 @@ def fit_together(
 ) -> tuple[Network, History]:
     """Train as `fit` does, in every process of torch's default group; all return the same network.
 
-    Checkpoints are those of `fit`: a run of one process takes up that of several, and the reverse.
+    Checkpoints are those of `fit`: one process can continue from a checkpoint of several processes,
+    and the reverse.
 
     Raises:
-        ValueError: the method reads a source or a pool, whose rows are not divided, or a batch has
-            fewer rows than there are processes.
+        ValueError: the method reads a source or a pool, whose rows cannot be divided, or a batch
+            has fewer rows than there are processes.
         TypeError: ``items`` are not training items.
         CrosstrainError: training diverged: a loss is not finite.
     """
@@ -217,7 +220,7 @@ def fit_together(
         raise ValueError(f"{type(method).__name__} reads more than labelled items")
     if recipe.training.batch_size < (size := distributed.get_world_size()):
         raise ValueError(f"found {size} processes for batches of {recipe.training.batch_size}")
-    _normalise_together(prepared.network)
+    _sync_batch_norms(prepared.network)
     first = distributed.get_rank() == 0
     return fit(
         _Shared(whole=method),

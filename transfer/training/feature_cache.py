@@ -15,13 +15,13 @@ from transfer.models.network import Network
 from transfer.training.batches import embed
 from transfer.training.recipe import Recipe
 
-SEED = 0  # of the views: the same for all arms, which is what makes them worth keeping
+SEED = 0  # of the views: the same for all arms, so that arms can share their features
 
 
 class Features:
-    """A memory of features. Threads that ask for the same ones wait for the first to make them.
+    """A cache of features. Threads that need the same features wait for the first to compute them.
 
-    Sent to another process, it becomes that process's own memory of the same run.
+    Sent to another process, it becomes that process's own cache for the same run.
     """
 
     def __init__(self, run: str | None = None) -> None:
@@ -40,8 +40,8 @@ class Features:
         """
         key = f"{_digest(network)} {content(records)} {views} {recipe.policy} {recipe.normal}"
         with self._lock:
-            own = self._locks.setdefault(key, Lock())
-        with own:
+            lock = self._locks.setdefault(key, Lock())
+        with lock:
             if key not in self._kept:
                 self._kept[key] = embed(network, records, views, recipe, SEED).cpu()
             return self._kept[key]
@@ -52,7 +52,7 @@ _arriving = Lock()
 
 
 def _of_run(run: str) -> Features:
-    """This process's memory of a run; that of the run before goes."""
+    """This process's cache for a run; the cache of the previous run is dropped."""
     global _kept_here  # noqa: PLW0603
     with _arriving:
         if _kept_here._run != run:
@@ -61,8 +61,8 @@ def _of_run(run: str) -> Features:
 
 
 def _digest(network: Network) -> str:
-    found = hashlib.sha256(network.backbone_spec.model_dump_json().encode())
+    digest = hashlib.sha256(network.backbone_spec.model_dump_json().encode())
     for name, tensor in network.backbone.state_dict().items():
-        found.update(name.encode())
-        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Checks that what a method declares frozen stays as it is, running statistics included."""
+"""Checks that what a method declares frozen does not change, running statistics included."""
 
 from collections.abc import Iterator
 
@@ -18,34 +18,34 @@ class Frozen:
 
     Raises:
         ValueError: a frozen parameter has a learning rate; something frozen belongs neither to the
-            network nor to its helpers; or features of the backbone are to be kept
-            (`Prepared.views`) and it is not frozen.
+            network nor to its helpers; or features of the backbone are computed once
+            (`Prepared.views`) and the backbone is not frozen.
     """
 
     def __init__(self, prepared: Prepared, name: str) -> None:
         self.name = name
-        held = {id(tensor) for tensor in _declared(prepared)}
-        self._tensors = {key: t for key, t in _tensors(prepared) if id(t) in held}
-        self._check_declaration(prepared, held)
+        declared = {id(tensor) for tensor in _declared(prepared)}
+        self._tensors = {key: t for key, t in _tensors(prepared) if id(t) in declared}
+        self._check_declaration(prepared, declared)
         self._before = {key: t.detach().clone() for key, t in self._tensors.items()}
 
-    def _check_declaration(self, prepared: Prepared, held: set[int]) -> None:
-        rated = {id(p) for parameters, _ in prepared.rates for p in parameters}
-        if both := [key for key, tensor in self._tensors.items() if id(tensor) in rated]:
+    def _check_declaration(self, prepared: Prepared, declared: set[int]) -> None:
+        trained = {id(p) for parameters, _ in prepared.rates for p in parameters}
+        if both := [key for key, tensor in self._tensors.items() if id(tensor) in trained]:
             raise ValueError(
                 f"{self.name} declares {both[0]} frozen and gives it a learning rate; expected one "
                 "of the two: leave it out of Prepared.frozen or out of Prepared.rates"
             )
-        if held - {id(tensor) for tensor in self._tensors.values()}:
+        if declared - {id(tensor) for tensor in self._tensors.values()}:
             raise ValueError(
                 f"{self.name} declares something frozen that is neither in the network nor in its "
                 "helpers; expected modules or parameters of Prepared.network or Prepared.helpers"
             )
         backbone = prepared.network.backbone
-        if prepared.views and not {id(tensor) for tensor in _own(backbone)} <= held:
+        if prepared.views and not {id(tensor) for tensor in _own(backbone)} <= declared:
             raise ValueError(
-                f"{self.name} trains on kept features (views={prepared.views}) of a backbone that "
-                "is not frozen; expected Prepared(..., frozen=[network.backbone])"
+                f"{self.name} trains on stored features (views={prepared.views}) of a backbone "
+                "that is not frozen; expected Prepared(..., frozen=[network.backbone])"
             )
 
     def __contains__(self, name: object) -> bool:
@@ -53,10 +53,10 @@ class Frozen:
         return name in self._tensors
 
     def check(self) -> None:
-        """Compare every frozen tensor with what it was, bit for bit.
+        """Compare every frozen tensor with its initial value, bit for bit.
 
         Raises:
-            CrosstrainError: the method changed one of them.
+            CrosstrainError: the method changed a frozen tensor.
         """
         for key, before in self._before.items():
             if not torch.equal(self._tensors[key], before):

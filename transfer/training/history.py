@@ -1,11 +1,12 @@
-"""The curves of a training run."""
+"""Curves of a training run."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass
 class History:
-    """Curves of a training run: step numbers from 1, mean losses over samples since the last."""
+    """Curves of a training run: step numbers from 1; each loss is the mean over the samples since
+    the previous entry."""
 
     step: list[int] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
@@ -15,7 +16,7 @@ class History:
 
     def add(self, phase: "History") -> None:
         """Append the curves of a later phase, its steps counted from the end of this one."""
-        done = self.step[-1] if self.step else 0
+        offset = self.step[-1] if self.step else 0
         for name, values in vars(phase).items():
-            later = [done + v for v in values] if name.endswith("step") else values
+            later = [offset + v for v in values] if name.endswith("step") else values
             getattr(self, name).extend(later)

@@ -1,4 +1,4 @@
-"""The one training loop: every method and the pretraining run through it."""
+"""The training loop, which all methods and the pretraining use."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -34,18 +34,22 @@ from transfer.training.recipe import Recipe, one_cycle
 
 @dataclass(frozen=True)
 class Watch:
-    """Look at validation items during training, keep the best weights, stop when they age."""
+    """Evaluates validation items during training, keeps the best weights, and stops early.
+
+    Every ``every`` steps the validation loss is computed; training stops after ``patience``
+    evaluations without a lower loss.
+    """
 
     items: TrainItems
     every: int
     patience: int
     score: Callable[[Network, Records, Recipe], Tensor] = logits
-    """Gives class scores (N, K) of the items' records."""
+    """Computes class scores (N, K) of the items' records."""
 
 
 @dataclass(frozen=True)
 class Beside:
-    """What a method reads beside the target's labelled items."""
+    """The data that a method reads besides the target's labelled items."""
 
     source: SourceItems | None = None
     pool: PoolItems | None = None
@@ -55,7 +59,7 @@ ALONE = Beside()
 
 
 def _on(device: str, method: Method, beside: Beside) -> Beside:
-    """What a method reads of what there is, on the device."""
+    """The part of the data that the method reads, on the device."""
     source = beside.source if method.reads_source else None
     pool = beside.pool if method.reads_pool else None
     return Beside(
@@ -103,16 +107,16 @@ def fit(
     """Train a prepared network and return it finished, in evaluation mode, with its curves.
 
     Args:
-        method: supplies the loss and the last move.
+        method: computes the loss and finishes the network.
         prepared: the network, its parameter groups and learning rates.
-        items: what to learn from; never the test split. None may be labelled where the method
-            reads the source or the pool.
+        items: labelled items to learn from; never the test split. There may be none where the
+            method reads the source or the pool.
         recipe: optimisation, augmentation, normalisation and machine.
-        seed: of the order of items and of augmentation.
+        seed: for the order of items and for augmentation.
         beside: items of the source and unlabelled items, for a method that reads them.
         features: (V, N, D) of a frozen backbone; batches are then drawn from these.
         watch: validation items for early stopping; the best weights are kept.
-        keeper: where to keep checkpoints; an interrupted run continues from there.
+        keeper: stores checkpoints; an interrupted run continues from the last checkpoint.
         on_step: called with (steps done, steps in all) after every step.
 
     Raises:
@@ -129,22 +133,22 @@ def fit(
     for rows in loop.rows():
         loop.advance(rows)
         if watch and (loop.step % watch.every == 0 or loop.step == training.steps):
-            loop.look(watch)
-            if loop.age(watch) >= watch.patience:
+            loop.evaluate(watch)
+            if loop.evaluations_since_best() >= watch.patience:
                 break
         if keeper and keeper.due():
             keeper.save(loop.snapshot())
             saved = loop.step
         if on_step:
             on_step(loop.step, training.steps)
-    if keeper and saved != loop.step:  # a later phase may die: this one is not made again
+    if keeper and saved != loop.step:  # a later phase may fail: this phase is not repeated
         keeper.save(loop.snapshot())
     return loop.close(), loop.history
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """What one step takes from each set of items."""
+    """Row numbers that one step takes from each set of items."""
 
     items: Tensor
     source: Tensor
@@ -181,33 +185,35 @@ class _Loop:
         self.best: dict[str, Tensor] = {}
         self.history = History()
         self.step = 0
-        self._loss, self._seen = torch.zeros((), device=device), 0
-        self._kept = self._learned()
-        self._learn()
+        self._loss, self._samples = torch.zeros((), device=device), 0
+        self._trained = self._trained_tensors()
+        self._set_training_mode()
 
     def rows(self) -> Iterator[_Rows]:
-        """Rows of each step from this one on: passes over each set at its own pace."""
+        """Rows of each remaining step; each set of items has its own epochs."""
         size = self.recipe.training.batch_size
-        counts = (
+        streams = (
             (len(self.items), size, 0),
             (len(self.beside.source.items) if self.beside.source else 0, size, 1),
             (len(self.beside.pool or ()), self.prepared.pool_batch or size, 2),
         )
-        return (_Rows(*parts) for parts in zip(*(self._stream(*c) for c in counts), strict=True))
+        return (
+            _Rows(*parts) for parts in zip(*(self._stream(*args) for args in streams), strict=True)
+        )
 
-    def _stream(self, n: int, size: int, which: int) -> Iterator[Tensor]:
+    def _stream(self, n: int, size: int, stream: int) -> Iterator[Tensor]:
         steps = self.recipe.training.steps
         if not n:
             return repeat(torch.empty(0, dtype=torch.long), steps - self.step)
-        return batches(n, size, self.seed + which * 1_000_003, self.step, steps)
+        return batches(n, size, self.seed + stream * 1_000_003, self.step, steps)
 
     def _batch(self, rows: _Rows) -> Batch:
         labelled = self._labelled(rows.items)
         source, pool = self.beside.source, self.beside.pool
         if source:
-            drawn = source_batch(source, rows.source, self.recipe, self.seed, self.step)
-            smooth = _smooth(drawn.targets, self.recipe.training.label_smoothing)
-            labelled = replace(labelled, source=replace(drawn, targets=smooth))
+            batch = source_batch(source, rows.source, self.recipe, self.seed, self.step)
+            targets = _smooth(batch.targets, self.recipe.training.label_smoothing)
+            labelled = replace(labelled, source=replace(batch, targets=targets))
         if pool:
             strong = self.prepared.strong
             views = pool_batch(pool, rows.pool, self.recipe, strong, self.seed, self.step)
@@ -235,19 +241,19 @@ class _Loop:
         )
         return Batch(self.features[views, rows], self._targets[rows])
 
-    def _learn(self) -> None:
-        """Switch to training what is trained; a walk over all modules, so not at every step."""
+    def _set_training_mode(self) -> None:
+        """Put what is trained into training mode; visits all modules, so not done at every step."""
         self.network.train()
         self.prepared.hold()
 
     def advance(self, rows: _Rows) -> None:
-        """Make one step of the optimiser."""
+        """Make one optimiser step."""
         training, progress = self.recipe.training, self.step / self.recipe.training.steps
         rate = one_cycle(progress, training.warmup)
         for group in self.optimiser.param_groups:
             group["lr"] = group["peak"] * rate
         if not self.network.training:
-            self._learn()
+            self._set_training_mode()
         batch = self._batch(rows)
         with self.recipe.machine.autocast():
             terms = self.method.loss(self.prepared, batch, progress)
@@ -258,57 +264,57 @@ class _Loop:
         self.method.after_step(self.prepared, progress)
         self.step += 1
         if training.average and progress >= training.average_from:
-            self.average.update(self._kept)
+            self.average.update(self._trained)
         self._record(loss.detach(), sum(len(part) for part in vars(rows).values()))
 
     def _record(self, loss: Tensor, n: int) -> None:
-        self._loss, self._seen = self._loss + loss * n, self._seen + n
+        self._loss, self._samples = self._loss + loss * n, self._samples + n
         if self.step % max(1, self.recipe.training.steps // 50) == 0:
-            self._note()
+            self._add_to_history()
 
-    def _note(self) -> None:
-        """Add the mean loss since the last entry to the curve."""
+    def _add_to_history(self) -> None:
+        """Append the mean loss since the last entry to the curve."""
         self.history.step.append(self.step)
-        self.history.loss.append(_finite(float(self._loss) / self._seen, "loss", self.step))
-        self._loss, self._seen = torch.zeros_like(self._loss), 0
+        self.history.loss.append(_finite(float(self._loss) / self._samples, "loss", self.step))
+        self._loss, self._samples = torch.zeros_like(self._loss), 0
 
-    def look(self, watch: Watch) -> None:
-        """Score the validation items with the weights that would be kept now."""
+    def evaluate(self, watch: Watch) -> None:
+        """Compute the loss of the validation items with the weights that would be kept now."""
         check_trainable(watch.items)
-        kept = self._swap_in(self.average.state)
+        current = self._swap_in(self.average.state)
         scores = watch.score(self.network, watch.items.records, self.recipe)
         loss = float(functional.cross_entropy(scores, watch.items.labels))
         _finite(loss, "validation loss", self.step)
-        right = float((scores.argmax(1) == watch.items.labels).float().mean())
+        accuracy = float((scores.argmax(1) == watch.items.labels).float().mean())
         if loss < min(self.history.validation_loss, default=math.inf):
-            self.best = {k: v.detach().clone() for k, v in self._kept.items()}
-        self._swap_in(kept)
+            self.best = {k: v.detach().clone() for k, v in self._trained.items()}
+        self._swap_in(current)
         self.history.validation_step.append(self.step)
         self.history.validation_loss.append(loss)
-        self.history.validation_accuracy.append(right)
+        self.history.validation_accuracy.append(accuracy)
 
-    def age(self, watch: Watch) -> int:
-        """Looks since the best one."""
+    def evaluations_since_best(self) -> int:
+        """Number of validation evaluations after the one with the lowest loss."""
         losses = self.history.validation_loss
         return len(losses) - 1 - losses.index(min(losses))
 
     def _swap_in(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Load tensors if there are any, and return those that were there before."""
-        before = {k: v.detach().clone() for k, v in self._kept.items()}
+        """Load tensors if there are any, and return the previous tensors."""
+        before = {k: v.detach().clone() for k, v in self._trained.items()}
         if state:
             with torch.no_grad():
-                for name, tensor in self._kept.items():
+                for name, tensor in self._trained.items():
                     tensor.copy_(state[name])
         return before
 
-    def _learned(self) -> dict[str, Tensor]:
-        """Tensors of the network that change, and parameters that are trained beside it; steps
-        and restored checkpoints change them in place."""
+    def _trained_tensors(self) -> dict[str, Tensor]:
+        """Tensors of the network that change, and parameters that are trained with it; steps and
+        restored checkpoints change them in place."""
         state = {k: v for k, v in self.network.state_dict().items() if k not in self.frozen}
         trained = {id(p) for parameters, _ in self.prepared.rates for p in parameters}
         helpers = self.prepared.helpers.named_parameters()
-        beside = {f"helpers.{name}": p for name, p in helpers if id(p) in trained}
-        return {**state, **beside}
+        with_network = {f"helpers.{name}": p for name, p in helpers if id(p) in trained}
+        return {**state, **with_network}
 
     def snapshot(self) -> dict[str, object]:
         """Everything that the next step depends on."""
@@ -320,7 +326,7 @@ class _Loop:
             "average": self.average.state,
             "best": self.best,
             "history": vars(self.history),
-            "running": [float(self._loss), self._seen],
+            "running": [float(self._loss), self._samples],
         }
 
     def restore(self, state: dict[str, object]) -> None:
@@ -334,12 +340,12 @@ class _Loop:
         self.best = state["best"]  # type: ignore[assignment]
         self.history = History(**state["history"])  # type: ignore[arg-type]
         running: list[float] = state["running"]  # type: ignore[assignment]
-        self._loss, self._seen = torch.full_like(self._loss, running[0]), int(running[1])
+        self._loss, self._samples = torch.full_like(self._loss, running[0]), int(running[1])
 
     def close(self) -> Network:
-        """Put the weights to keep in place and let the method finish."""
-        if self._seen:
-            self._note()
+        """Load the weights to keep and let the method finish."""
+        if self._samples:
+            self._add_to_history()
         self._swap_in(self.best or self.average.state)
         self.frozen.check()
         network = self.method.finish(self.prepared)

@@ -1,13 +1,14 @@
-"""The seam of the transfer methods: a method is one file in transfer/methods/.
+"""The interface of the transfer methods: a method is one file in transfer/methods/.
 
 A module there sets ``METHOD`` to a subclass of `Method`. Its fields are its settings, so they
-appear in params.yaml and in the typed form by themselves. The one training loop,
-`transfer.training.loop`, calls its moves: `prepare`, `loss` at every step, `after_step`, `finish`.
-A method that is not one run of the loop (two phases, replicas, a closed form) overrides `train`,
-and calls the loop from there as often as it needs. What it reads beyond the target's labels it
-declares.
+appear automatically in params.yaml and in the typed form. The training loop,
+`transfer.training.loop`, calls the method's `prepare`, `loss` at every step, `after_step` and
+`finish`. A method that is not one run of the loop (two phases, replicas, a closed form) overrides
+`train`, and calls the loop from there as often as it needs. A method declares which data it reads
+besides the labelled items of the target.
 
-Shapes: N labelled items of a batch, M of the source's, U unlabelled, K classes, Ks of the source.
+Shapes: N labelled items of a batch, M items of the source, U unlabelled items, K classes, Ks
+classes of the source.
 """
 
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ from transfer.training.recipe import Recipe
 class SourceBatch:
     """Augmented items of the source, standardised by the source's own statistics."""
 
-    inputs: Tensor  # M x ..., as the network takes them in
+    inputs: Tensor  # M x ..., network inputs
     targets: Tensor  # M x Ks class probabilities
     rows: Tensor  # M indices into the source's items
 
@@ -41,16 +42,16 @@ class SourceBatch:
 class PoolBatch:
     """Two augmented views of the same unlabelled items of the target."""
 
-    weak: Tensor  # U x ...: as labelled items are varied, but not mixed
-    strong: Tensor  # U x ...: by `Prepared.strong`; equals weak where that is None
+    weak: Tensor  # U x ...: augmented like labelled items, but not mixed
+    strong: Tensor  # U x ...: augmented by `Prepared.strong`; equals weak where that is None
     rows: Tensor  # U indices into the pool
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a loss sees: class scores are the loop's business, targets may be soft."""
+    """The data from which a method computes its loss at one step; targets may be soft."""
 
-    inputs: Tensor  # N x ... as the network takes them in, or N x D features of a frozen backbone
+    inputs: Tensor  # N x ... network inputs, or N x D features of a frozen backbone
     targets: Tensor  # N x K class probabilities, rows sum to 1; N = 0 where nothing is labelled
     source: SourceBatch | None = None
     """For a method that reads the source's items."""
@@ -60,28 +61,28 @@ class Batch:
 
 @dataclass
 class Prepared:
-    """A network made ready by a method."""
+    """A network that a method has made ready for training."""
 
     network: Network
     rates: list[tuple[list[nn.Parameter], float]]
     """Groups of trained parameters, each with its peak learning rate."""
     transfers: list[Transfer]
     reference: dict[str, Tensor] = field(default_factory=dict)
-    """Tensors the loss compares with, by parameter name."""
+    """Reference tensors for the loss, by parameter name."""
     helpers: nn.ModuleDict = field(default_factory=nn.ModuleDict)
-    """Nets and buffers that training needs and the model does not: teachers, discriminators, a
-    source's head. They are kept in checkpoints."""
+    """Networks and buffers that training needs and the model does not: teachers, discriminators, a
+    source's head. Checkpoints contain them."""
     frozen: Sequence[nn.Module | nn.Parameter] = ()
-    """What training must not change. A parameter stays as it is; so does a module with all of its
-    parameters and buffers: the loop keeps it in evaluation mode, so that running statistics stay
-    too, and ends with an error where the method changed it all the same."""
+    """What training must not change: parameters, and modules with all their parameters and buffers.
+    The loop keeps these modules in evaluation mode, so that running statistics do not change
+    either, and ends with an error where the method changed a frozen tensor nevertheless."""
     decays: bool = True
-    """False for a method that pulls its weights by itself: the optimiser's decay is then off."""
+    """False for a method with its own penalty on the weights: the optimiser's decay is then off."""
     views: int = 0
     """Above 0 the backbone must be `frozen`: features of that many augmented views of each training
     item are computed once, and only the head is trained."""
     pool_batch: int = 0
-    """Unlabelled items a step; 0 takes as many as labelled ones."""
+    """Unlabelled items per step; 0 takes as many as labelled items."""
     strong: Augmentation | None = None
     """How the second view of unlabelled items is varied."""
 
@@ -98,14 +99,14 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a method hands back."""
+    """The result of a method."""
 
     network: Network
     transfers: list[Transfer]
     normal: Normalisation | None = None
-    """How the network's inputs are standardised, where not as the job says."""
+    """How the network's inputs are standardised; None where it is as the job's recipe states."""
     notes: dict[str, float | str] = field(default_factory=dict)
-    """What a reader of the report should know, by a short name."""
+    """Facts for the report, each with a short name."""
 
 
 class Fit(Protocol):
@@ -119,14 +120,15 @@ class Fit(Protocol):
         *,
         share: float = 1.0,
     ) -> Network:
-        """Train on items, by default all labelled ones, for a share of the budget's steps.
+        """Train on items, by default all labelled items, for a share of the budget's steps.
 
-        The shares of a job's phases should add up to 1, so that every method has one budget.
+        The shares of a job's phases should add up to 1, so that every method has the same
+        budget.
         """
 
 
 class Embed(Protocol):
-    """Features of a frozen backbone, computed once for all arms that share it."""
+    """Computes the features of a frozen backbone, once for all arms that share it."""
 
     def __call__(
         self,
@@ -136,22 +138,22 @@ class Embed(Protocol):
         pool: bool = False,
         normal: Normalisation | None = None,
     ) -> Tensor:
-        """Features (V, N, D) of the labelled items or of the pool, in the order of the job's.
+        """Features (V, N, D) of the job's labelled items or pool, in the job's order.
 
-        ``views`` augmented views of each item; 0 for the one that is not augmented (V = 1).
-        ``normal`` standardises the inputs; None asks the backbone, and where that has none of its
-        own, the job's recipe.
+        ``views`` augmented views of each item; 0 for one view without augmentation (V = 1).
+        ``normal`` standardises the inputs; None uses the backbone's own normalisation, or that of
+        the job's recipe where the backbone has none.
         """
 
 
 @dataclass(frozen=True)
 class Job:
-    """One network of an arm: all that it may be made from, and the loop that trains it."""
+    """One network of an arm: everything from which it may be made, and the loop that trains it."""
 
     backbone_spec: BackboneSpec
-    """The backbone to build: the knowledge's, or that of the settings where none is given."""
+    """The backbone to build: that of the knowledge, or that of the settings without knowledge."""
     own: BackboneSpec
-    """That of the settings."""
+    """The backbone of the settings."""
     class_names: tuple[str, ...]
     """K names."""
     knowledge: Knowledge | None
@@ -166,7 +168,7 @@ class Job:
     embed: Embed
 
     def network(self, backbone_spec: BackboneSpec | None = None) -> Network:
-        """A fresh network; the same weights at every call."""
+        """A new network; the same weights at every call."""
         return build(
             backbone_spec or self.backbone_spec,
             spec=self.recipe.spec,
@@ -176,12 +178,12 @@ class Job:
 
 
 class Method(Section):
-    """A way to use what the source knows; the fields of a subclass are its settings."""
+    """A way to transfer from a source to a target; the fields of a subclass are its settings."""
 
     paper: ClassVar[str] = ""
-    """Where it is from: authors and year, for the table of methods."""
+    """Authors and year of the paper, for the table of methods."""
     uses_source: ClassVar[bool] = True
-    """False for a method that never sees anything of the source."""
+    """False for a method that uses nothing from the source."""
     reads_source: ClassVar[bool] = False
     """True for a method whose batches hold labelled items of the source."""
     reads_pool: ClassVar[bool] = False
@@ -191,28 +193,28 @@ class Method(Section):
     combines: ClassVar[bool] = False
     """True for a method that takes all knowledge sources of the run at once."""
     new_classes: ClassVar[bool] = True
-    """False for a method that can only tell apart classes that the source knows."""
+    """False for a method that can only distinguish classes of the source."""
     needs_labels: ClassVar[bool] = True
     """False for a method that also works without a single labelled target item."""
 
     def prepare(
         self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
     ) -> Prepared:
-        """Put knowledge into a fresh network, group parameters by learning rate, and declare what
-        stays as it is in `Prepared.frozen`: calling ``eval()`` or ``requires_grad_(False)`` here
+        """Put knowledge into a new network, group parameters by learning rate, and declare in
+        `Prepared.frozen` what must not change: ``eval()`` or ``requires_grad_(False)`` here
         declares nothing."""
         raise NotImplementedError
 
     def loss(self, prepared: Prepared, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Named scalar terms of the loss, which the loop sums; progress runs from 0 to 1."""
+        """Named scalar terms of the loss, which the loop sums; progress goes from 0 to 1."""
         scores = prepared.network(batch.inputs)
         return {"cross_entropy": functional.cross_entropy(scores, batch.targets)}
 
     def after_step(self, prepared: Prepared, progress: float) -> None:
-        """Update what does not learn by gradients, such as a teacher, after each step."""
+        """Update what is not trained by gradients, such as a teacher, after each step."""
 
     def finish(self, prepared: Prepared) -> Network:
-        """The network to keep once the steps are done."""
+        """The network to keep after the last step."""
         return prepared.network
 
     def train(self, job: Job) -> Trained:
@@ -224,10 +226,10 @@ class Method(Section):
 def receive(
     network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]
 ) -> list[Transfer]:
-    """Transplant for a method that needs a source.
+    """Transfer parameters to a network, for a method that needs a source.
 
     Raises:
-        ValueError: there is no source to take from.
+        ValueError: there is no source.
     """
     return transplant(network, given(knowledge), class_names)
 
@@ -236,7 +238,7 @@ def given(knowledge: Knowledge | None) -> Knowledge:
     """The knowledge of a method that needs a source.
 
     Raises:
-        ValueError: there is no source to take from.
+        ValueError: there is no source.
     """
     if knowledge is None:
         raise ValueError("this method transfers from a source and was given none")
@@ -244,15 +246,15 @@ def given(knowledge: Knowledge | None) -> Knowledge:
 
 
 def stage_rates(
-    network: Network, peak: float, backbone_spec: float, decay: float
+    network: Network, peak: float, backbone_rate: float, decay: float
 ) -> list[tuple[list[nn.Parameter], float]]:
     """Discriminative learning rates (Howard and Ruder, ACL 2018): lower towards the input.
 
-    The head trains at ``peak``, the last stage at ``peak * backbone``, and each stage before it at
-    ``decay`` times the rate of the one that follows.
+    The head trains at ``peak``, the last stage at ``peak * backbone_rate``, and each stage before
+    it at ``decay`` times the rate of the stage that follows.
     """
     groups = [(list(network.head.parameters()), peak)]
-    rate = peak * backbone_spec
+    rate = peak * backbone_rate
     for stage in reversed(network.backbone.stages()):
         groups.append((list(stage.parameters()), rate))
         rate *= decay
@@ -272,7 +274,7 @@ class FineTuning(Method):
     backbone_rate: float = Field(0.5, gt=0, le=1)
     """Rate of the last stage, as a share of the head's."""
     decay: float = Field(0.8, gt=0, le=1)
-    """Rate of a stage, as a share of that of the next one towards the output."""
+    """Rate of a stage, as a share of the rate of the next stage towards the output."""
 
     def prepare(
         self, network: Network, knowledge: Knowledge | None, class_names: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What moves the weights: the optimiser, and the average of where it has been."""
+"""The optimiser, and the moving average of the weights."""
 
 import torch
 from torch import Tensor
@@ -10,8 +10,8 @@ def optimiser(prepared: Prepared, decay: float) -> torch.optim.AdamW:
     """AdamW over a method's groups of parameters, each with its peak rate in the key "peak".
 
     Args:
-        prepared: names the groups and their rates.
-        decay: weight decay of matrices and kernels; vectors, biases among them, have none.
+        prepared: has the groups and their rates.
+        decay: weight decay of matrices and kernels; vectors, such as biases, have none.
     """
     groups = []
     for parameters, rate in prepared.rates:
@@ -25,17 +25,18 @@ def optimiser(prepared: Prepared, decay: float) -> torch.optim.AdamW:
 
 
 class Average:
-    """Exponential moving average of every tensor of a network and of what is trained beside it,
-    started late."""
+    """Exponential moving average of every tensor of a network and of what is trained with it;
+    starts late in training."""
 
     def __init__(self, decay: float, state: dict[str, Tensor] | None = None) -> None:
         self.decay, self.state = decay, state or {}
 
     def update(self, tensors: dict[str, Tensor]) -> None:
-        """Move towards the tensors as they are now; those seen for the first time are copied."""
-        known = [n for n, t in tensors.items() if t.is_floating_point() and n in self.state]
-        if known:
-            mine, now = [self.state[n] for n in known], [tensors[n].detach() for n in known]
-            torch._foreach_lerp_(mine, now, 1 - self.decay)
-        for name in tensors.keys() - set(known):
+        """Move the average towards the current tensors; a tensor that it lacks is copied."""
+        averaged = [n for n, t in tensors.items() if t.is_floating_point() and n in self.state]
+        if averaged:
+            averages = [self.state[n] for n in averaged]
+            current = [tensors[n].detach() for n in averaged]
+            torch._foreach_lerp_(averages, current, 1 - self.decay)
+        for name in tensors.keys() - set(averaged):
             self.state[name] = tensors[name].detach().clone()

@@ -1,8 +1,8 @@
-"""Which precision a processor trains fastest in, measured and not read from its flags.
+"""The precision in which a processor trains fastest, measured and not read from its flags.
 
-A processor may do bf16 at twice the speed of fp32, emulate it slower, or announce units that end
-the process with an illegal instruction (a virtual machine that hides the sizes of AMX tiles). So
-a short training is timed in a process of its own, once for a machine and version of torch.
+A processor may compute bf16 at twice the speed of fp32, emulate it slower, or announce units that
+end the process with an illegal instruction (a virtual machine that hides the sizes of AMX tiles).
+So a short training is timed in a separate process, once per machine and version of torch.
 """
 
 import hashlib
@@ -26,70 +26,70 @@ if TYPE_CHECKING:
 
 Precision = Literal["fp32", "bf16"]
 WORTH = 1.2
-"""How many times as fast as fp32 bf16 must be: less is within the noise of a busy machine, and
-would let results change with it."""
+"""How many times as fast as fp32 bf16 must be. A smaller ratio is within the noise of a busy
+machine, so that results would change with the load."""
 _CLOSE = 0.05  # largest difference of bf16 losses from those of fp32, share
-_ROUNDS, _STEPS = 5, 2
-_PATIENCE = 120.0  # seconds
+_REPEATS, _STEPS = 5, 2
+_TIMEOUT = 120.0  # seconds
 
 
 def fastest(folder: Path | None = None) -> Precision:
     """The precision to train in on this machine's processor.
 
-    The first call measures, some 5 seconds; later ones read what is kept in ``folder``, by default
-    the user's cache. Where nothing can be kept it is measured again.
+    The first call measures, which takes about 5 seconds; later calls read the result from
+    ``folder``, by default the user's cache. Where it cannot be stored, every call measures.
     """
-    kept = (folder or user_cache_path("crosstrain")) / f"precision-{_machine()}.json"
+    cached = (folder or user_cache_path("crosstrain")) / f"precision-{_machine()}.json"
     try:
-        return choose({name: float(v) for name, v in json.loads(kept.read_text()).items()})
+        return choose({name: float(v) for name, v in json.loads(cached.read_text()).items()})
     except (OSError, ValueError, TypeError, AttributeError, KeyError):
-        told = measure()
-    if told:  # else not even fp32 came to an end: the machine is busy, ask again next time
-        with suppress(OSError):  # a home that cannot be written to costs the measurement alone
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(kept, json.dumps(told).encode())
-    return choose(told)
+        measured = measure()
+    if measured:  # else not even fp32 finished: the machine is busy, measure again next time
+        with suppress(OSError):  # without a writable home, only the measurement is lost
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(cached, json.dumps(measured).encode())
+    return choose(measured)
 
 
-def choose(told: dict[str, float]) -> Precision:
-    """Decide by what `measure` found: bf16 where it is sound and worth it."""
-    if "bf16" not in told or not told["off"] <= _CLOSE:
+def choose(measured: dict[str, float]) -> Precision:
+    """Decide by the result of `measure`: bf16 where it is accurate and enough faster."""
+    if "bf16" not in measured or not measured["off"] <= _CLOSE:
         return "fp32"
-    return "bf16" if told["fp32"] >= WORTH * told["bf16"] else "fp32"
+    return "bf16" if measured["fp32"] >= WORTH * measured["bf16"] else "fp32"
 
 
 def measure() -> dict[str, float]:
-    """Time a short training in both precisions, in a process of its own.
+    """Time a short training in both precisions, in a separate process.
 
     Returns:
-        ``fp32`` and ``bf16``: processor seconds of a step; ``off``: difference of the losses, a
-        share. The latter two are missing where bf16 ended the process; nothing is there where
-        the process did not get that far.
+        ``fp32`` and ``bf16``: processor seconds per step; ``off``: difference of the losses, a
+        share. ``bf16`` and ``off`` are missing where bf16 ended the process; the result is empty
+        where the process ended before fp32 was measured.
     """
     command = [sys.executable, "-m", "transfer.training.precision"]
     root = str(Path(__file__).resolve().parents[2])
     try:
-        told = subprocess.run(
-            command, cwd=root, capture_output=True, text=True, timeout=_PATIENCE, check=False
+        process = subprocess.run(
+            command, cwd=root, capture_output=True, text=True, timeout=_TIMEOUT, check=False
         )
-        lines = told.stdout.splitlines()
+        lines = process.stdout.splitlines()
     except subprocess.TimeoutExpired:
         lines = []
-    found: dict[str, float] = {}
+    measured: dict[str, float] = {}
     for line in lines:
-        found |= json.loads(line)
-    return found
+        measured |= json.loads(line)
+    return measured
 
 
 def _machine() -> str:
-    """Digest of what decides: processor, versions and what limits oneDNN."""
-    told = [platform.machine(), version("torch"), os.environ.get("ONEDNN_MAX_CPU_ISA", "")]
+    """Digest of what the speed depends on: processor, versions and the limits of oneDNN."""
+    properties = [platform.machine(), version("torch"), os.environ.get("ONEDNN_MAX_CPU_ISA", "")]
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        told += sorted({line for line in lines if line.startswith(("model name", "flags"))})
+        properties += sorted({line for line in lines if line.startswith(("model name", "flags"))})
     except OSError:
-        told.append(platform.processor())
-    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
+        properties.append(platform.processor())
+    return hashlib.sha256("\n".join(properties).encode()).hexdigest()[:16]
 
 
 class _Trial:
@@ -132,9 +132,9 @@ def _network() -> "nn.Module":
 
 
 def main() -> None:
-    """Time both precisions in turns, and print as soon as something is known.
+    """Time both precisions alternately, and print each result as soon as it is measured.
 
-    A warm-up of bf16 comes after fp32 was told: it may end this process.
+    The warm-up of bf16 comes after the result of fp32 is printed, because it may end this process.
     """
     import torch
 
@@ -144,8 +144,8 @@ def main() -> None:
     print(json.dumps({"fp32": wide.seconds()}), flush=True)
     short.seconds()
     short.seconds()
-    rounds = [(wide.seconds(), short.seconds()) for _ in range(_ROUNDS)]
-    fp32, bf16 = (min(times) for times in zip(*rounds, strict=True))
+    times = [(wide.seconds(), short.seconds()) for _ in range(_REPEATS)]
+    fp32, bf16 = (min(seconds) for seconds in zip(*times, strict=True))
     off = abs(short.losses[-1] - wide.losses[-1]) / max(wide.losses[-1], 1e-6)
     print(json.dumps({"fp32": fp32, "bf16": bf16, "off": off}), flush=True)
 

@@ -1,4 +1,4 @@
-"""How a network is trained: optimisation, machine, augmentation and the learning rate's course."""
+"""How a network is trained: optimisation, machine, augmentation and learning rate schedule."""
 
 import math
 from dataclasses import dataclass, field
@@ -25,11 +25,11 @@ class TrainingSettings(Section):
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     """Share of each target probability that is spread evenly over all classes."""
     warmup: float = Field(0.25, ge=0, lt=1)
-    """Share of the steps in which the learning rate rises linearly to its peak; after them it falls
+    """Share of the steps in which the learning rate rises linearly to its peak; afterwards it falls
     to 0 as half a cosine."""
     average: float = Field(0.95, ge=0, lt=1)
-    """Decay per step of the exponential moving average (EMA) of the weights, which is what a
-    trained network keeps; 0 keeps the weights of the last step."""
+    """Decay per step of the exponential moving average (EMA) of the weights, which become the
+    weights of the trained network; 0 keeps the weights of the last step."""
     average_from: float = Field(0.7, ge=0, le=1)
     """Share of the steps after which the moving average starts."""
 
@@ -48,7 +48,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a network sees: the items' statistics and how they are varied."""
+    """All that the training loop needs to know besides the method and the items."""
 
     training: TrainingSettings
     policy: Augmentation
@@ -56,9 +56,9 @@ class Recipe:
     classes: int
     machine: Machine = Machine()
     source_policy: Augmentation | None = None
-    """How items of the source are varied where a method reads them; None varies them alike."""
+    """How items of the source are varied where a method reads them; None uses ``policy``."""
     spec: InputSpec = field(kw_only=True)
-    """What the items were turned into; its modality augments and standardises them."""
+    """What the items were converted to; its modality augments and standardises them."""
 
 
 def one_cycle(progress: float, warmup: float) -> float:

@@ -50,8 +50,8 @@ def test_an_export_is_placed_with_its_report_and_page(converted, tmp_path):
         "model.int8.onnx.json",
         "model.int8.onnx.md",
     ]
-    told = json.loads((tmp_path / "out/model.int8.onnx.json").read_text())
-    assert told == json.loads(report.model_dump_json())
+    written = json.loads((tmp_path / "out/model.int8.onnx.json").read_text())
+    assert written == json.loads(report.model_dump_json())
     assert (tmp_path / "out/model.int8.onnx").read_bytes() == (
         ref.path / "model.int8.onnx"
     ).read_bytes()

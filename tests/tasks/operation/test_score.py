@@ -27,7 +27,7 @@ PART = 8
 
 @pytest.fixture
 def folder(tmp_path):
-    """Twenty pictures in two folders, one of them damaged, and a text."""
+    """Twenty images in two folders, one of them damaged, and a text file."""
     root = tmp_path / "pictures"
     pixels = np.random.default_rng(3).integers(0, 256, (20, SIDE, SIDE, 3), np.uint8)
     for i, image in enumerate(pixels):
@@ -46,10 +46,10 @@ def predictor(make_model):
 
 @pytest.fixture
 def do(predictor, folder, tmp_path):
-    """Score the folder; returns what became of it."""
+    """Score the folder; returns the result."""
 
-    def run(out=tmp_path / "out.parquet", what="one", source=folder, model=predictor):
-        return write(Scorer(model, "trees", 1, 4), what, source, out, PART)
+    def run(out=tmp_path / "out.parquet", identity="first", source=folder, model=predictor):
+        return write(Scorer(model, "trees", 1, 4), identity, source, out, PART)
 
     return run
 
@@ -132,7 +132,7 @@ def test_a_finished_part_is_taken_up_again(do, tmp_path):
 
 @pytest.mark.usefixtures("cut_off")
 def test_of_another_model_no_part_is_taken_up(do):
-    assert do(what="two").reused == 0
+    assert do(identity="second").reused == 0
 
 
 @pytest.mark.usefixtures("cut_off")
@@ -142,8 +142,8 @@ def test_a_changed_picture_is_scored_anew(do, folder, predictor):
     assert done.reused == 0
     table = pd.read_parquet(done.out).set_index("path")
     expected = predictor.predict_files([folder / "a/00.png"])[0]
-    found = table.loc["a/00.png", [f"p:{name}" for name in CLASSES]].to_numpy(float)
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    probabilities = table.loc["a/00.png", [f"p:{name}" for name in CLASSES]].to_numpy(float)
+    np.testing.assert_allclose(probabilities, expected, atol=1e-6)
 
 
 @pytest.mark.usefixtures("cut_off")
@@ -161,26 +161,26 @@ def test_two_processes_do_not_write_one_file(do, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "message"),
     [
         ([], "holds no readable item; expected a folder"),
         (["notes.txt", ".hidden.png"], "no readable item .1 hidden, 1 wrong_type"),
         (["a.png", "b/c.png"], "no readable item .2 wrong_type"),
     ],
 )
-def test_a_folder_without_a_readable_picture_leaves_nothing(do, tmp_path, names, told):
+def test_a_folder_without_a_readable_picture_leaves_nothing(do, tmp_path, names, message):
     source = tmp_path / "empty"
     source.mkdir()
     for name in names:
         (source / name).parent.mkdir(exist_ok=True)
         (source / name).write_text("no picture")
-    with pytest.raises(DataRefusedError, match=told):
+    with pytest.raises(DataRefusedError, match=message):
         do(source=source)
     assert {path.name for path in tmp_path.iterdir()} == {"pictures", "empty"}
 
 
 @pytest.mark.parametrize(
-    ("source", "out", "error", "told"),
+    ("source", "out", "error", "message"),
     [
         ("pictures", "out.csv", SettingsError, "ends in .parquet"),
         ("pictures", "pictures/out.parquet", SettingsError, "would be scored too"),
@@ -190,12 +190,12 @@ def test_a_folder_without_a_readable_picture_leaves_nothing(do, tmp_path, names,
         ("pictures", "out.parquet", NothingToDoError, "crosstrain-plants has no champion yet"),
     ],
 )
-def test_what_makes_no_sense_is_refused(project, folder, tmp_path, source, out, error, told):
+def test_what_makes_no_sense_is_refused(project, folder, tmp_path, source, out, error, message):
     (tmp_path / "folder.parquet").mkdir()
     (tmp_path / "way").symlink_to(folder)
     pd.DataFrame({"path": ["pictures/a/00.png"]}).to_parquet(tmp_path / "list.parquet")
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         score.fn(tmp_path / source, tmp_path / out, "plants", 4)
     assert sorted(tmp_path.rglob("*")) == before
 

@@ -68,13 +68,13 @@ class Engine:
         return []
 
     def first_done(self, futures):
-        future = min(futures, key=lambda one: one.ends)
+        future = min(futures, key=lambda training: training.ends)
         self.clock = max(self.clock, future.ends)
         return future
 
     def done(self, futures):
-        self.clock = max([self.clock, *(one.ends for one in futures)])
-        return [one.result for one in futures]
+        self.clock = max([self.clock, *(training.ends for training in futures)])
+        return [training.result for training in futures]
 
 
 @cache
@@ -150,7 +150,7 @@ def test_with_known_costs_the_last_arm_ends_in_time_and_arms_are_fair(budget, wo
     for arm in made.arms:
         if arm.finalist:
             seeds.setdefault(arm.plan.label, set()).add(arm.seed)
-    assert len(seeds) > 1 and all(one == seeds["scratch"] for one in seeds.values())
+    assert len(seeds) > 1 and all(arm_seeds == seeds["scratch"] for arm_seeds in seeds.values())
     kept = {f"{arm.plan.label}/{arm.seed}" for arm in made.arms}
     assert kept | set(made.left_out) == {f"{label}/{seed}" for label, seed in ALL}
 
@@ -165,7 +165,7 @@ def test_more_time_only_adds_arms_and_what_is_started_ends_in_time(costs, worker
         plan = plan_of(seconds, costs, workers=workers)
         training = _BudgetedTraining(plan, plan.costs, engine)
         training.sources = [source("oaks")]
-        training.plans |= {one.label: one for one in HELPED}
+        training.plans |= {group.label: group for group in HELPED}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("time.time", lambda: engine.clock)
             training._train(sorted(ALL))

@@ -78,9 +78,11 @@ def test_what_is_damaged_or_not_there_is_passed_by(project):
 
 
 def test_real_results_are_read(project):
-    told = small.settings(adapt={"training": {"steps": 20, "batch_size": 8}})
-    into = small.target(told)
-    named = told.model_copy(update={"target": told.target.model_copy(update={"name": "small"})})
+    settings = small.settings(adapt={"training": {"steps": 20, "batch_size": 8}})
+    into = small.target(settings)
+    named = settings.model_copy(
+        update={"target": settings.target.model_copy(update={"name": "small"})}
+    )
     made = small.arm(ArmPlan("scratch", (), "scratch"), into, named, [])
     (step,) = cost_history.arm_steps(named, small.SPEC).values()
     assert 20 * step == pytest.approx(made.ref.seconds)
@@ -99,6 +101,6 @@ def test_the_latest_overheads_are_kept_apart_for_runs_that_promote(project):
     for base in (50.0, 20.0, 30.0, 10.0):
         cost_history.note(Overhead(base, 0.1), promote=True)
     cost_history.note(Overhead(70.0, 0.1), promote=False)
-    assert [one.base for one in cost_history.overheads(True)] == [20.0, 30.0, 10.0]
+    assert [overhead.base for overhead in cost_history.overheads(True)] == [20.0, 30.0, 10.0]
     assert cost_history.overheads(False) == [Overhead(70.0, 0.1)]
     assert Overhead(20.0, 0.5).seconds(10) == 25.0

@@ -24,14 +24,14 @@ SCRATCH = ArmPlan("scratch", (), "scratch")
 def context(tmp_path, monkeypatch):
     """Two datasets, and nothing that was trained on them."""
     monkeypatch.chdir(tmp_path)
-    told = small.settings(
+    settings = small.settings(
         adapt={"seeds": [0, 1], "training": {"steps": 64, "batch_size": 8}},
         target={"name": "small"},
     )
-    into = small.target(told)
-    found = small.scanned("large", 90, 2)
-    part = Divided(found, split_source.fn(found, into, told.source, 2))
-    return small.context(into, told, {"large": part}, at_once=2)
+    into = small.target(settings)
+    measured = small.scanned("large", 90, 2)
+    part = Divided(measured, split_source.fn(measured, into, settings.source, 2))
+    return small.context(into, settings, {"large": part}, at_once=2)
 
 
 def kept(step, pattern):
@@ -90,9 +90,9 @@ def test_a_machine_that_was_slow_to_start_is_expected_to_be_slow_to_end(context,
     slow = replace(context, time_limit=TimeLimit(time.time() - 50, 900.0))
     fast = cost_probe.measure(context, promote=True).overhead
     assert fast.base == cost_probe.UNKNOWN_OVERHEAD
-    found = cost_probe.measure(slow, promote=True).overhead
-    assert found.base == pytest.approx(50, abs=5) and found.per_arm > 0
-    assert cost_probe.measure(context, promote=True).overhead == found  # though this one is fast
+    measured = cost_probe.measure(slow, promote=True).overhead
+    assert measured.base == pytest.approx(50, abs=5) and measured.per_arm > 0
+    assert cost_probe.measure(context, promote=True).overhead == measured  # though this one is fast
     for base in (5.0, 7.0, 6.0):
         cost_history.note(Overhead(base, 0.2), promote=True)
     assert cost_probe.measure(slow, promote=True).overhead == Overhead(7.0, 0.2)
@@ -100,6 +100,6 @@ def test_a_machine_that_was_slow_to_start_is_expected_to_be_slow_to_end(context,
 
 def test_without_labels_an_arm_is_expected_to_step_as_a_pretraining_does(context, monkeypatch):
     monkeypatch.setattr(cost_probe, "_timed", lambda train, steps: 0.1)
-    told = small.settings(target={"labels_per_class": 0})
-    blind = replace(context, settings=told, folds=0)
+    settings = small.settings(target={"labels_per_class": 0})
+    blind = replace(context, settings=settings, folds=0)
     assert cost_probe.measure(blind, promote=True).arm_steps == {OWN: 0.1}

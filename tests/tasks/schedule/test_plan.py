@@ -61,15 +61,15 @@ def settings(methods=("linear_probe", "fine_tune"), cap=10, **adapt):
 
 
 def labels(plans):
-    return [one.label for one in plans]
+    return [group.label for group in plans]
 
 
 # plans
 
 
 def test_before_any_source_is_known_what_needs_none_is_planned(target):
-    found = plan.plans(settings(), target, [])
-    assert found == [ArmPlan("scratch", (), "scratch")]
+    planned = plan.plans(settings(), target, [])
+    assert planned == [ArmPlan("scratch", (), "scratch")]
 
 
 def test_a_method_that_combines_sources_waits_for_them(target, source):
@@ -82,9 +82,9 @@ def test_a_method_that_combines_sources_waits_for_them(target, source):
 
 
 def test_with_sources_what_uses_them_is_planned_and_scratch_is_not_planned_again(target, source):
-    one = [source("oaks")]
-    assert labels(plan.plans(settings(), target, one)) == ["linear_probe", "fine_tune"]
-    two = [*one, source("elms")]
+    single = [source("oaks")]
+    assert labels(plan.plans(settings(), target, single)) == ["linear_probe", "fine_tune"]
+    two = [*single, source("elms")]
     assert labels(plan.plans(settings(), target, two)) == [
         "linear_probe/oaks",
         "linear_probe/elms",
@@ -94,31 +94,31 @@ def test_with_sources_what_uses_them_is_planned_and_scratch_is_not_planned_again
 
 
 def test_both_calls_together_plan_every_group_once(target, source):
-    told = settings(["fusion", "linear_probe", "fine_tune", "scratch"])
+    chosen = settings(["fusion", "linear_probe", "fine_tune", "scratch"])
     sources = [source("oaks"), source("elms"), source("imagenet", (), items=False, here=False)]
-    both = labels([*plan.plans(told, target, []), *plan.plans(told, target, sources)])
+    both = labels([*plan.plans(chosen, target, []), *plan.plans(chosen, target, sources)])
     assert len(set(both)) == len(both)
 
 
 @pytest.mark.parametrize("tune", [False, True])
 def test_a_package_is_frozen_unless_the_settings_say_otherwise(target, source, tune):
     sources = [source("oaks"), source("imagenet", (), items=False, here=False)]
-    found = labels(plan.plans(settings(tune_packages=tune), target, sources))
-    assert "linear_probe/imagenet" in found
-    assert ("fine_tune/imagenet" in found) == tune
+    names = labels(plan.plans(settings(tune_packages=tune), target, sources))
+    assert "linear_probe/imagenet" in names
+    assert ("fine_tune/imagenet" in names) == tune
 
 
 def test_a_source_covers_the_target_where_its_card_has_all_of_its_classes(target, source):
     sources = [source("more", (*tiny.CLASSES, "fagus")), source("fewer", tiny.CLASSES[:2])]
-    found = labels(plan.plans(settings(["source_only", "fine_tune"]), target, sources))
-    assert [label for label in found if label.startswith("source_only")] == ["source_only/more"]
+    names = labels(plan.plans(settings(["source_only", "fine_tune"]), target, sources))
+    assert [label for label in names if label.startswith("source_only")] == ["source_only/more"]
 
 
 def test_without_labels_methods_are_those_that_need_none(target, source):
-    told = settings(cap=0, unlabelled_methods=["adabn", "entropy"])
-    assert plan.plans(told, target, []) == []
+    unlabelled = settings(cap=0, unlabelled_methods=["adabn", "entropy"])
+    assert plan.plans(unlabelled, target, []) == []
     sources = [source("more", tiny.CLASSES), source("fewer", tiny.CLASSES[:2])]
-    assert labels(plan.plans(told, target, sources)) == ["source_only", "adabn", "entropy"]
+    assert labels(plan.plans(unlabelled, target, sources)) == ["source_only", "adabn", "entropy"]
 
 
 @pytest.mark.parametrize("items", [True, False])
@@ -149,13 +149,13 @@ def test_a_package_that_is_not_there_is_refused_before_anything_is_trained(targe
 
 def test_a_backbone_of_several_datasets_is_planned_with_their_names(target, source):
     joint = replace(source("both", tiny.CLASSES, items=False), parts=("oaks", "elms"))
-    found = plan.plans(settings(["fine_tune"]), target, [source("oaks", tiny.CLASSES), joint])
-    assert [(one.label, one.parts) for one in found] == [
+    planned = plan.plans(settings(["fine_tune"]), target, [source("oaks", tiny.CLASSES), joint])
+    assert [(group.label, group.parts) for group in planned] == [
         ("fine_tune/oaks", ()),
         ("fine_tune/both", ("oaks", "elms")),
     ]
-    told = ArmRef(found[1], 0, 5, Ref(Path("arm"), "digest", 0.0, False))
-    (file,) = files([told])
+    arm = ArmRef(planned[1], 0, 5, Ref(Path("arm"), "digest", 0.0, False))
+    (file,) = files([arm])
     assert file.uses("elms") and file.uses("both") and not file.uses("ash")
 
 
@@ -181,18 +181,18 @@ def tried(tmp_path):
 def test_the_promising_go_on_and_the_others_stay_as_no_finalists(tried):
     going_on, stopped = plan.finalists(tried, settings(finalists=1))
     assert going_on == [ArmPlan("linear_probe", ("oaks",), "linear_probe/oaks")]
-    assert [(one.plan.label, one.seed, one.finalist) for one in stopped] == [
+    assert [(trained.plan.label, trained.seed, trained.finalist) for trained in stopped] == [
         ("fine_tune/oaks", 0, False),
         ("linear_probe/noise", 0, False),
     ]
-    assert [one.ref for one in stopped] == [tried[0].ref, tried[2].ref]
+    assert [trained.ref for trained in stopped] == [tried[0].ref, tried[2].ref]
 
 
 @pytest.mark.parametrize("keep", range(1, 6))
 def test_every_group_goes_on_or_is_stopped(tried, keep):
     going_on, stopped = plan.finalists(tried, settings(finalists=keep))
-    both = [*labels(going_on), *(one.plan.label for one in stopped)]
-    assert sorted(both) == sorted(one.plan.label for one in tried)
+    both = [*labels(going_on), *(trained.plan.label for trained in stopped)]
+    assert sorted(both) == sorted(trained.plan.label for trained in tried)
     assert len(going_on) == min(keep, 3)
 
 
@@ -210,13 +210,13 @@ def test_who_goes_on_is_said_on_the_log(tried, caplog):
     assert caplog.messages == ["going on with 1 of 3: linear_probe/oaks"]
 
 
-@pytest.mark.parametrize("told", [{}, {"finalists": 1, "cap": 0}], ids=["all", "no labels"])
-def test_where_nothing_is_to_be_stopped_or_nothing_to_judge_by_all_go_on(tried, told):
+@pytest.mark.parametrize("changes", [{}, {"finalists": 1, "cap": 0}], ids=["all", "no labels"])
+def test_where_nothing_is_to_be_stopped_or_nothing_to_judge_by_all_go_on(tried, changes):
     """Without labels there are no out-of-fold scores."""
-    for one in tried:
-        (one.ref.path / "oof.npz").unlink()
-    going_on, stopped = plan.finalists(tried, settings(**told))
-    assert labels(going_on) == [one.plan.label for one in tried]
+    for trained in tried:
+        (trained.ref.path / "oof.npz").unlink()
+    going_on, stopped = plan.finalists(tried, settings(**changes))
+    assert labels(going_on) == [trained.plan.label for trained in tried]
     assert stopped == []
 
 
@@ -224,23 +224,23 @@ def test_where_nothing_is_to_be_stopped_or_nothing_to_judge_by_all_go_on(tried, 
 
 
 def ranked(methods, sources, target, names=()):
-    told = settings(methods)
-    found = [*plan.plans(told, target, []), *plan.plans(told, target, sources)]
-    return labels(plan.ordered(found, told, names))
+    chosen = settings(methods)
+    planned = [*plan.plans(chosen, target, []), *plan.plans(chosen, target, sources)]
+    return labels(plan.ordered(planned, chosen, names))
 
 
 def test_promising_is_a_trained_backbone_then_what_costs_little_then_the_others(target, source):
     methods = ["linear_probe", "fine_tune", "l2_sp", "lda"]
-    found = ranked(methods, [source("oaks")], target)
-    assert found == ["fine_tune", "linear_probe", "lda", "l2_sp"]
+    names = ranked(methods, [source("oaks")], target)
+    assert names == ["fine_tune", "linear_probe", "lda", "l2_sp"]
     assert plan.likely(settings(methods)).method == "fine_tune"
     assert plan.likely(settings(["linear_probe"])).method == "linear_probe"
 
 
 def test_the_advisors_best_source_goes_first_and_what_takes_all_last(target, source):
     sources = [source("oaks"), source("elms")]
-    found = ranked(["fine_tune", "linear_probe", "fusion"], sources, target, ["elms", "oaks"])
-    assert found == [
+    names = ranked(["fine_tune", "linear_probe", "fusion"], sources, target, ["elms", "oaks"])
+    assert names == [
         "fine_tune/elms",
         "linear_probe/elms",
         "fine_tune/oaks",
@@ -270,19 +270,19 @@ def test_after_the_first_seeds_validation_ranks(tried):
     order = ["linear_probe/oaks", "fine_tune/oaks", "linear_probe/noise"]
     assert plan.by_validation(tried, settings()) == order
     assert plan.by_validation(tried, settings(finalists=1)) == order[:1]
-    for one in tried:
-        (one.ref.path / "oof.npz").unlink()
-    assert plan.by_validation(tried, settings(cap=0)) == [one.plan.label for one in tried]
+    for arm in tried:
+        (arm.ref.path / "oof.npz").unlink()
+    assert plan.by_validation(tried, settings(cap=0)) == [arm.plan.label for arm in tried]
     assert plan.by_validation([], settings()) == []
 
 
 def test_arms_stand_in_the_order_of_a_run_without_a_budget(tried):
-    planned = [one.plan for one in tried]
+    planned = [arm.plan for arm in tried]
     done = {
         (p.label, seed): replace(tried[0], plan=p, seed=seed) for p in planned for seed in (0, 1)
     }
-    found = Standing((0, 1), (planned[2].label, planned[0].label), (planned[1].label,))
-    arms = plan.decided(planned, done, found)
+    standing = Standing((0, 1), (planned[2].label, planned[0].label), (planned[1].label,))
+    arms = plan.decided(planned, done, standing)
     assert [(arm.name, arm.finalist) for arm in arms] == [
         ("fine_tune/oaks/0", True),
         ("fine_tune/oaks/1", True),

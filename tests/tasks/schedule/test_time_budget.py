@@ -86,13 +86,13 @@ def context(tmp_path, monkeypatch):
     """Two datasets, and nothing that was trained on them; a step takes a second: what a decision
     needs is 60 of pretraining beside 64 from scratch, then 64 of an arm that transfers."""
     monkeypatch.chdir(tmp_path)
-    told = settings(None)
-    into = small.target(told)
-    found = small.scanned("large", 90, 2)
-    part = Divided(found, split_source.fn(found, into, told.source, 2))
-    costs = Costs(AFTER, 1.0, {("scratch", told.backbone.name): 1.0})
+    given = settings(None)
+    into = small.target(given)
+    large = small.scanned("large", 90, 2)
+    part = Divided(large, split_source.fn(large, into, given.source, 2))
+    costs = Costs(AFTER, 1.0, {("scratch", given.backbone.name): 1.0})
     monkeypatch.setattr(cost_probe, "measure", lambda context, promote: costs)
-    return small.context(into, told, {"large": part}, at_once=2)
+    return small.context(into, given, {"large": part}, at_once=2)
 
 
 def fitted(context, seconds):
@@ -102,14 +102,14 @@ def fitted(context, seconds):
 
 
 def test_all_trainings_have_the_same_share_of_their_steps():
-    told = settings(None)
-    assert scaled(told, 1.0) == told
+    given = settings(None)
+    assert scaled(given, 1.0) == given
     for share in SHARES:
-        found = scaled(told, share)
-        assert found.adapt.training.steps == STEPS * share
-        assert found.pretrain.training.steps == round(60 * share)
+        cut = scaled(given, share)
+        assert cut.adapt.training.steps == STEPS * share
+        assert cut.pretrain.training.steps == round(60 * share)
         same = {"pretrain", "adapt"}
-        assert found.model_dump(exclude=same) == told.model_dump(exclude=same)
+        assert cut.model_dump(exclude=same) == given.model_dump(exclude=same)
 
 
 def test_steps_are_cut_only_as_far_as_needed_and_below_the_last_share_nothing_is_trained(context):
@@ -162,7 +162,7 @@ def test_what_is_stored_takes_no_time(context):
         fitted(replace(context, settings=settings(None, augment={"rotate": 1.0})), 12)
 
 
-# what is said and remembered
+# what is reported and stored
 
 
 def trained(arms=(), left_out=None):
@@ -173,9 +173,9 @@ def test_what_was_left_out_is_reported_with_the_reason(context, now):
     now(40)
     limited = replace(context, time_limit=TimeLimit(NOW, 120.0))
     gone = {"l2_sp/1": "no time", "l2_sp/2": "no time"}
-    found = time_budget.report(TrainingPlan(limited, (), share=0.5), trained(left_out=gone))
-    assert found.left_out == gone
-    assert (found.seconds, found.spent, found.share, found.ran_out) == (120, 40, 0.5, True)
+    budget = time_budget.report(TrainingPlan(limited, (), share=0.5), trained(left_out=gone))
+    assert budget.left_out == gone
+    assert (budget.seconds, budget.spent, budget.share, budget.ran_out) == (120, 40, 0.5, True)
 
 
 def test_without_a_budget_there_is_nothing_to_report(context):
@@ -183,15 +183,15 @@ def test_without_a_budget_there_is_nothing_to_report(context):
 
 
 def test_how_a_run_ended_is_remembered_unless_its_evaluation_was_stored(now):
-    arms, watch, told = trained([None] * 12), Stopwatch(), settings(None)
+    arms, watch, given = trained([None] * 12), Stopwatch(), settings(None)
     watch.add("evaluate", 0.0, 6.0, reused=False)
     now(26)
-    time_budget.remember(arms, watch, told, True)
+    time_budget.remember(arms, watch, given, True)
     assert cost_history.overheads(True) == [Overhead(20.0, 0.5)]
     waits = settings(None, promote={"approval": True})
     now(90000)
     time_budget.remember(arms, watch, waits, True)
     again = Stopwatch()
     again.add("evaluate", 0.0, 0.1, reused=True)
-    time_budget.remember(arms, again, told, True)
+    time_budget.remember(arms, again, given, True)
     assert len(cost_history.overheads(True)) == 1

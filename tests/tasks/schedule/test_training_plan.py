@@ -11,7 +11,7 @@ from tasks.schedule.training_plan import Costs
 from transfer.arms.plan import ArmPlan
 from transfer.settings.project import Settings
 
-TOLD = Settings.model_validate(
+SETTINGS = Settings.model_validate(
     {"pretrained": ["efficientnet_lite0"], "adapt": {"training": {"steps": 100}}}
 )
 SCRATCH = ArmPlan("scratch", (), "scratch")
@@ -26,24 +26,24 @@ def arm(plan, seconds, *, reused=False):
 
 
 def test_a_training_costs_its_steps():
-    assert COSTS.pretraining(TOLD) == pytest.approx(0.05 * TOLD.pretrain.training.steps)
-    assert COSTS.arm(SCRATCH, TOLD) == pytest.approx(10)
-    assert COSTS.arm(TUNE, TOLD) == pytest.approx(20)
+    assert COSTS.pretraining(SETTINGS) == pytest.approx(0.05 * SETTINGS.pretrain.training.steps)
+    assert COSTS.arm(SCRATCH, SETTINGS) == pytest.approx(10)
+    assert COSTS.arm(TUNE, SETTINGS) == pytest.approx(20)
 
 
 def test_a_kind_that_was_never_trained_here_costs_what_scratch_does():
-    assert COSTS.arm(PACKAGE, TOLD) == pytest.approx(10)
-    assert COSTS.arm(ArmPlan("lda", ("oaks",), "lda"), TOLD) == pytest.approx(10)
+    assert COSTS.arm(PACKAGE, SETTINGS) == pytest.approx(10)
+    assert COSTS.arm(ArmPlan("lda", ("oaks",), "lda"), SETTINGS) == pytest.approx(10)
 
 
 def test_an_arm_tells_what_its_kind_costs():
-    found = COSTS.observed(arm(PACKAGE, 50.0), TOLD)
-    assert found.arm(PACKAGE, TOLD) == pytest.approx(50)
-    assert found.arm(TUNE, TOLD) == pytest.approx(20)
-    assert COSTS.observed(arm(TUNE, 30.0), TOLD).arm(TUNE, TOLD) == pytest.approx(30)
+    costs = COSTS.observed(arm(PACKAGE, 50.0), SETTINGS)
+    assert costs.arm(PACKAGE, SETTINGS) == pytest.approx(50)
+    assert costs.arm(TUNE, SETTINGS) == pytest.approx(20)
+    assert COSTS.observed(arm(TUNE, 30.0), SETTINGS).arm(TUNE, SETTINGS) == pytest.approx(30)
 
 
 def test_what_is_stored_or_went_on_from_a_checkpoint_lowers_no_expectation():
-    assert COSTS.observed(arm(TUNE, 90.0, reused=True), TOLD) == COSTS
-    assert COSTS.observed(arm(TUNE, 3.0), TOLD) == COSTS
+    assert COSTS.observed(arm(TUNE, 90.0, reused=True), SETTINGS) == COSTS
+    assert COSTS.observed(arm(TUNE, 3.0), SETTINGS) == COSTS
     assert replace(COSTS, arm_steps=dict(KNOWN)) == COSTS

@@ -15,7 +15,7 @@ from transfer.arms import pretrain
 from transfer.models.parameter_transfer import Knowledge
 from transfer.transferability.advisor import Advice
 
-TOLD = small.settings()
+SETTINGS = small.settings()
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +24,9 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("advised")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        target = small.target(TOLD)
-        noise = small.source("noise", target, TOLD, seed=3, noise=True)
-        return folder, target, [noise, small.source("large", target, TOLD)]
+        target = small.target(SETTINGS)
+        noise = small.source("noise", target, SETTINGS, seed=3, noise=True)
+        return folder, target, [noise, small.source("large", target, SETTINGS)]
 
 
 @pytest.fixture
@@ -43,28 +43,28 @@ def sources(made):
 def package(name, source_name):
     """Weights without items, stored under the name that their card gives them."""
     state = tiny.state(tiny.network(1, seed=4))
-    known = Knowledge(source_name, (), state, tiny.BODY, tiny.NORMAL, fixed_normal=True)
+    knowledge = Knowledge(source_name, (), state, tiny.BODY, tiny.NORMAL, fixed_normal=True)
     ref = content_store.result(
         "unpack",
-        lambda out: pretrain.keep(known, out),
+        lambda out: pretrain.keep(knowledge, out),
         inputs={},
         settings={"name": source_name},
-        code=["transfer.modalities.image.pretrained"],
+        code=["transfer.modalities.image.networks.pretrained"],
     )
     return Source(name, ref, None, trained_here=False)
 
 
-def ask(sources, target, told=TOLD):
-    return advise.advise.fn(sources, target, told, small.MACHINE)
+def ask(sources, target, settings=SETTINGS):
+    return advise.advise.fn(sources, target, settings, small.MACHINE)
 
 
 def test_what_helps_is_ranked_before_noise(target, sources):
-    found = advise.load(ask(sources, target))
-    assert [(one.name, one.rank) for one in found] == [("large", 1), ("noise", 2)]
-    assert found[0].logme > found[1].logme
-    for one in found:
-        assert one.relation == "same" and one.leep is not None
-        assert one.a_distance is not None and 0 <= one.a_distance <= 2
+    ranked = advise.load(ask(sources, target))
+    assert [(advice.name, advice.rank) for advice in ranked] == [("large", 1), ("noise", 2)]
+    assert ranked[0].logme > ranked[1].logme
+    for advice in ranked:
+        assert advice.relation == "same" and advice.leep is not None
+        assert advice.a_distance is not None and 0 <= advice.a_distance <= 2
 
 
 def test_a_second_call_takes_what_is_stored(target, sources):
@@ -78,7 +78,7 @@ def test_other_sources_or_another_split_are_asked_anew(target, sources):
     fewer = ask(sources[1:], target)
     other = small.target(small.settings(split={"test": 0.3, "seed": 1}))
     assert len({first.path, fewer.path, ask(sources, other).path}) == 3
-    assert [one.name for one in advise.load(fewer)] == ["large"]
+    assert [advice.name for advice in advise.load(fewer)] == ["large"]
 
 
 def test_without_labels_there_is_no_advice(target, sources):
@@ -94,9 +94,12 @@ def test_without_a_source_there_is_no_advice(target):
 
 
 def test_weights_without_items_have_no_distances_and_no_head(target, sources):
-    found = {one.name: one for one in advise.load(ask([*sources, package("zoo", "zoo")], target))}
-    assert set(found) == {"large", "noise", "zoo"}
-    zoo = found["zoo"]
+    by_name = {
+        advice.name: advice
+        for advice in advise.load(ask([*sources, package("zoo", "zoo")], target))
+    }
+    assert set(by_name) == {"large", "noise", "zoo"}
+    zoo = by_name["zoo"]
     assert (zoo.a_distance, zoo.mmd, zoo.leep, zoo.nce) == (None, None, None, None)
 
 
@@ -104,7 +107,7 @@ def test_advice_names_a_source_as_the_run_does(target, sources):
     """Not as the card of its weights does, or it could never be chosen."""
     given = [*sources, package("lite", "imagenet-lite")]
     ref = ask(given, target)
-    assert {one.name for one in advise.load(ref)} == {"large", "noise", "lite"}
+    assert {advice.name for advice in advise.load(ref)} == {"large", "noise", "lite"}
     for keep in (1, 2, 3):
         assert len(advise.promising(given, ref, keep)) == keep
 
@@ -113,8 +116,8 @@ def test_the_log_names_the_most_promising_first(target, sources, caplog):
     with caplog.at_level(logging.INFO, logger="crosstrain"):
         ask(sources, target)
         ask(sources[1:], target)
-    told = [line for line in caplog.messages if "promising" in line]
-    assert told == ["most promising first: large, noise"]
+    lines = [line for line in caplog.messages if "promising" in line]
+    assert lines == ["most promising first: large, noise"]
 
 
 # promising
@@ -124,12 +127,12 @@ def test_the_log_names_the_most_promising_first(target, sources, caplog):
 def advised(tmp_path, monkeypatch):
     """Advice that ranks three sources d, a, c; and four sources in the order a to d."""
     monkeypatch.chdir(tmp_path)
-    told = {"a_distance": None, "mmd": None, "logme": 0.0, "h_score": 0.0, "leep": None}
-    told |= {"nce": None, "knn": 0.5, "relation": "same"}
+    measures = {"a_distance": None, "mmd": None, "logme": 0.0, "h_score": 0.0, "leep": None}
+    measures |= {"nce": None, "knn": 0.5, "relation": "same"}
     ranked = [
-        Advice.model_validate({**told, "name": n, "rank": i + 1}) for i, n in enumerate("dac")
+        Advice.model_validate({**measures, "name": n, "rank": i + 1}) for i, n in enumerate("dac")
     ]
-    text = "[" + ", ".join(one.model_dump_json() for one in ranked) + "]"
+    text = "[" + ", ".join(advice.model_dump_json() for advice in ranked) + "]"
     ref = content_store.result(
         "advise",
         lambda out: (out / "advice.json").write_text(text),
@@ -146,5 +149,5 @@ def advised(tmp_path, monkeypatch):
 )
 def test_the_best_by_rank_are_kept_in_the_order_given(advised, keep, names):
     ref, sources = advised
-    found = advise.promising(sources, ref, keep)
-    assert "".join(one.name for one in found) == names
+    kept = advise.promising(sources, ref, keep)
+    assert "".join(advice.name for advice in kept) == names

@@ -77,42 +77,44 @@ def test_an_interrupt_comes_before_the_end_of_the_time(tmp_path):
 def test_an_arm_whose_time_is_up_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
     """Its time is up at the third step of the first fold; run again, it is what it would be."""
     monkeypatch.chdir(tmp_path)
-    told = small.settings(adapt={"methods": ["fine_tune"], "seeds": [0], "folds": 2})
-    into = small.target(told)
-    whole = small.arm(PLAN, into, told, [], seed=1)
+    settings = small.settings(adapt={"methods": ["fine_tune"], "seeds": [0], "folds": 2})
+    into = small.target(settings)
+    whole = small.arm(PLAN, into, settings, [], seed=1)
     looks = iter([False] * 3)
     with monkeypatch.context() as patch:
         patch.setattr("tasks.training.cancellation.is_over", lambda until: next(looks, True))
-        assert small.arm(PLAN, into, told, [], until=0.0) is None
+        assert small.arm(PLAN, into, settings, [], until=0.0) is None
         kept = list((content_store.paths.BUILD / "partial" / "adapt").iterdir())
         assert len(kept) == 1
-    found = small.arm(PLAN, into, told, [])
-    assert not found.ref.reused and found.steps == whole.steps
+    resumed = small.arm(PLAN, into, settings, [])
+    assert not resumed.ref.reused and resumed.steps == whole.steps
     assert not list((content_store.paths.BUILD / "partial" / "adapt").iterdir())
-    digest = found.ref.digest
-    for file in found.ref.path.iterdir():
+    digest = resumed.ref.digest
+    for file in resumed.ref.path.iterdir():
         file.unlink()
-    assert small.arm(PLAN, into, told, []).ref.digest == digest
+    assert small.arm(PLAN, into, settings, []).ref.digest == digest
 
 
 def test_what_is_stored_needs_no_time(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    told = small.settings()
-    into = small.target(told)
-    assert small.arm(PLAN, into, told, [], until=0.0) is None
-    made = small.arm(PLAN, into, told, [])
-    assert small.arm(PLAN, into, told, [], until=0.0).ref.digest == made.ref.digest
+    settings = small.settings()
+    into = small.target(settings)
+    assert small.arm(PLAN, into, settings, [], until=0.0) is None
+    made = small.arm(PLAN, into, settings, [])
+    assert small.arm(PLAN, into, settings, [], until=0.0).ref.digest == made.ref.digest
 
 
 def test_a_backbone_whose_time_is_up_is_none(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    told = small.settings()
-    into = small.target(told)
-    parts = {"large": small.source("large", into, told).items}
-    other = told.model_copy(update={"pretrain": told.pretrain.model_copy(update={"seed": 9})})
-    found = [
-        pretrain.fn("large", small.context(into, one, parts), small.MANY, Stop.of_run(), 0.0)
-        for one in (told, other)
+    settings = small.settings()
+    into = small.target(settings)
+    parts = {"large": small.source("large", into, settings).items}
+    other = settings.model_copy(
+        update={"pretrain": settings.pretrain.model_copy(update={"seed": 9})}
+    )
+    results = [
+        pretrain.fn("large", small.context(into, changed, parts), small.MANY, Stop.of_run(), 0.0)
+        for changed in (settings, other)
     ]
-    assert found[0].knowledge.reused
-    assert found[1] is None
+    assert results[0].knowledge.reused
+    assert results[1] is None

@@ -18,14 +18,14 @@ def test_the_cpu_is_always_there():
 
 
 def test_auto_takes_what_there_is():
-    found = machine.resolve(RunSettings())
+    resolved = machine.resolve(RunSettings())
     if torch.cuda.is_available():
         sound = torch.cuda.is_bf16_supported()
-        assert found == Machine("cuda", "bf16" if sound else "fp32")
+        assert resolved == Machine("cuda", "bf16" if sound else "fp32")
     elif torch.backends.mps.is_available():
-        assert found == Machine("mps", "fp32")
+        assert resolved == Machine("mps", "fp32")
     else:
-        assert found == Machine("cpu", fastest())
+        assert resolved == Machine("cpu", fastest())
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])

@@ -7,7 +7,7 @@ from tasks.training.pretrained_weights import unpack
 from tests.transfer import tiny
 from transfer.arms import pretrain
 from transfer.core.errors import SettingsError
-from transfer.modalities.image import pretrained
+from transfer.modalities.image.networks import pretrained
 from transfer.modalities.image.settings import ImageSettings
 from transfer.modalities.image.spec import ImageSpec
 from transfer.models.network import build
@@ -31,9 +31,9 @@ def stored(tmp_path_factory):
     folder = tmp_path_factory.mktemp("packages")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        found = [unpack.fn(NAME, spec, sized(SIZE)) for spec in (GREY, GREY, COLOUR)]
-        found.append(unpack.fn(NAME, GREY, sized(2 * SIZE)))
-    return folder, found
+        stored_sources = [unpack.fn(NAME, spec, sized(SIZE)) for spec in (GREY, GREY, COLOUR)]
+        stored_sources.append(unpack.fn(NAME, GREY, sized(2 * SIZE)))
+    return folder, stored_sources
 
 
 @pytest.fixture
@@ -73,16 +73,17 @@ def test_it_is_a_source_without_items_that_was_not_trained_here(stored):
 
 
 def test_it_is_unpacked_once_for_each_kind_and_size_of_picture(stored):
-    first, again, *others = (one.knowledge for one in stored[1])
+    first, again, *others = (entry.knowledge for entry in stored[1])
     assert not first.reused and again.reused and again.path == first.path
-    assert not any(one.reused for one in others)
-    assert len({first.path, *(one.path for one in others)}) == 3
+    assert not any(entry.reused for entry in others)
+    assert len({first.path, *(entry.path for entry in others)}) == 3
 
 
 def test_pictures_are_resized_to_the_size_that_was_asked_for(stored):
-    folder, found = stored
+    folder, stored_sources = stored
     sizes = [
-        pretrain.load(folder / one.knowledge.path).backbone_spec.options["size"] for one in found
+        pretrain.load(folder / entry.knowledge.path).backbone_spec.options["size"]
+        for entry in stored_sources
     ]
     assert sizes == [SIZE, SIZE, SIZE, 2 * SIZE]
 
@@ -91,7 +92,7 @@ def test_pictures_are_resized_to_the_size_that_was_asked_for(stored):
 def test_a_name_that_is_not_known_is_refused_with_the_names_there_are(name):
     with pytest.raises(SettingsError) as refused:
         check({"pretrained": [name]}, "params.yaml")
-    for known in pretrained.PACKAGES:
-        assert known in str(refused.value)
+    for supported in pretrained.PACKAGES:
+        assert supported in str(refused.value)
     assert f"{name!r} comes without weights" in str(refused.value)
     assert check({"pretrained": [NAME]}, "params.yaml").pretrained == (NAME,)

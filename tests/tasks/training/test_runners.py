@@ -48,9 +48,9 @@ def by_threads(tmp_path_factory):
 def test_arms_of_worker_processes_are_those_of_threads_bit_for_bit(tmp_path, by_threads, engine):
     if find_spec(f"prefect_{engine}") is None:
         pytest.skip(f"prefect-{engine} is not installed")
-    found = report(tmp_path / "project", engine)
-    assert found["arms"] == by_threads["arms"] and found["timed"] > 0
-    check_end(found)
+    report_of_engine = report(tmp_path / "project", engine)
+    assert report_of_engine["arms"] == by_threads["arms"] and report_of_engine["timed"] > 0
+    check_end(report_of_engine)
 
 
 @pytest.mark.slow
@@ -58,12 +58,15 @@ def test_an_arm_that_fails_ends_the_others_which_keep_a_checkpoint(by_threads):
     check_end(by_threads)
 
 
-def check_end(found):
-    assert found["error"].startswith("adapt scratch/2: ") and "learning rate" in found["error"]
-    assert found["stopped"] == "Stopped"
-    assert [name[-4:] for name in found["kept"]] == [".0.0"]
-    assert found["results"] == 2
-    assert found["stop files"] == []
+def check_end(report_of_engine):
+    assert (
+        report_of_engine["error"].startswith("adapt scratch/2: ")
+        and "learning rate" in report_of_engine["error"]
+    )
+    assert report_of_engine["stopped"] == "Stopped"
+    assert [name[-4:] for name in report_of_engine["kept"]] == [".0.0"]
+    assert report_of_engine["results"] == 2
+    assert report_of_engine["stop files"] == []
 
 
 def test_an_engine_that_is_not_installed_is_a_settings_error(monkeypatch):
@@ -75,16 +78,16 @@ def test_an_engine_that_is_not_installed_is_a_settings_error(monkeypatch):
 
 def test_a_worker_goes_to_the_project_or_says_that_there_is_none(tmp_path, monkeypatch):
     monkeypatch.chdir("/")
-    told = runners.carry(tmp_path, __name__, "where", (3,))
-    assert told.result == (tmp_path, 3) and told.seconds >= 0
+    carried = runners.carry(tmp_path, __name__, "where", (3,))
+    assert carried.result == (tmp_path, 3) and carried.seconds >= 0
     with pytest.raises(CrosstrainError, match="has no folder"):
         runners.carry(tmp_path / "elsewhere", __name__, "where", ())
 
 
 def test_features_are_kept_by_every_process_and_for_one_run():
-    one, two = Features(), Features()
-    here = pickle.loads(pickle.dumps(one))
-    assert pickle.loads(pickle.dumps(one)) is here
+    features, two = Features(), Features()
+    here = pickle.loads(pickle.dumps(features))
+    assert pickle.loads(pickle.dumps(features)) is here
     assert pickle.loads(pickle.dumps(two)) is not here
 
 

@@ -16,7 +16,7 @@ from transfer.training.feature_cache import Features
 
 pytest.importorskip("optuna", reason="the extra `search` is not installed")
 TRIALS = 2
-TOLD = small.settings(adapt={**small.settings().adapt.model_dump(), "trials": TRIALS})
+SETTINGS = small.settings(adapt={**small.settings().adapt.model_dump(), "trials": TRIALS})
 PLAN = ArmPlan("fine_tune", ("large",), "fine_tune")
 
 
@@ -26,8 +26,8 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("searched")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        target = small.target(TOLD)
-        return folder, target, small.source("large", target, TOLD)
+        target = small.target(SETTINGS)
+        return folder, target, small.source("large", target, SETTINGS)
 
 
 @pytest.fixture
@@ -38,13 +38,13 @@ def given(made, monkeypatch):
 
 def searched(given, plan=PLAN):
     target, source = given
-    context = small.context(target, TOLD)
+    context = small.context(target, SETTINGS)
     return search.fn(plan, 0, [source], context, Stop.of_run(), Features())
 
 
 def arm(given, plan):
     target, source = given
-    return small.arm(plan, target, TOLD, [source])
+    return small.arm(plan, target, SETTINGS, [source])
 
 
 def loss(given, plan):
@@ -52,10 +52,14 @@ def loss(given, plan):
 
 
 def test_what_it_ends_with_is_no_worse_than_the_default_on_validation(given):
-    found = searched(given)
-    assert (found.method, found.sources, found.label) == (PLAN.method, PLAN.sources, PLAN.label)
-    assert type(found.tuned) is type(TOLD.methods.fine_tune)
-    assert loss(given, found) <= loss(given, PLAN)
+    tuned_plan = searched(given)
+    assert (tuned_plan.method, tuned_plan.sources, tuned_plan.label) == (
+        PLAN.method,
+        PLAN.sources,
+        PLAN.label,
+    )
+    assert type(tuned_plan.tuned) is type(SETTINGS.methods.fine_tune)
+    assert loss(given, tuned_plan) <= loss(given, PLAN)
 
 
 def stored_arms():
@@ -63,13 +67,13 @@ def stored_arms():
 
 
 def test_each_trial_is_a_stored_arm_and_the_best_of_them_is_taken(given):
-    found = searched(given)
+    tuned_plan = searched(given)
     assert len(stored_arms()) == TRIALS + 1
-    one = arm(given, PLAN)
-    tried = [replace(one, ref=replace(one.ref, path=path)) for path in stored_arms()]
+    untuned = arm(given, PLAN)
+    tried = [replace(untuned, ref=replace(untuned.ref, path=path)) for path in stored_arms()]
     losses = model_selection.validation_losses(files(tried)).mean(1).tolist()
-    assert loss(given, found) == pytest.approx(min(losses)) and len(set(losses)) == TRIALS + 1
-    assert arm(given, found).ref.reused and arm(given, PLAN).ref.reused
+    assert loss(given, tuned_plan) == pytest.approx(min(losses)) and len(set(losses)) == TRIALS + 1
+    assert arm(given, tuned_plan).ref.reused and arm(given, PLAN).ref.reused
 
 
 def test_the_same_search_finds_the_same_and_trains_nothing_anew(given):
@@ -81,7 +85,7 @@ def test_the_same_search_finds_the_same_and_trains_nothing_anew(given):
 
 def test_the_log_tells_both_losses(given, caplog):
     with caplog.at_level(logging.INFO, logger="crosstrain"):
-        found = searched(given)
-    (told,) = [line for line in caplog.messages if "validation loss" in line]
-    wanted = f"validation loss {loss(given, PLAN):.4f} to {loss(given, found):.4f} with"
-    assert told.startswith(f"fine_tune: {wanted} learning_rate")
+        tuned_plan = searched(given)
+    (message,) = [line for line in caplog.messages if "validation loss" in line]
+    wanted = f"validation loss {loss(given, PLAN):.4f} to {loss(given, tuned_plan):.4f} with"
+    assert message.startswith(f"fine_tune: {wanted} learning_rate")

@@ -31,11 +31,11 @@ def _here(tmp_path, monkeypatch):
 
 def prepared(**changes):
     """A run with a small source, split."""
-    told = small.settings(**changes)
-    found = small.scanned("big", 90, 2)
-    into = small.target(told)
-    part = Divided(found, split_source.fn(found, into, told.source, 2))
-    return small.context(into, told, {"big": part})
+    settings = small.settings(**changes)
+    big = small.scanned("big", 90, 2)
+    into = small.target(settings)
+    part = Divided(big, split_source.fn(big, into, settings.source, 2))
+    return small.context(into, settings, {"big": part})
 
 
 def pretrained(context, stop=None):
@@ -45,10 +45,10 @@ def pretrained(context, stop=None):
 def ranks():
     """Processes of the trainings that this one started."""
     return [
-        one
-        for one in psutil.Process().children(recursive=True)
-        if "tasks.training.pretrain_worker" in one.cmdline()
-        and "torch.distributed.run" not in one.cmdline()
+        process
+        for process in psutil.Process().children(recursive=True)
+        if "tasks.training.pretrain_worker" in process.cmdline()
+        and "torch.distributed.run" not in process.cmdline()
     ]
 
 
@@ -71,12 +71,14 @@ def test_two_processes_give_the_source_of_one_within_rounding(_here, tmp_path, m
     (tmp_path / "alone").mkdir()
     monkeypatch.chdir(tmp_path / "alone")
     context = prepared()
-    one = pretrained(context).knowledge
-    assert two.path.name == one.path.name  # `run` is in no key
-    cards = [load_card(tmp_path / place / ref.path) for place, ref in (("", two), ("alone", one))]
+    single = pretrained(context).knowledge
+    assert two.path.name == single.path.name  # `run` is in no key
+    cards = [
+        load_card(tmp_path / place / ref.path) for place, ref in (("", two), ("alone", single))
+    ]
     assert cards[0].validation_accuracy == cards[1].validation_accuracy
     np.testing.assert_allclose(cards[0].history["loss"], cards[1].history["loss"], rtol=1e-4)
-    alone = checkpoint.load_state(tmp_path / "alone" / one.path)
+    alone = checkpoint.load_state(tmp_path / "alone" / single.path)
     for name, tensor in checkpoint.load_state(tmp_path / two.path).items():
         apart = (tensor.double() - alone[name].double()).abs().max()
         assert float(apart) <= 1e-4 * float(alone[name].double().abs().max()), name
@@ -115,5 +117,5 @@ def test_what_several_processes_cannot_do_is_a_settings_error(tmp_path):
     )
     with pytest.raises(SettingsError, match="on CPUs only"):
         torchrun.run(work, 2, 1, lambda done, steps: None)
-    with pytest.raises(SettingsError, match="an item a process"):
+    with pytest.raises(SettingsError, match="one item per process"):
         torchrun.run(work.model_copy(update={"device": "cpu"}), 17, 1, lambda done, steps: None)

@@ -41,7 +41,7 @@ def test_batch_normalisation_is_that_of_the_whole_batch(tmp_path, size):
 
     def own(rank):
         layer = _layer()
-        library._normalise_together(layer)
+        library._sync_batch_norms(layer)
         rows = x.tensor_split(size)[rank].clone().requires_grad_()
         y = layer(rows)
         (y * slope.tensor_split(size)[rank]).sum().backward()

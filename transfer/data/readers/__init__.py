@@ -1,4 +1,4 @@
-"""What a dataset holds, one kind of dataset a file: class folders, a manifest file, arrays.
+"""Readers of datasets, one module per kind of dataset: class folders, a manifest file, arrays.
 
-Each reader lists items and rejects; none decodes more than one item at a time.
+Each reader lists items and rejects; no reader decodes more than one item at a time.
 """

@@ -1,4 +1,4 @@
-"""A folder of class folders: a class is a folder's name, its items lie at any depth below."""
+"""A folder of class folders: the folder's name is the class, its items are at any depth below."""
 
 import os
 import unicodedata
@@ -24,8 +24,8 @@ _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 def list_folder(root: Path, modality: Modality) -> Listing:
     """List every file of a modality in every class folder; class names are NFC-normalised.
 
-    Rejects: hidden (the system's own files), symlink, permission, bad_name (no UTF-8), wrong_type,
-    and no_class_folder (a file beside the class folders).
+    Rejects: hidden (the system's own files), symlink, permission, bad_name (not UTF-8), wrong_type,
+    and no_class_folder (a file next to the class folders).
 
     Raises:
         DataRefusedError: the folder cannot be read, or its folders are splits.
@@ -50,12 +50,12 @@ def list_folder(root: Path, modality: Modality) -> Listing:
     return Listing(tuple(sorted(names)), entries, rejects)
 
 
-def _ids(found: Iterable[Entry | Reject], rejects: list[Reject]) -> Iterator[str]:
-    for one in found:
-        if isinstance(one, Reject):
-            rejects.append(one)
+def _ids(listed: Iterable[Entry | Reject], rejects: list[Reject]) -> Iterator[str]:
+    for entry in listed:
+        if isinstance(entry, Reject):
+            rejects.append(entry)
         else:
-            yield one.id
+            yield entry.id
 
 
 def _check_not_splits(root: Path, names: set[str]) -> None:
@@ -72,13 +72,13 @@ def _children(folder: str) -> list["os.DirEntry[str]"]:
 
 
 def walk(folder: str, inside: str, label: str, modality: Modality) -> Iterator[Entry | Reject]:
-    """List what lies below a folder, at any depth, in an order that its names alone decide.
+    """List the files below a folder, at any depth, in an order that depends only on the names.
 
     Args:
-        folder: where to begin.
-        inside: its place in the dataset, '/' separated; empty for the dataset itself.
-        label: of every entry.
-        modality: of the files.
+        folder: folder to list.
+        inside: its path in the dataset, '/' separated; empty for the dataset itself.
+        label: class of every entry.
+        modality: modality of the files.
     """
     waiting = [(folder, inside)]
     while waiting:

@@ -1,7 +1,7 @@
-"""Items to read and what was rejected, whatever the kind of dataset.
+"""Items to read and rejects, the same for every kind of dataset.
 
-Nothing is dropped in silence: what cannot be used becomes a `Reject` with a reason. Links are not
-followed, and no path leaves its dataset.
+Nothing is ignored silently: a file or row that cannot be used becomes a `Reject` with a reason.
+Links are not followed, and no path leads out of its dataset.
 """
 
 import difflib
@@ -32,7 +32,7 @@ _REASONS = {
 
 @dataclass(frozen=True)
 class Reject:
-    """Something in a dataset that is not used, and why."""
+    """A file or row of a dataset that is not used, and the reason."""
 
     path: str  # inside the dataset, '/' separated
     reason: str  # a stable code
@@ -51,13 +51,13 @@ class Entry:
 
 
 class FolderEntries(Sequence[Entry]):
-    """Items of class folders, packed: some ten bytes an item beside its name, not hundreds."""
+    """Items of class folders, packed: about ten bytes per item besides its name, not hundreds."""
 
     def __init__(self, root: Path) -> None:
-        """Begin with none.
+        """Begin without items.
 
         Args:
-            root: folder that the ids are paths in.
+            root: folder to which the ids are relative paths.
         """
         self._root, self._labels = root, list[str]()
         self._names, self._ends, self._classes = bytearray(), array("q", [0]), array("i")
@@ -87,7 +87,7 @@ class FolderEntries(Sequence[Entry]):
 
 @dataclass(frozen=True)
 class Listing:
-    """The classes of a dataset, in order, and what it holds."""
+    """The classes of a dataset, in order, its items and its rejects."""
 
     class_names: tuple[str, ...]
     entries: Sequence[Entry]
@@ -95,11 +95,11 @@ class Listing:
 
 
 def no_dataset(path: Path) -> DataRefusedError:
-    """Say that there is no dataset at a path, with the nearest name beside it."""
+    """The error of a path without a dataset; names the most similar path in the same folder."""
     if path.exists():
         return DataRefusedError(f"{path} is no dataset; expected {KINDS}")
-    beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = difflib.get_close_matches(path.name, beside, 1)
+    names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, names, 1)
     hint = f"; did you mean {path.parent / near[0]}?" if near else ""
     return DataRefusedError(f"{path} does not exist; expected {KINDS}{hint}")
 
@@ -111,21 +111,21 @@ def check_classes(
     rejects: Sequence[Reject],
     modality: Modality,
 ) -> None:
-    """Check that there is something to learn: two classes, none of them empty.
+    """Check that there are two or more classes, and that none is empty.
 
     Args:
-        labels: how many items each class has.
+        labels: number of items of each class.
         modality: of the items.
 
     Raises:
-        DataRefusedError: there is no item at all, a class without one, or only one class.
+        DataRefusedError: there is no item at all, a class has no item, or there is only one class.
     """
     noun, counts = modality.nouns.one, sorted(Counter(r.reason for r in rejects).items())
     why = f" (rejected: {', '.join(f'{n} {reason}' for reason, n in counts)})" if counts else ""
     if not labels.total():
-        told = [f"; {r.path}: {r.detail}" for r in rejects if r.reason != "hidden"]
+        details = [f"; {r.path}: {r.detail}" for r in rejects if r.reason != "hidden"]
         raise DataRefusedError(
-            f"{dataset} holds no readable {noun} of a class{why}{''.join(told[:1])}. Expected "
+            f"{dataset} holds no readable {noun} of a class{why}{''.join(details[:1])}. Expected "
             f"{KINDS}; {noun} files end in {', '.join(sorted(modality.suffixes))}"
         )
     if empty := [repr(name) for name in names if not labels[name]]:
@@ -141,10 +141,10 @@ def check_classes(
 
 
 def check_spelling(where: str, found: Sequence[str], known: Sequence[str]) -> None:
-    """Refuse a name that is nearly that of an absent group or split: it would be ignored.
+    """Refuse a misspelt name of a group or split, which would be ignored.
 
     Raises:
-        DataRefusedError: the message names both.
+        DataRefusedError: an unknown name is similar to an absent one; the message gives both.
     """
     absent = [name for name in known if name not in found]
     for name in found:
@@ -154,14 +154,14 @@ def check_spelling(where: str, found: Sequence[str], known: Sequence[str]) -> No
 
 
 def check_suffix(name: str, modality: Modality) -> Reject | None:
-    """Reject a name that does not end like a file of a modality."""
+    """Reject a name without a suffix of the modality."""
     if Path(name).suffix.lower() in modality.suffixes:
         return None
     return Reject(name, "wrong_type", f"expected one of {', '.join(sorted(modality.suffixes))}")
 
 
 def too_large(size: int, limits: InputLimits) -> Unreadable:
-    """Say that a file has more bytes than allowed."""
+    """The error of a file that has more bytes than allowed."""
     return Unreadable("too_large", f"{size} bytes; at most {limits.max_bytes} are allowed")
 
 
@@ -185,5 +185,5 @@ def read(path: Path, limits: InputLimits) -> bytes:
 
 
 def unreadable(error: OSError) -> Unreadable:
-    """Name the reason for which the system refused a file."""
+    """The error of a file that the system refused, with the reason."""
     return Unreadable(_REASONS.get(error.errno or 0, "unreadable"), error.strerror or str(error))

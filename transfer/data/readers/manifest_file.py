@@ -1,4 +1,4 @@
-"""A manifest file, CSV or Parquet: columns path and label, and if wanted group and split."""
+"""A manifest file, CSV or Parquet: columns path and label, optionally group and split."""
 
 import csv
 import math
@@ -23,7 +23,8 @@ _ENCODING = "utf-8-sig"
 def list_table(file: Path, modality: Modality, *, need_labels: bool = True) -> Listing:
     """List the rows of a manifest; paths are relative to its folder, other columns are ignored.
 
-    Values are text as written: 03 stays 03, NA is a name. Spaces around all but paths are cut off.
+    Values are text as written: 03 stays 03, NA is a name. Spaces around values are removed, except
+    around paths.
 
     Rejects: missing (no path), no_label (where labels are needed), bad_split, path_escape, symlink,
     duplicate_path, bad_name (a control character 0), wrong_type.
@@ -46,7 +47,7 @@ def list_table(file: Path, modality: Modality, *, need_labels: bool = True) -> L
 
 
 def list_paths(file: Path, modality: Modality) -> Iterator[Entry | Reject]:
-    """List what the column ``path`` names, a row each and in that order; no other is needed.
+    """List the files in the column ``path``, in the order of rows; no other column is needed.
 
     Rejects: missing (no path), bad_name, path_escape, symlink, wrong_type.
 
@@ -104,7 +105,7 @@ def _unfit(
 
 
 def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))  # unlike Path.resolve, it bears a link to itself
+    return Path(os.path.realpath(path))  # unlike Path.resolve, it accepts a link to itself
 
 
 def _outside(root: Path, real: Callable[[Path], Path], inside: str) -> Reject | None:
@@ -129,7 +130,7 @@ def _read_csv(file: Path, needed: Sequence[str]) -> list[dict[str, str]]:
         with file.open(encoding=_ENCODING, newline="") as text:
             lines = [line for line in csv.reader(text, strict=True) if line]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataRefusedError(f"{file} is no readable UTF-8 CSV file: {error}") from error
+        raise DataRefusedError(f"{file} is not a readable UTF-8 CSV file: {error}") from error
     header = [name.strip() for name in lines[0]] if lines else []
     _check_columns(file, header, needed)
     for number, line in enumerate(lines[1:], 1):
@@ -148,21 +149,21 @@ def _read_parquet(file: Path, needed: Sequence[str]) -> list[dict[str, str]]:
     try:
         table = parquet.ParquetFile(file).read()
     except (OSError, pyarrow.ArrowException) as error:
-        raise DataRefusedError(f"{file} is no readable Parquet file: {error}") from error
+        raise DataRefusedError(f"{file} is not a readable Parquet file: {error}") from error
     _check_columns(file, table.column_names, needed)
     kept = [name for name in table.column_names if name in NEEDED + OPTIONAL]
     return [_row(row) for row in table.select(kept).to_pylist()]
 
 
 def _check_columns(file: Path, header: list[str], needed: Sequence[str]) -> None:
-    found = ", ".join(header) or "nothing"
+    columns = ", ".join(header) or "nothing"
     if missing := [name for name in needed if name not in header]:
         raise DataRefusedError(
-            f"{file} lacks the column {' and '.join(missing)}; found {found}, separated by commas; "
-            f"expected {', '.join(needed)} and if wanted {' and '.join(OPTIONAL)}"
+            f"{file} lacks the column {' and '.join(missing)}; found {columns}, separated by "
+            f"commas; expected {', '.join(needed)} and optionally {' and '.join(OPTIONAL)}"
         )
     if len(set(header)) < len(header):
-        raise DataRefusedError(f"{file} has two columns of one name: {found}; remove one")
+        raise DataRefusedError(f"{file} has two columns of one name: {columns}; remove one")
     check_spelling(str(file), header, OPTIONAL)
 
 

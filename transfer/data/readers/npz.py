@@ -1,4 +1,4 @@
-"""An .npz file of decoded items: their array, labels, class_names, and if wanted groups, split.
+"""An .npz file of decoded items: their array, labels, class_names, optionally groups and split.
 
 The array's name and shape are the modality's, such as ``images``. Shapes: N items, K classes.
 """
@@ -28,11 +28,11 @@ class Arrays:
     """The contents of an .npz file; row i belongs to entry i."""
 
     listing: Listing
-    rows: NDArray[Any]  # N x ..., as `Modality.check_array` lets pass
+    rows: NDArray[Any]  # N x ..., as `Modality.check_array` accepts them
 
 
 def needed(modality: Modality) -> tuple[str, ...]:
-    """Names of the arrays that a dataset of a modality has to have."""
+    """Names of the arrays that a dataset of a modality must have."""
     return (modality.array_key, *LABELS)
 
 
@@ -43,9 +43,9 @@ def load_arrays(file: Path, limits: InputLimits, modality: Modality) -> Arrays:
         DataRefusedError: the file is unreadable, needs pickle, unpacks to too many bytes, lacks an
             array, or an array has another type, shape or range than expected.
     """
-    wanted = needed(modality)
-    arrays = _load(file, limits, wanted)
-    rows, labels, names = (arrays[key] for key in wanted)
+    required = needed(modality)
+    arrays = _load(file, limits, required)
+    rows, labels, names = (arrays[key] for key in required)
     _check_rows(file, rows, limits, modality)
     n = len(rows)
     class_names = _class_names(file, names)
@@ -62,7 +62,7 @@ def load_arrays(file: Path, limits: InputLimits, modality: Modality) -> Arrays:
 
 
 def load_rows(file: Path, limits: InputLimits, modality: Modality) -> NDArray[Any]:
-    """Read and check the items (N, ...) of an .npz file that needs no labels.
+    """Read and check the items (N, ...) of an .npz file, which may have no labels.
 
     Raises:
         DataRefusedError: as `load_arrays`.
@@ -79,7 +79,7 @@ def row_ids(file: Path, n: int) -> list[str]:
 
 
 def header(file: Path, array: str) -> tuple[tuple[int, ...], str] | None:
-    """Shape and type of an array, from its header alone; None if there is no header."""
+    """Shape and type of an array, read from its header only; None if there is no header."""
     try:
         with zipfile.ZipFile(file) as archive, archive.open(f"{array}.npy") as member:
             old = npy.read_magic(member) == (1, 0)
@@ -90,11 +90,11 @@ def header(file: Path, array: str) -> tuple[tuple[int, ...], str] | None:
         return None
 
 
-def _refused(file: Path, array: str, found: str, expected: str) -> DataRefusedError:
-    return DataRefusedError(f"{file}: array {array!r} {found}; expected {expected}")
+def _refused(file: Path, array: str, actual: str, expected: str) -> DataRefusedError:
+    return DataRefusedError(f"{file}: array {array!r} {actual}; expected {expected}")
 
 
-def _load(file: Path, limits: InputLimits, wanted: Sequence[str]) -> dict[str, NDArray[Any]]:
+def _load(file: Path, limits: InputLimits, required: Sequence[str]) -> dict[str, NDArray[Any]]:
     try:
         with zipfile.ZipFile(file) as archive:
             size = sum(member.file_size for member in archive.infolist())
@@ -102,25 +102,25 @@ def _load(file: Path, limits: InputLimits, wanted: Sequence[str]) -> dict[str, N
             allowed = f"expected at most {limits.max_array_bytes} (max_array_bytes)"
             raise DataRefusedError(f"{file} unpacks to {size} bytes; {allowed}")
         with np.load(file, allow_pickle=False) as stored:
-            _check_names(file, stored.files, wanted)
-            known = (*wanted, *LABELS, *OPTIONAL)
-            return {name: stored[name] for name in stored.files if name in known}
+            _check_names(file, stored.files, required)
+            used = (*required, *LABELS, *OPTIONAL)
+            return {name: stored[name] for name in stored.files if name in used}
     except DataRefusedError:
         raise
-    except Exception as error:  # a damaged archive makes zlib, zipfile and NumPy raise anything
+    except Exception as error:  # zlib, zipfile and NumPy raise any error for a damaged archive
         raise DataRefusedError(
-            f"{file} is no readable .npz file without pickled objects: {error}; write it with "
+            f"{file} is not a readable .npz file without pickled objects: {error}; write it with "
             "numpy.savez from arrays of numbers and strings"
         ) from error
 
 
-def _check_names(file: Path, found: list[str], wanted: Sequence[str]) -> None:
-    if missing := [name for name in wanted if name not in found]:
+def _check_names(file: Path, names: list[str], required: Sequence[str]) -> None:
+    if missing := [name for name in required if name not in names]:
         raise DataRefusedError(
-            f"{file} lacks the array {' and '.join(missing)}; found {', '.join(found) or 'none'}; "
-            f"expected {', '.join(wanted)} and if wanted {', '.join(OPTIONAL)}"
+            f"{file} lacks the array {' and '.join(missing)}; found {', '.join(names) or 'none'}; "
+            f"expected {', '.join(required)} and optionally {', '.join(OPTIONAL)}"
         )
-    check_spelling(str(file), found, OPTIONAL)
+    check_spelling(str(file), names, OPTIONAL)
 
 
 def _check_rows(file: Path, rows: NDArray[Any], limits: InputLimits, modality: Modality) -> None:
@@ -132,20 +132,20 @@ def _check_rows(file: Path, rows: NDArray[Any], limits: InputLimits, modality: M
 
 def _check_labels(file: Path, labels: NDArray[Any], n: int, k: int) -> None:
     if labels.dtype.kind not in "iu" or labels.shape != (n,):
-        found = f"is {labels.dtype} {labels.shape}"
-        raise _refused(file, "labels", found, f"integers ({n},), one an item")
+        actual = f"is {labels.dtype} {labels.shape}"
+        raise _refused(file, "labels", actual, f"integers ({n},), one per item")
     if n and (labels.min() < 0 or labels.max() >= k):
-        found = f"runs from {labels.min()} to {labels.max()}"
-        raise _refused(file, "labels", found, f"0 to {k - 1}, rows of class_names")
+        actual = f"has values from {labels.min()} to {labels.max()}"
+        raise _refused(file, "labels", actual, f"0 to {k - 1}, rows of class_names")
 
 
 def _class_names(file: Path, names: NDArray[Any]) -> tuple[str, ...]:
     if names.dtype.kind != "U" or names.ndim != 1 or not names.size:
         raise _refused(file, "class_names", f"is {names.dtype} {names.shape}", "strings (K,)")
-    plain = tuple(unicodedata.normalize("NFC", name) for name in names.tolist())
-    if len(set(plain)) < len(plain) or "" in plain:
-        raise _refused(file, "class_names", f"is {list(plain)}", "different names, none empty")
-    return plain
+    normalised = tuple(unicodedata.normalize("NFC", name) for name in names.tolist())
+    if len(set(normalised)) < len(normalised) or "" in normalised:
+        raise _refused(file, "class_names", f"is {list(normalised)}", "different names, none empty")
+    return normalised
 
 
 def _optional(file: Path, arrays: Mapping[str, NDArray[Any]], name: str, n: int) -> list[str]:
@@ -153,6 +153,6 @@ def _optional(file: Path, arrays: Mapping[str, NDArray[Any]], name: str, n: int)
         return [""] * n
     values = arrays[name]
     if values.dtype.kind not in "iuU" or values.shape != (n,):
-        found = f"is {values.dtype} {values.shape}"
-        raise _refused(file, name, found, f"strings or integers ({n},), one an item")
+        actual = f"is {values.dtype} {values.shape}"
+        raise _refused(file, name, actual, f"strings or integers ({n},), one per item")
     return [str(value) for value in values.tolist()]

@@ -1,7 +1,7 @@
 """Items that need no label: a folder at any depth, the paths of a manifest file, or arrays.
 
-Everything that is there is told, in an order that does not change: what cannot be used as a
-`Reject`, in its place.
+All items are listed in a fixed order; an item that cannot be used is listed as a `Reject` in its
+place.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ KINDS = "a folder of files, or a .csv, .parquet or .npz file"
 
 @dataclass(frozen=True)
 class Item:
-    """One thing that was found."""
+    """An item of the input, or its reject."""
 
     id: str
     """Path inside the folder, '/' separated, or ``<file>#<row>``."""
@@ -31,7 +31,7 @@ class Item:
     """A file to read, a row of an array, or why it cannot be used."""
 
     def stamp(self) -> str:
-        """A text that differs when the content may have changed; files are not read for it."""
+        """A text that differs when the content may have changed; files are not read."""
         if isinstance(self.content, Reject):
             return f"{self.id}\0{self.content.reason}\0{self.content.detail}"
         if isinstance(self.content, Path):
@@ -53,21 +53,21 @@ class Item:
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """A folder, manifest file or archive; may be gone through more than once."""
+    """A folder, manifest file or archive; it can be iterated more than once."""
 
     source: Path
     limits: InputLimits
     modality: Modality
     rows: NDArray[Any] | None
     stamp: str
-    """Stands for the content where a single file holds all of it; else empty."""
+    """Identifies the content where a single file contains all of it; else empty."""
 
     @classmethod
     def open(cls, source: Path, limits: InputLimits, modality: Modality) -> "Unlabelled":
-        """Look what kind of thing this is; an .npz file is read whole.
+        """Open a source of items, whose kind is detected; an .npz file is read completely.
 
         Raises:
-            DataRefusedError: it does not exist, is of another kind, or cannot be read.
+            DataRefusedError: the source does not exist, is of another kind, or cannot be read.
         """
         suffix = source.suffix.lower()
         if source.is_file() and suffix == ".npz":
@@ -75,11 +75,11 @@ class Unlabelled:
             return cls(source, limits, modality, rows, _stamp(source))
         if source.is_dir() or (source.is_file() and suffix in (".csv", ".parquet")):
             return cls(source, limits, modality, None, "")
-        found = "is none" if source.exists() else "does not exist"
-        raise DataRefusedError(f"{source} {found}; expected {KINDS}")
+        problem = "is of another kind" if source.exists() else "does not exist"
+        raise DataRefusedError(f"{source} {problem}; expected {KINDS}")
 
     def __iter__(self) -> Iterator[Item]:
-        """Everything in it, one at a time; only the names of one folder are held at once.
+        """Yield all items, one at a time; only the names of one folder are in memory at a time.
 
         Raises:
             DataRefusedError: the folder or the manifest cannot be read.
@@ -88,11 +88,11 @@ class Unlabelled:
             names = npz.row_ids(self.source, len(self.rows))
             yield from map(Item, names, self.rows)
             return
-        for found in self._listed():
-            if isinstance(found, Entry):
-                yield Item(found.id, found.path)
+        for entry in self._listed():
+            if isinstance(entry, Entry):
+                yield Item(entry.id, entry.path)
             else:
-                yield Item(found.path, found)
+                yield Item(entry.path, entry)
 
     def _listed(self) -> Iterator[Entry | Reject]:
         if not self.source.is_dir():
@@ -110,7 +110,7 @@ def _check_readable(folder: Path) -> None:
 
 def _stamp(file: Path) -> str:
     try:
-        told = file.lstat()
+        status = file.lstat()
     except OSError as error:
         return f"{error.errno}"
-    return f"{told.st_size} {told.st_mtime_ns} {told.st_ctime_ns}"
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"

@@ -1,4 +1,4 @@
-"""How items and their tables lie on disk, so that any number of them fits into little memory.
+"""Storage of items and their tables on disk, so that large datasets need little memory.
 
 Writing is in parts and atomic; reading is by rows and columns.
 """

@@ -1,6 +1,6 @@
-"""Names of items and of their groups: few are kept in memory, many are read when asked for.
+"""Names of items and of their groups: small sets are in memory, large sets are read when needed.
 
-A name takes some hundred bytes in memory, and training needs none of them.
+A name takes about a hundred bytes in memory, and training does not need names.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from transfer.data.storage.row_index import Rows
 from transfer.data.storage.table import PART, Items, chosen, first_filled, parts
 
 IN_MEMORY = 20_000
-"""Names up to which those of a set of items are kept in memory."""
+"""Largest number of names of a set of items that are kept in memory."""
 
 
 @dataclass(frozen=True)
@@ -23,34 +23,34 @@ class _Names:
     """The names of all items of a table."""
 
     items: Items
-    columns: tuple[str, ...]  # the name is what stands in the first that is not empty
+    columns: tuple[str, ...]  # the name is the value of the first column that is not empty
     prefix: str = ""
 
     def of(self, rows: NDArray[np.integer]) -> NDArray[np.object_]:
-        known, place = np.unique(rows, return_inverse=True)
-        return self._told(chosen(self.items, known, *self.columns))[place]
+        distinct, inverse = np.unique(rows, return_inverse=True)
+        return self._names_in(chosen(self.items, distinct, *self.columns))[inverse]
 
     def among(self, values: set[str]) -> NDArray[np.bool_]:
-        found = [
-            pd.Series(self._told(part)).isin(values).to_numpy()
+        masks = [
+            pd.Series(self._names_in(part)).isin(values).to_numpy()
             for _, part in parts(self.items, *self.columns)
         ]
-        return np.concatenate(found)
+        return np.concatenate(masks)
 
-    def _told(self, part: pd.DataFrame) -> NDArray[np.object_]:
-        own = first_filled(part, *self.columns)
-        return np.array([self.prefix + name for name in own], dtype=object)
+    def _names_in(self, part: pd.DataFrame) -> NDArray[np.object_]:
+        names = first_filled(part, *self.columns)
+        return np.array([self.prefix + name for name in names], dtype=object)
 
 
 class StoredKeys:
-    """Names (N) on disk. As an array, they are those of `numpy.asarray`."""
+    """Names (N) on disk; `numpy.asarray` reads them into memory."""
 
     def __init__(self, tables: Sequence[_Names], rows: NDArray[np.integer]) -> None:
-        """Choose names.
+        """Select names.
 
         Args:
-            tables: of names.
-            rows: (N,) among the rows of all tables, one table after the other.
+            tables: tables of names.
+            rows: (N,) row numbers in the concatenation of all tables.
         """
         self._tables = tuple(tables)
         self._rows = Rows(rows, [len(table.items) for table in tables])
@@ -73,25 +73,25 @@ class StoredKeys:
         return list(self._read(self._rows))
 
     def among(self, values: set[str]) -> NDArray[np.bool_]:
-        """Say of each whether it is one of these."""
+        """Whether each name is one of ``values`` (N)."""
         return np.concatenate([table.among(values) for table in self._tables])[self._rows.numbers]
 
     def _read(self, rows: Rows) -> NDArray[np.object_]:
-        found = np.empty(len(rows), dtype=object)
-        for k, own, rows_within in rows.by_table():
-            found[own] = self._tables[k].of(rows_within)
-        return found
+        names = np.empty(len(rows), dtype=object)
+        for k, in_table, rows_within in rows.by_table():
+            names[in_table] = self._tables[k].of(rows_within)
+        return names
 
     def marked(self, prefix: str) -> "StoredKeys":
-        """The same names after a prefix."""
-        own = [_Names(one.items, one.columns, prefix + one.prefix) for one in self._tables]
-        return StoredKeys(own, self._rows.numbers)
+        """The same names with a prefix."""
+        tables = [_Names(t.items, t.columns, prefix + t.prefix) for t in self._tables]
+        return StoredKeys(tables, self._rows.numbers)
 
     @classmethod
     def joined(cls, several: Sequence["StoredKeys"]) -> "StoredKeys":
-        """The names of several, one after the other."""
-        tables = [table for one in several for table in one._tables]
-        return cls(tables, Rows.joined([one._rows for one in several]).numbers)
+        """Concatenate the names of several sets."""
+        tables = [table for keys in several for table in keys._tables]
+        return cls(tables, Rows.joined([keys._rows for keys in several]).numbers)
 
 
 Keys = NDArray[np.str_] | StoredKeys
@@ -100,16 +100,16 @@ Keys = NDArray[np.str_] | StoredKeys
 
 def of_ids(items: Items, rows: NDArray[np.integer]) -> Keys:
     """The ids of some items."""
-    return _kept(StoredKeys([_Names(items, ("id",))], rows))
+    return _in_memory_if_few(StoredKeys([_Names(items, ("id",))], rows))
 
 
 def of_groups(items: Items, rows: NDArray[np.integer]) -> Keys:
-    """What some items are grouped by: their group where they have one, else their content."""
-    return _kept(StoredKeys([_Names(items, ("group", "content"))], rows))
+    """The group names of some items; an item without a group has the hash of its content."""
+    return _in_memory_if_few(StoredKeys([_Names(items, ("group", "content"))], rows))
 
 
 def among(keys: Keys, values: Keys) -> NDArray[np.bool_]:
-    """Say of each key (N) whether it is one of some values."""
+    """Whether each key is one of ``values`` (N)."""
     if not len(values):
         return np.zeros(len(keys), bool)
     if isinstance(keys, StoredKeys):
@@ -118,16 +118,16 @@ def among(keys: Keys, values: Keys) -> NDArray[np.bool_]:
 
 
 def union(several: Sequence[Keys]) -> Keys:
-    """The keys of several datasets, made to differ from one dataset to the other."""
-    marked = [_stored(keys).marked(f"{i}:") for i, keys in enumerate(several)]
-    return _kept(StoredKeys.joined(marked))
+    """The keys of several datasets, with a prefix per dataset so that they stay distinct."""
+    marked = [_as_stored(keys).marked(f"{i}:") for i, keys in enumerate(several)]
+    return _in_memory_if_few(StoredKeys.joined(marked))
 
 
-def _stored(keys: Keys) -> StoredKeys:
+def _as_stored(keys: Keys) -> StoredKeys:
     if isinstance(keys, StoredKeys):
         return keys
     return StoredKeys([_Names(pd.DataFrame({"id": keys}), ("id",))], np.arange(len(keys)))
 
 
-def _kept(keys: StoredKeys) -> Keys:
+def _in_memory_if_few(keys: StoredKeys) -> Keys:
     return np.asarray(keys) if len(keys) <= IN_MEMORY else keys

@@ -1,4 +1,4 @@
-"""Finished parts of a table on disk, and the one file that they become."""
+"""Finished parts of a table on disk, and the single file into which they are merged."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ def tables(out: Path) -> Iterator[pa.Table]:
     """The row groups of a file, one at a time.
 
     Raises:
-        OSError: there is no such file, or its checksums do not hold.
+        OSError: there is no such file, or its checksums do not match.
     """
     with parquet.ParquetFile(out, page_checksum_verification=True) as file:
         for number in range(file.num_row_groups):
@@ -27,28 +27,28 @@ def tables(out: Path) -> Iterator[pa.Table]:
 
 
 def holds(out: Path, key: str) -> bool:
-    """Whether a file was published under a key and is as it was written."""
+    """Whether a file was published under a key and is undamaged."""
     try:
-        marked = parquet.read_schema(out).metadata or {}
-        return marked.get(KEY) == key.encode() and sum(t.num_rows for t in tables(out)) > 0
+        metadata = parquet.read_schema(out).metadata or {}
+        return metadata.get(KEY) == key.encode() and sum(t.num_rows for t in tables(out)) > 0
     except (OSError, pa.ArrowException):
         return False
 
 
 @dataclass(frozen=True)
 class Parts:
-    """A folder of Parquet files, one a part, each there whole or not at all."""
+    """A folder of Parquet files, one per part; each is either complete or absent."""
 
     folder: Path
 
     def keep(self, key: str, table: pa.Table) -> None:
-        """Write a part; on disk when this returns."""
+        """Write a part; it is on disk when this returns."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self._whole(self._file(key)) as unfinished:
+        with self._atomic(self._file(key)) as unfinished:
             parquet.write_table(table, unfinished, write_page_checksum=True)
 
     def read(self, key: str) -> pa.Table | None:
-        """A part, or None where it was not kept or its checksums do not hold."""
+        """Read a part; None where it was not written or its checksums do not match."""
         with suppress(OSError, pa.ArrowException):
             file = parquet.ParquetFile(self._file(key), page_checksum_verification=True)
             with file:
@@ -56,14 +56,14 @@ class Parts:
         return None
 
     def publish(self, tables: Iterable[pa.Table], schema: pa.Schema, out: Path, key: str) -> None:
-        """Write tables to one file, a row group each, which is there whole or not at all.
+        """Write tables to one file, one row group each; the file is either complete or absent.
 
-        The key stands for all of its content; `holds` asks for it.
+        The key identifies the content; `holds` compares it.
         """
-        marked = schema.with_metadata({KEY: key.encode()})
+        with_key = schema.with_metadata({KEY: key.encode()})
         with (
-            self._whole(out) as unfinished,
-            parquet.ParquetWriter(unfinished, marked, write_page_checksum=True) as writer,
+            self._atomic(out) as unfinished,
+            parquet.ParquetWriter(unfinished, with_key, write_page_checksum=True) as writer,
         ):
             for table in tables:
                 writer.write_table(table)
@@ -76,7 +76,7 @@ class Parts:
         return self.folder / f"{key}.parquet"
 
     @contextmanager
-    def _whole(self, path: Path) -> Iterator[Path]:
+    def _atomic(self, path: Path) -> Iterator[Path]:
         unfinished = self.folder / f"{os.getpid()}.tmp"
         yield unfinished
         fsync(unfinished)

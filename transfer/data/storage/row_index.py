@@ -1,4 +1,4 @@
-"""Rows chosen among several tables that stand one after the other."""
+"""Rows selected from several concatenated tables."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 
 class Rows:
-    """Row numbers (N) among tables of given sizes, in any order and as often as wanted."""
+    """Row numbers (N) in concatenated tables of given sizes, in any order; rows may repeat."""
 
     def __init__(self, numbers: NDArray[np.integer], sizes: Sequence[int]) -> None:
-        """Choose rows.
+        """Select rows.
 
         Args:
-            numbers: (N,) among the rows of all tables, one table after the other.
+            numbers: (N,) row numbers in the concatenation of all tables.
             sizes: number of rows of each table.
         """
         self.numbers, self.sizes = numbers, tuple(sizes)
@@ -24,15 +24,15 @@ class Rows:
         return len(self.numbers)
 
     def __getitem__(self, rows: Any) -> "Rows":
-        """Choose among them, as in an array: row numbers, N booleans or a slice."""
+        """Select some of these rows, as in an array: row numbers, N booleans or a slice."""
         return Rows(self.numbers[rows], self.sizes)
 
     def by_table(self) -> Iterator[tuple[int, NDArray[np.bool_], NDArray[np.integer]]]:
-        """Yield each table that has some of them.
+        """Yield each table that contains some of the rows.
 
         Yields:
-            The table's place in ``sizes``, which of the rows are its own (N), and their numbers
-            within it.
+            The table's index in ``sizes``, a mask of the rows that are in this table (N), and their
+            numbers within it.
         """
         first = np.cumsum([0, *self.sizes])
         table = np.searchsorted(first, self.numbers, side="right") - 1
@@ -42,7 +42,10 @@ class Rows:
 
     @classmethod
     def joined(cls, several: Sequence["Rows"]) -> "Rows":
-        """The rows of several, one after the other, among the tables of all."""
-        ahead = itertools.accumulate((sum(one.sizes) for one in several), initial=0)
-        moved = [one.numbers.astype(np.int64) + n for one, n in zip(several, ahead, strict=False)]
-        return cls(np.concatenate(moved), [size for one in several for size in one.sizes])
+        """Concatenate several selections; their tables are concatenated too."""
+        offsets = itertools.accumulate((sum(rows.sizes) for rows in several), initial=0)
+        shifted = [
+            rows.numbers.astype(np.int64) + offset
+            for rows, offset in zip(several, offsets, strict=False)
+        ]
+        return cls(np.concatenate(shifted), [size for rows in several for size in rows.sizes])

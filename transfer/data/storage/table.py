@@ -1,6 +1,6 @@
-"""Tables of one row an item, on disk: read by columns and in parts, and written in parts.
+"""Tables with one row per item, on disk: read by columns and in parts, and written in parts.
 
-Columns of Python strings take hundreds of bytes an item, so no step holds one of all items.
+Columns of Python strings take hundreds of bytes per item, so no step holds a column of all items.
 """
 
 import itertools
@@ -19,13 +19,14 @@ PART = 2**16  # rows that are held in memory at a time
 
 
 class StoredItems:
-    """The items of a manifest on disk: a column when it is asked for, or all in parts."""
+    """The items of a manifest on disk; columns are read when needed, whole or in parts."""
 
     def __init__(self, file: Path) -> None:
         """Open ``manifest.parquet``.
 
         Raises:
-            OSError: the file cannot be read, or is none of Parquet (a `ValueError`).
+            OSError: the file cannot be read.
+            ValueError: the file is not a Parquet file.
         """
         head = parquet.read_metadata(file)
         self.file, self._rows, self.columns = file, head.num_rows, head.schema.names
@@ -34,9 +35,9 @@ class StoredItems:
         return self._rows
 
     def __getitem__(self, names: str | list[str]) -> Any:
-        """One column as a series, or a table of several, in memory."""
-        wanted = [names] if isinstance(names, str) else names
-        table = pd.read_parquet(self.file, columns=wanted)
+        """Read one column as a series, or several columns as a table."""
+        columns = [names] if isinstance(names, str) else names
+        table = pd.read_parquet(self.file, columns=columns)
         return table[names]
 
     def parts(self, names: Sequence[str]) -> Iterator[pd.DataFrame]:
@@ -59,12 +60,12 @@ Items = pd.DataFrame | StoredItems
 
 
 def parts(items: Items, *names: str) -> Iterator[tuple[slice, pd.DataFrame]]:
-    """Columns of all items, some rows at a time: where the rows are among all, and a table."""
-    found = items.parts(names) if isinstance(items, StoredItems) else _cut(items, names)
-    return map(_placed, itertools.count(0, PART), found)
+    """Columns of all items, `PART` rows at a time: the slice of rows, and a table with them."""
+    tables = items.parts(names) if isinstance(items, StoredItems) else _cut(items, names)
+    return map(_with_slice, itertools.count(0, PART), tables)
 
 
-def _placed(start: int, part: pd.DataFrame) -> tuple[slice, pd.DataFrame]:
+def _with_slice(start: int, part: pd.DataFrame) -> tuple[slice, pd.DataFrame]:
     return slice(start, start + len(part)), part
 
 
@@ -74,23 +75,23 @@ def _cut(items: pd.DataFrame, names: Sequence[str]) -> Iterator[pd.DataFrame]:
 
 
 def first_filled(items: pd.DataFrame, *names: str) -> pd.Series:
-    """Of each row (N), what stands in the first of some columns that is not empty, else ''."""
-    found: pd.Series = items[names[0]]
+    """For each row (N), the value of the first of the columns that is not empty, else ''."""
+    values: pd.Series = items[names[0]]
     for name in names[1:]:
-        found = found.where(found != "", items[name])
-    return found
+        values = values.where(values != "", items[name])
+    return values
 
 
 def numbers(items: Items, name: str) -> NDArray[np.int32]:
-    """A column of whole numbers (N), none of which is beyond 2 ** 31."""
-    found = np.empty(len(items), np.int32)
+    """A column of whole numbers (N), all below 2 ** 31."""
+    values = np.empty(len(items), np.int32)
     for rows, part in parts(items, name):
-        found[rows] = part[name]
-    return found
+        values[rows] = part[name]
+    return values
 
 
 def chosen(items: Items, rows: NDArray[np.integer], *names: str) -> pd.DataFrame:
-    """Columns of some items, in ascending order of their rows, which are the table's index."""
+    """Columns of some items, in ascending order of their rows; the table's index is the rows."""
     rows = np.sort(rows)
     return pd.concat([_within(part, where, rows) for where, part in parts(items, *names)])
 
@@ -101,13 +102,13 @@ def _within(part: pd.DataFrame, where: slice, rows: NDArray[np.integer]) -> pd.D
 
 
 class Writer:
-    """Writes a table in parts, a row group each, with the columns and types it is given."""
+    """Writes a table in parts, one row group each, with fixed columns and types."""
 
     def __init__(self, file: Path, kinds: Mapping[str, str]) -> None:
         """Create the file.
 
         Args:
-            kinds: pandas' type of each column.
+            kinds: the pandas type of each column.
         """
         self._kinds = dict(kinds)
         self._schema = self._table(pd.DataFrame(columns=list(kinds))).schema
@@ -126,5 +127,5 @@ class Writer:
         self._writer.write_table(self._table(part))
 
     def _table(self, part: pd.DataFrame) -> pa.Table:
-        told = part[list(self._kinds)].astype(self._kinds)
-        return pa.Table.from_pandas(told, preserve_index=False)
+        typed = part[list(self._kinds)].astype(self._kinds)
+        return pa.Table.from_pandas(typed, preserve_index=False)

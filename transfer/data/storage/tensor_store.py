@@ -1,10 +1,11 @@
-"""Records of a scanned dataset: few are kept in memory, many are read from disk when asked for.
+"""Records of a scanned dataset: small sets are in memory, large sets are read when needed.
 
-A file that is mapped into memory counts as the process's own as far as it was looked at, so the
-records are read with positional reads into a new tensor each time: memory holds what was asked
-for, and the system's file cache, which gives way to programs, holds the rest.
-A record is an array of one shape and type, the same for all items; see ``scan.json``.
-Shapes: N records, ... the shape of one.
+The pages of a memory-mapped file that were read count as the process's own memory. So records are
+read with positional reads into a new tensor each time: the process holds only the requested
+records, and the rest is in the system's file cache, which the system frees when programs need
+memory. All records are arrays of the same shape and type; see ``scan.json``.
+
+Shapes: N records, ... the shape of a record.
 """
 
 import hashlib
@@ -27,12 +28,12 @@ from transfer.modalities.interface import InputSpec
 RECORDS, FACTS = "records.bin", "scan.json"
 """Files of a scan: all records, and their shape, type and specification."""
 IN_MEMORY = 2**26
-"""Bytes of records up to which a set of items is kept in memory."""
-_DENSE = 4  # a stretch of a file is read whole where at least one record in so many is wanted
+"""Largest size, in bytes of records, of a set of items that is kept in memory."""
+_DENSE = 4  # a range of a file is read as a whole where at least one record in so many is requested
 
 
 class RecordFile:
-    """The records (N, ...) of a scan, in its file. Threads may read at the same time."""
+    """The records (N, ...) of a scan, in a file. Threads may read at the same time."""
 
     def __init__(self, folder: Path) -> None:
         """Open a scan folder.
@@ -49,39 +50,39 @@ class RecordFile:
         return self.shape[0]
 
     def read(self, rows: NDArray[np.integer]) -> NDArray[Any]:
-        """Records (M, ...) of M rows, in their order.
+        """Read the records (M, ...) of M rows, in the order of the rows.
 
         Raises:
             DataRefusedError: the file became shorter.
         """
         if len(rows) > 1 and _dense(rows):
-            found = self._empty(int(rows[-1] - rows[0]) + 1)
-            self._fill(found, 0, len(found), int(rows[0]))
-            return found[rows - rows[0]]
-        found = self._empty(len(rows))
-        for place, row in enumerate(rows.tolist()):
-            self._fill(found, place, place + 1, row)
-        return found
+            span = self._empty(int(rows[-1] - rows[0]) + 1)
+            self._fill(span, 0, len(span), int(rows[0]))
+            return span[rows - rows[0]]
+        records = self._empty(len(rows))
+        for i, row in enumerate(rows.tolist()):
+            self._fill(records, i, i + 1, row)
+        return records
 
     def identity(self) -> str:
-        """What tells this file from another, without reading it."""
-        told = os.fstat(self._file.fileno())
-        return f"{self.path.absolute()} {told.st_ino} {told.st_size} {told.st_mtime_ns}"
+        """A text that differs for different or changed files; the file is not read."""
+        status = os.fstat(self._file.fileno())
+        return f"{self.path.absolute()} {status.st_ino} {status.st_size} {status.st_mtime_ns}"
 
     def _empty(self, n: int) -> NDArray[Any]:
         return np.empty((n, *self.shape[1:]), self.dtype)
 
-    def _fill(self, found: NDArray[Any], start: int, end: int, row: int) -> None:
-        waiting, offset = found[start:end].data.cast("B"), row * self._size
-        while waiting:
-            read = os.preadv(self._file.fileno(), [waiting], offset)
+    def _fill(self, records: NDArray[Any], start: int, end: int, row: int) -> None:
+        unfilled, offset = records[start:end].data.cast("B"), row * self._size
+        while unfilled:
+            read = os.preadv(self._file.fileno(), [unfilled], offset)
             if not read:
                 raise DataRefusedError(f"{self.path} ends before row {row}; scan it again")
-            waiting, offset = waiting[read:], offset + read
+            unfilled, offset = unfilled[read:], offset + read
 
 
-class _Held:
-    """Records in memory, read like a file of them."""
+class _InMemory:
+    """Records in memory, with the interface of `RecordFile`."""
 
     def __init__(self, records: Tensor) -> None:
         self._records, self.shape = records.numpy(), tuple(records.shape)
@@ -91,22 +92,22 @@ class _Held:
         return self.shape[0]
 
     def read(self, rows: NDArray[np.integer]) -> NDArray[Any]:
-        found: NDArray[Any] = self._records[rows]
-        return found
+        records: NDArray[Any] = self._records[rows]
+        return records
 
     def identity(self) -> str:
         return content(torch.from_numpy(self._records))
 
 
 class DiskRecords:
-    """Records (N, ...) on disk, of one scan or several; used like a tensor of them."""
+    """Records (N, ...) on disk, of one scan or several; used like a tensor."""
 
-    def __init__(self, files: Sequence[RecordFile | _Held], rows: NDArray[np.integer]) -> None:
-        """Choose records.
+    def __init__(self, files: Sequence[RecordFile | _InMemory], rows: NDArray[np.integer]) -> None:
+        """Select records.
 
         Args:
-            files: with records of one shape and type.
-            rows: (N,) among the records of all files, one file after the other.
+            files: files whose records have the same shape and type.
+            rows: (N,) row numbers in the concatenation of all files.
         """
         self._files, self._rows = tuple(files), Rows(rows, [len(file) for file in files])
         self.shape = torch.Size((len(rows), *files[0].shape[1:]))
@@ -117,31 +118,31 @@ class DiskRecords:
 
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
         """Read records (M, ...): row numbers, N booleans or a slice."""
-        wanted = self._rows[rows if isinstance(rows, slice) else rows.cpu().numpy()]
+        selected = self._rows[rows if isinstance(rows, slice) else rows.cpu().numpy()]
         if len(self._files) == 1:
-            return torch.from_numpy(self._files[0].read(wanted.numbers))
-        found = np.empty((len(wanted), *self.shape[1:]), self.dtype)
-        for k, own, rows_within in wanted.by_table():
-            found[own] = self._files[k].read(rows_within)
-        return torch.from_numpy(found)
+            return torch.from_numpy(self._files[0].read(selected.numbers))
+        records = np.empty((len(selected), *self.shape[1:]), self.dtype)
+        for k, in_file, rows_within in selected.by_table():
+            records[in_file] = self._files[k].read(rows_within)
+        return torch.from_numpy(records)
 
     def split(self, size: int) -> Iterator[Tensor]:
-        """Read the records in order, so many at a time."""
+        """Read the records in order, ``size`` at a time."""
         return (self[start : start + size] for start in range(0, len(self), size))
 
     def take(self, rows: NDArray[np.integer]) -> "DiskRecords":
-        """Choose among them, and read nothing."""
+        """Select some of these records without reading them."""
         return DiskRecords(self._files, self._rows.numbers[rows])
 
     def digest(self) -> str:
-        """A hash of which records these are, without reading them."""
-        found = hashlib.sha256("\n".join(one.identity() for one in self._files).encode())
-        found.update(self._rows.numbers.tobytes())
-        return found.hexdigest()
+        """A hash that identifies these records, computed without reading them."""
+        digest = hashlib.sha256("\n".join(file.identity() for file in self._files).encode())
+        digest.update(self._rows.numbers.tobytes())
+        return digest.hexdigest()
 
     @classmethod
     def joined(cls, parts: Sequence["DiskRecords"]) -> "DiskRecords":
-        """The records of several, one after the other."""
+        """Concatenate several sets of records."""
         files = [file for part in parts for file in part._files]
         return cls(files, Rows.joined([part._rows for part in parts]).numbers)
 
@@ -176,7 +177,7 @@ def layout_of(folder: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 
 def spec_of(folder: Path) -> InputSpec:
-    """What the items of a scan were turned into.
+    """The specification to which the items of a scan were converted.
 
     Raises:
         DataRefusedError: the folder holds no scan.
@@ -203,31 +204,31 @@ def some(folder: Path, rows: NDArray[np.integer]) -> Records:
     Raises:
         DataRefusedError: the files are missing or disagree.
     """
-    found = DiskRecords([RecordFile(folder)], rows)
-    return found[:] if found.shape.numel() <= IN_MEMORY else found
+    records = DiskRecords([RecordFile(folder)], rows)
+    return records[:] if records.shape.numel() <= IN_MEMORY else records
 
 
 def taken(records: Records, rows: NDArray[np.integer]) -> Records:
-    """Choose records; those on disk stay there."""
+    """Select records; records on disk stay on disk."""
     if isinstance(records, DiskRecords):
         return records.take(rows)
     return records[torch.from_numpy(rows)]
 
 
 def cat(parts: Sequence[Records]) -> Records:
-    """The records of several sets, one after the other; on disk where one of them is."""
+    """Concatenate several sets of records; the result is on disk where any of them is."""
     if not any(isinstance(part, DiskRecords) for part in parts):
         return torch.cat([part for part in parts if isinstance(part, Tensor)])
     return DiskRecords.joined([p if isinstance(p, DiskRecords) else held(p) for p in parts])
 
 
 def held(records: Tensor) -> DiskRecords:
-    """Records in memory, to stand among others that are on disk."""
-    return DiskRecords([_Held(records)], np.arange(len(records)))
+    """Records in memory, in the type of records on disk, to be joined with them."""
+    return DiskRecords([_InMemory(records)], np.arange(len(records)))
 
 
 def content(records: Records) -> str:
-    """A hash that differs where the records do."""
+    """A hash that differs for different records."""
     if isinstance(records, DiskRecords):
         return records.digest()
     return hashlib.sha256(records.contiguous().numpy().tobytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Images: files and arrays to uint8 records of one size, and all that is done with these.
+"""Images: files and arrays to uint8 records of one size, and all operations on these records.
 
-`modality` holds the object by which the rest of the project knows images.
+`modality` holds the object through which the rest of the project uses images.
 """

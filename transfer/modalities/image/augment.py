@@ -1,7 +1,9 @@
 """Augmentation of image batches on tensors: one affine resampling, then light, noise and erasing.
 
-Every draw comes from the generator that is passed in, per image, on the CPU, so that a batch is
-augmented alike on every device. Shapes: N images, C channels, H rows, W columns, K classes.
+All random numbers come from the generator that is passed in, per image, on the CPU, so that a
+batch is augmented the same way on every device.
+
+Shapes: N images, C channels, H rows, W columns, K classes.
 """
 
 import math
@@ -39,7 +41,7 @@ class AugmentPolicy(Augmentation):
     """Largest change of contrast, share."""
     resolution: float = Field(1.0, gt=0.1, le=1)
     """Lowest share of the resolution that is kept: half of the images are shrunk to between this
-    and 1, the same for a batch, and enlarged again. For datasets of unlike resolution."""
+    and 1, the same for a batch, and enlarged again. For datasets of different resolutions."""
     noise: float = Field(0.0, ge=0, le=1)
     """Standard deviation of Gaussian noise, share of the full range."""
     cutout: float = Field(0.0, ge=0, lt=1)
@@ -47,7 +49,7 @@ class AugmentPolicy(Augmentation):
     mixup: float = Field(0.0, ge=0)
     """Alpha of mixup's Beta(alpha, alpha)."""
     cutmix: float = Field(0.0, ge=0)
-    """Alpha of CutMix's Beta(alpha, alpha); with mixup too, each batch draws one of them."""
+    """Alpha of CutMix's Beta(alpha, alpha); with mixup as well, each batch draws one of the two."""
 
 
 def _uniform(n: int, largest: float, generator: torch.Generator) -> Tensor:
@@ -61,7 +63,7 @@ def _signs(n: int, flip: bool, generator: torch.Generator) -> Tensor:
 
 
 def affine_matrices(n: int, policy: AugmentPolicy, generator: torch.Generator) -> Tensor:
-    """Draw one output-to-input affine map an image, in `affine_grid`'s coordinates (-1 to 1).
+    """Draw one output-to-input affine map per image, in `affine_grid`'s coordinates (-1 to 1).
 
     Returns:
         (N, 2, 3): rotation x shear x scale and flip, then a shift that keeps crops inside.
@@ -76,9 +78,9 @@ def affine_matrices(n: int, policy: AugmentPolicy, generator: torch.Generator) -
     cos, sin = angle.cos(), angle.sin()
     rows = [cos * across, (cos * shear - sin) * down, sin * across, (sin * shear + cos) * down]
     linear = torch.stack(rows, dim=1).view(n, 2, 2)
-    play = (1 - window).unsqueeze(1) * (torch.rand(n, 2, generator=generator) * 2 - 1)
+    offset = (1 - window).unsqueeze(1) * (torch.rand(n, 2, generator=generator) * 2 - 1)
     shift = 2 * policy.translate * (torch.rand(n, 2, generator=generator) * 2 - 1)
-    return torch.cat([linear, (play + shift).unsqueeze(2)], dim=2)
+    return torch.cat([linear, (offset + shift).unsqueeze(2)], dim=2)
 
 
 def _geometric(policy: AugmentPolicy) -> bool:
@@ -138,7 +140,7 @@ def augment(images: Tensor, policy: AugmentPolicy, generator: torch.Generator) -
         generator: a CPU generator; the same state gives the same batch.
 
     Returns:
-        (N, C, H, W) float, 0 to 1. Outside the picture the border is repeated.
+        (N, C, H, W) float, 0 to 1. Outside the image the border is repeated.
     """
     if _geometric(policy):
         images = _warp(images, policy, generator)
@@ -162,7 +164,7 @@ def _beta(alpha: float, generator: torch.Generator) -> float:
 def mix(
     images: Tensor, targets: Tensor, policy: AugmentPolicy, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Blend each image and its target with another one of the batch.
+    """Blend each image and its target with another image of the batch and its target.
 
     mixup (Zhang et al., ICLR 2018): x' = l x_i + (1 - l) x_j, y' = l y_i + (1 - l) y_j with
     l ~ Beta(alpha, alpha). CutMix (Yun et al., ICCV 2019): a box covering 1 - l of x_i is
@@ -171,14 +173,14 @@ def mix(
     Args:
         images: (N, C, H, W) float.
         targets: (N, K) class probabilities.
-        policy: ``mixup`` and ``cutmix``; with both, a fair coin picks one a batch.
+        policy: ``mixup`` and ``cutmix``; with both, each is drawn for a batch with probability 1/2.
         generator: a CPU generator.
     """
     if not (policy.mixup or policy.cutmix):
         return images, targets
     other = torch.randperm(len(images), generator=generator).to(images.device)
-    coin = float(torch.rand(1, generator=generator))
-    if policy.mixup and (not policy.cutmix or coin < 0.5):
+    draw = float(torch.rand(1, generator=generator))
+    if policy.mixup and (not policy.cutmix or draw < 0.5):
         share = _beta(policy.mixup, generator)
         images = share * images + (1 - share) * images[other]
     else:

@@ -1,4 +1,4 @@
-"""Images, as the rest of the project knows them."""
+"""The modality of images: the object through which the rest of the project uses images."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,17 +11,10 @@ from torch import Tensor, nn
 from transfer.core import plugins
 from transfer.core.errors import DataRefusedError
 from transfer.modalities.backbone import Backbone, BackboneSpec
-from transfer.modalities.image import (
-    augment,
-    decode,
-    export,
-    pretrained,
-    quality,
-    serving,
-    show,
-    tensors,
-)
-from transfer.modalities.image.decode import Picture
+from transfer.modalities.image import augment, export, quality, serving, show, tensors
+from transfer.modalities.image.decoding import decode
+from transfer.modalities.image.decoding.decode import DecodedImage
+from transfer.modalities.image.networks import pretrained
 from transfer.modalities.image.settings import (
     BACKBONES,
     ImageBackboneSettings,
@@ -94,40 +87,40 @@ class ImageModality(Modality):
     summary_names = tensors.SUMMARY
 
     def specify(self, settings: Any, datasets: Sequence[Contents]) -> ImageSpec:
-        """Colour when any dataset has a picture in colour, where that is left to choose."""
+        """Where the number of channels is open: colour when any dataset has a colour image."""
         channels = settings.channels
         if channels == "auto":
-            channels = 3 if any(_has_colour(one) for one in datasets) else 1
+            channels = 3 if any(_has_colour(contents) for contents in datasets) else 1
         return ImageSpec(size=settings.size, channels=channels, fit=settings.fit)
 
-    def decode(self, data: bytes, limits: ImageLimits) -> Picture:
+    def decode(self, data: bytes, limits: ImageLimits) -> DecodedImage:
         return decode.decode(data, limits)
 
-    def from_array(self, array: Array) -> Picture:
+    def from_array(self, array: Array) -> DecodedImage:
         return decode.from_pixels(array)
 
     def check_array(self, array: Array, limits: ImageLimits) -> None:
         shaped = array.ndim == 3 or (array.ndim == 4 and array.shape[3] in (1, 3, 4))
         if array.dtype != np.uint8 or not shaped:
             nan = int(np.isnan(array).sum()) if array.dtype.kind == "f" else 0
-            told = f" with {nan} NaN" if nan else ""
+            nan_note = f" with {nan} NaN" if nan else ""
             expected = "uint8 from 0 to 255, N x H x W or N x H x W x 1, 3 or 4"
-            raise UnexpectedArrayError(f"is {array.dtype} {array.shape}{told}", expected)
+            raise UnexpectedArrayError(f"is {array.dtype} {array.shape}{nan_note}", expected)
         try:
             decode.check_size(array.shape[2], array.shape[1], limits)
         except Unreadable as error:
             raise UnexpectedArrayError(f"is {array.shape}", error.detail) from error
 
-    def describe(self, sample: Picture) -> dict[str, Any]:
+    def describe(self, sample: DecodedImage) -> dict[str, Any]:
         return quality.describe(sample)
 
-    def effort(self, sample: Picture) -> int:
+    def effort(self, sample: DecodedImage) -> int:
         return sample.image.width * sample.image.height
 
     def layout(self, spec: ImageSpec) -> Layout:
         return Layout((spec.channels, spec.size, spec.size), "uint8")
 
-    def record(self, sample: Picture, spec: ImageSpec) -> Array:
+    def record(self, sample: DecodedImage, spec: ImageSpec) -> Array:
         return decode.to_tensor(sample, spec)
 
     def statistics(self, parts: Iterable[Tensor], spec: ImageSpec) -> Normalisation:

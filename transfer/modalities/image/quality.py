@@ -1,4 +1,4 @@
-"""What the manifest says of an image, and what validation expects of that."""
+"""The manifest's columns of an image, and what validation expects of them."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from transfer.modalities.image.decode import Picture
+from transfer.modalities.image.decoding.decode import DecodedImage
 from transfer.modalities.image.settings import ImageThresholds
 from transfer.modalities.interface import ColumnRule
 
@@ -15,20 +15,20 @@ COLUMNS = {
     "width": "int64",  # pixels, after EXIF rotation
     "height": "int64",
     "mode": "str",  # as stored: L, RGB, RGBA, P, I;16, CMYK...
-    "mean": "float64",  # of the grey picture, 0-255
-    "std": "float64",  # of the grey picture, 0-255; 0 is a constant picture
+    "mean": "float64",  # of the grey image, 0-255
+    "std": "float64",  # of the grey image, 0-255; 0 is a constant image
 }
 
 
-def describe(picture: Picture) -> dict[str, Any]:
-    """The manifest's columns of a picture; ``content`` hashes its RGB pixels and their size."""
-    mean, std = _light(picture.image)
+def describe(decoded: DecodedImage) -> dict[str, Any]:
+    """The manifest's columns of an image; ``content`` hashes its RGB pixels and their size."""
+    mean, std = _light(decoded.image)
     return {
-        "content": _pixel_hash(picture.image),
-        "format": picture.format,
-        "width": picture.image.width,
-        "height": picture.image.height,
-        "mode": picture.mode,
+        "content": _pixel_hash(decoded.image),
+        "format": decoded.format,
+        "width": decoded.image.width,
+        "height": decoded.image.height,
+        "mode": decoded.mode,
         "mean": mean,
         "std": std,
     }
@@ -55,12 +55,12 @@ def rules(thresholds: ImageThresholds) -> Iterator[ColumnRule]:
     yield ColumnRule("pixel modes are accepted", "mode", among=thresholds.modes, setting="modes")
     accepted = "file formats are accepted"
     yield ColumnRule(accepted, "format", among=thresholds.formats, setting="formats")
-    full = f"pictures are not empty (std of grey at least {thresholds.min_std:g})"
+    full = f"images are not empty (std of grey at least {thresholds.min_std:g})"
     yield ColumnRule(full, "std", low=thresholds.min_std, tolerated="max_empty_share")
 
 
 def fault(row: Mapping[str, Any], thresholds: ImageThresholds) -> tuple[str, str] | None:
-    """Reason and detail for which training would refuse a picture of new data, or None."""
+    """Reason and detail for which training would refuse an image of new data, or None."""
     sides = (row["width"], row["height"])
     size = f"{sides[0]} x {sides[1]} pixels"
     if min(sides) < thresholds.min_side:

@@ -23,7 +23,7 @@ def unpack(request: object) -> Payload:
             numbers of 0 to 255 are taken for uint8.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: the request is none of these.
     """
     items = items_of(request, COLUMN, EXPECTED)
     if isinstance(items, np.ndarray):
@@ -44,7 +44,7 @@ def _one_array(images: list[Any]) -> NDArray[Any]:
         return np.asarray(images)
     except ValueError as error:
         raise ValueError(
-            "found rows or pictures of several sizes in one array; send pictures of several sizes "
+            "found rows or images of several sizes in one array; send images of several sizes "
             f"as a column {COLUMN!r} of arrays, such as dataframe_split"
         ) from error
 

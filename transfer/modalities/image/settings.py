@@ -1,4 +1,4 @@
-"""The sections of the settings of which images have a class of their own, but augmentation."""
+"""The classes of images for sections of the settings, except augmentation."""
 
 from inspect import signature
 from typing import Literal, Self
@@ -16,40 +16,40 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "array")
 
 
 class ImageSettings(InputSettings):
-    """What every picture is brought to."""
+    """What every image is converted to."""
 
     modality: Literal["image"] = "image"
     """The kind of input."""
     size: int = Field(28, ge=8, le=512)
     """Side in pixels."""
     channels: Literal["auto", 1, 3] = "auto"
-    """1 grey, 3 colour, auto: colour when either dataset has a colour picture."""
+    """1 grey, 3 colour, auto: colour when either dataset has a colour image."""
     fit: Literal["crop", "pad", "stretch"] = "crop"
-    """How a picture that is not square becomes square."""
+    """How an image that is not square becomes square."""
     pretrained_size: int = Field(128, ge=32, le=1024)
-    """Side in pixels to which networks of `pretrained` resize pictures: they were trained at 224 or
+    """Side in pixels to which networks of `pretrained` resize images: they were trained at 224 or
     more, and the time grows with its square."""
     limits: ImageLimits = ImageLimits()
     """Files beyond these are rejected before they are decoded."""
 
 
 class ImageThresholds(Thresholds):
-    """What an image must be like to be trained on. A share is a fraction, 0 to 1."""
+    """What an image must fulfil to be used for training. A share is a fraction, 0 to 1."""
 
     min_side: int = Field(4, ge=1)
-    """Shortest width or height of a picture, pixels."""
+    """Shortest width or height of an image, pixels."""
     max_side: int = Field(10_000, ge=1)
-    """Longest width or height of a picture, pixels."""
+    """Longest width or height of an image, pixels."""
     modes: tuple[str, ...] = MODES + DEEP_MODES
     """Pixel modes that are accepted, as Pillow names them."""
     formats: tuple[str, ...] = FORMATS
     """File formats that are accepted, as Pillow names them; `array` is a row of an .npz file."""
     min_std: float = Field(1.0, ge=0, le=127.5)
-    """A picture whose grey levels (0-255) have a smaller standard deviation counts as empty."""
+    """An image whose grey levels (0-255) have a smaller standard deviation counts as empty."""
     max_empty_share: float = Field(0.01, ge=0, le=1)
-    """Largest share of empty pictures."""
+    """Largest share of empty images."""
     near_duplicate_rms: float = Field(0.02, ge=0, le=1)
-    """Pictures whose 16 x 16 thumbnails differ by at most this root mean square, of a grey scale
+    """Images whose 16 x 16 thumbnails differ by at most this root mean square, of a grey scale
     from 0 to 1, are near-duplicates."""
 
     @model_validator(mode="after")
@@ -60,7 +60,7 @@ class ImageThresholds(Thresholds):
 
 
 class ImageBackboneSettings(BackboneSettings):
-    """Which backbone is trained on the source and handed to the target."""
+    """Which backbone is trained on the source and transferred to the target."""
 
     name: str = "resnet"
     """A file of transfer/modalities/image/backbones/."""
@@ -71,14 +71,14 @@ class ImageBackboneSettings(BackboneSettings):
 
     @field_validator("name")
     @classmethod
-    def _is_known(cls, name: str) -> str:
-        if name not in (known := trainable()):
-            raise ValueError(f"expected one of {', '.join(known)}")
+    def _is_trainable(cls, name: str) -> str:
+        if name not in (names := trainable()):
+            raise ValueError(f"expected one of {', '.join(names)}")
         return name
 
 
 def trainable() -> list[str]:
-    """Backbones that are trained here, and so take a width; the others come with weights."""
+    """Backbones that are trained here, which take a width; the others come with weights."""
     return [
         name
         for name in plugins.names(BACKBONES)

@@ -1,4 +1,4 @@
-"""Images beside one another in one plot."""
+"""Many images in one plot, in rows and columns."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -9,20 +9,20 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MAX_SIDE = 48  # pixels of one picture in a sheet
-GAP = 2  # pixels between pictures of a sheet
+MAX_SIDE = 48  # pixels of one image in a sheet
+GAP = 2  # pixels between images of a sheet
 
 
 def mosaic(
     axes: "Axes", cells: Sequence[Sequence[NDArray[np.uint8]]], columns: int, *, lead: bool = False
 ) -> None:
-    """Draw rows of pictures (C, H, W) uint8 so that picture (r, c) is centred on (c, r).
+    """Draw rows of images (C, H, W) uint8 so that image (r, c) is centred on (c, r).
 
     Args:
-        axes: where.
-        cells: rows of up to ``columns`` pictures; what is absent stays empty.
-        columns: pictures a row.
-        lead: set the first column apart by half a picture.
+        axes: where to draw.
+        cells: rows of up to ``columns`` images; missing cells stay empty.
+        columns: images per row.
+        lead: set the first column apart by half an image.
     """
     small = [[_thumbnail(image) for image in row] for row in cells]
     side = max((max(image.shape[:2]) for row in small for image in row), default=1)
@@ -38,7 +38,7 @@ def mosaic(
 
 
 def _thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture (C, H, W) as RGBA (h, w, 4), each pixel the mean of a block of its pixels."""
+    """An image (C, H, W) as RGBA (h, w, 4), each pixel the mean of a block of its pixels."""
     block = -(-max(image.shape[1:]) // MAX_SIDE)
     c, h, w = len(image), image.shape[1] // block, image.shape[2] // block
     blocks = image[:, : h * block, : w * block].reshape(c, h, block, w, block)

@@ -1,4 +1,4 @@
-"""Records of images, (C, S, S) uint8: measured, and turned into what networks take in.
+"""Records of images, (C, S, S) uint8: their statistics, and their conversion to network inputs.
 
 Shapes: N images, C channels, H x W pixels.
 """
@@ -43,12 +43,12 @@ def light(images: Tensor) -> NDArray[np.float32]:
     pixels = images.float().div(255)
     mean, std = pixels.mean((1, 2, 3)), pixels.std((1, 2, 3), correction=0)
     down, right = (pixels.diff(dim=side).abs().mean((1, 2, 3)) for side in (2, 3))
-    found: NDArray[np.float32] = torch.stack([mean, std, (down + right) / 2], 1).numpy()
-    return found
+    summary: NDArray[np.float32] = torch.stack([mean, std, (down + right) / 2], 1).numpy()
+    return summary
 
 
 def thumbnails(images: np.ndarray) -> np.ndarray:
-    """Reduce pictures to 16 x 16 grey area means.
+    """Reduce images to 16 x 16 grey area means.
 
     Grey is the mean over channels. A cell covers H/16 x W/16 pixels, and a pixel that two cells
     share counts in each by its share of the area, so any size works, below 16 as well.

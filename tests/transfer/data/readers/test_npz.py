@@ -69,8 +69,8 @@ NAN = np.full((3, 4, 5), np.nan, np.float32)
         ({"images": np.zeros((3, 0, 5), np.uint8)}, "'images' is (3, 0, 5)"),
         ({"labels": np.array([0, 1])}, "'labels' is int64 (2,); expected integers (3,)"),
         ({"labels": np.array([0.0, 1, 1])}, "'labels' is float64 (3,)"),
-        ({"labels": np.array([0, 1, 2])}, "'labels' runs from 0 to 2; expected 0 to 1"),
-        ({"labels": np.array([-1, 1, 0])}, "'labels' runs from -1 to 1"),
+        ({"labels": np.array([0, 1, 2])}, "'labels' has values from 0 to 2; expected 0 to 1"),
+        ({"labels": np.array([-1, 1, 0])}, "'labels' has values from -1 to 1"),
         ({"class_names": np.array([1, 2])}, "'class_names' is int64 (2,); expected strings"),
         ({"class_names": np.array(["a", "a"])}, "expected different names"),
         ({"class_names": np.array(["a", ""])}, "none empty"),
@@ -93,10 +93,10 @@ def test_pickles_are_never_loaded(tmp_path):
 
 def test_what_is_no_npz(tmp_path):
     (tmp_path / "text.npz").write_text("text")
-    assert "no readable .npz" in refusal(tmp_path / "text.npz")
+    assert "not a readable .npz" in refusal(tmp_path / "text.npz")
     np.save(tmp_path / "one.npy", GOOD["images"])
     (tmp_path / "one.npy").rename(tmp_path / "one.npz")
-    assert "no readable .npz" in refusal(tmp_path / "one.npz")
+    assert "not a readable .npz" in refusal(tmp_path / "one.npz")
     assert header(tmp_path / "text.npz", "images") is None
 
 
@@ -115,7 +115,7 @@ def test_a_header_that_lies_about_its_size(tmp_path):
     np.lib.format.write_array_header_1_0(member, header)
     with zipfile.ZipFile(saved(tmp_path, images=None), "a") as archive:
         archive.writestr("images.npy", member.getvalue())
-    assert "no readable .npz" in refusal(tmp_path / "set.npz")
+    assert "not a readable .npz" in refusal(tmp_path / "set.npz")
 
 
 @settings(max_examples=80, deadline=None)

@@ -95,7 +95,7 @@ def test_an_archive_needs_images_alone(tmp_path):
     ("name", "message"),
     [
         ("nowhere", "does not exist; expected a folder of files"),
-        ("b.png", "is none; expected a folder of files"),
+        ("b.png", "is of another kind; expected a folder of files"),
         ("bad.npz", "no readable .npz"),
         ("floats.npz", "images' is float64"),
         ("bad.csv", "lacks the column path"),

@@ -17,7 +17,10 @@ from transfer.training.batches import logits
 from transfer.training.method import Batch, PoolBatch
 
 FIXED = Normalisation(mean=(0.2,), std=(0.5,))
-FUSED = tiny.knowledge(seed=300, backbone_spec=BackboneSpec(name="fused"))
+PART = {**tiny.BODY.model_dump(), "normal": tiny.NORMAL.model_dump(mode="json")}
+FUSED = tiny.knowledge(
+    seed=300, backbone_spec=BackboneSpec(name="fused", options={"parts": [PART]})
+)
 LARGE = replace(FUSED, source="large", normal=FIXED, fixed_normal=True)
 
 

@@ -10,6 +10,7 @@ from scipy.special import log_softmax, softmax
 from tests.transfer import tiny
 from transfer.methods.building_blocks.semi_supervised import SPREAD
 from transfer.methods.self_training.fixmatch import Alignment, Curriculum, FixMatch
+from transfer.modalities import lookup
 from transfer.training.batches import pool_batch, training_batch
 
 SAME = tiny.knowledge(tiny.CLASSES)
@@ -26,7 +27,8 @@ def prepared(method, items=20):
 def batch(method, labelled=6, unlabelled=16):
     recipe = tiny.recipe(tiny.items())
     rows = torch.arange(unlabelled).flip(0)
-    pool = pool_batch(tiny.pool(), rows, recipe, method.strong, 0, 0)
+    strong = lookup.of(recipe.spec).strong_augmentation("stronger", method.strong)
+    pool = pool_batch(tiny.pool(), rows, recipe, strong, 0, 0)
     return replace(training_batch(tiny.items(), torch.arange(labelled), recipe, 0, 0), pool=pool)
 
 

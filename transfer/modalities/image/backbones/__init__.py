@@ -1,1 +1,1 @@
-"""One backbone a file: its name is its key in params.yaml."""
+"""One backbone per file; the file's name is the backbone's key in params.yaml."""

@@ -29,15 +29,15 @@ class Block(nn.Module):
             self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        # In place where the gradient needs no copy of what was there: one pass over memory less.
+        # In place where the gradient does not need the previous values: saves a pass over memory.
         hidden = functional.relu(self.first_norm(self.first(x)), inplace=True)
-        sum_ = self.second_norm(self.second(hidden)).add_(self.shortcut(x))
-        return functional.relu(sum_, inplace=True)
+        total = self.second_norm(self.second(hidden)).add_(self.shortcut(x))
+        return functional.relu(total, inplace=True)
 
 
 class ResNet(Backbone):
-    """Stem at full size, pooled by two if wanted, then three blocks of 2, 4 and 8 times the stem's
-    width; 300k parameters at width 16."""
+    """A stem at full size, optionally pooled by two, then three blocks of 2, 4 and 8 times the
+    stem's width; 300k parameters at width 16."""
 
     def __init__(
         self, channels: int, width: int, pool: bool, widths: Sequence[int] | None = None
@@ -64,8 +64,8 @@ class ResNet(Backbone):
         return [self.stem, self.block1, self.block2, self.block3]
 
     def prunable(self) -> list[tuple[nn.Conv2d, nn.BatchNorm2d, nn.Conv2d]]:
-        """Layers around the channels that the option ``widths`` counts: the convolution that makes
-        them, their normalisation, and the convolution that reads them."""
+        """Layers around the channels whose number the option ``widths`` sets: the convolution with
+        these outputs, their normalisation, and the convolution with these inputs."""
         blocks = (self.block1, self.block2, self.block3)
         return [(block.first, block.first_norm, block.second) for block in blocks]
 
@@ -74,17 +74,19 @@ def _inner(widths: Sequence[int] | None, width: int) -> Sequence[int]:
     if widths is None:
         return (2 * width, 4 * width, 8 * width)
     if len(widths) != 3 or min(widths) < 1:
-        raise ValueError(f"found widths {list(widths)}; expected 3 numbers of 1 or more, a block's")
+        raise ValueError(
+            f"found widths {list(widths)}; expected 3 numbers of 1 or more, one per block"
+        )
     return widths
 
 
 def build(
     *, channels: int, width: int = 16, pool: bool = True, widths: Sequence[int] | None = None
 ) -> Backbone:
-    """Make the network with fresh weights.
+    """Make the network with random weights.
 
     ``widths`` are the channels between the two convolutions of each of the three blocks; by default
-    as many as the block puts out.
+    as many as the block's output has.
 
     Raises:
         ValueError: there are not three widths of 1 or more.

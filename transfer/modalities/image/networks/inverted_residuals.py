@@ -2,7 +2,7 @@
 
 Sandler et al., MobileNetV2: Inverted Residuals and Linear Bottlenecks, CVPR 2018; Tan and Le,
 EfficientNet, ICML 2019 (the Lite variants have no squeeze-and-excitation and use ReLU6).
-Tensors stand in the order of the published weights, so that these can be loaded by order.
+Tensors are in the order of the published weights, so that these can be loaded by order.
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional
 
-from transfer.modalities.image.imagenet import ImageNetBackbone
+from transfer.modalities.image.networks.imagenet import ImageNetBackbone
 from transfer.modalities.normalisation import Normalisation
 
 STEM, LAST = 32, 1280  # channels
@@ -83,8 +83,8 @@ class InvertedResidual(nn.Module):
         self.adds = row.stride == 1 and inputs == row.channels
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.layers(x)
-        return x + found if self.adds else found
+        y: Tensor = self.layers(x)
+        return x + y if self.adds else y
 
 
 class InvertedResiduals(ImageNetBackbone):
@@ -105,7 +105,7 @@ class InvertedResiduals(ImageNetBackbone):
     def forward(self, images: Tensor) -> Tensor:
         x = self.adapted(images)  # N x 3 x S x S
         for part in self.parts:
-            x = part(x)  # the last one's: N x 1280 x S/32 x S/32
+            x = part(x)  # after the last part: N x 1280 x S/32 x S/32
         return x.mean(dim=(2, 3))  # N x 1280
 
     def stages(self) -> list[nn.Module]:
@@ -129,10 +129,10 @@ _LITE = Table(
 
 
 def efficientnet_lite(width: float, depth: float) -> Table:
-    """EfficientNet-Lite: rows get wider and longer, the stem, the first and the last do not.
+    """EfficientNet-Lite: rows get wider and have more blocks; the stem stays as it is.
 
     Channels are multiples of 8, at least nine tenths of the product; the first and the last row
-    keep their one block.
+    keep one block each.
     """
     first, *middle, last = _LITE.rows
     longer = [row._replace(blocks=math.ceil(depth * row.blocks)) for row in middle]

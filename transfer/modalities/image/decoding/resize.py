@@ -1,6 +1,6 @@
-"""Three ways to make a picture square, by antialiased bicubic resampling.
+"""Three ways to make an image square, by antialiased bicubic resampling.
 
-A picture that is already square and of the right size is left as it is.
+An image that is already square and of the right size is left as it is.
 """
 
 from collections.abc import Callable

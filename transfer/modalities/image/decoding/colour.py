@@ -9,7 +9,7 @@ from PIL import ExifTags, Image
 from transfer.modalities.interface import Unreadable
 
 GREY = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
-_TURNS = {  # EXIF orientation to the move that undoes it; 1 is upright
+_TURNS = {  # EXIF orientation to the operation that undoes it; 1 is upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -21,7 +21,7 @@ _TURNS = {  # EXIF orientation to the move that undoes it; 1 is upright
 
 
 def eight_bit(image: Image.Image) -> Image.Image:
-    """Give mode L for a grey mode, else RGB; what is transparent shows white.
+    """Give mode L for a grey mode, else RGB; transparent areas become white.
 
     16-bit grey is divided by 257. Floats within 0..1 are multiplied by 255, within 0..255 rounded.
 
@@ -36,9 +36,9 @@ def eight_bit(image: Image.Image) -> Image.Image:
     if not image.has_transparency_data:
         return image.convert(target)
     layer = image.convert("LA" if grey else "RGBA")
-    paper = Image.new(target, image.size, "white")
-    paper.paste(layer.convert(target), mask=layer.getchannel("A"))
-    return paper
+    background = Image.new(target, image.size, "white")
+    background.paste(layer.convert(target), mask=layer.getchannel("A"))
+    return background
 
 
 def _scaled(image: Image.Image) -> NDArray[np.uint8]:
@@ -58,9 +58,9 @@ def _scaled(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def upright(pixels: Image.Image, stored: Image.Image) -> Image.Image:
-    """Undo the rotation that the EXIF block of the picture as stored announces."""
+    """Undo the rotation that the EXIF block of the image as stored announces."""
     try:
         turn = _TURNS.get(stored.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # a damaged EXIF block is no damage to the pixels
+    except Exception:  # a damaged EXIF block does not make the pixels unusable
         return pixels
     return pixels if turn is None else pixels.transpose(turn)

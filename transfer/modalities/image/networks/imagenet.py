@@ -1,4 +1,4 @@
-"""What networks made for ImageNet take in: colour pictures of one size, standardised one way.
+"""The inputs of networks made for ImageNet: colour images of one size, with fixed statistics.
 
 Shapes: N images, C channels (1 or 3), H x W pixels, S x S the network's own size, D features.
 """
@@ -14,7 +14,7 @@ from transfer.modalities.backbone import Backbone
 from transfer.modalities.normalisation import Normalisation
 
 IMAGENET = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-"""Of the pixels of ImageNet: what most of its networks were trained with."""
+"""Statistics of the pixels of ImageNet, with which most of its networks were trained."""
 
 
 def resized(images: Tensor, size: int) -> Tensor:
@@ -29,16 +29,16 @@ def resized(images: Tensor, size: int) -> Tensor:
 class ImageNetBackbone(Backbone):
     """A backbone that repeats grey to three channels and resizes to its own size.
 
-    Grey pictures are standardised by the mean of the three channels' statistics; `adapted` turns
-    that into each channel's own, so that a grey picture and its three equal channels give the same
+    Grey images are standardised by the mean of the three channels' statistics; `adapted` turns
+    that into each channel's own, so that a grey image and its three equal channels give the same
     features.
     """
 
     normal: Normalisation
-    """How its inputs must be standardised, of as many channels as they have."""
+    """How the inputs must be standardised, with as many channels as the inputs have."""
     chunk: int = 32
     resize: Callable[[Tensor, int], Tensor] = staticmethod(resized)
-    """How pictures get their size; an export puts what other formats can express in its place."""
+    """How images are resized; an export replaces it by operations that other formats have."""
     ratio: Tensor
     shift: Tensor
 
@@ -61,10 +61,10 @@ class ImageNetBackbone(Backbone):
 
 
 class Wrapped(ImageNetBackbone):
-    """A network of another package, its classifier taken off: it gives features (N, D).
+    """A network of another package without its classifier: its output is features (N, D).
 
     Dropout is switched off: it would draw from torch's global generator, so that a training that
-    was cut off and taken up again would end elsewhere.
+    was interrupted and continued would give other weights.
     """
 
     def __init__(
@@ -81,7 +81,8 @@ class Wrapped(ImageNetBackbone):
         return features
 
     def stages(self) -> list[nn.Module]:
-        """The network's outermost parts that hold weights; itself where it holds some directly."""
+        """The network's outermost parts that have weights; the network as a whole where it has
+        weights outside these parts."""
         parts = _weighted(self.net)
         while len(parts) == 1 and isinstance(parts[0], nn.Sequential):
             parts = _weighted(parts[0])
@@ -95,7 +96,7 @@ def _weighted(net: nn.Module) -> list[nn.Module]:
 
 
 def grey(colour: Normalisation) -> Normalisation:
-    """The statistics of one channel that stands for all three: their means."""
+    """The statistics of a grey channel: the means over the three colour channels."""
     return Normalisation(mean=(sum(colour.mean) / 3,), std=(sum(colour.std) / 3,))
 
 
@@ -106,6 +107,6 @@ class MissingPackageError(CrosstrainError):
 def missing(package: str, why: Exception) -> MissingPackageError:
     """The error of a backbone whose package cannot be imported."""
     return MissingPackageError(
-        f"the package {package} cannot be imported ({type(why).__name__}: {why}); this backbone is "
-        "made by it: pip install 'crosstrain[zoo]', in a version that fits the installed torch"
+        f"the package {package} cannot be imported ({type(why).__name__}: {why}); this backbone "
+        "needs it: pip install 'crosstrain[zoo]', in a version that fits the installed torch"
     )
