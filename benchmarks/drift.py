@@ -43,9 +43,9 @@ PERMUTATIONS = 599  # the fewest that a level of 1 % over six tests allows
 
 @dataclass(frozen=True)
 class Pool:
-    """Items to draw from, as the champion sees them."""
+    """Items to draw from, with the champion's outputs for them."""
 
-    seen: Any
+    outputs: Any
     labels: np.ndarray
     right: np.ndarray
 
@@ -100,8 +100,8 @@ def looked_at(model: Any, images: Tensor, labels: np.ndarray) -> Pool:
     """What the champion makes of images."""
     from transfer.deployment.monitoring.reference import joined, look
 
-    seen = joined([look(model, part) for part in images.split(64)])
-    return Pool(seen, labels, seen.probabilities.argmax(1) == labels)
+    outputs = joined([look(model, part) for part in images.split(64)])
+    return Pool(outputs, labels, outputs.probabilities.argmax(1) == labels)
 
 
 def pools(project: str) -> tuple[dict[str, Pool], np.ndarray]:
@@ -137,8 +137,8 @@ def taken(pool: Pool, rows: np.ndarray) -> Pool:
     """Some items of a pool."""
     from transfer.deployment.monitoring.reference import Outputs
 
-    seen = Outputs(*(array[rows] for array in vars(pool.outputs).values()))
-    return Pool(seen, pool.labels[rows], pool.right[rows])
+    outputs = Outputs(*(array[rows] for array in vars(pool.outputs).values()))
+    return Pool(outputs, pool.labels[rows], pool.right[rows])
 
 
 def alarm(reference_pool: Pool, new: Pool, seed: int, labelled: bool) -> tuple[list[str], bool]:

@@ -10,7 +10,6 @@ from scipy.special import log_softmax, softmax
 from tests.transfer import tiny
 from transfer.methods.building_blocks.semi_supervised import SPREAD
 from transfer.methods.self_training.fixmatch import Alignment, Curriculum, FixMatch
-from transfer.modalities import lookup
 from transfer.training.batches import pool_batch, training_batch
 
 SAME = tiny.knowledge(tiny.CLASSES)
@@ -27,8 +26,7 @@ def prepared(method, items=20):
 def batch(method, labelled=6, unlabelled=16):
     recipe = tiny.recipe(tiny.items())
     rows = torch.arange(unlabelled).flip(0)
-    strong = lookup.of(recipe.spec).strong_augmentation("stronger", method.strong)
-    pool = pool_batch(tiny.pool(), rows, recipe, strong, 0, 0)
+    pool = pool_batch(tiny.pool(), rows, recipe, tiny.strong(method, "stronger"), 0, 0)
     return replace(training_batch(tiny.items(), torch.arange(labelled), recipe, 0, 0), pool=pool)
 
 
@@ -151,7 +149,9 @@ def test_no_slope_comes_from_the_pseudo_labels_themselves():
 def on_strong_views(network, method, recipe):
     """Cross-entropy on strong views of labelled items that no one has trained on."""
     unseen = tiny.items(90, seed=12)
-    views = pool_batch(tiny.pool_of(unseen), torch.arange(90), recipe, method.strong, 0, 0)
+    views = pool_batch(
+        tiny.pool_of(unseen), torch.arange(90), recipe, tiny.strong(method, "stronger"), 0, 0
+    )
     with torch.no_grad():
         found = network.eval()(views.strong).double()
     return float(torch.nn.functional.cross_entropy(found, unseen.labels))
