@@ -6,7 +6,7 @@ PROJECT is a folder in which `crosstrain demo` has run; its champion looks at th
 split, at MNIST, and at test digits that are rotated, blurred, paler, or lack a class. Each resample
 draws a reference of 500 and so many new items anew; in the last row of the first table the
 reference is the one in the champion's folder. Two files in a hundred are broken, there and in new
-data. Fresh samples have labels, so that every test takes part; shifted ones have none. Writes
+data. New samples have labels, so that every test takes part; shifted ones have none. Writes
 drift.json and drift.md to benchmarks/results/. The coverage of the estimated accuracy is simulated.
 """
 
@@ -43,9 +43,9 @@ PERMUTATIONS = 599  # the fewest that a level of 1 % over six tests allows
 
 @dataclass(frozen=True)
 class Pool:
-    """Items to draw from, as the champion sees them."""
+    """Items to draw from, with the champion's outputs for them."""
 
-    seen: Any
+    outputs: Any
     labels: np.ndarray
     right: np.ndarray
 
@@ -100,8 +100,8 @@ def looked_at(model: Any, images: Tensor, labels: np.ndarray) -> Pool:
     """What the champion makes of images."""
     from transfer.deployment.monitoring.reference import joined, look
 
-    seen = joined([look(model, part) for part in images.split(64)])
-    return Pool(seen, labels, seen.probabilities.argmax(1) == labels)
+    outputs = joined([look(model, part) for part in images.split(64)])
+    return Pool(outputs, labels, outputs.probabilities.argmax(1) == labels)
 
 
 def pools(project: str) -> tuple[dict[str, Pool], np.ndarray]:
@@ -135,10 +135,10 @@ def pools(project: str) -> tuple[dict[str, Pool], np.ndarray]:
 
 def taken(pool: Pool, rows: np.ndarray) -> Pool:
     """Some items of a pool."""
-    from transfer.deployment.monitoring.reference import Seen
+    from transfer.deployment.monitoring.reference import Outputs
 
-    seen = Seen(*(array[rows] for array in vars(pool.seen).values()))
-    return Pool(seen, pool.labels[rows], pool.right[rows])
+    outputs = Outputs(*(array[rows] for array in vars(pool.outputs).values()))
+    return Pool(outputs, pool.labels[rows], pool.right[rows])
 
 
 def alarm(reference_pool: Pool, new: Pool, seed: int, labelled: bool) -> tuple[list[str], bool]:
@@ -150,7 +150,7 @@ def alarm(reference_pool: Pool, new: Pool, seed: int, labelled: bool) -> tuple[l
     files = 1800
     rejected = int(rng.binomial(files, BROKEN))
     reference = Reference(
-        reference_pool.seen,
+        reference_pool.outputs,
         files - rejected,
         rejected,
         len(reference_pool.right),
@@ -159,7 +159,7 @@ def alarm(reference_pool: Pool, new: Pool, seed: int, labelled: bool) -> tuple[l
     settings = drift.MonitorSettings(permutations=PERMUTATIONS, seed=seed)
     tests = drift.run(
         reference,
-        new.seen,
+        new.outputs,
         settings,
         rejected=int(rng.binomial(len(new.right), BROKEN)),
         right=int(new.right.sum()) if labelled else 0,

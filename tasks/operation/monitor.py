@@ -10,10 +10,9 @@ from tasks.runtime import paths
 from tasks.runtime.step import log, step
 from tasks.tracking import files
 from transfer.core.atomic_files import write_atomic
-from transfer.deployment.monitoring import new_data as fresh
-from transfer.deployment.monitoring import reference, report
+from transfer.deployment.monitoring import new_data, reference, report
 from transfer.deployment.monitoring.drift import MonitorSettings
-from transfer.deployment.monitoring.new_data import Fresh, NewItems
+from transfer.deployment.monitoring.new_data import NewItems, Observed
 from transfer.deployment.monitoring.reference import Reference
 from transfer.deployment.monitoring.report import Monitored
 from transfer.models import predictor
@@ -29,7 +28,7 @@ class Observation:
     model: Predictor
     reference: Reference
     source: NewItems
-    fresh: Fresh
+    observed: Observed
 
 
 @step("look", tags=["monitor"])
@@ -44,8 +43,8 @@ def look(folder: Path, target: str, settings: MonitorSettings) -> Observation:
     champion = versions.champion_of(target)
     place = files.model_folder(champion.name, champion.version)
     reference_data, model = reference.load(place), predictor.load(place)
-    source = fresh.new_items(folder, model.card)
-    observed = fresh.observe(model, source, most=settings.max_items, seed=settings.seed)
+    source = new_data.new_items(folder, model.card)
+    observed = new_data.observe(model, source, most=settings.max_items, seed=settings.seed)
     return Observation(champion.name, champion.version, model, reference_data, source, observed)
 
 
@@ -60,7 +59,7 @@ def judge(
     """
     monitored = report.judge(
         observation.reference,
-        observation.fresh,
+        observation.observed,
         observation.model.class_names,
         settings,
         target=target,
@@ -76,7 +75,7 @@ def judge(
 def publish(observation: Observation, monitored: Monitored) -> None:
     """Write reports/monitor.html and reports/monitor.json."""
     drawn = monitor_plots.draw(
-        monitored, observation.reference, observation.fresh, observation.source
+        monitored, observation.reference, observation.observed, observation.source
     )
     page = monitor_report.render(monitored, drawn)
     write_atomic(paths.REPORTS / "monitor.html", page.encode())

@@ -19,7 +19,7 @@ from tasks.reports.plot_style import (
     strip_axes,
     svg,
 )
-from transfer.deployment.monitoring.new_data import Fresh, NewItems
+from transfer.deployment.monitoring.new_data import NewItems, Observed
 from transfer.deployment.monitoring.reference import Reference
 from transfer.deployment.monitoring.report import ClassShare, Monitored
 from transfer.modalities.interface import Unreadable
@@ -36,12 +36,16 @@ ACROSS = 6  # items per row
 DRAWN = 12
 
 
-def draw(report: Monitored, reference: Reference, new: Fresh, source: NewItems) -> dict[str, bytes]:
+def draw(
+    report: Monitored, reference: Reference, new: Observed, source: NewItems
+) -> dict[str, bytes]:
     """SVG of every plot by its name; no plot if no new item could be read."""
     if not report.items:
         return {}
     figures = {
-        "map": scatter(reference.seen.features, new.seen.features, _unusual_rows(report, new)),
+        "map": scatter(
+            reference.outputs.features, new.outputs.features, _unusual_rows(report, new)
+        ),
         "summary": summary(reference, new, source.modality.summary_names),
         "classes": classes(report.classes),
         "unusual": sheet(
@@ -52,12 +56,12 @@ def draw(report: Monitored, reference: Reference, new: Fresh, source: NewItems) 
     return {name: svg(figure) for name, figure in figures.items()}
 
 
-def _unusual_rows(report: Monitored, new: Fresh) -> list[int]:
+def _unusual_rows(report: Monitored, new: Observed) -> list[int]:
     row_of = {id_: row for row, id_ in enumerate(new.ids)}
     return [row_of[item.id] for item in report.unusual]
 
 
-def _random_ids(new: Fresh) -> list[str]:
+def _random_ids(new: Observed) -> list[str]:
     rows = np.random.default_rng(0).permutation(len(new.ids))[:DRAWN]
     return [new.ids[row] for row in np.sort(rows)]
 
@@ -91,13 +95,13 @@ def scatter(reference: Numbers, new: Numbers, unusual: list[int]) -> "Figure":
     return figure
 
 
-def summary(reference: Reference, new_items: Fresh, names: Sequence[str]) -> "Figure":
+def summary(reference: Reference, new_items: Observed, names: Sequence[str]) -> "Figure":
     """Histograms of the S numbers of the modality's summary, and of the confidence."""
     figure = figure_of(10.4, 2.4, "Summary and confidence")
     names = (*names, "probability of the predicted class")
     old, new = (
         np.column_stack([observed.summary, observed.probabilities.max(1)])
-        for observed in (reference.seen, new_items.seen)
+        for observed in (reference.outputs, new_items.outputs)
     )
     for column, name in enumerate(names):
         axes = strip_axes(figure.add_subplot(1, len(names), column + 1))

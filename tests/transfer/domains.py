@@ -13,16 +13,16 @@ from transfer.training.method import Batch, PoolBatch, SourceBatch
 SOURCE = ("betula", "fagus")
 
 
-def dice(seed):
+def seeded_generator(seed):
     return torch.Generator().manual_seed(seed)
 
 
 def inputs(n, seed, shift=0.0):
-    return torch.randn(n, 1, tiny.SIDE, tiny.SIDE, generator=dice(seed)) + shift
+    return torch.randn(n, 1, tiny.SIDE, tiny.SIDE, generator=seeded_generator(seed)) + shift
 
 
 def chances(n, k, seed):
-    return torch.rand(n, k, generator=dice(seed)).softmax(dim=1)
+    return torch.rand(n, k, generator=seeded_generator(seed)).softmax(dim=1)
 
 
 def batch(labelled=6, source=8, unlabelled=10, classes=2):

@@ -50,6 +50,11 @@ def spec(channels=1, size=SIDE):
     return ImageSpec(size=size, channels=channels)
 
 
+def strong(method, level="strong"):
+    """The strong augmentation of unlabelled items by a method."""
+    return lookup.of(spec(1)).strong_augmentation(level, method.strong)
+
+
 def spec_of(seen):
     """The specification of tiny items."""
     return spec(seen.records.shape[1])

@@ -1,4 +1,4 @@
-"""What a run trains: which arms, the pretraining before them, each arm, within which time.
+"""What a run trains: the choice of arms, source pretraining, each arm, and the time budget.
 
 An arm is a method, its sources and a seed.
 """

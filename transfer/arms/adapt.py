@@ -1,10 +1,10 @@
 """An arm: one method, one seed, adapted to the target's labelled items.
 
 With few labels an arm is a cross-validation committee (Parmanto, Munro and Doyle, 1996): the
-labelled items are cut into folds, one network is trained on the rest of each, and the arm's
-class scores are the mean of its networks'. Each item's *out-of-fold* scores come from the one
-network that did not see it, so that arms are compared and calibrated without a validation split.
-With many labels an arm is one network, compared on the validation split.
+labelled items are divided into folds, one network is trained on the rest of each, and the arm's
+class scores are the mean of its networks'. Each item's *out-of-fold* scores come from the
+network that was not trained on it, so that arms are compared and calibrated without a validation
+split. With many labels an arm is one network, compared on the validation split.
 """
 
 import json
@@ -50,8 +50,9 @@ class AdaptSettings(Section):
     seeds: tuple[int, ...] = (0, 1, 2)
     """Random seeds; every method is trained once per seed."""
     finalists: int | None = Field(None, ge=1)
-    """How many methods are trained with more than the first seed: the best, and those level with
-    them. Null: all. `scratch` always is, and so are all if the target has no label."""
+    """How many methods are trained with more than the first seed: the best, and those within the
+    standard error of them. Null: all. `scratch` always is, and so are all if the target has no
+    label."""
     trials: int = Field(0, ge=0)
     """Trials of the hyper-parameter search for `scratch` and for each method (each finalist), by
     validation loss; 0: no search. Needs the extra `search` and labels."""
@@ -76,8 +77,8 @@ class AdaptSettings(Section):
     @classmethod
     def _use_the_source(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         methods = known()
-        if strange := [name for name in names if name not in methods]:
-            raise ValueError(f"there is no {strange[0]!r}; expected some of {', '.join(methods)}")
+        if unknown := [name for name in names if name not in methods]:
+            raise ValueError(f"there is no {unknown[0]!r}; expected some of {', '.join(methods)}")
         if not any(methods[name].uses_source for name in names):
             raise ValueError("expected at least one method that uses the source")
         return names
@@ -86,20 +87,20 @@ class AdaptSettings(Section):
     @classmethod
     def _need_no_labels(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         free = [name for name, kind in known().items() if not kind.needs_labels]
-        if strange := [name for name in names if name not in free]:
-            raise ValueError(f"{strange[0]!r} needs labels; expected some of {', '.join(free)}")
+        if unfit := [name for name in names if name not in free]:
+            raise ValueError(f"{unfit[0]!r} needs labels; expected some of {', '.join(free)}")
         return names
 
     @field_validator("validator")
     @classmethod
-    def _is_known(cls, name: str) -> str:
+    def _validator_exists(cls, name: str) -> str:
         if name not in (names := plugins.names(VALIDATORS)):
             raise ValueError(f"there is no {name!r}; expected one of {', '.join(names)}")
         return name
 
     @field_validator("folds")
     @classmethod
-    def _part(cls, folds: int | None) -> int | None:
+    def _is_not_one(cls, folds: int | None) -> int | None:
         if folds == 1:
             raise ValueError("one fold leaves nothing to train on; expected 0, or 2 and more")
         return folds
@@ -133,9 +134,9 @@ class Arm:
     steps: int
     """Optimiser steps that each network took."""
     notes: tuple[dict[str, float | str], ...] = ()
-    """What the method has to say of each network."""
-    seen: Arrays | None = None
-    """What validators may read, where no item of the target is labelled."""
+    """The method's notes on each network."""
+    validator_inputs: Arrays | None = None
+    """What validators may read, if no item of the target is labelled."""
 
 
 def adapt(
@@ -154,12 +155,12 @@ def adapt(
     Args:
         name: the method's name.
         method: the method.
-        knowledge: what it transfers from: nothing, one source, or for a method that combines
-            them, all.
+        knowledge: the sources it transfers from: none, one, or for a method that combines
+            sources, all.
         target: items, classes and folds.
         recipe: optimisation, augmentation, normalisation and machine, equal for every arm.
         seed: of weights, folds, order and augmentation.
-        keeper: gives the checkpoint keeper of a fold's phase.
+        keeper: makes the checkpoint keeper of a fold's phase.
         on_step: called with (steps done, steps in all) over all folds.
     """
     items, n_folds = target.labelled, max(target.folds, 1)
@@ -168,7 +169,7 @@ def adapt(
         fold_of = folds.assign(items.labels.numpy(), items.groups.tolist(), n_folds, seed)
     judged = _judged(target)
     scores = torch.zeros(len(judged), len(target.class_names))
-    trainers, made = [], []
+    trainers, results = [], []
     for fold in range(n_folds):
         trainer = Trainer(
             method,
@@ -183,38 +184,39 @@ def adapt(
         trained = trainer.train()
         rows = np.flatnonzero(fold_of == fold) if target.folds else np.arange(len(judged))
         records = taken(judged.records, rows)
-        scores[torch.from_numpy(rows)] = logits(trained.network, records, trainer.seen_by(trained))
+        inputs = trainer.input_recipe(trained)
+        scores[torch.from_numpy(rows)] = logits(trained.network, records, inputs)
         trained.network.cpu()
         trainers.append(trainer)
-        made.append(trained)
+        results.append(trained)
     return Arm(
         name,
         seed,
-        merged([one.network for one in made]),
+        merged([trained.network for trained in results]),
         scores,
         judged,
         tuple(trainer.history for trainer in trainers),
-        tuple(made[-1].transfers),
-        trainers[-1].seen_by(made[-1]).normal,
+        tuple(results[-1].transfers),
+        trainers[-1].input_recipe(results[-1]).normal,
         trainers[-1].steps,
-        tuple(one.notes for one in made),
-        _seen(made[-1].network, trainers[-1].seen_by(made[-1]), target),
+        tuple(trained.notes for trained in results),
+        _validator_inputs(results[-1].network, trainers[-1].input_recipe(results[-1]), target),
     )
 
 
-def _seen(network: Network, recipe: Recipe, target: Target) -> Arrays | None:
+def _validator_inputs(network: Network, recipe: Recipe, target: Target) -> Arrays | None:
     if len(target.labelled) or not (target.pool and target.source and target.source_held):
         return None
     network.to(recipe.machine.device)
-    found = label_free.collect_outputs(
+    arrays = label_free.collect_outputs(
         network, recipe, target.pool, target.source, target.source_held, target.class_names
     )
     network.cpu()
-    return found
+    return arrays
 
 
 def _judged(target: Target) -> TrainItems | PoolItems:
-    """The items whose scores choose among arms; items without labels where there are none."""
+    """The items whose scores choose among arms; the unlabelled pool if there are no labels."""
     if target.validation is not None:
         return target.validation
     if len(target.labelled) or target.pool is None:
@@ -223,7 +225,7 @@ def _judged(target: Target) -> TrainItems | PoolItems:
 
 
 def merged(networks: Sequence[Network]) -> tuple[Network, ...]:
-    """A committee of networks that share one backbone bit for bit, as one network.
+    """A committee as one network, if its networks' backbones are equal bit for bit.
 
     Class scores are linear in the head, so the mean of the heads gives the mean of the scores.
     """
@@ -251,8 +253,8 @@ def _shifted(
 
 def save(arm: Arm, target: Target, out: Path) -> None:
     """Write an arm into an existing folder: a model that `transfer.models.predictor` loads,
-    out-of-fold scores (``oof.npz``) or what validators read (``label_free.npz``), curves
-    (``history.json``), the transfer map (``transfers.json``) and what the method notes
+    out-of-fold scores (``oof.npz``) or the inputs of validators (``label_free.npz``), curves
+    (``history.json``), the transfer map (``transfers.json``) and the method's notes
     (``notes.json``)."""
     temperature = calibration.fit_temperature(*_keep_scores(arm, out))
     member = Member(
@@ -285,11 +287,11 @@ def save(arm: Arm, target: Target, out: Path) -> None:
 
 
 def _keep_scores(arm: Arm, out: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Write what chooses among arms; return scores and labels to calibrate on. Where no item of
-    the target is labelled, these are the source's."""
-    if arm.seen is not None:
-        label_free.save(arm.seen, out)
-        return arm.seen["source_logits"], arm.seen["source_labels"]
+    """Write the data that arms are compared on; return scores and labels to calibrate on. If no
+    item of the target is labelled, these are the source's."""
+    if arm.validator_inputs is not None:
+        label_free.save(arm.validator_inputs, out)
+        return arm.validator_inputs["source_logits"], arm.validator_inputs["source_labels"]
     assert isinstance(arm.judged, TrainItems)
     scores, labels = arm.scores.numpy(), arm.judged.labels.numpy()
     np.savez(out / "oof.npz", logits=scores, labels=labels, ids=arm.judged.ids)
@@ -307,9 +309,9 @@ def compose(
 ) -> Card:
     """Write the weighted sum of arms as one model folder; arms of weight zero are left out.
 
-    ``names`` are what the arms are called in this run: a stored arm may be older than the sources
-    that its name must tell apart now. ``data`` (name to md5 of each dataset) and
-    ``settings_digest`` say where the model came from.
+    ``names`` are the names of the arms in this run: a stored arm may be older than the sources
+    that its name has to distinguish now. ``data`` (name to md5 of each dataset) and
+    ``settings_digest`` record the model's origin.
 
     Raises:
         ModelFileError: an arm cannot be read.
@@ -322,8 +324,8 @@ def compose(
             continue
         for key, tensor in checkpoint.load_state(folder).items():
             state[f"{len(members)}.{key.split('.', 1)[1]}"] = tensor
-        told = {"arm": name, "weight": float(weight)}
-        members.append(card.members[0].model_copy(update=told))
+        changes = {"arm": name, "weight": float(weight)}
+        members.append(card.members[0].model_copy(update=changes))
     origin = {"data": data, "settings_digest": settings_digest}
     composed = card.model_copy(update={"members": tuple(members), **origin})
     checkpoint.save_model(out, composed, state)

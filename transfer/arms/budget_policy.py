@@ -1,7 +1,7 @@
-"""What to train next where time is short. Pure: nothing here reads a clock.
+"""What to train next under a time budget. Pure functions: nothing here reads a clock.
 
-An arm is a group of arms and a seed. Arms stand in one order, the most promising first, and of them
-a run trains as many from the front as there is time for: more time only ever adds arms.
+An arm is a group of arms and a seed. Arms have one order, the most promising first, and a run
+trains as many from the front as time allows: more time only adds arms.
 """
 
 from collections.abc import Collection, Sequence
@@ -11,19 +11,20 @@ ArmKey = tuple[str, int]
 """The label of a group of arms, and a seed."""
 
 FIRST_SEEDS = 2
-"""Seeds of the best group and the baseline that come before any other group: below two nothing is
-known of how seeds differ, and so there is no interval over them."""
+"""Seeds of the best group and the baseline that come before any other group: with fewer
+than two the spread over seeds is unknown, and so there is no interval over them."""
 
 SHARES = (1.0, 0.5, 0.25, 0.125)
 """Shares of the steps that all trainings may be cut to. Few and fixed, so that a later run with the
-same budget uses the same and goes on with what is stored; below an eighth nothing is learned."""
+same budget uses the same and continues from stored results; below an eighth training is too
+short."""
 
 
 def first_round(
     baseline: Sequence[str], groups: Sequence[str], seeds: Sequence[int], done: Collection[ArmKey]
 ) -> list[ArmKey]:
-    """The most promising group and the baseline, one seed after the other of the first ones, then
-    the first seed of every other group.
+    """The most promising group and the baseline, seed by seed for the first seeds; then the first
+    seed of every other group.
 
     Args:
         baseline: labels that gains are measured against.
@@ -44,10 +45,9 @@ def second_round(
     then all further seeds of the second best, and so on.
 
     Args:
-        baseline: labels that gains are measured against; they go where the best group goes.
-        ranked: other labels whose first seed was trained, best on validation first.
-        seeds: of every group, in their order.
-        done: arms that need not be trained again.
+        baseline: labels that gains are measured against; they are trained along with the best
+        group. ranked: other labels whose first seed was trained, best on validation first. seeds:
+        of every group, in their order. done: arms that need not be trained again.
     """
     best, others = ranked[:1], ranked[1:]
     arms = [(label, seed) for seed in seeds for label in (*baseline, *best)]
@@ -57,17 +57,17 @@ def second_round(
 
 @dataclass(frozen=True)
 class Standing:
-    """What a decision can be made of."""
+    """The arms that a decision can be based on."""
 
     seeds: tuple[int, ...]
-    """Those that every finalist and the baseline have."""
+    """Seeds that every finalist and the baseline have."""
     finalists: tuple[str, ...]
     """Labels of the groups that may be chosen, the baseline among them."""
     tried: tuple[str, ...]
     """Labels of other groups that have their first seed."""
 
     def keeps(self, arm: ArmKey) -> bool:
-        """Whether an arm has a part in the decision."""
+        """Whether an arm takes part in the decision."""
         label, seed = arm
         return (label in self.finalists and seed in self.seeds) or (
             label in self.tried and seed == self.seeds[0]
@@ -81,10 +81,10 @@ def standing(
     others: Sequence[str],
     seeds: Sequence[int],
 ) -> Standing | None:
-    """The most seeds that the baseline and a group that transfers both have, and who has them.
+    """The most seeds that the baseline and a group that transfers both have, and which groups do.
 
     Every arm that may be chosen has the same seeds as the baseline it is compared with, so that
-    neither has more networks to average for having been trained earlier. What is compared depends
+    an arm that was trained earlier does not have more networks to average. What is compared depends
     on what was finished, never on how good it is.
 
     Args:
@@ -95,7 +95,7 @@ def standing(
         seeds: of every group, in their order.
 
     Returns:
-        None where not even one seed of both is there.
+        None if the two have no seed in common.
     """
     labels = (*baseline, *transfers, *others)
     for count in range(len(seeds), 0, -1):

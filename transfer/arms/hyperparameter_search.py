@@ -2,8 +2,8 @@
 optuna.
 
 The tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011; Akiba et al., KDD 2019) draws
-each number log-uniformly around its default. The default is always tried first, so that the search
-never ends with worse validation than it began.
+each number log-uniformly around its default. The default is always tried first, so that the result
+is never worse on validation than the default.
 """
 
 import math
@@ -21,31 +21,31 @@ REACH = 4.0
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a search ends with."""
+class SearchResult:
+    """The result of a search."""
 
     method: Method
     loss: float
-    """The lowest that was seen, in nats."""
+    """The lowest loss of all trials, in nats."""
     tried: int
     default_loss: float
 
 
 def space(method: Method) -> dict[str, tuple[float, float]]:
     """The interval of each number that is searched: real, above 0, within the field's bounds."""
-    found = {}
+    intervals = {}
     for name, field in type(method).model_fields.items():
         value = getattr(method, name)
         if isinstance(value, float) and value > 0:
             low, high = value / REACH, value * REACH
             for bound in field.metadata:
                 low, high = _within(bound, value, low, high)
-            found[name] = (low, high)
-    return found
+            intervals[name] = (low, high)
+    return intervals
 
 
 def _within(bound: Any, value: float, low: float, high: float) -> tuple[float, float]:
-    """Cut an interval at a bound; an open one is not reached."""
+    """Cut an interval at a bound; an open bound is excluded."""
     if isinstance(bound, Le):
         return low, min(high, float(bound.le))  # type: ignore[arg-type]
     if isinstance(bound, Lt):
@@ -59,11 +59,13 @@ def _within(bound: Any, value: float, low: float, high: float) -> tuple[float, f
     return low, high
 
 
-def search(method: Method, loss: Callable[[Method], float], *, trials: int, seed: int = 0) -> Found:
+def search(
+    method: Method, loss: Callable[[Method], float], *, trials: int, seed: int = 0
+) -> SearchResult:
     """Find the settings of lowest loss.
 
     Args:
-        method: with the settings to begin from.
+        method: with the default settings of the search.
         loss: validation loss of an arm with these settings, infinite where training diverged;
             never of the test split.
         trials: how many settings are tried beside the default.
@@ -82,26 +84,28 @@ def search(method: Method, loss: Callable[[Method], float], *, trials: int, seed
     default = loss(method)
     best, lowest = method, default
     if not bounds:
-        return Found(method, default, 0, default)
+        return SearchResult(method, default, 0, default)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
-    study.add_trial(_known(optuna, method, bounds, default))
+    study.add_trial(_default_trial(optuna, method, bounds, default))
     for _ in range(trials):
         trial = study.ask()
         drawn = {
             n: trial.suggest_float(n, low, high, log=True) for n, (low, high) in bounds.items()
         }
         tried = type(method)(**{**method.model_dump(), **drawn})
-        found = loss(tried)
-        failed = optuna.trial.TrialState.FAIL if not math.isfinite(found) else None
-        study.tell(trial, None if failed else found, state=failed)
-        if found < lowest:
-            best, lowest = tried, found
-    return Found(best, lowest, trials, default)
+        value = loss(tried)
+        failed = optuna.trial.TrialState.FAIL if not math.isfinite(value) else None
+        study.tell(trial, None if failed else value, state=failed)
+        if value < lowest:
+            best, lowest = tried, value
+    return SearchResult(best, lowest, trials, default)
 
 
-def _known(optuna: Any, method: Method, bounds: dict[str, tuple[float, float]], loss: float) -> Any:
-    """The default settings as a trial that was made already."""
+def _default_trial(
+    optuna: Any, method: Method, bounds: dict[str, tuple[float, float]], loss: float
+) -> Any:
+    """The default settings as a finished trial."""
     return optuna.trial.create_trial(
         params={name: getattr(method, name) for name in bounds},
         distributions={

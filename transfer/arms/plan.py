@@ -1,5 +1,5 @@
-"""Which arms a run trains: methods crossed with what the run has to offer them, and which of them
-go on after the first seed.
+"""Which arms a run trains: methods crossed with the run's sources, and which of them continue
+after the first seed.
 
 Shapes: G groups of arms (a method, and its source in a run of several), N items.
 """
@@ -16,11 +16,11 @@ from transfer.training.method import Method
 
 @dataclass(frozen=True)
 class Offer:
-    """A knowledge source, as far as the plan is concerned."""
+    """What the plan needs to know about a knowledge source."""
 
     name: str
     has_items: bool
-    """Whether its labelled items are there, or weights alone."""
+    """Whether its labelled items are available; else it has weights alone."""
     trained_here: bool
     """Whether its backbone was trained by this run; else it came with a package, and is large."""
     covers: bool
@@ -37,7 +37,7 @@ class ArmPlan:
     sources: tuple[str, ...]
     """Names of what it transfers from."""
     label: str
-    """What its arms are called: the method, and the source where several could be meant."""
+    """Name of its arms: the method, and the source if there are several."""
     parts: tuple[str, ...] = ()
     """Names of the datasets within its sources, where a backbone was trained on several."""
     tuned: Method | None = None
@@ -53,17 +53,17 @@ def plan(
 ) -> list[ArmPlan]:
     """Cross methods, and the baseline, with knowledge sources.
 
-    A method that uses none stands once, first. A method that combines sources gets all of them at
-    once. Every other one gets each source that has what it reads. The backbone of a package is
-    large: it stays frozen unless ``tune_packages``, so that methods that train the backbone pass it
-    by.
+    A method that uses no source has one plan, before the others. A method that combines sources
+    gets all of them at once. Every other method is planned with each source that has the data it
+    reads. The backbone of a package is large: it stays frozen unless ``tune_packages``, so methods
+    that train the backbone are not planned with it.
 
-    Where the target is not ``labelled``, only sources that know all of its classes are of use, and
-    the baseline is the source's network as it is instead of training from scratch.
+    If the target is not ``labelled``, only sources with all of its classes are used, and the
+    baseline is the source's network unchanged instead of training from scratch.
     """
     kinds = known()
     order = dict.fromkeys(["scratch" if labelled else "source_only", *methods])
-    offers = [one for one in offers if labelled or (one.covers and one.has_items)]
+    offers = [offer for offer in offers if labelled or (offer.covers and offer.has_items)]
     plans = [ArmPlan(name, (), name) for name in order if not kinds[name].uses_source]
     for name in order:
         kind = kinds[name]
@@ -90,15 +90,15 @@ def _fits(kind: type[Method], offer: Offer, tune_packages: bool) -> bool:
 
 
 def survivors(losses: Mapping[str, NDArray[np.float64]], keep: int) -> list[str]:
-    """The groups that go on to all seeds: the ``keep`` best, and those level with the last of them.
+    """The groups that continue with all seeds: the ``keep`` best, and those level with the last.
 
     One rung of successive halving (Jamieson and Talwalkar, AISTATS 2016), with seeds as the
     resource. Level means that the mean paired difference of the losses is at most its standard
-    error: such a difference says nothing.
+    error: such a difference is not evidence.
 
     Args:
         losses: (N,) validation log loss of each group's first seed, on the same items.
-        keep: how many at least, 1 or more.
+        keep: least number of groups, 1 or more.
 
     Returns:
         Labels, best first.
@@ -110,6 +110,6 @@ def survivors(losses: Mapping[str, NDArray[np.float64]], keep: int) -> list[str]
     return ranked[:keep] + [label for label in ranked[keep:] if _level(losses[label], last)]
 
 
-def _level(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
-    excess = one - other
+def _level(losses: NDArray[np.float64], best: NDArray[np.float64]) -> bool:
+    excess = losses - best
     return bool(excess.mean() <= excess.std(ddof=1) / np.sqrt(len(excess)))

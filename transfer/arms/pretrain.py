@@ -1,4 +1,4 @@
-"""Source pretraining: what the source knows, in a backbone that later runs reuse."""
+"""Source pretraining: a network trained on the source, whose backbone later runs reuse."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -46,7 +46,7 @@ class PretrainSettings(Section):
 
 
 class KnowledgeCard(Section):
-    """What a pretrained network was trained on, and how well it does there."""
+    """What a pretrained network was trained on, and its accuracy there."""
 
     source: str
     class_names: tuple[str, ...]
@@ -85,7 +85,7 @@ def pretrain(
     normal, names = normalisation(items, spec), len(class_names)
     recipe = Recipe(settings.training, settings.augment, normal, names, machine, spec=spec)
     worth = worthwhile(network, blank_input(recipe), settings.training.batch_size)
-    torch.set_num_threads(min(torch.get_num_threads(), worth))  # of what the caller leaves
+    torch.set_num_threads(min(torch.get_num_threads(), worth))  # never more than the caller allows
     trained, history = loop(
         method,
         method.prepare(network, None, class_names),
@@ -128,7 +128,7 @@ def load(folder: Path) -> Knowledge:
 
 
 def load_card(folder: Path) -> KnowledgeCard:
-    """Read the card of what `pretrain` or `keep` wrote.
+    """Read the card that `pretrain` or `keep` wrote.
 
     Raises:
         ModelFileError: the card is missing, damaged or of another version.

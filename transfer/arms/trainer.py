@@ -1,4 +1,4 @@
-"""One network of an arm: what a method's job is made of, and the loop that it calls."""
+"""One network of an arm: the job that its method gets, and the training loop that the job calls."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,12 +30,12 @@ class Target:
     class_names: tuple[str, ...]
     labelled: TrainItems
     validation: TrainItems | None
-    """None selects out of fold."""
+    """None: arms are compared out of fold."""
     folds: int
     spec: InputSpec
     limits: InputLimits
     backbone_spec: BackboneSpec
-    """The backbone of an arm that starts from nothing."""
+    """The backbone of an arm that starts from random weights."""
     pool: PoolItems | None = None
     """Items of the training split, for methods that read unlabelled items."""
     source: SourceItems | None = None
@@ -47,7 +47,7 @@ class Target:
 
 
 class Trainer:
-    """One network of an arm: a job for its method, with the items it may see."""
+    """One network of an arm: a job for its method, with the items that it may read."""
 
     def __init__(
         self,
@@ -56,26 +56,26 @@ class Trainer:
         target: Target,
         recipe: Recipe,
         seed: int,
-        seen: NDArray[np.bool_],
+        trained_on: NDArray[np.bool_],
         keeper: Callable[[int], Keeper] | None,
         on_step: Callable[[int, int], None] | None,
     ) -> None:
         given = knowledge[0] if method.uses_source and knowledge else None
-        as_it_is = given and (given.fixed_normal or not len(target.labelled))
-        if given and as_it_is and not method.combines:  # without labels nothing else could learn
+        unchanged = given and (given.fixed_normal or not len(target.labelled))
+        if given and unchanged and not method.combines:  # without labels the source's own
             recipe = replace(recipe, normal=given.normal)
         self.method, self.target, self.recipe, self.seed = method, target, recipe, seed
         self.keeper, self.on_step = keeper, on_step
         self.history, self.phases, self.steps, self.shared = History(), 0, 0, 0.0
-        self.rows = torch.from_numpy(np.flatnonzero(seen))
-        held = target.labelled.groups[~seen]
+        self.rows = torch.from_numpy(np.flatnonzero(trained_on))
+        held = target.labelled.groups[~trained_on]
         self.job = Job(
             backbone_spec=given.backbone_spec if given else target.backbone_spec,
             own=target.backbone_spec,
             class_names=target.class_names,
             knowledge=given,
             several=tuple(knowledge) if method.combines else (),
-            labelled=target.labelled.take(seen),
+            labelled=target.labelled.take(trained_on),
             pool=target.pool.without(held) if target.pool else None,
             source=target.source,
             recipe=recipe,
@@ -88,8 +88,8 @@ class Trainer:
         """Let the method make its network."""
         return self.method.train(self.job)
 
-    def seen_by(self, trained: Trained) -> Recipe:
-        """The recipe with the normalisation that the network takes its inputs in."""
+    def input_recipe(self, trained: Trained) -> Recipe:
+        """The recipe with the normalisation of the network's inputs."""
         return replace(self.recipe, normal=trained.normal or self.recipe.normal)
 
     def fit(
@@ -121,13 +121,13 @@ class Trainer:
         return network
 
     def _features(self, prepared: Prepared, items: TrainItems) -> Tensor:
-        places = {key: i for i, key in enumerate(self.job.labelled.ids.tolist())}
-        rows = torch.tensor([places[key] for key in items.ids.tolist()])
+        positions = {key: i for i, key in enumerate(self.job.labelled.ids.tolist())}
+        rows = torch.tensor([positions[key] for key in items.ids.tolist()])
         return self.embed(prepared.network, prepared.views)[:, rows]
 
     def _counted(self) -> Callable[[int, int], None] | None:
-        tell, before, steps = self.on_step, self.steps, self.recipe.training.steps
-        return (lambda done, _: tell(before + done, steps)) if tell else None
+        on_step, before, steps = self.on_step, self.steps, self.recipe.training.steps
+        return (lambda done, _: on_step(before + done, steps)) if on_step else None
 
     def embed(
         self,
@@ -139,13 +139,13 @@ class Trainer:
     ) -> Tensor:
         """Compute features of all items once; see `transfer.training.method.Embed`."""
         network.to(self.recipe.machine.device)
-        target, taken = self.target, normal or network.backbone.normal or self.recipe.normal
-        recipe = replace(self.recipe, normal=taken)
+        target, normal = self.target, normal or network.backbone.normal or self.recipe.normal
+        recipe = replace(self.recipe, normal=normal)
         if not pool:
-            found = target.features.of(network, target.labelled.records, views, recipe)
-            return found[:, self.rows]
+            features = target.features.of(network, target.labelled.records, views, recipe)
+            return features[:, self.rows]
         if self.job.pool is None or target.pool is None:
             raise ValueError("this method reads unlabelled items and was given none")
         kept = np.isin(target.pool.ids, self.job.pool.ids)
-        found = target.features.of(network, target.pool.records, views, recipe)
-        return found[:, torch.from_numpy(kept)]
+        features = target.features.of(network, target.pool.records, views, recipe)
+        return features[:, torch.from_numpy(kept)]

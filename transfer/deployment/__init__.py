@@ -1,4 +1,4 @@
 """What happens after a model is chosen: the gate, scoring, export and monitoring.
 
-Its sub-rooms do not know one another.
+Its sub-packages do not import one another.
 """

@@ -1,7 +1,7 @@
 """Score any number of items in bounded memory: part by part, decoding ahead of the network.
 
 A part is a fixed number of consecutive items. Its key is a digest of their names, sizes and times
-and of what scores them, so that a finished part can be taken up again and a changed one cannot.
+and of the scoring model, so that the result of an unchanged part can be reused.
 Shapes: N items of a batch, M of them decodable, K classes.
 """
 
@@ -27,9 +27,9 @@ from transfer.models.predictor import Card, Predictor
 PART = 2048
 """Items of a part."""
 AHEAD = 2
-"""Batches that are decoded, or being decoded, while the network works on another."""
+"""Batches that are decoded ahead while the network computes another."""
 CLASS = "p:"
-"""What the name of a class's column begins with."""
+"""Prefix of the names of the classes' columns."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +50,16 @@ class _Batch:
 @dataclass(frozen=True)
 class _Decoded:
     batch: _Batch
-    fitted: list[NDArray[Any] | Reject]  # a record or a reason, one an item
+    fitted: list[NDArray[Any] | Reject]  # for each item its record or the reason
     seconds: float
 
 
 @dataclass
 class Effort:
-    """Where the seconds of a scoring went."""
+    """Where the time of a scoring is spent, seconds."""
 
     decoding: float = 0.0
-    """Processor time of the threads that read and decode, beside the network."""
+    """Processor time of the threads that read and decode, in parallel to the network."""
     waiting: float = 0.0
     """Wall time in which the network waited for them."""
     network: float = 0.0
@@ -79,7 +79,7 @@ class Scorer:
 
     @property
     def schema(self) -> pa.Schema:
-        """Columns: path, label, probability, one a class, error, detail, model, version."""
+        """Columns: path, label, probability, one for each class, error, detail, model, version."""
         head = [("path", pa.string()), ("label", pa.string()), ("probability", pa.float32())]
         classes = [(CLASS + name, pa.float32()) for name in self.model.class_names]
         faults = [("error", pa.string()), ("detail", pa.string())]
@@ -97,7 +97,7 @@ class Scorer:
                 tables = []
 
     def _ahead(self, batches: Iterable[_Batch]) -> Iterator[_Decoded]:
-        """Decode batches in threads, `AHEAD` of them before their turn."""
+        """Decode batches in threads, up to `AHEAD` of them in advance."""
         begun: deque[Future[_Decoded]] = deque()
         pool = ThreadPoolExecutor(AHEAD, thread_name_prefix="decode")
         try:
@@ -118,15 +118,16 @@ class Scorer:
         return decoded
 
     def _table(self, decoded: _Decoded) -> pa.Table:
-        items, rejects = decoded.batch.items, [_reject(one) for one in decoded.fitted]
-        known = np.array([reject is None for reject in rejects])
-        found = self._ask([one for one in decoded.fitted if not isinstance(one, Reject)])
-        labels = np.array(self.model.class_names, dtype=object)[found.argmax(1)]
+        items, rejects = decoded.batch.items, [_reject(fitted) for fitted in decoded.fitted]
+        readable = np.array([reject is None for reject in rejects])
+        records = [fitted for fitted in decoded.fitted if not isinstance(fitted, Reject)]
+        probabilities = self._predict(records)
+        labels = np.array(self.model.class_names, dtype=object)[probabilities.argmax(1)]
         columns = [
             pa.array([item.id for item in items], pa.string()),
-            _spread(labels, known, pa.string()),
-            _spread(found.max(1), known, pa.float32()),
-            *(_spread(column, known, pa.float32()) for column in found.T),
+            _spread(labels, readable, pa.string()),
+            _spread(probabilities.max(1), readable, pa.float32()),
+            *(_spread(column, readable, pa.float32()) for column in probabilities.T),
             pa.array([reject and reject.reason for reject in rejects], pa.string()),
             pa.array([reject and reject.detail for reject in rejects], pa.string()),
             pa.repeat(pa.scalar(self.name), len(items)),
@@ -134,27 +135,27 @@ class Scorer:
         ]
         return pa.Table.from_arrays(columns, schema=self.schema)
 
-    def _ask(self, records: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+    def _predict(self, records: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """Probabilities (M, K)."""
         if not records:
             return np.empty((0, len(self.model.class_names)), np.float32)
         began = time.perf_counter()
-        found = self.model.predict_records(np.stack(records))
+        probabilities = self.model.predict_records(np.stack(records))
         self.effort.network += time.perf_counter() - began
-        return found
+        return probabilities
 
 
-def parts(items: Iterable[Item], what: str, size: int = PART) -> Iterator[Part]:
-    """Cut items into parts of one size; the last is shorter.
+def parts(items: Iterable[Item], scorer: str, size: int = PART) -> Iterator[Part]:
+    """Divide items into parts of the same size; the last may be shorter.
 
     Args:
         items: in an order that does not change.
-        what: stands for all that scores them; another text gives other keys.
-        size: items a part.
+        scorer: a text that identifies the scoring model; another text gives other keys.
+        size: items in a part.
     """
     rest = iter(items)
     while some := list(islice(rest, size)):
-        digest = hashlib.sha256(what.encode())
+        digest = hashlib.sha256(scorer.encode())
         for item in some:
             digest.update(f"\0\0{item.stamp()}".encode())
         yield Part(digest.hexdigest(), some)
@@ -181,16 +182,16 @@ def _fit(item: Item, card: Card) -> NDArray[Any] | Reject:
         if isinstance(content, bytes):
             return modality.record(modality.decode(content, card.limits), card.spec)
         return modality.record(modality.from_array(content), card.spec)
-    except Unreadable as why:
-        return Reject(item.id, why.reason, why.detail)
+    except Unreadable as error:
+        return Reject(item.id, error.reason, error.detail)
 
 
 def _reject(fitted: NDArray[Any] | Reject) -> Reject | None:
     return fitted if isinstance(fitted, Reject) else None
 
 
-def _spread(values: NDArray[Any], known: NDArray[np.bool_], kind: pa.DataType) -> pa.Array:
-    """Values (M) at the M known of N rows; the others are null."""
-    full = np.zeros(len(known), values.dtype)
-    full[known] = values
-    return pa.array(full, kind, mask=~known)
+def _spread(values: NDArray[Any], readable: NDArray[np.bool_], kind: pa.DataType) -> pa.Array:
+    """Values (M) at the M readable of N rows; the others are null."""
+    full = np.zeros(len(readable), values.dtype)
+    full[readable] = values
+    return pa.array(full, kind, mask=~readable)

@@ -1,4 +1,4 @@
-"""Raw items of a dataset by id, for models that decode them in their own way."""
+"""Raw items of a dataset by id, for models that decode them by their own cards."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,9 +20,9 @@ def files(dataset: Path, ids: Sequence[str]) -> list[Path]:
 def arrays(dataset: Path, ids: Sequence[str], modality: Modality) -> NDArray[Any]:
     """Items (N, ...) of an .npz dataset of a modality; an id ends in ``#row``."""
     with np.load(dataset, allow_pickle=False) as stored:
-        rows = [int(item.rsplit("#", 1)[1]) for item in ids]
-        found: NDArray[Any] = stored[modality.array_key][rows]
-    return found
+        rows = [int(item_id.rsplit("#", 1)[1]) for item_id in ids]
+        items: NDArray[Any] = stored[modality.array_key][rows]
+    return items
 
 
 def is_arrays(dataset: Path) -> bool:
@@ -33,14 +33,14 @@ def is_arrays(dataset: Path) -> bool:
 def predict(
     model: Predictor, dataset: Path, ids: Sequence[str], class_names: Sequence[str]
 ) -> NDArray[np.float32]:
-    """Ask a model about raw items, and order its answer by the classes of today.
+    """Predict raw items with a model, and order its probabilities by the current classes.
 
     Args:
         model: decodes the items by its own card.
         dataset: where the items are.
         ids: N ids of the dataset's manifest.
-        class_names: K names; a class that the model does not know gets probability 0, and
-            what it gives to classes that are gone is shared out over the others.
+        class_names: K names; a class that the model lacks gets probability 0, and
+            the probability of classes that no longer exist is distributed over the others.
 
     Returns:
         (N, K) probabilities.
@@ -49,13 +49,13 @@ def predict(
         DataRefusedError: an item cannot be decoded.
     """
     if is_arrays(dataset):
-        found = model.predict_arrays(arrays(dataset, ids, model.modality))
+        probabilities = model.predict_arrays(arrays(dataset, ids, model.modality))
     else:
-        found = model.predict_files(files(dataset, ids))
+        probabilities = model.predict_files(files(dataset, ids))
     ordered = np.zeros((len(ids), len(class_names)), np.float32)
     for column, name in enumerate(class_names):
         if name in model.class_names:
-            ordered[:, column] = found[:, model.class_names.index(name)]
+            ordered[:, column] = probabilities[:, model.class_names.index(name)]
     total = ordered.sum(1, keepdims=True)
     even = np.float32(1 / len(class_names))
     return np.divide(ordered, total, out=np.full_like(ordered, even), where=total > 0)

@@ -1,4 +1,4 @@
 """All settings, composed of the sections that live beside the code they configure.
 
-`project` is what `params.yaml` holds; `service` is its part about a crosstrain left running.
+`project` has the settings of `params.yaml`; `service` is their part for `crosstrain serve`.
 """

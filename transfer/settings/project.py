@@ -38,7 +38,7 @@ from transfer.settings.dataset_name import TARGET_PATH, dataset_name
 from transfer.settings.service import NotifySettings, ServeSettings
 
 OPERATION = ("promote", "ingest", "monitor", "export", "serve", "notify")
-"""Sections on which no result of the chain depends: they say what is done with a model."""
+"""Sections on which no result of the chain depends: they configure the use of a model."""
 
 MethodSettings: Any = create_model(
     "MethodSettings",
@@ -49,7 +49,7 @@ MethodSettings: Any = create_model(
 
 
 class DatasetSettings(Section):
-    """Where a dataset is: a folder of class folders, a CSV or Parquet manifest, or an .npz file."""
+    """A dataset: a folder of class folders, a CSV or Parquet manifest, or an .npz file."""
 
     path: Path
     """Relative to the project's folder, or absolute."""
@@ -62,7 +62,7 @@ class DatasetSettings(Section):
         return dataset_name(self.path, self.name)
 
     @model_validator(mode="after")
-    def _can_be_registered(self) -> Self:
+    def _name_can_be_registered(self) -> Self:
         if not re.fullmatch(r"[. -]*\w[\w. -]*", self.label):
             raise ValueError(
                 f"the dataset's name is {self.label!r}; expected letters, digits, '_', '-', '.' "
@@ -107,8 +107,8 @@ class RunSettings(Section):
     """Number format of training. auto: bf16 on CUDA and on processors that train faster with it,
     which is measured once per machine; else fp32."""
     task_runner: Literal["threads", "dask", "ray"] = "threads"
-    """What trains several arms at the same time: threads of this process, or worker processes of
-    Dask or Ray, which need the extra of that name."""
+    """Workers that train several arms at the same time: threads of this process, or worker
+    processes of Dask or Ray, which need the extra of the same name."""
     cluster: str | None = None
     """Address of a running cluster of Dask (tcp://host:8786) or Ray (host:6379); null starts one
     on this machine."""
@@ -125,10 +125,10 @@ class RunSettings(Section):
 
     @field_validator("budget")
     @classmethod
-    def _is_a_time(cls, told: str | None) -> str | None:
-        if told is not None:
-            durations.seconds(told)
-        return told
+    def _is_a_duration(cls, budget: str | None) -> str | None:
+        if budget is not None:
+            durations.seconds(budget)
+        return budget
 
     @property
     def budget_seconds(self) -> int | None:
@@ -139,7 +139,7 @@ class RunSettings(Section):
     def _has_a_cluster(self) -> Self:
         if self.cluster is not None and self.task_runner == "threads":
             raise ValueError(
-                f"run.cluster is {self.cluster!r} and threads know no cluster; set "
+                f"run.cluster is {self.cluster!r}, but threads do not use a cluster; set "
                 "run.task_runner=dask or ray"
             )
         return self
@@ -160,21 +160,21 @@ def _default(kind: Callable[..., Any]) -> Any:
 
 
 def _modality(info: ValidationInfo) -> Modality:
-    """The modality of the section `input`; the default one where that section is not valid."""
+    """The modality of the section `input`; the default one if that section is not valid."""
     return lookup.of(info.data["input"]) if "input" in info.data else _DEFAULT
 
 
-def _as(kind: type[Section], told: Any) -> Any:
-    """A section of a modality's class; another modality's defaults give way to its own."""
-    if isinstance(told, dict):
-        return kind.model_validate(told)
-    if isinstance(told, Section) and not isinstance(told, kind) and told == type(told)():
+def _as(kind: type[Section], given: Any) -> Any:
+    """A section of a modality's class; defaults of another modality are replaced by its own."""
+    if isinstance(given, dict):
+        return kind.model_validate(given)
+    if isinstance(given, Section) and not isinstance(given, kind) and given == type(given)():
         return kind()
-    return told
+    return given
 
 
 def _within(field: str, error: ValidationError) -> ValidationError:
-    """An error in a section, with the name of a field before the place of each fault."""
+    """An error in a section, with the name of a field before the location of each fault."""
     faults = [
         {
             "type": fault["type"],
@@ -192,7 +192,7 @@ class Settings(Section):
 
     source: SourceSettings = SourceSettings()
     more_sources: tuple[KnowledgeSettings, ...] = ()
-    """Further datasets, each with a `path`, to transfer from; each is judged by itself."""
+    """Further datasets, each with a `path`, to transfer from; each is evaluated by itself."""
     pretrained: tuple[str, ...] = ()
     """Backbones whose weights come with an installed package: efficientnet_lite0, and so on."""
     target: TargetSettings = TargetSettings()
@@ -215,32 +215,32 @@ class Settings(Section):
 
     @field_validator("input", mode="before")
     @classmethod
-    def _of_its_modality(cls, told: Any) -> Any:
-        name = told.get("modality", lookup.DEFAULT) if isinstance(told, dict) else None
+    def _input_of_its_modality(cls, given: Any) -> Any:
+        name = given.get("modality", lookup.DEFAULT) if isinstance(given, dict) else None
         if name is None:
-            return told
+            return given
         try:
             kind = lookup.get(name).settings
         except SettingsError as error:
             raise ValueError(str(error)) from error
-        return kind.model_validate(told)
+        return kind.model_validate(given)
 
     @field_validator("validate_", "augment", "backbone", mode="before")
     @classmethod
-    def _of_that_modality(cls, told: Any, info: ValidationInfo) -> Any:
+    def _sections_of_the_modality(cls, given: Any, info: ValidationInfo) -> Any:
         modality = _modality(info)
         kinds = {
             "validate_": of_modality(modality.name),
             "augment": modality.augmentation,
             "backbone": modality.backbone,
         }
-        return _as(kinds[str(info.field_name)], told)
+        return _as(kinds[str(info.field_name)], given)
 
     @field_validator("pretrain", mode="before")
     @classmethod
-    def _vary_as_that_modality(cls, told: Any, info: ValidationInfo) -> Any:
+    def _augment_as_the_modality(cls, section: Any, info: ValidationInfo) -> Any:
         modality = _modality(info)
-        fields = dict(told) if isinstance(told, dict) else dict(iter(told))
+        fields = dict(section) if isinstance(section, dict) else dict(iter(section))
         given = fields.get("augment", _DEFAULT.pretrain_augmentation)
         if given == _DEFAULT.pretrain_augmentation:
             return {**fields, "augment": modality.pretrain_augmentation}
@@ -252,10 +252,14 @@ class Settings(Section):
     @model_validator(mode="after")
     def _fit_the_modality(self) -> Self:
         modality = lookup.of(self.input)
-        known = modality.available()
-        if strange := [name for name in self.pretrained if name not in known]:
-            some = f"some of {', '.join(known)}" if known else f"none: {modality.name} has none"
-            raise ValueError(f"pretrained: {strange[0]!r} comes without weights; expected {some}")
+        available = modality.available()
+        if unknown := [name for name in self.pretrained if name not in available]:
+            some = (
+                f"some of {', '.join(available)}"
+                if available
+                else f"none: {modality.name} has none"
+            )
+            raise ValueError(f"pretrained: {unknown[0]!r} comes without weights; expected {some}")
         for name, method in iter(self.methods):
             if (changes := getattr(method, "strong", None)) is not None:
                 try:
@@ -271,7 +275,7 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
-        labels = [one.label for one in self.sources]
+        labels = [source.label for source in self.sources]
         joint = [" and ".join(labels)] if self.pretrain.jointly and len(labels) > 1 else []
         names = [*labels, *joint, *self.pretrained]
         if self.target.label in names:
@@ -279,21 +283,21 @@ class Settings(Section):
                 f"source and target are both named {self.target.label!r}; set source.name or "
                 "target.name"
             )
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"two sources are named {twice[0]!r}; set the `name` of one")
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two sources are named {repeated[0]!r}; set the `name` of one")
         return self
 
     def digest(self) -> str:
-        """SHA-256 of the settings that decide results: all but `run` and those of operation."""
-        told = self.model_dump(mode="json", exclude={"run", *OPERATION}, by_alias=True)
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        """SHA-256 of the settings that results depend on: all but `run` and those of operation."""
+        relevant = self.model_dump(mode="json", exclude={"run", *OPERATION}, by_alias=True)
+        return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Settings:
-    """Read a settings file and lay ``section.field=value`` overrides over it.
+    """Read a settings file and apply ``section.field=value`` overrides to it.
 
     Raises:
-        SettingsError: the file is missing, unreadable or no YAML mapping, an override has no
+        SettingsError: the file is missing, unreadable or not a YAML mapping, an override has no
             ``=``, a key is unknown or a value is out of range; the message names each.
     """
     tree = read(path)
@@ -303,10 +307,10 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Settings:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What a settings file holds, as it stands there.
+    """The content of a settings file, as a plain tree.
 
     Raises:
-        SettingsError: the file is missing, unreadable or no YAML mapping.
+        SettingsError: the file is missing, unreadable or not a YAML mapping.
     """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
@@ -358,14 +362,14 @@ def _explain(fault: Any) -> str:
     *sections, last = (str(part) for part in fault["loc"])
     if fault["type"] != "extra_forbidden":
         return f"  {where} = {fault['input']!r}: {fault['msg']}"
-    known = _fields(sections)
-    near = difflib.get_close_matches(last, known, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; known here: {', '.join(known)}"
-    return f"  {where}: there is no such setting{hint if known else ''}"
+    names = _fields(sections)
+    near = difflib.get_close_matches(last, names, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; known here: {', '.join(names)}"
+    return f"  {where}: there is no such setting{hint if names else ''}"
 
 
 def _fields(sections: list[str]) -> list[str]:
-    """Names of the settings in a section; none where there is no such section."""
+    """Names of the settings in a section; empty if there is no such section."""
     model = _kind(sections)
     if not isinstance(model, type) or not issubclass(model, Section):
         return []
@@ -373,7 +377,7 @@ def _fields(sections: list[str]) -> list[str]:
 
 
 def _is_value(names: list[str]) -> bool:
-    """Whether this is the name of a setting, not of a section, which an unknown one may be."""
+    """Whether this is the name of a setting; False for sections and for unknown names."""
     kind = _kind(names)
     kinds = get_args(kind) or (kind,)  # a section may be one of several
     return kind is not None and not any(
@@ -382,7 +386,7 @@ def _is_value(names: list[str]) -> bool:
 
 
 def _kind(names: list[str]) -> Any:
-    """The type of a setting or of a section; None where there is none of that name."""
+    """The type of a setting or of a section; None if there is none of this name."""
     kind: Any = Settings
     for name in names:
         fields = getattr(kind, "model_fields", {})

@@ -1,6 +1,6 @@
-"""Every setting as a row of a table: its name, its default, what it may be and what it does.
+"""Every setting as a row of a table: its name, default, range and description.
 
-`crosstrain settings` prints these rows, and docs/settings.md is made of them.
+`crosstrain settings` prints these rows, and docs/settings.md is generated from them.
 """
 
 import difflib
@@ -31,7 +31,7 @@ class Row:
     """Dotted, as in ``--set``. ``[]`` stands for each entry of a list, ``[rule=x]`` for one of that
     kind."""
     default: str
-    """As YAML; empty where a value must be given."""
+    """As YAML; empty if a value must be given."""
     range: str
     """The values that are accepted."""
     description: str
@@ -43,19 +43,19 @@ class Row:
 
 
 def rows(prefix: str = "") -> list[Row]:
-    """Every setting, in the order of the sections, or those of a section.
+    """Every setting, in the order of the sections, or those of one section.
 
     Args:
-        prefix: a setting or a section, such as ``adapt.training``; all where it is empty.
+        prefix: a setting or a section, such as ``adapt.training``; empty: all.
 
     Raises:
         SettingsError: there is no such setting or section; the message names similar ones.
     """
     everything = [*_section("", Settings, Settings())]
     prefix = prefix.strip().strip(".")
-    found = [row for row in everything if _is_below(row.name, prefix)]
-    if found:
-        return found
+    matching = [row for row in everything if _is_below(row.name, prefix)]
+    if matching:
+        return matching
     sections = {".".join(row.name.split(".")[:n]) for row in everything for n in range(1, 9)}
     near = _similar(prefix, sorted(sections))
     hint = f"did you mean {', '.join(near)}?" if near else "`crosstrain settings` lists them all"
@@ -66,13 +66,13 @@ def _is_below(name: str, prefix: str) -> bool:
     return not prefix or name == prefix or name.startswith((f"{prefix}.", f"{prefix}["))
 
 
-def _similar(name: str, known: Sequence[str]) -> list[str]:
+def _similar(name: str, names: Sequence[str]) -> list[str]:
     """Similar names: as a whole, else those whose last part is similar."""
-    if near := difflib.get_close_matches(name, known, n=3, cutoff=0.7):
+    if near := difflib.get_close_matches(name, names, n=3, cutoff=0.7):
         return near
-    last = {full: full.rpartition(".")[2] for full in known}
+    last = {full: full.rpartition(".")[2] for full in names}
     similar = difflib.get_close_matches(name.rpartition(".")[2], [*set(last.values())], n=1)
-    return [full for full in known if last[full] in similar][:5]
+    return [full for full in names if last[full] in similar][:5]
 
 
 def _section(path: str, model: type[BaseModel], values: BaseModel | None) -> Iterator[Row]:
@@ -156,11 +156,11 @@ def _plural(entry: Any) -> str:
 
 def _limits(metadata: Sequence[Any]) -> str:
     """Bounds such as ``0 to 1``, ``≥ 0, < 1`` or ``> 0``."""
-    found: dict[str, Any] = {}
+    limits: dict[str, Any] = {}
     for bound in metadata:
         for kind, sign in _SIGNS.items():
             if isinstance(bound, kind):
-                found[sign] = getattr(bound, kind.__name__.lower())
-    if found.keys() == {"≥", "≤"}:
-        return f"{found['≥']} to {found['≤']}"
-    return ", ".join(f"{sign} {value}" for sign, value in found.items())
+                limits[sign] = getattr(bound, kind.__name__.lower())
+    if limits.keys() == {"≥", "≤"}:
+        return f"{limits['≥']} to {limits['≤']}"
+    return ", ".join(f"{sign} {value}" for sign, value in limits.items())

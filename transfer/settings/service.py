@@ -1,4 +1,4 @@
-"""Settings of `crosstrain serve`: what it starts and when, and whom it notifies."""
+"""Settings of `crosstrain serve`: what it starts and when, and who is notified."""
 
 from pathlib import Path
 
@@ -25,17 +25,17 @@ class ServeSettings(Section):
     on_new_data: bool = True
     """Retrain when `crosstrain ingest` has added data."""
     on_drift: bool = True
-    """Retrain when `crosstrain monitor` asks for it."""
+    """Retrain when `crosstrain monitor` reports that it is needed."""
     at_once: int = Field(2, ge=1, le=64)
-    """Largest number of runs at the same time; of one flow only one, the others wait."""
+    """Largest number of runs at the same time; of each flow only one, the others wait."""
     hours: float = Field(12.0, gt=0)
     """Time after which a run is cancelled, hours."""
     attempts: int = Field(3, ge=1, le=100)
-    """How often a run is started in all, if its process is killed."""
+    """Largest number of starts of a run whose process is killed."""
 
 
 class NotifySettings(Section):
-    """Whom to notify of a refusal, a promotion, drift or a failure."""
+    """Who is notified of a refusal, a promotion, drift or a failure."""
 
     block: str | None = Field(None, pattern=r"[a-z0-9-]+/.+")
     """A notification block of Prefect, as type/name, such as slack-webhook/team; null: nobody

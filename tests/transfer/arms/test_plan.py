@@ -267,7 +267,7 @@ def test_level_is_judged_against_the_last_of_those_kept_not_against_the_best():
         )
     )
 )
-def test_whoever_loses_less_than_a_survivor_survives_and_order_does_not_matter(drawn):
+def test_a_group_of_lower_loss_than_a_survivor_survives_and_order_does_not_matter(drawn):
     items, keep, means, seed = drawn
     rng = np.random.default_rng(seed)
     losses = {f"g{i}": mean + 0.5 * rng.random(items) for i, mean in enumerate(means)}

@@ -97,7 +97,7 @@ def test_the_steps_are_those_that_were_made(tmp_path, every, steps):
     assert np.isfinite(told["history"]["loss"]).all()
 
 
-def test_divergence_is_told_and_nothing_is_kept(tmp_path):
+def test_divergence_is_reported_and_nothing_is_kept(tmp_path):
     with pytest.raises(CrosstrainError, match="lower its learning rate"):
         run(tmp_path, learning_rate=1e8)
     assert not list(tmp_path.iterdir())

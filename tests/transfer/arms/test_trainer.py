@@ -76,7 +76,7 @@ def test_what_a_fold_holds_out_is_in_neither_the_labelled_items_nor_the_pool():
         assert not set(SEEN.ids[-HELD:]) & set(items.ids)
 
 
-def test_an_unlabelled_picture_of_a_group_that_is_held_out_is_held_out_too():
+def test_an_unlabelled_item_of_a_group_that_is_held_out_is_held_out_too():
     """Another picture of the same plant: it is not the item itself, and would give it away."""
     beside = tiny.items(6, seed=9, groups=["g11", "g10", "g0", "own", "g11", "other"])
     target = replace(tiny.target(SEEN), pool=tiny.pool_of(beside))
@@ -130,7 +130,7 @@ def test_knowledge_that_must_go_on_with_its_standardisation_does():
     fixed = replace(tiny.knowledge(), normal=FIXED, fixed_normal=True)
     one = trainer(FineTune(), sources=[fixed])
     assert one.job.recipe.normal == FIXED
-    assert one.seen_by(one.train()).normal == FIXED
+    assert one.input_recipe(one.train()).normal == FIXED
     assert trainer(Scratch(), sources=[fixed]).job.recipe.normal == RECIPE.normal
     free = trainer(FineTune(), sources=[replace(fixed, fixed_normal=False)])
     assert free.job.recipe.normal == RECIPE.normal
@@ -139,7 +139,7 @@ def test_knowledge_that_must_go_on_with_its_standardisation_does():
 def test_a_method_that_standardises_otherwise_is_taken_at_its_word():
     one = trainer(Scratch())
     trained = replace(one.train(), normal=FIXED)
-    assert one.seen_by(trained) == replace(RECIPE, normal=FIXED)
+    assert one.input_recipe(trained) == replace(RECIPE, normal=FIXED)
 
 
 # phases
@@ -220,7 +220,7 @@ def test_an_arm_of_phases_that_is_cut_off_anywhere_gives_the_same_bits(tmp_path,
     assert history == told
 
 
-def test_progress_is_told_over_all_phases():
+def test_progress_is_reported_over_all_phases():
     calls = []
     recipe = tiny.recipe(SEEN, steps=200, batch_size=2)
     trainer(Phases(shares=(0.5, 0.5)), recipe, on_step=lambda *s: calls.append(s)).train()

@@ -73,7 +73,7 @@ def test_columns_stand_in_one_order(model, folder):
     ]
 
 
-def test_a_part_without_a_readable_picture_has_rows_too(model, tmp_path):
+def test_a_part_without_a_readable_item_has_rows_too(model, tmp_path):
     for i in range(3):
         (tmp_path / f"{i}.png").write_bytes(b"")
     _, rows = table(model, tmp_path, batch=2)

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from tests.transfer import tiny
 from transfer.arms import adapt
+from transfer.core.config import Section
 from transfer.core.errors import CrosstrainError
 from transfer.methods.fine_tuning.delta import Delta
 from transfer.methods.lookup import known
@@ -106,14 +107,17 @@ def test_it_is_in_the_settings_and_in_their_reference(name):
 
 
 def flat(name):
-    """Default of each setting of a method by its dotted name."""
-    leaves, waiting = {}, {f"methods.{name}": METHODS[name]().model_dump(mode="json")}
+    """Default of each setting of a method by its dotted name; a mapping is one setting."""
+    leaves, waiting = {}, {f"methods.{name}": METHODS[name]()}
     while waiting:
-        key, value = waiting.popitem()
-        if isinstance(value, dict):
-            waiting |= {f"{key}.{inner}": part for inner, part in value.items()}
-        else:
-            leaves[key] = value
+        key, section = waiting.popitem()
+        plain = section.model_dump(mode="json")
+        for field in type(section).model_fields:
+            value = getattr(section, field)
+            if isinstance(value, Section):
+                waiting[f"{key}.{field}"] = value
+            else:
+                leaves[f"{key}.{field}"] = plain[field]
     return leaves
 
 
@@ -328,7 +332,7 @@ def test_it_maps_every_tensor_and_says_what_came_from_the_source(name, trained):
 @every_method
 def test_it_learns(name, trained):
     seen, trainer, result = trained(name)
-    recipe = trainer.seen_by(result)
+    recipe = trainer.input_recipe(result)
     scores = logits(result.network, seen.records, recipe)
     chance = torch.full_like(scores, 1 / 3)
     assert functional.cross_entropy(scores, seen.labels) < functional.cross_entropy(

@@ -153,7 +153,7 @@ def test_two_datasets_of_one_name_are_refused():
 # several sources
 
 
-def test_further_sources_follow_the_main_one_with_the_same_split_unless_told():
+def test_further_sources_follow_the_main_one_with_the_same_split_by_default():
     told = "more_sources=[{path: data/oaks.npz}, {path: data/elms, name: big, split: {val: 0.2}}]"
     found = project.load(PARAMS, [told])
     assert [one.label for one in found.sources] == ["mnist", "oaks", "big"]
@@ -179,7 +179,7 @@ def test_further_sources_follow_the_main_one_with_the_same_split_unless_told():
     ],
     ids=lambda value: "" if isinstance(value, str) else value[-1],
 )
-def test_sources_that_cannot_be_told_apart_or_found_are_refused(overrides, part):
+def test_sources_that_cannot_be_distinguished_or_are_missing_are_refused(overrides, part):
     assert part in refused(*overrides)
 
 
@@ -254,7 +254,7 @@ def test_a_wrong_value_is_refused_with_what_was_expected(override, parts):
         assert part in message
 
 
-def test_all_mistakes_are_told_at_once():
+def test_all_mistakes_are_reported_at_once():
     message = refused("input.size=4", "adapt.training.step=3", "run.workers=-1")
     assert len(message.splitlines()) == 4
 
@@ -308,14 +308,14 @@ def test_a_budget_is_a_time_or_none():
     assert re.search(shape["pattern"], "90s") and not re.search(shape["pattern"], "90")
 
 
-def test_a_dataset_is_named_by_its_file_unless_told():
+def test_a_dataset_is_named_by_its_file_by_default():
     found = project.load(PARAMS, ["source.path=data/animals.npz"])
     assert found.source.label == "animals"
     assert project.load(PARAMS, ["source.name=fauna"]).source.label == "fauna"
 
 
 def test_a_cluster_of_threads_is_refused() -> None:
-    with pytest.raises(SettingsError, match=r"threads know no cluster; set run\.task_runner"):
+    with pytest.raises(SettingsError, match=r"threads do not use a cluster; set run\.task_runner"):
         project.check({"run": {"cluster": "tcp://host:8786"}}, "params.yaml")
     told = {"cluster": "tcp://host:8786", "task_runner": "dask"}
     assert project.check({"run": told}, "params.yaml").digest() == Settings().digest()

@@ -1,1 +1,2 @@
-"""A model as one file that needs neither torch nor crosstrain, and how near its answers are."""
+"""Export of a model as one file that needs neither torch nor crosstrain, and tests of its
+answers."""

@@ -1,4 +1,4 @@
-"""What an exported file says of itself: input, output, classes and where it came from."""
+"""The metadata of an exported file: input, output, classes and origin."""
 
 import json
 
@@ -9,15 +9,15 @@ INPUT, OUTPUT = "inputs", "probabilities"
 
 
 def contract(card: Card, version: int | None = None) -> dict[str, str]:
-    """The entries of the file's metadata; all but plain words are JSON.
+    """The entries of the file's metadata; all but plain strings are JSON.
 
-    With ``input`` alone an item can be made fit: type and shape of a record, what the modality
-    needs to make one, and the limits that training set to files.
+    ``input`` suffices to prepare an item: type and shape of a record, what the modality needs to
+    make one, and the limits of files in training.
     """
     spec, classes = card.spec, len(card.class_names)
     layout = lookup.of(spec).layout(spec)
     shown = {"name": INPUT, "dtype": layout.dtype, "shape": ["N", *layout.shape]}
-    told = {
+    structured = {
         "class_names": card.class_names,
         "input": shown | spec.model_dump() | {"limits": card.limits.model_dump()},
         "output": {"name": OUTPUT, "dtype": "float32", "shape": ["N", classes]},
@@ -31,4 +31,6 @@ def contract(card: Card, version: int | None = None) -> dict[str, str]:
         "version": "" if version is None else str(version),
         "settings_digest": card.settings_digest,
     }
-    return plain | {name: json.dumps(value, ensure_ascii=False) for name, value in told.items()}
+    return plain | {
+        name: json.dumps(value, ensure_ascii=False) for name, value in structured.items()
+    }

@@ -1,4 +1,4 @@
-"""A model without torch: the same decisions in another format, measured before it leaves.
+"""A model without torch: the same decisions in another format, measured before it is exported.
 
 Shapes: N items, K classes.
 """
@@ -37,7 +37,7 @@ FILES: dict[str, str] = {
     "onnx-int8": "model.int8.onnx",
     "tflite": "model.tflite",
 }
-"""What the file of each format is called."""
+"""File name of each format."""
 AT_ONCE = 128  # test items
 
 
@@ -45,12 +45,13 @@ class ExportSettings(Section):
     """How exports are made and when one is refused."""
 
     margin: float = Field(0.01, ge=0, le=1)
-    """Loss of accuracy that would not matter: an export whose paired interval reaches below it is
-    refused, unless it gives every answer of the model to rounding."""
+    """Tolerated loss of accuracy: an export whose paired interval reaches below it is refused,
+    unless all of its answers equal the model's up to rounding."""
     calibration: int = Field(256, ge=8)
-    """Items of the training split, at most, that give an 8-bit export its ranges."""
+    """Largest number of items of the training split that the ranges of an 8-bit export come
+    from."""
     tflite_python: Path = Path(".venv-tflite/bin/python")
-    """Python of the environment that makes TFLite files; relative to the project, or absolute."""
+    """Python of the environment that converts to TFLite; relative to the project, or absolute."""
 
 
 class Engine(Section):
@@ -63,7 +64,7 @@ class Engine(Section):
 
 
 class Report(Section):
-    """What an export is, and how it compares with the model it was made from."""
+    """An export, and its comparison with the model it was made from."""
 
     schema_version: Literal[1] = 1
     model: str
@@ -72,18 +73,18 @@ class Report(Section):
     format: Format
     file: str
     sha256: str
-    """Of the file."""
+    """Digest of the file."""
     class_names: tuple[str, ...]
     networks: int
-    """In the one graph."""
+    """Number of networks in the graph."""
     calibrated_on: int
-    """Training items that gave the ranges; 0 where nothing was quantised."""
+    """Training items that the ranges come from; 0 without quantisation."""
     parity: Parity
     engines: tuple[Engine, ...]
     machine: str
     """The processor that the latencies were measured on."""
     versions: dict[str, str]
-    """Of the packages that made it."""
+    """Versions of the packages that made it."""
 
 
 def export(
@@ -102,7 +103,7 @@ def export(
 
     Args:
         folder: the model's: card and weights.
-        out: gets the file and ``report.json``.
+        out: the folder for the file and ``report.json``.
         format: one of `FILES`.
         name: registered name of the model.
         version: of the model.
@@ -122,11 +123,11 @@ def export(
             "of each or more: the export is measured on the former and calibrated on the latter"
         )
     model, some = predictor.load(folder), spaced(pool.records, settings.calibration)
-    told = contract(model.card, version) | {"format": format}
+    metadata = contract(model.card, version) | {"format": format}
     records = test.records[:].numpy()
     with TemporaryDirectory() as scratch:
-        work = _Work(model, folder, Path(scratch), some, records, told, settings)
-        made = _MAKERS[format](work, out / FILES[format])
+        work = _Work(model, folder, Path(scratch), some, records, metadata, settings)
+        result = _MAKERS[format](work, out / FILES[format])
     expected = model.predict_records(records)
     report = Report(
         model=name,
@@ -136,11 +137,11 @@ def export(
         sha256=hashlib.sha256((out / FILES[format]).read_bytes()).hexdigest(),
         class_names=model.class_names,
         networks=sum(len(networks) for networks in model.networks),
-        calibrated_on=made.calibrated_on,
-        parity=parity(expected, made.answers, test.labels.numpy(), evaluate),
-        engines=made.engines,
+        calibrated_on=result.calibrated_on,
+        parity=parity(expected, result.answers, test.labels.numpy(), evaluate),
+        engines=result.engines,
         machine=machine(),
-        versions=made.versions,
+        versions=result.versions,
     )
     (out / "report.json").write_text(report.model_dump_json(indent=1))
     return report
@@ -152,7 +153,7 @@ def load(folder: Path) -> Report:
 
 
 def judge(report: Report, margin: float) -> None:
-    """Let an export pass that is the same model, or is shown to lose less than a margin.
+    """Accept an export that is the same model, or is shown to lose less than a margin.
 
     Raises:
         ExportRefusedError: it is not.
@@ -168,13 +169,14 @@ def judge(report: Report, margin: float) -> None:
 
 
 def sentence(report: Report) -> str:
-    """Say how near the export is."""
-    found = report.parity
+    """How near the export is to the model, in two sentences."""
+    measured = report.parity
     return (
-        f"{report.format} has {100 * found.accuracy:.1f} % of {found.items} test items right, the "
-        f"model {100 * found.model_accuracy:.1f} %: {comparison.points(found.gain)}. Both say the "
-        f"same of {100 * found.agreement:.2f} %; probabilities differ by {found.mean:.1e} on "
-        f"average, {found.largest:.1e} at most."
+        f"{report.format} has {100 * measured.accuracy:.1f} % of {measured.items} test items "
+        f"right, the model {100 * measured.model_accuracy:.1f} %: "
+        f"{comparison.points(measured.gain)}. Both give the same class to "
+        f"{100 * measured.agreement:.2f} %; probabilities differ by {measured.mean:.1e} on "
+        f"average, {measured.largest:.1e} at most."
     )
 
 
@@ -185,13 +187,13 @@ def table(report: Report) -> str:
     rows = [f"| | MB | {' | '.join(f'{head}, ms' for head in heads)} |"]
     rows += ["|---" * (len(heads) + 2) + "|"]
     for engine in report.engines:
-        times = " | ".join(f"{one.milliseconds:.2f}" for one in engine.latencies)
+        times = " | ".join(f"{timing.milliseconds:.2f}" for timing in engine.latencies)
         rows.append(f"| {engine.name} | {engine.bytes / 1e6:.2f} | {times} |")
     return "\n".join(rows)
 
 
 def page(report: Report) -> str:
-    """Markdown: the export's sentence, its table and where it was measured."""
+    """Markdown: the export's summary, its table and the machine of the measurement."""
     made = ", ".join(f"{name} {version}" for name, version in report.versions.items())
     return (
         f"{report.file} is version {report.version} of {report.model}: {report.networks} networks "
@@ -200,14 +202,14 @@ def page(report: Report) -> str:
 
 
 def spaced(records: Records, most: int) -> NDArray[Any]:
-    """So many records or fewer, evenly spaced: items are in the order of their classes."""
+    """At most ``most`` records, evenly spaced, because items are in the order of their classes."""
     rows = np.linspace(0, len(records) - 1, min(most, len(records))).round().astype(int)
-    found: NDArray[Any] = records[torch.from_numpy(rows)].numpy()
-    return found
+    chosen: NDArray[Any] = records[torch.from_numpy(rows)].numpy()
+    return chosen
 
 
 def machine() -> str:
-    """Name of the processor, as the system tells it."""
+    """Name of the processor, as the system reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -218,14 +220,14 @@ def machine() -> str:
 
 @dataclass(frozen=True)
 class _Work:
-    """What a format is made from."""
+    """The inputs of a conversion."""
 
     model: Predictor
     folder: Path
     scratch: Path
     examples: NDArray[Any]  # of the training split
     records: NDArray[Any]  # of the test split
-    told: Mapping[str, str]
+    metadata: Mapping[str, str]
     settings: ExportSettings
 
     def torch(self, threads: int) -> Answer:
@@ -244,7 +246,7 @@ class _Work:
 
 @dataclass(frozen=True)
 class _Made:
-    """A file's answers on the test split (N, K), and what is measured beside them."""
+    """A file's answers on the test split (N, K), and its measurements."""
 
     answers: NDArray[np.float32]
     engines: tuple[Engine, ...]
@@ -253,15 +255,15 @@ class _Made:
 
 
 def _onnx(work: _Work, file: Path) -> _Made:
-    onnx_file.write(Whole(work.model), work.examples[:2], file, work.told)
+    onnx_file.write(Whole(work.model), work.examples[:2], file, work.metadata)
     answers = _answers(onnx_file.ask(file), work.records)
     return _Made(answers, _engines(work, {"onnx": file}), packages.versions())
 
 
 def _int8(work: _Work, file: Path) -> _Made:
     exact, used = work.scratch / FILES["onnx"], len(work.examples)
-    onnx_file.write(Whole(work.model), work.examples[:2], exact, work.told)
-    onnx_file.quantise(exact, file, work.examples, {**work.told, "calibrated_on": str(used)})
+    onnx_file.write(Whole(work.model), work.examples[:2], exact, work.metadata)
+    onnx_file.quantise(exact, file, work.examples, {**work.metadata, "calibrated_on": str(used)})
     answers = _answers(onnx_file.ask(file), work.records)
     engines = _engines(work, {"onnx": exact, "onnx-int8": file})
     return _Made(answers, engines, packages.versions(), used)
@@ -269,13 +271,15 @@ def _int8(work: _Work, file: Path) -> _Made:
 
 def _tflite(work: _Work, file: Path) -> _Made:
     python, whole = work.settings.tflite_python, Whole(work.model)
-    found = tflite.write(python, whole, file, work.told, work.records, latency.thread_counts())
+    written = tflite.write(
+        python, whole, file, work.metadata, work.records, latency.thread_counts()
+    )
     here = latency.measure({"torch": work.torch}, work.records)["torch"]
     engines = (
         Engine(name="torch", bytes=work.weights.stat().st_size, latencies=tuple(here)),
-        Engine(name="tflite", bytes=file.stat().st_size, latencies=found.latencies),
+        Engine(name="tflite", bytes=file.stat().st_size, latencies=written.latencies),
     )
-    return _Made(found.answers, engines, found.versions)
+    return _Made(written.answers, engines, written.versions)
 
 
 _MAKERS: dict[str, Callable[[_Work, Path], _Made]] = {
@@ -295,9 +299,9 @@ def _engines(work: _Work, files: Mapping[str, Path]) -> tuple[Engine, ...]:
         return lambda threads: onnx_file.ask(file, threads)
 
     engines = {"torch": work.torch, **{name: asking(file) for name, file in files.items()}}
-    found = latency.measure(engines, work.records)
+    latencies = latency.measure(engines, work.records)
     sizes = {"torch": work.weights, **files}
     return tuple(
-        Engine(name=name, bytes=file.stat().st_size, latencies=tuple(found[name]))
+        Engine(name=name, bytes=file.stat().st_size, latencies=tuple(latencies[name]))
         for name, file in sizes.items()
     )

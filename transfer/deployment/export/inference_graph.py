@@ -1,4 +1,4 @@
-"""All that a model does to records, as one network: the graph that is exported.
+"""All computation of a model from records to probabilities, as one network: the exported graph.
 
 Shapes: N records, K classes, M members.
 """
@@ -34,7 +34,7 @@ class Whole(nn.Module):
     """Probabilities (N, K) of records (N, ...), as `Predictor.predict_records` gives.
 
     Scaling, standardisation, every network, temperatures and the weighted sum of the members are
-    inside. Networks whose backbones are equal bit for bit share one.
+    inside. Networks with backbones equal bit for bit share one.
     """
 
     weights: Tensor
@@ -59,7 +59,7 @@ class Whole(nn.Module):
         scaled = modality.scale(records, self.spec)
         pairs = zip(self.backbones, self.normals, strict=True)
         features = [
-            backbone_spec(modality.to_input(scaled, n, self.spec)) for backbone_spec, n in pairs
+            backbone(modality.to_input(scaled, normal, self.spec)) for backbone, normal in pairs
         ]
         probabilities = torch.stack([member(features) for member in self.members])  # M x N x K
         return (self.weights * probabilities).sum(0)
@@ -72,28 +72,29 @@ def _lay_out_plainly(network: nn.Module) -> None:
 
 
 class _Backbones:
-    """The different backbones of a model's networks, each with how its inputs are standardised."""
+    """The different backbones of a model's networks, each with the standardisation of its
+    inputs."""
 
     def __init__(self, spec: InputSpec) -> None:
         self.spec = spec
         self.kept: list[nn.Module] = []
         self.normals: list[Normalisation] = []
-        self._found: list[Network] = []
+        self._networks: list[Network] = []
 
     def add(self, network: Network, normal: Normalisation) -> int:
-        """Where the network's backbone is, which is kept if it is new."""
-        for i, (other, same) in enumerate(zip(self._found, self.normals, strict=True)):
-            if normal == same and _equal(network, other):
+        """Index of the network's backbone, which is added if it is new."""
+        for i, (other, other_normal) in enumerate(zip(self._networks, self.normals, strict=True)):
+            if normal == other_normal and _equal(network, other):
                 return i
-        backbone_spec = lookup.of(self.spec).exportable(copy.deepcopy(network.backbone), self.spec)
-        self._found.append(network)
+        backbone = lookup.of(self.spec).exportable(copy.deepcopy(network.backbone), self.spec)
+        self._networks.append(network)
         self.normals.append(normal)
-        self.kept.append(backbone_spec)
+        self.kept.append(backbone)
         return len(self.kept) - 1
 
 
-def _equal(one: Network, other: Network) -> bool:
-    if one.backbone_spec != other.backbone_spec:
+def _equal(network: Network, other: Network) -> bool:
+    if network.backbone_spec != other.backbone_spec:
         return False
     state = other.backbone.state_dict()
-    return all(torch.equal(t, state[name]) for name, t in one.backbone.state_dict().items())
+    return all(torch.equal(t, state[name]) for name, t in network.backbone.state_dict().items())

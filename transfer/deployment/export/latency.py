@@ -1,4 +1,4 @@
-"""How long answers take. Several engines take turns, so that what else a machine does hits all."""
+"""Latency of answers. Engines are timed in turns, so that other load on the machine affects all."""
 
 import os
 import time
@@ -22,7 +22,7 @@ TURN = 0.05  # seconds
 
 
 class Latency(Section):
-    """What one batch takes."""
+    """Time for a batch."""
 
     batch: int
     """Items at once."""
@@ -32,7 +32,7 @@ class Latency(Section):
 
 
 def thread_counts() -> tuple[int, ...]:
-    """One thread, and all that this machine has."""
+    """One thread, and all threads of this machine."""
     return tuple(dict.fromkeys((1, os.cpu_count() or 1)))
 
 
@@ -42,18 +42,19 @@ def measure(
     """Time every engine on batches of 1 and of 128, with one thread and with all.
 
     Args:
-        engines: for each name what makes an answer that uses so many threads.
-        records: at least one (N, ...); they are repeated to fill a batch.
+        engines: for each name a function from a number of threads to an answer.
+        records: (N, ...), N at least 1; they are repeated to fill a batch.
     """
-    found: dict[str, list[Latency]] = {name: [] for name in engines}
+    latencies: dict[str, list[Latency]] = {name: [] for name in engines}
     for threads in thread_counts():
         answers = {name: engine(threads) for name, engine in engines.items()}
         for batch in BATCHES:
             some = np.resize(records, (batch, *records.shape[1:]))
             for name, seconds in _in_turns(answers, some).items():
-                told = round(1000 * seconds, 3)
-                found[name].append(Latency(batch=batch, threads=threads, milliseconds=told))
-    return found
+                milliseconds = round(1000 * seconds, 3)
+                latency = Latency(batch=batch, threads=threads, milliseconds=milliseconds)
+                latencies[name].append(latency)
+    return latencies
 
 
 def _in_turns(answers: Mapping[str, Answer], records: NDArray[Any]) -> dict[str, float]:
@@ -65,7 +66,7 @@ def _in_turns(answers: Mapping[str, Answer], records: NDArray[Any]) -> dict[str,
 
 
 def _turn(answer: Answer, records: NDArray[Any]) -> float:
-    """Median seconds of the calls that a twentieth of a second allows, after one that warms up."""
+    """Median seconds of the calls that fit in a twentieth of a second, after a warm-up call."""
     for _ in range(WARM):
         answer(records)
     seconds: list[float] = []
@@ -78,7 +79,7 @@ def _turn(answer: Answer, records: NDArray[Any]) -> float:
 
 @contextmanager
 def torch_threads(threads: int) -> Iterator[None]:
-    """Let torch use so many threads inside the block."""
+    """Let torch use ``threads`` threads inside the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -1,9 +1,9 @@
-"""ONNX files: writing, quantising to 8 bits, asking. Shapes: N records, K classes.
+"""ONNX files: writing, quantising to 8 bits, predicting. Shapes: N records, K classes.
 
 Quantisation is static and per output channel (Jacob et al., CVPR 2018; Krishnamoorthi, 2018): the
 ranges of activations come from training items. Convolutions and what lies between them are
-8-bit; classifiers, temperatures and the mixture stay as they are, for they cost nothing and decide
-how well probabilities are calibrated.
+8-bit; classifiers, temperatures and the mixture stay unchanged, because they cost little time and
+determine the calibration of probabilities.
 """
 
 import logging
@@ -30,7 +30,7 @@ QUANTISED = ("Conv", "Relu", "Clip", "Pad", "MaxPool", "Add")
 BATCH = 32
 
 
-def write(whole: Whole, example: NDArray[Any], file: Path, told: Mapping[str, str]) -> None:
+def write(whole: Whole, example: NDArray[Any], file: Path, metadata: Mapping[str, str]) -> None:
     """Write a network for batches of any size.
 
     By torch's tracing exporter: the newer one gave the same graph and took 12 seconds instead of
@@ -39,8 +39,8 @@ def write(whole: Whole, example: NDArray[Any], file: Path, told: Mapping[str, st
     Args:
         whole: the network.
         example: records (N, ...) to trace it with.
-        file: where to.
-        told: entries of its metadata.
+        file: the file to write.
+        metadata: entries of its metadata.
 
     Raises:
         SettingsError: a package is not installed.
@@ -57,10 +57,10 @@ def write(whole: Whole, example: NDArray[Any], file: Path, told: Mapping[str, st
             output_names=[OUTPUT],
             dynamic_axes={INPUT: {0: "N"}, OUTPUT: {0: "N"}},
         )
-    describe(file, told)
+    describe(file, metadata)
 
 
-def describe(file: Path, told: Mapping[str, str]) -> None:
+def describe(file: Path, metadata: Mapping[str, str]) -> None:
     """Replace the metadata of a file.
 
     Raises:
@@ -68,19 +68,19 @@ def describe(file: Path, told: Mapping[str, str]) -> None:
     """
     onnx = package("onnx")
     model = onnx.load(str(file))
-    onnx.helper.set_model_props(model, dict(told))
+    onnx.helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(file))
 
 
-def quantise(exact: Path, file: Path, records: NDArray[Any], told: Mapping[str, str]) -> None:
+def quantise(exact: Path, file: Path, records: NDArray[Any], metadata: Mapping[str, str]) -> None:
     """Write an 8-bit version of a file.
 
     Args:
         exact: the file that `write` wrote.
-        file: where to.
+        file: the file to write.
         records: (N, ...) of the training split, from which the ranges are taken.
-        told: entries of its metadata.
+        metadata: entries of its metadata.
 
     Raises:
         SettingsError: a package is not installed.
@@ -99,7 +99,7 @@ def quantise(exact: Path, file: Path, records: NDArray[Any], told: Mapping[str, 
             activation_type=tool.QuantType.QUInt8,
             weight_type=tool.QuantType.QInt8,
         )
-    describe(file, told)
+    describe(file, metadata)
 
 
 def _reader(base: Any, records: NDArray[Any]) -> object:
@@ -116,7 +116,7 @@ def _reader(base: Any, records: NDArray[Any]) -> object:
 
 
 def ask(file: Path, threads: int = 0) -> Answer:
-    """What answers by a file, on the CPU with so many threads; 0 takes one for each core.
+    """A function that predicts with a file, on the CPU; 0 threads means one for each core.
 
     Raises:
         SettingsError: a package is not installed.
@@ -127,15 +127,15 @@ def ask(file: Path, threads: int = 0) -> Answer:
     session = runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
     def answer(records: NDArray[Any]) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = session.run([OUTPUT], {INPUT: records})[0]
-        return found
+        probabilities: NDArray[np.float32] = session.run([OUTPUT], {INPUT: records})[0]
+        return probabilities
 
     return answer
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the tools' warnings: of tracing, and that a network was not optimised before."""
+    """Suppress the tools' warnings about tracing and about networks not optimised before."""
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)

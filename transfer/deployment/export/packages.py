@@ -23,7 +23,7 @@ def package(name: str) -> Any:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides an ONNX file and its answers.
+    """Versions of the packages that determine an ONNX file and its answers.
 
     Raises:
         SettingsError: a package is not installed.

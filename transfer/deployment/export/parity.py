@@ -1,4 +1,4 @@
-"""How near an export comes to the model, on items that neither has seen.
+"""How near an export is to the model, on items that were not used for training.
 
 Shapes: N items, K classes.
 """
@@ -13,11 +13,11 @@ from transfer.evaluation.tables import EvaluateSettings
 from transfer.metrics import classification
 
 SAME = 1e-4
-"""Difference of a probability that is rounding, and no other model."""
+"""Largest difference of a probability that counts as rounding."""
 
 
 class Parity(Section):
-    """An export beside the model that it was made from, on the same test items."""
+    """An export compared with the model that it was made from, on the same test items."""
 
     items: int
     """N."""
@@ -42,7 +42,7 @@ class Parity(Section):
     def holds(self, margin: float) -> bool:
         """Whether the export is the same model, or shown to lose less accuracy than a margin.
 
-        No interval over a small test split is narrow; but what is the same model loses nothing.
+        On a small test split the interval is wide even if the export is the same model.
         """
         return self.is_same or self.gain.low >= -margin
 
@@ -53,7 +53,7 @@ def parity(
     labels: NDArray[np.int64],
     settings: EvaluateSettings,
 ) -> Parity:
-    """Compare probabilities (N, K) of a model and of its export, labels (N,) known.
+    """Compare probabilities (N, K) of a model and of its export, given labels (N,).
 
     Raises:
         CrosstrainError: the arguments do not fit together

@@ -1,7 +1,7 @@
 """TFLite files, made by the package litert-torch in an environment of its own.
 
 It cannot be installed beside crosstrain: its converter wants an older typing-extensions than
-pydantic does. What travels between the two is torch's own exported program, which the same version
+pydantic does. The two exchange torch's own exported program, which the same version
 of torch reads on both sides. Shapes: N items, K classes.
 """
 
@@ -29,7 +29,7 @@ CONTRACT, LABELS = "contract.json", "labels.txt"
 
 @dataclass(frozen=True)
 class Written:
-    """What a TFLite file says of the test items, and how long it takes."""
+    """A TFLite file's answers for the test items, and its latencies."""
 
     answers: NDArray[np.float32]
     """(N, K)"""
@@ -41,11 +41,11 @@ def write(
     python: Path,
     whole: Whole,
     file: Path,
-    told: Mapping[str, str],
+    metadata: Mapping[str, str],
     records: NDArray[Any],
     threads: Sequence[int],
 ) -> Written:
-    """Write a network for one item at a time, and ask the file about records.
+    """Write a network for one item at a time, and predict records with the file.
 
     The classes (``labels.txt``) and the contract (``contract.json``) are in the file as its
     associated files: it is a ZIP archive too.
@@ -53,14 +53,14 @@ def write(
     Args:
         python: of the environment that has litert-torch.
         whole: the network.
-        file: where to.
-        told: entries of the contract.
-        records: (N, ...), as stored, to ask about.
+        file: the file to write.
+        metadata: entries of the contract.
+        records: (N, ...), as stored, to predict.
         threads: numbers of threads to time it with.
 
     Raises:
         SettingsError: there is no such Python, or it lacks the package.
-        CrosstrainError: the conversion failed, with what was said.
+        CrosstrainError: the conversion failed; the message has the last lines of its output.
     """
     check(python)
     with TemporaryDirectory() as scratch:
@@ -75,10 +75,12 @@ def write(
         if done.returncode:
             last = done.stderr.strip().splitlines()[-8:]
             raise CrosstrainError("litert-torch could not convert the model:\n" + "\n".join(last))
-        found = json.loads((work / "found.json").read_text())
+        results = json.loads((work / "found.json").read_text())
         answers = np.load(work / "answers.npy")
-    attach(file, told)
-    return Written(answers, tuple(Latency(**one) for one in found["latencies"]), found["versions"])
+    attach(file, metadata)
+    return Written(
+        answers, tuple(Latency(**entry) for entry in results["latencies"]), results["versions"]
+    )
 
 
 def check(python: Path) -> None:
@@ -92,7 +94,7 @@ def check(python: Path) -> None:
         done = _run(python, "versions")
         if not done.returncode and json.loads(done.stdout)["torch"] == _plain(torch.__version__):
             return
-        fault = f"{python} says: {(done.stderr.strip() or done.stdout).splitlines()[-1]}"
+        fault = f"{python} reports: {(done.stderr.strip() or done.stdout).splitlines()[-1]}"
     raise SettingsError(
         f"TFLite files are made by litert-torch 0.10 beside torch {_plain(torch.__version__)}, in "
         f"an environment of its own, and {fault}. litert-torch cannot be installed beside "
@@ -102,18 +104,23 @@ def check(python: Path) -> None:
     )
 
 
-def attach(file: Path, told: Mapping[str, str]) -> None:
+def attach(file: Path, metadata: Mapping[str, str]) -> None:
     """Put the contract and the classes into a file, where readers of TFLite look for them."""
     with zipfile.ZipFile(file, "a") as archive:
         for name, text in (
-            (CONTRACT, json.dumps(dict(told), indent=1, ensure_ascii=False)),
-            (LABELS, "\n".join(json.loads(told["class_names"])) + "\n"),
+            (CONTRACT, json.dumps(dict(metadata), indent=1, ensure_ascii=False)),
+            (LABELS, "\n".join(json.loads(metadata["class_names"])) + "\n"),
         ):
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), text)
 
 
-def _run(python: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    command = [str(python), "-I", str(SCRIPT), *words]  # isolated: of this folder it sees nothing
+def _run(python: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [
+        str(python),
+        "-I",
+        str(SCRIPT),
+        *arguments,
+    ]  # isolated from this folder
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

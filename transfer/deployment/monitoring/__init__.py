@@ -1,4 +1,5 @@
-"""What a champion makes of new data: drift, and an estimate of its accuracy without labels.
+"""Monitoring of a champion on new data: drift tests, and an estimate of its accuracy without
+labels.
 
-`reference` is what new data is held against.
+`reference` holds the test items that new data is compared with.
 """

@@ -1,4 +1,4 @@
-"""How often is a model right on new data, of which few or no items have a label?
+"""Estimates of a model's accuracy on new data in which few items, or none, have a label.
 
 Shapes: n labelled items, N unlabelled ones.
 """
@@ -19,13 +19,13 @@ class Estimate(Section):
     """An accuracy with its interval, in 0..1."""
 
     kind: Kind
-    """What it rests on. ``confidence`` alone holds only where nothing has drifted."""
+    """The data it is based on. ``confidence`` alone is valid only without drift."""
     accuracy: float
     low: float
     high: float
     labelled: int
     unlabelled: int
-    """Items of each kind that it rests on."""
+    """Items of each kind that it is based on."""
 
 
 def estimate(
@@ -34,16 +34,16 @@ def estimate(
     """Estimate the accuracy on the population that all items are drawn from.
 
     Args:
-        right: (n,) whether the model has a labelled item right.
+        right: (n,) whether the model's prediction for a labelled item is right.
         confidence: (n,) calibrated probability of the class it predicts for it.
         unlabelled: (N,) the same of the items without a label.
         level: of the interval.
 
     Returns:
-        None where there is no item. Without unlabelled items, the share that is right and its
+        None if there is no item. Without unlabelled items, the share that is right and its
         Wilson interval; without labelled ones, the mean confidence and the interval of a share of
         as many items (which holds if the confidence is calibrated: the variance of being right,
-        c (1 - c) on average, and that of c add up to it); with both see `powered`.
+        c (1 - c) on average, and that of c add up to it); with both, see `powered`.
     """
     n, more = len(right), len(unlabelled)
     if not n and not more:
@@ -64,9 +64,9 @@ def powered(right: Numbers, confidence: Numbers, unlabelled: Numbers) -> tuple[f
     and confidence over (1 + n / N) times the variance of confidence. It is unbiased however bad the
     confidence is, if the labelled items are a random sample of all.
 
-    Its normal interval has no width where every labelled item is right, and is too narrow near
-    that. So the variance is turned into the number of labelled items that would tell as much,
-    between n and n + N, for an interval of Wilson.
+    Its normal interval has width 0 if every labelled item is right, and is too narrow near that
+    value. So the variance is converted to the number of labelled items with as much information,
+    between n and n + N, for a Wilson interval.
 
     Args:
         right: (n,) 0 or 1.
@@ -82,12 +82,12 @@ def powered(right: Numbers, confidence: Numbers, unlabelled: Numbers) -> tuple[f
     spread = np.concatenate([confidence, unlabelled]).var(dtype=np.float64)
     shared = np.cov(right, confidence, bias=True)[0, 1] if spread > 0 else 0.0
     weight = float(np.clip(shared / ((1 + n / more) * spread), 0, 1)) if spread > 0 else 0.0
-    found = right.mean() + weight * (unlabelled.mean() - confidence.mean())
+    mean = right.mean() + weight * (unlabelled.mean() - confidence.mean())
     plain = right.var(ddof=1) / n
     error = (right - weight * confidence).var(ddof=2) / n  # the weight is estimated, too
     error += weight**2 * unlabelled.var(dtype=np.float64) / more
     gain = plain / error if error > 0 else 1.0
-    return float(np.clip(found, 0, 1)), float(n * np.clip(gain, 1, 1 + more / n))
+    return float(np.clip(mean, 0, 1)), float(n * np.clip(gain, 1, 1 + more / n))
 
 
 def _wilson(

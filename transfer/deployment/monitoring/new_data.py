@@ -1,4 +1,4 @@
-"""Items that a model has not met: listed, read once and looked at, some at a time.
+"""New items: listed, read once and given to a model, some at a time.
 
 Shapes: N items, K classes.
 """
@@ -20,39 +20,39 @@ from transfer.data.readers import npz
 from transfer.data.readers.class_folders import list_folder
 from transfer.data.readers.listing import Entry, Listing, Reject, check_suffix, no_dataset, read
 from transfer.data.readers.manifest_file import list_table
-from transfer.deployment.monitoring.reference import Seen, joined, look
+from transfer.deployment.monitoring.reference import Outputs, joined, look
 from transfer.modalities import lookup
 from transfer.modalities.interface import Modality, Unreadable
 from transfer.models.predictor import Card, Predictor
 
-CHUNK = 64  # records held in memory at a time
+CHUNK = 64  # records in memory at a time
 
 Record = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Fresh:
-    """New items as a model sees them."""
+class Observed:
+    """New items, with a model's outputs for them."""
 
     ids: list[str]  # N
-    seen: Seen
-    labels: NDArray[np.int64]  # N: index into the model's classes, or -1 where it is not known
+    outputs: Outputs
+    labels: NDArray[np.int64]  # N: index into the model's classes, or -1 without a known class
     strange: dict[str, int]
     """Items of each label that the model has no class for; their ``labels`` are -1."""
-    unlabelled: NDArray[np.bool_]  # N: came without a label
+    unlabelled: NDArray[np.bool_]  # N: has no label
     rejects: list[Reject]
     found: int
-    """Files there are; more than items and rejects together where only some were drawn."""
+    """Number of files; more than items and rejects together if only a sample was read."""
 
 
 @dataclass(frozen=True)
 class NewItems:
-    """Where the items of a dataset are, and how to get one."""
+    """The items of a dataset, and the function that reads one."""
 
     dataset: Path
     listing: Listing
     record: Callable[[Entry], Record]
-    """An entry's record as the model takes it in; raises `Unreadable`."""
+    """An entry's record as the model reads it; raises `Unreadable`."""
     modality: Modality
 
 
@@ -80,14 +80,16 @@ def new_items(dataset: Path, card: Card) -> NewItems:
 
 def _list_files(dataset: Path, modality: Modality) -> Listing:
     if dataset.is_dir():
-        found = list_folder(dataset, modality)
-        loose = [r.path for r in found.rejects if r.reason == "no_class_folder"]
-        told = [check_suffix(name, modality) or Entry(name, dataset / name, "") for name in loose]
-        kept = [r for r in found.rejects if r.reason != "no_class_folder"]
+        listing = list_folder(dataset, modality)
+        loose = [r.path for r in listing.rejects if r.reason == "no_class_folder"]
+        checked = [
+            check_suffix(name, modality) or Entry(name, dataset / name, "") for name in loose
+        ]
+        kept = [r for r in listing.rejects if r.reason != "no_class_folder"]
         return Listing(
-            found.class_names,
-            [*found.entries, *(one for one in told if isinstance(one, Entry))],
-            [*kept, *(one for one in told if isinstance(one, Reject))],
+            listing.class_names,
+            [*listing.entries, *(item for item in checked if isinstance(item, Entry))],
+            [*kept, *(item for item in checked if isinstance(item, Reject))],
         )
     if dataset.is_file() and dataset.suffix.lower() in {".csv", ".parquet"}:
         return list_table(dataset, modality, need_labels=False)
@@ -100,14 +102,14 @@ def _decoded(entry: Entry, card: Card) -> Record:
     return modality.record(sample, card.spec)
 
 
-def observe(model: Predictor, source: NewItems, *, most: int, seed: int) -> Fresh:
-    """Read items and let a model look at them; memory is bounded by ``most``.
+def observe(model: Predictor, source: NewItems, *, most: int, seed: int) -> Observed:
+    """Read items and compute a model's outputs; ``most`` bounds the memory.
 
     Args:
         model: decodes the items by its own card.
-        source: where they are.
-        most: files to read; of more, so many are drawn.
-        seed: of the draw.
+        source: the listed items.
+        most: files to read; of more files, a sample of this size.
+        seed: of the sample.
 
     Raises:
         NothingToDoError: there is no file.
@@ -122,14 +124,14 @@ def observe(model: Predictor, source: NewItems, *, most: int, seed: int) -> Fres
         )
     drawn = np.random.default_rng(seed).permutation(len(files))[:most]
     chosen = [files[i] for i in np.sort(drawn)]
-    rejects = [one for one in chosen if isinstance(one, Reject)]
-    parts, kept = list[Seen](), list[Entry]()
+    rejects = [file for file in chosen if isinstance(file, Reject)]
+    parts, kept = list[Outputs](), list[Entry]()
     for entries, records in _read(source, chosen, rejects):
         parts.append(look(model, torch.from_numpy(records)))
         kept += entries
     names = [unicodedata.normalize("NFC", entry.label) for entry in kept]
     known = {name: i for i, name in enumerate(model.class_names)}
-    return Fresh(
+    return Observed(
         [entry.id for entry in kept],
         joined(parts) if parts else _nothing(model),
         np.array([known.get(name, -1) for name in names], np.int64),
@@ -143,21 +145,21 @@ def observe(model: Predictor, source: NewItems, *, most: int, seed: int) -> Fres
 def _read(
     source: NewItems, files: Sequence[Entry | Reject], rejects: list[Reject]
 ) -> Iterator[tuple[list[Entry], Record]]:
-    """Readable items, some at a time; what cannot be read is added to the rejects."""
-    waiting = (one for one in files if isinstance(one, Entry))
+    """Readable items, some at a time; unreadable files are added to the rejects."""
+    waiting = (file for file in files if isinstance(file, Entry))
     while chunk := list(islice(waiting, CHUNK)):
         entries, records = [], []
         for entry in chunk:
             try:
                 records.append(source.record(entry))
                 entries.append(entry)
-            except Unreadable as why:
-                rejects.append(Reject(entry.id, why.reason, why.detail))
+            except Unreadable as error:
+                rejects.append(Reject(entry.id, error.reason, error.detail))
         if entries:
             yield entries, np.stack(records)
 
 
-def _nothing(model: Predictor) -> Seen:
+def _nothing(model: Predictor) -> Outputs:
     layout = model.modality.layout(model.card.spec)
-    one = look(model, torch.from_numpy(np.zeros((1, *layout.shape), layout.dtype)))
-    return Seen(*(array[:0] for array in vars(one).values()))
+    outputs = look(model, torch.from_numpy(np.zeros((1, *layout.shape), layout.dtype)))
+    return Outputs(*(array[:0] for array in vars(outputs).values()))

@@ -1,8 +1,9 @@
-"""What a model makes of data that it was not trained on: what new data is held against.
+"""A model's outputs for items that it was not trained on: the reference that new data is compared
+with.
 
-A network's features of its own training items differ from those of fresh ones, so the reference is
-drawn from the test split. It is written when the model is put together, after everything is chosen,
-and travels in the model's folder. It holds no item.
+A network's features of its training items differ from those of new ones, so the reference is
+sampled from the test split. It is written when the final model is composed, after all choices, and
+is stored in the model's folder. It contains no item.
 
 Shapes: M reference items, N items, D features, K classes, S numbers of a summary.
 """
@@ -29,15 +30,15 @@ ITEMS = 500
 WIDTH = 256
 """Features that are kept of an item at most."""
 DECIMALS = 6
-"""Probabilities are rounded, so that another machine's rounding does not untie ties."""
+"""Probabilities are rounded, so that ties stay ties under another machine's rounding."""
 
 NOT_BROKEN = frozenset({"hidden", "no_class_folder", "no_label", "bad_split", "duplicate_path"})
-"""Reasons for a reject that say nothing of the file itself."""
+"""Reasons for a reject that do not concern the file itself."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a model makes of some items."""
+class Outputs:
+    """A model's outputs for some items."""
 
     features: NDArray[np.float32]  # N x D
     probabilities: NDArray[np.float32]  # N x K
@@ -46,31 +47,31 @@ class Seen:
 
 @dataclass(frozen=True)
 class Reference:
-    """What a model made of held-out items of its target."""
+    """A model's outputs for held-out items of its target."""
 
-    seen: Seen
+    outputs: Outputs
     usable: int
     """Files of the target's dataset that could be read."""
     rejected: int
     """Those that could not."""
     tested: int
-    """Items of the test split, and how many of them the model has right."""
+    """Items of the test split, and how many of them the model predicts correctly."""
     right: int
 
 
-def look(model: Predictor, records: Tensor) -> Seen:
-    """What a model makes of records (N, ...) that fit its card."""
+def look(model: Predictor, records: Tensor) -> Outputs:
+    """A model's outputs for records (N, ...) that fit its card."""
     probabilities = model.predict_records(records.numpy())
     summary = model.modality.summary(records)
-    return Seen(features(model, records), probabilities.round(DECIMALS), summary)
+    return Outputs(features(model, records), probabilities.round(DECIMALS), summary)
 
 
 def features(model: Predictor, records: Tensor) -> NDArray[np.float32]:
-    """Features (N, D) of records (N, ...): what the heads of a model read.
+    """Features (N, D) of records (N, ...): the inputs of a model's heads.
 
-    Of one network of each member, side by side; of more than 256 every so many-th is kept. (A
-    projection that is fitted to the reference, such as its principal components, would make the
-    reference unlike fresh items.)
+    They are those of one network of each member, side by side; above 256 they are thinned evenly.
+    (A projection that is fitted to the reference, such as its principal components, would make the
+    reference unlike new items.)
     """
     parts, modality, spec = [], model.modality, model.card.spec
     with torch.inference_mode():
@@ -78,22 +79,22 @@ def features(model: Predictor, records: Tensor) -> NDArray[np.float32]:
         for (network, *_), member in zip(model.networks, model.card.members, strict=True):
             inputs = modality.to_input(scaled, member.normal, spec)
             parts.append(network.backbone(modality.lay_out(inputs)))
-    found = torch.cat(parts, 1).float()
-    kept: NDArray[np.float32] = found[:, :: -(-found.shape[1] // WIDTH)].numpy().copy()
+    whole = torch.cat(parts, 1).float()
+    kept: NDArray[np.float32] = whole[:, :: -(-whole.shape[1] // WIDTH)].numpy().copy()
     return kept
 
 
 def make(
     model: Predictor, items: TestItems, *, usable: int, rejected: int, right: int
 ) -> Reference:
-    """Look at 500 test items at most, drawn by a hash of their ids.
+    """Compute the reference from at most 500 test items, sampled by a hash of their ids.
 
     Args:
         model: the finished model.
         items: the test split.
         usable: files of the target's dataset that could be read.
         rejected: those that could not.
-        right: test items that the model has right.
+        right: test items that the model predicts correctly.
     """
     records = items.records[torch.from_numpy(drawn(items.ids))]
     parts = [look(model, part) for part in records.split(model.networks[0][0].backbone.chunk)]
@@ -108,20 +109,20 @@ def drawn(ids: Iterable[str]) -> NDArray[np.int64]:
 
 
 def broken(reasons: Iterable[str]) -> int:
-    """How many of these rejects are files that cannot be used, whatever their class."""
+    """How many of these rejects are files that cannot be used whatever their label."""
     return sum(reason not in NOT_BROKEN for reason in reasons)
 
 
-def joined(parts: Sequence[Seen]) -> Seen:
-    """Several looks as one."""
-    names = [field.name for field in fields(Seen)]
-    return Seen(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+def joined(parts: Sequence[Outputs]) -> Outputs:
+    """The outputs of several batches as one."""
+    names = [field.name for field in fields(Outputs)]
+    return Outputs(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def save(reference: Reference, folder: Path) -> None:
     """Write ``reference.npz`` into a model folder."""
     counts = [reference.usable, reference.rejected, reference.tested, reference.right]
-    np.savez(folder / FILE, counts=np.array(counts), **vars(reference.seen))
+    np.savez(folder / FILE, counts=np.array(counts), **vars(reference.outputs))
 
 
 def load(folder: Path) -> Reference:
@@ -141,12 +142,12 @@ def load(folder: Path) -> Reference:
         with np.load(path, allow_pickle=False) as stored:
             arrays: dict[str, Any] = {name: stored[name] for name in stored.files}
         usable, rejected, tested, right = arrays.pop("counts").tolist()
-        seen = Seen(**arrays)
+        outputs = Outputs(**arrays)
     except Exception as error:  # a damaged archive makes zlib, zipfile and NumPy raise anything
         raise ModelFileError(
             f"{path} is no readable reference ({error}); restore the model, or make a new one "
             "with `crosstrain retrain`"
         ) from error
-    if len({len(array) for array in vars(seen).values()}) != 1 or not len(seen.features):
+    if len({len(array) for array in vars(outputs).values()}) != 1 or not len(outputs.features):
         raise ModelFileError(f"{path} holds arrays of different lengths, or none; retrain")
-    return Reference(seen, usable, rejected, tested, right)
+    return Reference(outputs, usable, rejected, tested, right)

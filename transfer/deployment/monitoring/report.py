@@ -1,4 +1,4 @@
-"""What monitoring found: the schema of ``reports/monitor.json``, and how it comes about.
+"""The result of monitoring: the schema of ``reports/monitor.json``, and its computation.
 
 Shares are fractions in 0..1. Shapes: M reference items, N new items, D features, K classes.
 """
@@ -15,7 +15,7 @@ from transfer.deployment.monitoring import accuracy_estimation as accuracy
 from transfer.deployment.monitoring import drift
 from transfer.deployment.monitoring.accuracy_estimation import Estimate
 from transfer.deployment.monitoring.drift import MonitorSettings, Test
-from transfer.deployment.monitoring.new_data import Fresh
+from transfer.deployment.monitoring.new_data import Observed
 from transfer.deployment.monitoring.reference import Reference, broken
 from transfer.evaluation.comparison import proportion_interval
 from transfer.transferability import domain_distance
@@ -37,13 +37,13 @@ class ClassShare(Section):
 
 
 class Unusual(Section):
-    """A new item far from all that the model was made for."""
+    """A new item far from all reference items."""
 
     id: str
     predicted: str
     confidence: float
     rarity: float
-    """Share of the reference items that lie as far from their neighbours."""
+    """Share of the reference items that are at least as far from their neighbours."""
 
 
 class Broken(Section):
@@ -64,7 +64,7 @@ class Expected(Section):
 
 
 class Monitored(Section):
-    """What new data gave."""
+    """The result of monitoring new data."""
 
     schema_version: Literal[1] = 1
     target: str
@@ -79,7 +79,7 @@ class Monitored(Section):
     """Whether the rule in the settings asks for a retrain."""
     level: float
     found: int
-    """Files there are."""
+    """Number of files."""
     items: int
     """Files that were read and could be used."""
     rejected: int
@@ -97,7 +97,7 @@ class Monitored(Section):
     rejects: dict[str, int]
     """How many files were rejected for each reason."""
     broken: list[Broken]
-    """The first of them."""
+    """The first rejected files."""
     unusual: list[Unusual]
     """The items farthest from the reference, the farthest first."""
 
@@ -109,7 +109,7 @@ class Monitored(Section):
 
 def judge(
     reference: Reference,
-    fresh: Fresh,
+    observed: Observed,
     class_names: tuple[str, ...],
     settings: MonitorSettings,
     *,
@@ -123,26 +123,29 @@ def judge(
     Raises:
         NothingToDoError: there are too few files to test anything.
     """
-    rejected = broken(reject.reason for reject in fresh.rejects)
-    items, files = len(fresh.ids), len(fresh.ids) + rejected
+    rejected = broken(reject.reason for reject in observed.rejects)
+    items, files = len(observed.ids), len(observed.ids) + rejected
     if files < settings.min_items:
         raise NothingToDoError(
-            f"{folder} holds {files} files to look at; expected {settings.min_items} or more "
-            "(monitor.min_items): few items cannot show a drift"
+            f"{folder} holds {files} files to test; expected {settings.min_items} or more "
+            "(monitor.min_items): with few items drift cannot be detected"
         )
-    sure, predicted = fresh.seen.probabilities.max(1), fresh.seen.probabilities.argmax(1)
-    known = fresh.labels >= 0
-    right = (predicted == fresh.labels)[known]
+    confidence, predicted = (
+        observed.outputs.probabilities.max(1),
+        observed.outputs.probabilities.argmax(1),
+    )
+    labelled = observed.labels >= 0
+    right = (predicted == observed.labels)[labelled]
     tests = drift.run(
         reference,
-        fresh.seen,
+        observed.outputs,
         settings,
         rejected=rejected,
         right=int(right.sum()),
         labelled=len(right),
     )
-    bare = fresh.unlabelled if known.any() else np.ones(items, bool)
-    old = reference.seen.probabilities
+    without_label = observed.unlabelled if labelled.any() else np.ones(items, bool)
+    old = reference.outputs.probabilities
     return Monitored(
         target=target,
         model=model,
@@ -152,20 +155,22 @@ def judge(
         drift=any(test.drifted for test in tests),
         retrain=drift.wants_retrain(tests, settings),
         level=settings.level,
-        found=fresh.found,
+        found=observed.found,
         items=items,
         rejected=rejected,
         reference_items=len(old),
         tests=tests,
-        accuracy=accuracy.estimate(right, sure[known], sure[bare], level=settings.interval),
+        accuracy=accuracy.estimate(
+            right, confidence[labelled], confidence[without_label], level=settings.interval
+        ),
         expected=_expected(reference, settings.interval),
-        strange=fresh.strange,
-        classes=_classes(class_names, old, fresh.seen.probabilities),
-        confidence=float(sure.mean()) if items else None,
+        strange=observed.strange,
+        classes=_classes(class_names, old, observed.outputs.probabilities),
+        confidence=float(confidence.mean()) if items else None,
         reference_confidence=float(old.max(1).mean()),
-        rejects=dict(Counter(reject.reason for reject in fresh.rejects)),
-        broken=[Broken(**vars(reject)) for reject in fresh.rejects[:EXAMPLES]],
-        unusual=_unusual(reference, fresh, class_names),
+        rejects=dict(Counter(reject.reason for reject in observed.rejects)),
+        broken=[Broken(**vars(reject)) for reject in observed.rejects[:EXAMPLES]],
+        unusual=_unusual(reference, observed, class_names),
     )
 
 
@@ -173,8 +178,8 @@ def sentence(tests: list[Test], items: int, rejected: int, settings: MonitorSett
     """The outcome in one sentence."""
     what = f"{items} new items" + (f" and {rejected} broken files" if rejected else "")
     level = f"{100 * settings.level:g} %"
-    if found := [test.name for test in tests if test.drifted]:
-        *others, last = found
+    if drifted := [test.name for test in tests if test.drifted]:
+        *others, last = drifted
         names = f"{', '.join(others)} and {last}" if others else last
         return (
             f"Drift in {names}: {what} are unlike the data the model was made for (chance of a "
@@ -209,23 +214,23 @@ def distances(reference: Numbers, new: Numbers) -> tuple[Floats, Floats]:
 
     both = domain_distance.standardised(np.concatenate([reference, new]).astype(np.float64))
     old = both[: len(reference)]
-    apart = np.sort(cdist(both, old), axis=1)
+    sorted_distances = np.sort(cdist(both, old), axis=1)
     k = min(NEIGHBOURS, len(reference) - 1)
-    own, others = apart[: len(old), 1 : k + 1], apart[len(old) :, :k]
+    own, others = sorted_distances[: len(old), 1 : k + 1], sorted_distances[len(old) :, :k]
     return own.mean(1), others.mean(1)
 
 
-def _unusual(reference: Reference, fresh: Fresh, names: tuple[str, ...]) -> list[Unusual]:
-    if not fresh.ids or len(reference.seen.features) < 2:
+def _unusual(reference: Reference, observed: Observed, names: tuple[str, ...]) -> list[Unusual]:
+    if not observed.ids or len(reference.outputs.features) < 2:
         return []
-    own, found = distances(reference.seen.features, fresh.seen.features)
-    sure = fresh.seen.probabilities
+    own, distance = distances(reference.outputs.features, observed.outputs.features)
+    probabilities = observed.outputs.probabilities
     return [
         Unusual(
-            id=fresh.ids[i],
-            predicted=names[int(sure[i].argmax())],
-            confidence=float(sure[i].max()),
-            rarity=float((own >= found[i]).mean()),
+            id=observed.ids[i],
+            predicted=names[int(probabilities[i].argmax())],
+            confidence=float(probabilities[i].max()),
+            rarity=float((own >= distance[i]).mean()),
         )
-        for i in np.argsort(-found, kind="stable")[:UNUSUAL]
+        for i in np.argsort(-distance, kind="stable")[:UNUSUAL]
     ]

@@ -103,12 +103,12 @@ def test_an_export_that_loses_much_is_refused(model, tmp_path):
 def test_nothing_to_measure_on_or_to_calibrate_on_is_refused(model, tmp_path):
     none = models.held_out(3)
     none = TestItems(none.records[:0], none.labels[:0], none.ids[:0])
-    with pytest.raises(DataRefusedError, match="found 0 test items and 48 training pictures"):
+    with pytest.raises(DataRefusedError, match="found 0 test items and 48 training items"):
         export(model, tmp_path / "out", "onnx", test=none)
 
 
 @pytest.mark.parametrize(("n", "most"), [(48, 32), (5, 32), (32, 32), (1, 8)])
-def test_calibration_pictures_are_spread_over_the_split(n, most):
+def test_calibration_items_are_spread_over_the_split(n, most):
     images = torch.arange(n, dtype=torch.uint8).reshape(n, 1, 1, 1)
     rows = library.spaced(images, most).ravel()
     assert len(rows) == len(set(rows.tolist())) == min(n, most)

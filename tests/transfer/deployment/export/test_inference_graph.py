@@ -57,7 +57,7 @@ def test_equal_backbones_are_held_once(tmp_path):
     np.testing.assert_allclose(answers(whole, images), model.predict_records(images), atol=1e-6)
 
 
-def test_equal_backbones_that_see_differently_standardised_pictures_are_two(tmp_path):
+def test_equal_backbones_with_differently_standardised_inputs_are_two(tmp_path):
     one, twin = tiny.network(3, seed=1), tiny.network(3, seed=1)
     how = {"temperature": 1.0, "networks": 1, "weight": 0.5, "backbone_spec": tiny.BODY}
     other = tiny.NORMAL.model_copy(update={"mean": (0.9,)})

@@ -35,8 +35,8 @@ HERE = [settings for settings in SETTINGS if buildable(settings)]
 def exported(folder, file):
     model = predictor.load(folder)
     size, channels = model.card.spec.size, model.card.spec.channels
-    told = contract(model.card, 3)
-    onnx_file.write(Whole(model), models.noise(2, size, channels), file, told)
+    metadata = contract(model.card, 3)
+    onnx_file.write(Whole(model), models.noise(2, size, channels), file, metadata)
     return model, onnx_file.ask(file, 1)
 
 
@@ -70,27 +70,27 @@ def test_an_ensemble_is_one_graph_for_batches_of_any_size(ensemble, n):
 def test_the_file_says_what_it_expects_and_what_its_classes_are(tmp_path):
     exported(models.trained(tmp_path / "model"), tmp_path / "model.onnx")
     kept = onnx.load(tmp_path / "model.onnx")
-    told = {prop.key: prop.value for prop in kept.metadata_props}
-    assert json.loads(told["class_names"]) == list(tiny.CLASSES)
-    given = json.loads(told["input"])
+    metadata = {prop.key: prop.value for prop in kept.metadata_props}
+    assert json.loads(metadata["class_names"]) == list(tiny.CLASSES)
+    given = json.loads(metadata["input"])
     assert given["shape"] == ["N", 1, tiny.SIDE, tiny.SIDE] and given["dtype"] == "uint8"
     assert (given["size"], given["channels"], given["fit"]) == (tiny.SIDE, 1, "crop")
     assert given["limits"]["max_pixels"] > 0
-    assert json.loads(told["members"]) == {"fine_tune/0": 0.25, "fine_tune/1": 0.75}
-    assert json.loads(told["data"]) == {"hedge": "0" * 32}
-    assert (told["target"], told["version"]) == ("hedge", "3")
-    (images,), (found,) = kept.graph.input, kept.graph.output
-    assert (images.name, found.name) == ("images", "probabilities")
-    assert images.type.tensor_type.elem_type == onnx.TensorProto.UINT8
-    assert images.type.tensor_type.shape.dim[0].dim_param == "N"
+    assert json.loads(metadata["members"]) == {"fine_tune/0": 0.25, "fine_tune/1": 0.75}
+    assert json.loads(metadata["data"]) == {"hedge": "0" * 32}
+    assert (metadata["target"], metadata["version"]) == ("hedge", "3")
+    (inputs,), (outputs,) = kept.graph.input, kept.graph.output
+    assert (inputs.name, outputs.name) == ("inputs", "probabilities")
+    assert inputs.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert inputs.type.tensor_type.shape.dim[0].dim_param == "N"
 
 
 @pytest.fixture(scope="module")
 def quantised(tmp_path_factory):
     folder = tmp_path_factory.mktemp("quantised")
     model, answer = exported(models.trained(folder / "model"), folder / "model.onnx")
-    pictures, told = models.pool().records.numpy(), {"class_names": "[]"}
-    onnx_file.quantise(folder / "model.onnx", folder / "model.int8.onnx", pictures, told)
+    records, metadata = models.pool().records.numpy(), {"class_names": "[]"}
+    onnx_file.quantise(folder / "model.onnx", folder / "model.int8.onnx", records, metadata)
     return folder, model, answer, onnx_file.ask(folder / "model.int8.onnx", 1)
 
 
@@ -130,8 +130,8 @@ def test_eight_bits_are_in_the_convolutions_and_not_in_what_calibrates(quantised
 def test_the_same_model_gives_the_same_bytes(quantised, tmp_path):
     folder, *_ = quantised
     exported(folder / "model", tmp_path / "model.onnx")
-    pictures, told = models.pool().records.numpy(), {"class_names": "[]"}
-    onnx_file.quantise(tmp_path / "model.onnx", tmp_path / "model.int8.onnx", pictures, told)
+    records, metadata = models.pool().records.numpy(), {"class_names": "[]"}
+    onnx_file.quantise(tmp_path / "model.onnx", tmp_path / "model.int8.onnx", records, metadata)
     for name in ("model.onnx", "model.int8.onnx"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
@@ -144,7 +144,7 @@ def test_a_wide_network_shrinks_by_three(tmp_path):
     assert 3 < exact.stat().st_size / file.stat().st_size < 4
 
 
-def test_ranges_come_from_the_pictures_given(quantised, tmp_path):
+def test_ranges_come_from_the_given_records(quantised, tmp_path):
     folder, model, *_ = quantised
     file = tmp_path / "dark.onnx"
     onnx_file.quantise(folder / "model.onnx", file, models.dark().records.numpy(), {})

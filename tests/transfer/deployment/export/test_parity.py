@@ -11,9 +11,9 @@ HOW = EvaluateSettings(replicates=400)
 
 def sharp(classes, k=3, share=0.9):
     """Probabilities (N, K) of which the given class has most."""
-    told = np.full((len(classes), k), (1 - share) / (k - 1), np.float32)
-    told[np.arange(len(classes)), classes] = share
-    return told
+    probabilities = np.full((len(classes), k), (1 - share) / (k - 1), np.float32)
+    probabilities[np.arange(len(classes)), classes] = share
+    return probabilities
 
 
 def case(n, lost=0, won=0):

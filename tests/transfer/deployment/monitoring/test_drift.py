@@ -9,7 +9,7 @@ from scipy import stats
 
 from transfer.deployment.monitoring import drift
 from transfer.deployment.monitoring.drift import TESTS, MonitorSettings
-from transfer.deployment.monitoring.reference import Reference, Seen
+from transfer.deployment.monitoring.reference import Outputs, Reference
 from transfer.transferability.domain_distance import mmd2
 
 FEW = MonitorSettings(permutations=599)
@@ -22,7 +22,7 @@ def seen(n, seed, moved=0.0, classes=4, only=None):
     sure = rng.uniform(0.5, 1.0, n)
     probabilities = np.repeat(((1 - sure) / (classes - 1))[:, None], classes, 1)
     probabilities[np.arange(n), said] = sure
-    return Seen(
+    return Outputs(
         (rng.normal(size=(n, 6)) + moved).astype("f4"),
         probabilities.astype("f4"),
         rng.normal(0.5, 0.1, (n, 3)).astype("f4"),
@@ -46,7 +46,7 @@ def test_the_effect_on_features_is_the_share_of_the_largest_discrepancy():
     assert found.effect == pytest.approx(np.sqrt(mmd2(scaled[:40], scaled[40:]) / 10))
     far = drift.features(x, y[:6] * 0.01 + 1e4, FEW)
     assert 0.8 < far.effect <= 1 and far.p == 1 / 600
-    assert drift.features(np.ones((9, 3)), np.ones((5, 3)), FEW) == drift.Found(1.0, 0.0)
+    assert drift.features(np.ones((9, 3)), np.ones((5, 3)), FEW) == drift.Result(1.0, 0.0)
 
 
 def test_confidence_is_the_distance_of_kolmogorov_and_smirnov_also_with_ties():
@@ -133,9 +133,9 @@ def test_each_kind_of_drift_is_found_by_its_own_test():
     assert alarms(seen(60, 9), rejected=12) == ["rejects"]
     assert alarms(seen(60, 9), labelled=60, right=40) == ["accuracy"]
     dim = seen(60, 9)
-    assert alarms(Seen(dim.features, dim.probabilities, dim.summary * 0.6)) == ["summary"]
+    assert alarms(Outputs(dim.features, dim.probabilities, dim.summary * 0.6)) == ["summary"]
     doubt = 0.7 * dim.probabilities + 0.3 / 4
-    assert alarms(Seen(dim.features, doubt, dim.summary)) == ["confidence"]
+    assert alarms(Outputs(dim.features, doubt, dim.summary)) == ["confidence"]
 
 
 def test_what_is_too_little_is_not_tested_and_counts_all_the_same():
@@ -148,7 +148,7 @@ def test_what_is_too_little_is_not_tested_and_counts_all_the_same():
     assert [test.p for test in tests] == [None] * 6
 
 
-def test_two_pictures_are_enough_where_the_settings_say_so():
+def test_two_items_are_enough_if_the_settings_allow_it():
     two = MonitorSettings(permutations=599, min_items=2)
     assert alarms(seen(2, 3), two) == []
     assert alarms(seen(2, 3, moved=50), two) == ["features"]

@@ -25,7 +25,7 @@ def observe(dataset, most=1000, seed=0):
     return new_data.observe(asked, new_data.new_items(dataset, asked.card), most=most, seed=seed)
 
 
-def test_pictures_in_a_class_folder_have_its_label_and_loose_ones_have_none(tmp_path):
+def test_items_in_a_class_folder_have_its_label_and_loose_ones_have_none(tmp_path):
     write(tmp_path, ["acer/1.png", "betula/deep/2.png", "loose.png", "fagus/3.png"])
     found = observe(tmp_path)
     told = dict(zip(found.ids, found.labels.tolist(), strict=True))
@@ -40,14 +40,18 @@ def test_pictures_in_a_class_folder_have_its_label_and_loose_ones_have_none(tmp_
 def test_they_are_seen_as_the_model_sees_them_however_many_at_a_time(tmp_path, monkeypatch):
     images = write(tmp_path, [f"{i:02d}.png" for i in range(9)])
     whole = observe(tmp_path)
-    np.testing.assert_allclose(whole.seen.probabilities, model().predict_records(images), atol=1e-5)
     np.testing.assert_allclose(
-        whole.seen.features, reference.features(model(), tiny.torch.from_numpy(images)), atol=1e-5
+        whole.outputs.probabilities, model().predict_records(images), atol=1e-5
+    )
+    np.testing.assert_allclose(
+        whole.outputs.features,
+        reference.features(model(), tiny.torch.from_numpy(images)),
+        atol=1e-5,
     )
     monkeypatch.setattr(new_data, "CHUNK", 2)
     parts = observe(tmp_path)
     assert parts.ids == whole.ids
-    np.testing.assert_allclose(parts.seen.features, whole.seen.features, atol=1e-5)
+    np.testing.assert_allclose(parts.outputs.features, whole.outputs.features, atol=1e-5)
 
 
 def test_what_cannot_be_used_is_rejected_with_a_reason(tmp_path):
@@ -74,7 +78,7 @@ def test_only_broken_files_leave_nothing_to_see(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no")
     found = observe(tmp_path)
     assert found.ids == [] and len(found.rejects) == 1
-    assert found.seen.features.shape == (0, 64) and found.seen.probabilities.shape == (0, 3)
+    assert found.outputs.features.shape == (0, 64) and found.outputs.probabilities.shape == (0, 3)
 
 
 def test_of_many_files_some_are_drawn_by_seed(tmp_path):
@@ -105,14 +109,14 @@ def test_arrays_will_do(tmp_path):
     assert found.strange == {"fagus": 2}
 
 
-def test_nothing_to_look_at_and_no_dataset_are_said(tmp_path):
+def test_an_empty_folder_and_no_dataset_are_reported(tmp_path):
     with pytest.raises(NothingToDoError, match="found no image"):
         observe(tmp_path)
     with pytest.raises(DataRefusedError, match="does not exist"):
         observe(tmp_path / "gone")
 
 
-def test_a_picture_that_is_gone_since_it_was_listed_is_unreadable(tmp_path):
+def test_a_file_that_was_deleted_since_it_was_listed_is_unreadable(tmp_path):
     write(tmp_path, ["a.png"])
     source = new_data.new_items(tmp_path, model().card)
     (tmp_path / "a.png").unlink()

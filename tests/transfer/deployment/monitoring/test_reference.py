@@ -81,7 +81,7 @@ def test_it_holds_some_test_items_drawn_by_their_ids(monkeypatch):
     rows = reference.drawn(all_items.ids.tolist())
     assert len(rows) == 10 and sorted(rows) == rows.tolist()
     np.testing.assert_allclose(
-        found.seen.features, reference.features(model(), all_items.records[rows]), atol=1e-6
+        found.outputs.features, reference.features(model(), all_items.records[rows]), atol=1e-6
     )
     more = [*all_items.ids.tolist(), "new.png"]
     assert len(set(reference.drawn(more)) - set(rows)) <= 1
@@ -92,8 +92,8 @@ def test_it_comes_back_as_it_was_written(tmp_path):
     made = make()
     reference.save(made, tmp_path)
     found = reference.load(tmp_path)
-    for name, array in vars(made.seen).items():
-        np.testing.assert_array_equal(getattr(found.seen, name), array)
+    for name, array in vars(made.outputs).items():
+        np.testing.assert_array_equal(getattr(found.outputs, name), array)
     assert (found.tested, found.right, found.usable, found.rejected) == (30, 20, 90, 3)
     first = (tmp_path / reference.FILE).read_bytes()
     reference.save(make(), tmp_path)

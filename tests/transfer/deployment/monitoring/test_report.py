@@ -1,4 +1,4 @@
-"""What is told of new data: drift, accuracy by what labels there are, and what is unusual."""
+"""The report on new data: drift, accuracy by the available labels, and unusual items."""
 
 import numpy as np
 import pytest
@@ -8,8 +8,8 @@ from tests.transfer.deployment.monitoring.test_drift import seen
 from transfer.core.errors import NothingToDoError
 from transfer.data.readers.listing import Reject
 from transfer.deployment.monitoring.drift import MonitorSettings
-from transfer.deployment.monitoring.new_data import Fresh
-from transfer.deployment.monitoring.reference import Reference, Seen
+from transfer.deployment.monitoring.new_data import Observed
+from transfer.deployment.monitoring.reference import Outputs, Reference
 from transfer.deployment.monitoring.report import Monitored, distances, judge
 
 CLASSES = ("acer", "betula", "corylus", "fagus")
@@ -21,14 +21,14 @@ def fresh(new, labels=None, bare=None, rejects=(), strange=None):
     known = np.full(n, -1) if labels is None else np.asarray(labels)
     unlabelled = known < 0 if bare is None else bare
     ids = [f"{i}.png" for i in range(n)]
-    return Fresh(ids, new, known, strange or {}, unlabelled, list(rejects), n + len(rejects))
+    return Observed(ids, new, known, strange or {}, unlabelled, list(rejects), n + len(rejects))
 
 
-def found(new, settings=SETTINGS, **told):
+def found(new, settings=SETTINGS, **monitored):
     reference = Reference(seen(150, 0), usable=990, rejected=10, tested=400, right=380)
     return judge(
         reference,
-        fresh(new, **told),
+        fresh(new, **monitored),
         CLASSES,
         settings,
         target="trees",
@@ -38,19 +38,19 @@ def found(new, settings=SETTINGS, **told):
     )
 
 
-def test_fresh_data_of_the_same_kind_is_no_drift():
-    told = found(seen(60, 5))
-    assert not told.drift and not told.retrain and told.drifted == []
-    assert told.sentence.startswith("No drift found in 60 new items")
-    assert told.expected.accuracy == 0.95 and told.expected.items == 400
-    assert sum(one.new for one in told.classes) == pytest.approx(1)
-    assert Monitored.model_validate_json(told.model_dump_json()) == told
+def test_new_data_of_the_same_kind_is_no_drift():
+    monitored = found(seen(60, 5))
+    assert not monitored.drift and not monitored.retrain and monitored.drifted == []
+    assert monitored.sentence.startswith("No drift found in 60 new items")
+    assert monitored.expected.accuracy == 0.95 and monitored.expected.items == 400
+    assert sum(one.new for one in monitored.classes) == pytest.approx(1)
+    assert Monitored.model_validate_json(monitored.model_dump_json()) == monitored
 
 
 def test_drift_is_named_and_asks_for_a_retrain():
-    told = found(seen(60, 5, moved=1, only=[0, 1]))
-    assert told.drift and told.retrain
-    assert told.sentence.startswith("Drift in features and labels: 60 new items are unlike")
+    monitored = found(seen(60, 5, moved=1, only=[0, 1]))
+    assert monitored.drift and monitored.retrain
+    assert monitored.sentence.startswith("Drift in features and labels: 60 new items are unlike")
 
 
 def test_accuracy_rests_on_what_labels_there_are():
@@ -65,28 +65,33 @@ def test_accuracy_rests_on_what_labels_there_are():
     assert (part.accuracy.labelled, part.accuracy.unlabelled) == (30, 30)
 
 
-def test_a_label_without_a_class_is_told_and_left_out_of_the_accuracy():
+def test_a_label_without_a_class_is_reported_and_left_out_of_the_accuracy():
     new = seen(60, 5)
     predicted = new.probabilities.argmax(1)
     labels = np.where(np.arange(60) < 20, -1, predicted)
-    told = found(new, labels=labels, bare=np.zeros(60, bool), strange={"quercus": 20})
-    assert told.strange == {"quercus": 20}
-    assert (told.accuracy.labelled, told.accuracy.unlabelled) == (40, 0)
+    monitored = found(new, labels=labels, bare=np.zeros(60, bool), strange={"quercus": 20})
+    assert monitored.strange == {"quercus": 20}
+    assert (monitored.accuracy.labelled, monitored.accuracy.unlabelled) == (40, 0)
 
 
 def test_broken_files_are_counted_named_and_found():
     rejects = [Reject(f"{i}.jpg", "truncated", "cut") for i in range(30)]
-    told = found(seen(30, 5), rejects=rejects)
-    assert [test.name for test in told.drifted] == ["rejects"] and not told.retrain
-    assert told.rejects == {"truncated": 30} and len(told.broken) == 20
-    assert "30 new items and 30 broken files" in told.sentence
+    monitored = found(seen(30, 5), rejects=rejects)
+    assert [test.name for test in monitored.drifted] == ["rejects"] and not monitored.retrain
+    assert monitored.rejects == {"truncated": 30} and len(monitored.broken) == 20
+    assert "30 new items and 30 broken files" in monitored.sentence
 
 
 def test_a_folder_of_broken_files_alone_is_judged_and_a_few_files_are_not():
     rejects = [Reject(f"{i}.jpg", "truncated", "cut") for i in range(12)]
-    told = found(seen(0, 5), rejects=rejects)
-    assert told.drift and told.accuracy is None and told.unusual == [] and told.confidence is None
-    with pytest.raises(NothingToDoError, match="new holds 9 files to look at; expected 10"):
+    monitored = found(seen(0, 5), rejects=rejects)
+    assert (
+        monitored.drift
+        and monitored.accuracy is None
+        and monitored.unusual == []
+        and monitored.confidence is None
+    )
+    with pytest.raises(NothingToDoError, match="new holds 9 files to test; expected 10"):
         found(seen(5, 5), rejects=rejects[:4])
 
 
@@ -105,7 +110,7 @@ def test_the_most_unusual_is_the_one_that_is_far_off():
     new = seen(40, 5)
     features = new.features.copy()
     features[17] += 20
-    told = found(Seen(features, new.probabilities, new.summary))
-    assert told.unusual[0].id == "17.png" and told.unusual[0].rarity == 0
-    assert len(told.unusual) == 12
-    assert told.unusual[0].predicted == CLASSES[new.probabilities[17].argmax()]
+    monitored = found(Outputs(features, new.probabilities, new.summary))
+    assert monitored.unusual[0].id == "17.png" and monitored.unusual[0].rarity == 0
+    assert len(monitored.unusual) == 12
+    assert monitored.unusual[0].predicted == CLASSES[new.probabilities[17].argmax()]

@@ -12,7 +12,7 @@ def test_every_parameter_trains_at_one_rate():
     assert [id(p) for p in parameters] == [id(p) for p in net.parameters()]
 
 
-def test_the_network_is_left_fresh():
+def test_the_network_keeps_its_random_weights():
     ready = Scratch().prepare(tiny.network(), None, tiny.CLASSES)
     assert tiny.same(ready.network.state_dict(), tiny.network().state_dict())
     assert not ready.reference and not ready.views

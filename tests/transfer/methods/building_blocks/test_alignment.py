@@ -168,7 +168,7 @@ def test_what_follows_a_reversal_still_learns():
     assert torch.equal(found, 2 * torch.ones(3))
 
 
-def test_a_discriminator_is_drawn_alike_each_time_and_from_no_global_dice():
+def test_a_discriminator_is_initialised_alike_and_not_by_the_global_generator():
     before = torch.get_rng_state()
     one, other = (alignment.Discriminator(5, 7).state_dict() for _ in range(2))
     assert torch.equal(torch.get_rng_state(), before)

@@ -36,8 +36,8 @@ def test_constant_features_become_zero():
 def test_a_folded_head_scores_raw_features_as_it_scored_standardised_ones():
     given = features()
     made = standard(given)
-    dice = torch.Generator().manual_seed(1)
-    weight, bias = torch.randn(3, 8, generator=dice), torch.randn(3, generator=dice)
+    rng = torch.Generator().manual_seed(1)
+    weight, bias = torch.randn(3, 8, generator=rng), torch.randn(3, generator=rng)
     raw = functional.linear(given, *made.folded(weight, bias))
     expected = made.apply(given).numpy() @ weight.numpy().T + bias.numpy()
     np.testing.assert_allclose(raw.numpy(), expected, rtol=1e-4, atol=1e-5)

@@ -113,12 +113,12 @@ def test_episodes_differ_and_come_again():
     assert not torch.equal(one.rows, draw(labels, Plan(seed=1), 1).rows)
 
 
-def test_it_leaves_the_backbone_and_the_dice_alone():
-    net, dice = backbone_spec(), torch.get_rng_state()
+def test_the_backbone_and_the_global_generator_do_not_change():
+    net, rng_state = backbone_spec(), torch.get_rng_state()
     before = tiny.state(net)
     learned = reptile(net, source(), SHORT, recipe())
     assert tiny.same(net.state_dict(), before)
-    assert torch.equal(torch.get_rng_state(), dice)
+    assert torch.equal(torch.get_rng_state(), rng_state)
     assert list(learned.state) == list(before)
     assert not tiny.same(learned.state, before)
 

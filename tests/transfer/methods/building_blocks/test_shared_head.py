@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.transfer import tiny
-from tests.transfer.domains import batch, cross_entropies, dice, inputs
+from tests.transfer.domains import batch, cross_entropies, inputs, seeded_generator
 from transfer.core.errors import SettingsError
 from transfer.methods.building_blocks import shared_head
 from transfer.training.loop import Beside, fit
@@ -32,7 +32,7 @@ def statistics(net):
 def test_shared_classes_share_a_row_and_the_others_keep_theirs(source):
     prepared, given = ready(source)
     head, own = prepared.network.head, prepared.helpers["source_head"]
-    x = torch.randn(5, head.in_features, generator=dice(0))
+    x = torch.randn(5, head.in_features, generator=seeded_generator(0))
     found = own(x, head)
     for i, name in enumerate(source):
         told = given.state["head.weight"][i], given.state["head.bias"][i]

@@ -89,7 +89,7 @@ def test_training_with_it_ends_with_smaller_singular_values():
     assert found[1] < 0.5 * found[0]
 
 
-def test_a_training_that_diverges_is_told_as_such():
+def test_a_training_that_diverges_is_reported_as_such():
     method, seen = BatchSpectralShrinkage(), tiny.items()
     ready, _ = ready_with_batch(method)
     with torch.no_grad():

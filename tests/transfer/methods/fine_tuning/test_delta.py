@@ -16,10 +16,10 @@ from transfer.training.loop import fit
 
 def ready_with_batch(method, moved=0.1):
     ready = method.prepare(tiny.network(), tiny.knowledge(), tiny.CLASSES)
-    dice = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in ready.network.parameters():
-            parameter.add_(moved * torch.randn(parameter.shape, generator=dice))
+            parameter.add_(moved * torch.randn(parameter.shape, generator=rng))
     seen = tiny.items()
     return ready, training_batch(seen, torch.arange(8), tiny.recipe(seen), 0, 0)
 

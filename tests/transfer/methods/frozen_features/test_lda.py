@@ -55,7 +55,7 @@ def test_two_classes_differ_by_scikit_learns_decision():
 
 
 @pytest.mark.parametrize("views", [0, 2])
-def test_one_item_a_class_is_told_by_the_nearest(views):
+def test_with_one_item_for_each_class_the_nearest_decides(views):
     seen = tiny.items(3)
     result, rows = trained(LDA(views=views), seen)
     found = scores(result.network, rows.features)
@@ -73,7 +73,7 @@ def test_a_single_class_is_always_the_answer():
     assert (scores(result.network, rows.features).argmax(1) == 1).all()
 
 
-def test_pictures_that_are_all_alike_leave_the_shares():
+def test_items_that_are_all_alike_leave_the_shares():
     seen = tiny.items(4)
     alike = torch.full_like(seen.records, 9)
     seen = replace(seen, records=alike, labels=torch.tensor([0, 0, 0, 1]))

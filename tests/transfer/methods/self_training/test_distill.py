@@ -17,7 +17,10 @@ from transfer.training.batches import logits
 from transfer.training.method import Batch, PoolBatch
 
 FIXED = Normalisation(mean=(0.2,), std=(0.5,))
-FUSED = tiny.knowledge(seed=300, backbone_spec=BackboneSpec(name="fused"))
+PART = {**tiny.BODY.model_dump(), "normal": tiny.NORMAL.model_dump(mode="json")}
+FUSED = tiny.knowledge(
+    seed=300, backbone_spec=BackboneSpec(name="fused", options={"parts": [PART]})
+)
 LARGE = replace(FUSED, source="large", normal=FIXED, fixed_normal=True)
 
 
@@ -99,17 +102,17 @@ def test_the_student_starts_from_the_first_source_of_a_kind_that_is_trained_here
     assert float(moved) < 0.01
 
 
-def test_a_large_source_alone_teaches_a_small_student_with_fresh_weights():
+def test_a_large_source_alone_teaches_a_small_student_with_random_weights():
     result = trainer([LARGE], steps=1).train()
     assert result.network.backbone_spec == tiny.BODY
     assert result.notes["student starts from"] == "random weights"
     assert {t.action for t in result.transfers} == {"reinitialised"}
 
 
-def test_each_teacher_sees_pictures_in_its_own_standardisation_and_the_student_in_the_targets():
+def test_each_teacher_gets_items_in_its_own_standardisation_and_the_student_in_the_targets():
     made = trainer([LARGE, tiny.knowledge()])
     result = made.train()
-    assert made.seen_by(result).normal == tiny.recipe(tiny.items()).normal
+    assert made.input_recipe(result).normal == tiny.recipe(tiny.items()).normal
     job = made.job
     network = job.network(LARGE.backbone_spec)
     one = job.embed(network, normal=FIXED)
@@ -124,13 +127,13 @@ def test_a_student_without_useful_labels_takes_its_teachers_word():
     for weight in (0.0, 5.0):
         made = trainer([tiny.knowledge(seed=5)], steps=40, weight=weight)
         result = made.train()
-        scores = logits(result.network, made.job.pool.records, made.seen_by(result))
+        scores = logits(result.network, made.job.pool.records, made.input_recipe(result))
         soft = made.method._teach(made.job)
         agreement.append(float(divergence(scores, soft, 1.0)))
     assert agreement[1] < agreement[0]
 
 
-def test_what_the_teachers_said_is_kept_in_checkpoints():
+def test_the_predictions_of_teachers_are_kept_in_checkpoints():
     helpers = nn.ModuleDict({"teachers": Soft(torch.zeros(4, 3))})
     assert list(helpers.state_dict()) == ["teachers.scores"]
     assert not list(helpers.parameters())

@@ -26,7 +26,7 @@ def prepared(method, items=20):
 def batch(method, labelled=6, unlabelled=16):
     recipe = tiny.recipe(tiny.items())
     rows = torch.arange(unlabelled).flip(0)
-    pool = pool_batch(tiny.pool(), rows, recipe, method.strong, 0, 0)
+    pool = pool_batch(tiny.pool(), rows, recipe, tiny.strong(method, "stronger"), 0, 0)
     return replace(training_batch(tiny.items(), torch.arange(labelled), recipe, 0, 0), pool=pool)
 
 
@@ -149,13 +149,15 @@ def test_no_slope_comes_from_the_pseudo_labels_themselves():
 def on_strong_views(network, method, recipe):
     """Cross-entropy on strong views of labelled items that no one has trained on."""
     unseen = tiny.items(90, seed=12)
-    views = pool_batch(tiny.pool_of(unseen), torch.arange(90), recipe, method.strong, 0, 0)
+    views = pool_batch(
+        tiny.pool_of(unseen), torch.arange(90), recipe, tiny.strong(method, "stronger"), 0, 0
+    )
     with torch.no_grad():
         found = network.eval()(views.strong).double()
     return float(torch.nn.functional.cross_entropy(found, unseen.labels))
 
 
-def test_a_network_that_knows_the_pictures_learns_their_strong_views_without_a_label():
+def test_a_network_trained_on_the_items_learns_their_strong_views_without_a_label():
     method, none = FixMatch(), tiny.items().take(np.zeros(24, bool))
     target = replace(tiny.target(none), pool=tiny.pool_of(tiny.items(60, seed=11)))
     recipe = tiny.recipe(tiny.items(), steps=40)

@@ -47,7 +47,7 @@ def test_its_terms_are_those_of_the_paper():
     shaken(ready.helpers["teacher"].network, 1)
     seen = tiny.items()
     recipe = tiny.recipe(seen)
-    pool = pool_batch(tiny.pool(), torch.arange(10), recipe, method.strong, 0, 0)
+    pool = pool_batch(tiny.pool(), torch.arange(10), recipe, tiny.strong(method), 0, 0)
     batch = replace(training_batch(seen, torch.arange(6), recipe, 0, 0), pool=pool)
     with torch.no_grad():
         terms = {k: float(v) for k, v in method.loss(ready, batch, 0.25).items()}
@@ -64,7 +64,7 @@ def test_no_slope_reaches_the_teacher():
     method = MeanTeacher()
     ready = method.prepare(tiny.network(), SAME, tiny.CLASSES)
     recipe = tiny.recipe(tiny.items())
-    pool = pool_batch(tiny.pool(), torch.arange(10), recipe, method.strong, 0, 0)
+    pool = pool_batch(tiny.pool(), torch.arange(10), recipe, tiny.strong(method), 0, 0)
     batch = replace(training_batch(tiny.items(), torch.arange(6), recipe, 0, 0), pool=pool)
     torch.stack(list(method.loss(ready, batch, 1.0).values())).sum().backward()
     assert all(p.grad is None for p in ready.helpers.parameters())
@@ -87,7 +87,7 @@ def test_a_student_that_agrees_with_its_teacher_has_nothing_to_learn():
     method = MeanTeacher(strong=AugmentPolicy(**tiny.STILL.model_dump()))
     ready = method.prepare(tiny.network(), SAME, tiny.CLASSES)
     recipe = tiny.recipe(tiny.items())
-    pool = pool_batch(tiny.pool(), torch.arange(10), recipe, method.strong, 0, 0)
+    pool = pool_batch(tiny.pool(), torch.arange(10), recipe, tiny.strong(method), 0, 0)
     batch = replace(training_batch(tiny.items(), torch.arange(0), recipe, 0, 0), pool=pool)
     terms = method.loss(ready, batch, 1.0)
     assert set(terms) == {"consistency"}

@@ -25,7 +25,7 @@ def test_its_terms_are_those_of_the_docstring(chosen):
     targets = np.random.default_rng(1).dirichlet([1, 1, 1], 20).astype(np.float32)
     ready.helpers["pseudo"] = PseudoLabels(torch.from_numpy(targets), torch.arange(20) < chosen)
     recipe = tiny.recipe(tiny.items())
-    pool = pool_batch(tiny.pool(), torch.arange(12).flip(0), recipe, method.strong, 0, 0)
+    pool = pool_batch(tiny.pool(), torch.arange(12).flip(0), recipe, tiny.strong(method), 0, 0)
     batch = replace(training_batch(tiny.items(), torch.arange(6), recipe, 0, 0), pool=pool)
     with torch.no_grad():
         terms = {k: float(v) for k, v in method.loss(ready, batch, 0.0).items()}

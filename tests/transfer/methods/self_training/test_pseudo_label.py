@@ -53,7 +53,7 @@ def test_its_terms_are_those_of_the_docstring(labelled, chosen):
     targets = np.random.default_rng(1).dirichlet([1, 1, 1], 20).astype(np.float32)
     ready.helpers["pseudo"] = PseudoLabels(torch.from_numpy(targets), torch.arange(20) < chosen)
     recipe = tiny.recipe(tiny.items())
-    pool = pool_batch(tiny.pool(), torch.arange(12).flip(0), recipe, method.strong, 0, 0)
+    pool = pool_batch(tiny.pool(), torch.arange(12).flip(0), recipe, tiny.strong(method), 0, 0)
     batch = replace(training_batch(tiny.items(), torch.arange(labelled), recipe, 0, 0), pool=pool)
     with torch.no_grad():
         terms = {k: float(v) for k, v in method.loss(ready, batch, 0.0).items()}
@@ -128,7 +128,7 @@ def test_pseudo_labels_are_kept_in_checkpoints():
     }
 
 
-def test_one_label_a_class_and_a_pool_of_easy_pictures_suffice():
+def test_one_label_for_each_class_and_a_pool_of_easy_items_suffice():
     method = PseudoLabel(strong=tiny.STILL)
     pool = tiny.pool_of(tiny.items(90, seed=11))
     made, result = run(method, labelled=3, pool=pool, steps=60)

@@ -65,7 +65,7 @@ def test_the_loss_weighs_each_item_by_its_row():
     ready, batch = domains.ready(method), domains.batch(unlabelled=0)
     rows = torch.tensor([3, 0, 11, 5, 5, 9, 1, 2])
     batch = replace(batch, source=replace(batch.source, rows=rows))
-    weights = torch.rand(12, generator=domains.dice(0))
+    weights = torch.rand(12, generator=domains.seeded_generator(0))
     ready.helpers["weights"] = Weights(weights)
     found = {k: float(v.detach()) for k, v in method.loss(ready, batch, 0.5).items()}
     features, head = DomainFeatures(ready.network, batch), ready.network.head

@@ -165,7 +165,7 @@ def test_choosing_the_best_replica_is_judged_on_what_it_did_not_see():
     assert best == 0 and worth == pytest.approx(4 / 6)
 
 
-def test_two_replicas_cannot_be_told_from_their_merge_without_held_items():
+def test_two_replicas_do_not_differ_from_their_merge_without_held_out_items():
     part, right = np.array([0, 0, 1]), np.array([[1, 1, 0], [1, 0, 1]], dtype=bool)
     assert best_beside(right, part)[1] == pytest.approx(1 / 3)
 
