@@ -251,7 +251,7 @@ def rates(settings: Any) -> dict[str, float]:
     from PIL import Image
 
     from tasks.store import content_store
-    from transfer.modalities.image.decode import decode
+    from transfer.modalities.image.decoding.decode import decode
     from transfer.modalities.image.spec import ImageLimits
 
     pixels = np.random.default_rng(0).integers(0, 256, (28, 28, 3), np.uint8)

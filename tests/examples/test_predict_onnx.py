@@ -18,7 +18,7 @@ from tests.transfer.models.test_predictor import members
 from transfer.deployment.export import onnx_file
 from transfer.deployment.export.contract import contract
 from transfer.deployment.export.inference_graph import Whole
-from transfer.modalities.image.decode import decode, to_tensor
+from transfer.modalities.image.decoding.decode import decode, to_tensor
 from transfer.modalities.image.spec import ImageLimits, ImageSpec
 from transfer.models import predictor
 

@@ -49,7 +49,7 @@ def package(name, source_name):
         lambda out: pretrain.keep(knowledge, out),
         inputs={},
         settings={"name": source_name},
-        code=["transfer.modalities.image.pretrained"],
+        code=["transfer.modalities.image.networks.pretrained"],
     )
     return Source(name, ref, None, trained_here=False)
 

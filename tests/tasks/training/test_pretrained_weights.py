@@ -7,7 +7,7 @@ from tasks.training.pretrained_weights import unpack
 from tests.transfer import tiny
 from transfer.arms import pretrain
 from transfer.core.errors import SettingsError
-from transfer.modalities.image import pretrained
+from transfer.modalities.image.networks import pretrained
 from transfer.modalities.image.settings import ImageSettings
 from transfer.modalities.image.spec import ImageSpec
 from transfer.models.network import build

@@ -20,7 +20,7 @@ from transfer.data import scan as scanning
 from transfer.data.manifest import Manifest, columns
 from transfer.data.readers.listing import Entry, FolderEntries
 from transfer.data.storage.tensor_store import on_disk
-from transfer.modalities.image.decode import from_array
+from transfer.modalities.image.decoding.decode import from_array
 from transfer.modalities.image.settings import ImageSettings
 from transfer.modalities.image.spec import ImageLimits, ImageSpec
 

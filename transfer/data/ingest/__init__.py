@@ -1,4 +1,4 @@
-"""New data on its way into a dataset: unpacked, compared, planned, and reported.
+"""Ingest of new data into a dataset: unpack, compare, plan and report.
 
-Nothing here changes a dataset; the plan says what would change.
+No module here changes a dataset; the plan lists what would change.
 """

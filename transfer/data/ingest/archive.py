@@ -1,8 +1,8 @@
-"""Bring a delivery into an empty folder: an archive is unpacked, a folder copied, and none trusted.
+"""Unpack or copy an untrusted delivery into an empty folder.
 
-A delivery decides nothing about where it lands. Every name is checked before its file is written;
-links, devices and archives within archives are left out; what it may cost is limited while it is
-read, since what an archive says of its own size may be a lie.
+A delivery has no influence on where its files are written. Every name is checked before its file is
+written; links, devices and archives within archives are left out; sizes are limited while the
+delivery is read, because the size that an archive states may be false.
 """
 
 import bz2
@@ -41,53 +41,53 @@ _TARS: dict[str, Callable[..., Any]] = {
 _ARCHIVES = (".zip", *_TARS, ".gz", ".bz2", ".xz", ".7z", ".rar", ".zst", ".lzma")
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
 _CHUNK = 2**20
-_SMALL = 16 * 2**20  # bytes: below, a high ratio harms nobody
-_HEADER = 4096  # bytes in a tar file beside an entry's content, at most, that are not counted
+_SMALL = 16 * 2**20  # bytes: below this size a high ratio does no harm
+_HEADER = 4096  # most bytes of a tar file per entry, besides its content, that are not counted
 _LONGEST_HEADER = 2**20
-_LONGEST = 200  # bytes of one part of a path: leaves room for a suffix of ours
+_LONGEST = 200  # bytes of one part of a path: leaves room for an added suffix
 _NO_LINKS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 class DeliveryLimits(Section):
-    """What a delivery may cost; beyond any of these it is refused as a whole."""
+    """Limits of a delivery; beyond any of them it is refused as a whole."""
 
     max_bytes: int = Field(10 * 2**30, ge=1)
     """Most bytes, unpacked."""
     max_files: int = Field(200_000, ge=1)
-    """Most entries, folders and links among them."""
+    """Most entries, including folders and links."""
     max_ratio: float = Field(200, gt=1)
-    """How many times its own size an archive may unpack to, once that is more than 16 MiB."""
+    """Largest ratio of unpacked to packed size, checked from 16 MiB unpacked."""
     max_depth: int = Field(16, ge=2)
-    """Most folders above a file; a file below more is rejected."""
+    """Most folders above a file; a file in deeper folders is rejected."""
 
 
 def receive(incoming: Path, into: Path, limits: DeliveryLimits) -> list[Reject]:
     """Unpack an archive, or copy a folder or .npz file, into an empty folder.
 
-    File names are NFC-normalised. Rejects: path_escape, bad_name, too_deep, name_clash (a second
-    file of a name that some system takes for the same), symlink, hardlink, device, sparse,
+    File names are NFC-normalised. Rejects: path_escape, bad_name, too_deep, name_clash (some
+    systems treat the names of two files as the same), symlink, hardlink, device, sparse,
     nested_archive, damaged (one member of a .zip), permission and missing.
 
     Raises:
-        DataRefusedError: there is nothing at `incoming`, it is of no kind that is read, damaged,
-            encrypted, or beyond the limits.
+        DataRefusedError: `incoming` does not exist, is of an unsupported kind, damaged, encrypted,
+            or beyond the limits.
         CrosstrainError: the disk is full.
     """
-    shelf = Shelf(incoming, into, limits)
-    with told(incoming, into):
+    destination = Destination(incoming, into, limits)
+    with system_errors(incoming, into):
         if incoming.is_dir():
-            _copy_folder(incoming, shelf)
+            _copy_folder(incoming, destination)
         elif incoming.suffix.lower() == ".npz" and incoming.is_file():
             with incoming.open("rb") as content:
-                shelf.put(incoming.name, content)
+                destination.put(incoming.name, content)
         else:
-            _unpack(incoming, shelf)
-    return shelf.rejects
+            _unpack(incoming, destination)
+    return destination.rejects
 
 
 @contextmanager
-def told(incoming: Path, into: Path) -> Iterator[None]:
-    """Say of an error of the system whether the delivery or the disk is at fault.
+def system_errors(incoming: Path, into: Path) -> Iterator[None]:
+    """Turn an error of the system into one that states whether the delivery or the disk caused it.
 
     Raises:
         DataRefusedError: the delivery cannot be read.
@@ -105,9 +105,9 @@ def told(incoming: Path, into: Path) -> Iterator[None]:
 
 
 def checked(name: str, max_depth: int) -> str | Reject:
-    r"""Turn an entry's name into a relative path, '/' separated and NFC, or say why it is refused.
+    r"""Turn an entry's name into a relative path, '/' separated and NFC, or reject it.
 
-    Both '/' and '\' separate, whatever system the name is from.
+    Both '/' and '\' are separators, on every system.
     """
     shown = name.encode("utf-8", "backslashreplace").decode()
     if shown != name:
@@ -120,18 +120,18 @@ def checked(name: str, max_depth: int) -> str | Reject:
     if plain.startswith("/") or drive or ".." in parts:
         return Reject(name, "path_escape", "it leads out of the delivery")
     if not parts or max(len(part.encode()) for part in parts) > _LONGEST:
-        told = f"a part of the name is empty or longer than {_LONGEST} bytes"
-        return Reject(name, "bad_name", told)
+        detail = f"a part of the name is empty or longer than {_LONGEST} bytes"
+        return Reject(name, "bad_name", detail)
     if len(parts) > max_depth + 1:
         return Reject(name, "too_deep", f"below {len(parts) - 1} folders; at most {max_depth}")
     return "/".join(parts)
 
 
 class Names:
-    """Names in use, told apart as the least discerning file system does.
+    """Names in use; two names clash if any common file system treats them as the same.
 
-    'A.png' and 'a.png' are one file on macOS and Windows, and so are two spellings of one letter;
-    Windows drops dots and spaces at the end.
+    'A.png' and 'a.png' are the same file on macOS and Windows, and so are two Unicode spellings of
+    the same letter; Windows drops dots and spaces at the end.
     """
 
     def __init__(self, used: Iterable[str] = ()) -> None:
@@ -141,22 +141,22 @@ class Names:
             self.add(name)
 
     def add(self, name: str) -> None:
-        """Take a name, and those of the folders it lies in."""
+        """Add a name, and the names of the folders that contain it."""
         self._files.setdefault(_folded(name), name)
         for folder in _parents(name):
             self._folders.setdefault(_folded(folder), folder)
 
     def clash(self, name: str) -> str:
-        """The name in use that `name` would meet or need otherwise spelled; '' if there is none."""
+        """The name in use that clashes with `name` or one of its folders; '' if there is none."""
         key = _folded(name)
-        if met := self._files.get(key) or self._folders.get(key):
-            return met
+        if used := self._files.get(key) or self._folders.get(key):
+            return used
         for folder in _parents(name):
             key = _folded(folder)
-            if met := self._files.get(key):
-                return met
-            if (met := self._folders.get(key, folder)) != folder:
-                return met
+            if used := self._files.get(key):
+                return used
+            if (used := self._folders.get(key, folder)) != folder:
+                return used
         return ""
 
 
@@ -171,8 +171,8 @@ def _parents(name: str) -> list[str]:
 
 
 @dataclass
-class Shelf:
-    """The folder that a delivery is laid into, and what it has cost so far."""
+class Destination:
+    """The folder into which a delivery is unpacked, with its rejects and sizes so far."""
 
     source: Path
     folder: Path
@@ -186,36 +186,36 @@ class Shelf:
         """Count one entry of any kind.
 
         Raises:
-            DataRefusedError: there are too many.
+            DataRefusedError: the delivery has too many entries.
         """
         self.entries += 1
         if self.entries > self.limits.max_files:
             raise self._beyond(f"holds more than {self.limits.max_files} entries", "max_files")
 
-    def weigh(self, size: int, allowance: int = 0) -> None:
+    def check_size(self, size: int, allowance: int = 0) -> None:
         """Check a number of unpacked bytes.
 
         Raises:
-            DataRefusedError: there are too many, or too many for the size of the archive.
+            DataRefusedError: the bytes are too many, absolutely or for the size of the archive.
         """
         if size - allowance > self.limits.max_bytes:
             raise self._beyond(f"is more than {self.limits.max_bytes} bytes, unpacked", "max_bytes")
         packed = self.source.stat().st_size if self.source.is_file() else size
         if size > _SMALL and size > packed * self.limits.max_ratio:
-            told = f"unpacks to more than {self.limits.max_ratio:g} times its {packed} bytes"
-            raise self._beyond(told, "max_ratio")
+            problem = f"unpacks to more than {self.limits.max_ratio:g} times its {packed} bytes"
+            raise self._beyond(problem, "max_ratio")
 
     def place(self, name: str) -> str | None:
-        """The path at which a file will lie, or None when its name is refused."""
-        found = checked(name, self.limits.max_depth)
-        if isinstance(found, Reject):
-            self.rejects.append(found)
-        elif found.lower().endswith(_ARCHIVES):
-            self.reject(found, "nested_archive", "unpack it, and ingest it by itself")
-        elif other := self.names.clash(found):
-            self.reject(found, "name_clash", f"some systems take it for {other!r}")
+        """The path to which a file will be written, or None when its name is rejected."""
+        path = checked(name, self.limits.max_depth)
+        if isinstance(path, Reject):
+            self.rejects.append(path)
+        elif path.lower().endswith(_ARCHIVES):
+            self.reject(path, "nested_archive", "unpack it, and ingest it by itself")
+        elif other := self.names.clash(path):
+            self.reject(path, "name_clash", f"some systems treat it as the same file as {other!r}")
         else:
-            return found
+            return path
         return None
 
     def reject(self, name: str, reason: str, detail: str) -> None:
@@ -224,10 +224,10 @@ class Shelf:
         self.rejects.append(Reject(shown, reason, detail))
 
     def put(self, name: str, content: IO[bytes]) -> None:
-        """Write a file, unless its name is refused; nothing is ever written over.
+        """Write a file, unless its name is rejected; no file is ever overwritten.
 
         Raises:
-            DataRefusedError: it is too large.
+            DataRefusedError: the delivery is too large.
         """
         if (inside := self.place(name)) is None:
             return
@@ -237,21 +237,21 @@ class Shelf:
             with path.open("xb") as file:
                 while chunk := content.read(_CHUNK):
                     self.written += len(chunk)
-                    self.weigh(self.written)
+                    self.check_size(self.written)
                     file.write(chunk)
         except BaseException:
             path.unlink(missing_ok=True)
             raise
         self.names.add(inside)
 
-    def _beyond(self, told: str, setting: str) -> DataRefusedError:
+    def _beyond(self, problem: str, setting: str) -> DataRefusedError:
         return DataRefusedError(
-            f"{self.source} {told}; nothing of it was taken. If it is what you expect, raise "
+            f"{self.source} {problem}; nothing of it was taken. If it is what you expect, raise "
             f"ingest.limits.{setting}"
         )
 
 
-def _copy_folder(folder: Path, shelf: Shelf) -> None:
+def _copy_folder(folder: Path, destination: Destination) -> None:
     waiting = [""]
     while waiting:
         inside = waiting.pop()
@@ -260,66 +260,66 @@ def _copy_folder(folder: Path, shelf: Shelf) -> None:
         except OSError as error:
             if not inside:
                 raise
-            shelf.reject(inside, unreadable(error).reason, unreadable(error).detail)
+            destination.reject(inside, unreadable(error).reason, unreadable(error).detail)
             continue
         for child in children:
-            shelf.count()
+            destination.count()
             name = inside + child.name
             if child.is_symlink():
-                shelf.reject(name, "symlink", "links are not followed; copy the file itself")
+                destination.reject(name, "symlink", "links are not followed; copy the file itself")
             elif child.is_dir(follow_symlinks=False):
                 waiting.append(name + "/")
             else:
-                _copy_file(Path(child.path), name, shelf)
+                _copy_file(Path(child.path), name, destination)
 
 
-def _copy_file(path: Path, name: str, shelf: Shelf) -> None:
+def _copy_file(path: Path, name: str, destination: Destination) -> None:
     try:
         descriptor = os.open(path, os.O_RDONLY | _NO_LINKS)
     except OSError as error:
-        shelf.reject(name, unreadable(error).reason, unreadable(error).detail)
+        destination.reject(name, unreadable(error).reason, unreadable(error).detail)
         return
     with os.fdopen(descriptor, "rb") as content:
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            shelf.put(name, content)
+            destination.put(name, content)
         else:
-            shelf.reject(name, "device", "not a regular file")
+            destination.reject(name, "device", "not a regular file")
 
 
-def _unpack(archive: Path, shelf: Shelf) -> None:
+def _unpack(archive: Path, destination: Destination) -> None:
     name = archive.name.lower()
     if not archive.is_file():
         raise DataRefusedError(f"there is no delivery at {archive}; expected a folder, {KINDS}")
     try:
         if name.endswith(".zip"):
-            return _unzip(archive, shelf)
+            return _unzip(archive, destination)
         for suffix, opened in _TARS.items():
             if name.endswith(suffix):
-                return _untar(archive, opened, shelf)
+                return _untar(archive, opened, destination)
     except _DAMAGED as error:
         raise DataRefusedError(
-            f"{archive} is damaged ({type(error).__name__}: {error}), or is not what its name "
-            "says; have it sent again"
+            f"{archive} is damaged ({type(error).__name__}: {error}), or is of another kind "
+            "than its name; have it sent again"
         ) from error
     raise DataRefusedError(
-        f"{archive} is of no kind that is read; expected a folder, {KINDS}, or an .npz file"
+        f"{archive} is of an unsupported kind; expected a folder, {KINDS}, or an .npz file"
     )
 
 
-def _unzip(archive: Path, shelf: Shelf) -> None:
+def _unzip(archive: Path, destination: Destination) -> None:
     with zipfile.ZipFile(archive) as opened:
         members = opened.infolist()
-        shelf.weigh(sum(member.file_size for member in members))
+        destination.check_size(sum(member.file_size for member in members))
         for member in members:
-            shelf.count()
+            destination.count()
             if member.flag_bits & 0x1:
                 raise DataRefusedError(
                     f"{archive} is encrypted ({member.filename!r}); unpack it, ingest the folder"
                 )
             if kind := _odd_kind(member):
-                shelf.reject(member.orig_filename, kind, "only regular files are taken")
+                destination.reject(member.orig_filename, kind, "only regular files are taken")
             elif not member.is_dir():
-                _unzip_member(opened, member, shelf)
+                _unzip_member(opened, member, destination)
 
 
 def _odd_kind(member: zipfile.ZipInfo) -> Literal["symlink", "device"] | None:
@@ -329,34 +329,36 @@ def _odd_kind(member: zipfile.ZipInfo) -> Literal["symlink", "device"] | None:
     return None if stat.S_IFMT(mode) in (0, stat.S_IFREG, stat.S_IFDIR) else "device"
 
 
-def _unzip_member(opened: zipfile.ZipFile, member: zipfile.ZipInfo, shelf: Shelf) -> None:
-    """Unpack one member; its neighbours do not suffer from its damage."""
+def _unzip_member(
+    opened: zipfile.ZipFile, member: zipfile.ZipInfo, destination: Destination
+) -> None:
+    """Unpack one member; damage to it does not affect the other members."""
     try:
         with opened.open(member) as content:
-            shelf.put(member.orig_filename, content)
+            destination.put(member.orig_filename, content)
     except (*_DAMAGED, NotImplementedError, RuntimeError) as error:
-        shelf.reject(member.orig_filename, "damaged", f"{type(error).__name__}: {error}")
+        destination.reject(member.orig_filename, "damaged", f"{type(error).__name__}: {error}")
 
 
 class _Metered:
     """A stream that stops where a delivery becomes too large, headers included."""
 
-    def __init__(self, stream: IO[bytes], shelf: Shelf) -> None:
-        self._stream, self._shelf, self._reached = stream, shelf, 0
+    def __init__(self, stream: IO[bytes], destination: Destination) -> None:
+        self._stream, self._shelf, self._reached = stream, destination, 0
 
     def read(self, size: int) -> bytes:
         if size > max(_LONGEST_HEADER, _CHUNK):
             raise DataRefusedError(f"{self._shelf.source} has a header of {size} bytes")
         chunk = self._stream.read(size)
         self._reached = max(self._reached, self._stream.tell())
-        self._shelf.weigh(self._reached, _HEADER * (self._shelf.entries + 2))
+        self._shelf.check_size(self._reached, _HEADER * (self._shelf.entries + 2))
         return chunk
 
     def tell(self) -> int:
         return self._stream.tell()
 
     def seek(self, position: int) -> int:
-        """Go on by reading, so that what is passed over is counted too."""
+        """Move forward by reading, so that skipped bytes are counted too."""
         if position < self.tell():
             return self._stream.seek(position)
         while (left := position - self.tell()) > 0 and self.read(min(left, _CHUNK)):
@@ -364,19 +366,19 @@ class _Metered:
         return self.tell()
 
 
-def _untar(archive: Path, opened: Callable[..., Any], shelf: Shelf) -> None:
+def _untar(archive: Path, opened: Callable[..., Any], destination: Destination) -> None:
     with opened(archive, "rb") as stream:
-        metered = cast("IO[bytes]", _Metered(stream, shelf))
+        metered = cast("IO[bytes]", _Metered(stream, destination))
         with tarfile.open(fileobj=metered, mode="r:", encoding="utf-8") as tar:
             for member in tar:
-                shelf.count()
+                destination.count()
                 if member.isdir():
                     continue
                 if kind := _odd_type(member):
-                    shelf.reject(member.name, kind, "only regular files are taken")
+                    destination.reject(member.name, kind, "only regular files are taken")
                 else:
                     content = tar.extractfile(member)
-                    shelf.put(member.name, cast("IO[bytes]", content))
+                    destination.put(member.name, cast("IO[bytes]", content))
 
 
 def _odd_type(member: tarfile.TarInfo) -> str:

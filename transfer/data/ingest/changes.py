@@ -1,4 +1,4 @@
-"""What an ingest changed in a dataset, as its report tells it."""
+"""The changes of an ingest to a dataset, as written to its report."""
 
 from collections.abc import Sized
 
@@ -9,14 +9,14 @@ class Added(Section):
     """An item that the dataset did not have."""
 
     path: str
-    """In the delivery."""
+    """Path in the delivery."""
     id: str
-    """In the dataset."""
+    """Id in the dataset."""
     label: str
 
 
 class Duplicate(Section):
-    """An item that is known under the same label, and was left out."""
+    """An item that the dataset has under the same label; it was left out."""
 
     path: str
     of: str
@@ -24,22 +24,22 @@ class Duplicate(Section):
 
 
 class Conflict(Section):
-    """An item that stands under another label already, and was left out."""
+    """An item that the dataset or the delivery has under another label; it was left out."""
 
     path: str
     label: str
-    """In the delivery."""
+    """Label in the delivery."""
     of: str
     """The item of the dataset, or the other file of the delivery, that it equals."""
     stands_under: str
-    """Label of that."""
+    """Label of ``of``."""
 
 
 class Relabelled(Section):
     """An item of the dataset whose label the delivery corrected."""
 
     path: str
-    """In the delivery."""
+    """Path in the delivery."""
     was: str
     """The item's id before."""
     id: str
@@ -84,14 +84,14 @@ class Changes(Section):
     dataset: str
     delivery: str
     digest: str
-    """Of the files delivered; the same delivery has the same, however it was packed."""
+    """Digest of the files delivered; it does not depend on how the delivery was packed."""
     before: str
     """DVC's md5 of the dataset; empty where there was none."""
     after: str
     taken: bool
-    """False when the dataset is what it was."""
+    """False when the dataset was not changed."""
     refused: str
-    """Why nothing was taken of a delivery that was refused; else empty."""
+    """The reason where the delivery was refused as a whole; else empty."""
     classes: dict[str, ClassChange]
     added: list[Added]
     removed: list[Removed]
@@ -100,20 +100,20 @@ class Changes(Section):
     conflicts: list[Conflict]
     rejects: list[Rejected]
     concerns: list[str]
-    """What training will refuse about the dataset as it is afterwards."""
+    """Why training will refuse the dataset after the ingest."""
     quarantine: str
     """Folder of the rejected files; empty when there are none."""
     commit: str = ""
-    """Git's id of the commit of data.dvc, where one was asked for."""
+    """Git's id of the commit of data.dvc, where a commit was requested."""
     pushed: bool = False
 
     def unusable(self) -> list[Rejected]:
-        """The rejects, but for what file managers leave in every folder."""
-        return [one for one in self.rejects if one.reason != "hidden"]
+        """The rejects without the hidden files that file managers create."""
+        return [reject for reject in self.rejects if reject.reason != "hidden"]
 
     def numbers(self) -> dict[str, int]:
-        """How many files met each fate."""
-        told: dict[str, Sized] = {
+        """Number of files in each outcome."""
+        outcomes: dict[str, Sized] = {
             "added": self.added,
             "removed": self.removed,
             "relabelled": self.relabelled,
@@ -121,7 +121,7 @@ class Changes(Section):
             "conflicts": self.conflicts,
             "rejected": self.unusable(),
         }
-        return {name: len(found) for name, found in told.items()}
+        return {name: len(entries) for name, entries in outcomes.items()}
 
     def sentence(self) -> str:
         """The numbers in one line."""

@@ -1,4 +1,4 @@
-"""New data on its way into a dataset: what is new, what is known already, what contradicts it."""
+"""Compare new data with a dataset: which items are new, already present, or contradictory."""
 
 import difflib
 from collections import Counter, defaultdict
@@ -17,24 +17,25 @@ from transfer.modalities.interface import Modality
 
 
 class IngestSettings(Section):
-    """What new data may cost, and what happens once it is in."""
+    """Limits for new data."""
 
     max_reject_share: float = Field(0.2, ge=0, le=1)
-    """Largest share of incoming files that may be unusable; above it nothing is taken."""
+    """Largest share of incoming files that may be unusable; above it the
+    delivery is refused."""
     limits: DeliveryLimits = DeliveryLimits()
-    """What a delivery may cost before anything of it is decoded."""
+    """Limits of a delivery, checked before any of its items is decoded."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """An item, where it lies, and its label."""
+    """An item, its path and its label."""
 
     id: str
     """Path inside the dataset or the delivery."""
     label: str
     content: str
-    """Digest of the decoded content, by which items are the same: equal files have equal
-    content."""
+    """Digest of the decoded content; items with the same digest are copies. Equal files have the
+    same digest."""
     sha256: str = ""
     group: str = ""
     split: str = ""
@@ -42,21 +43,20 @@ class Item:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a delivery means for a dataset; every delivered item is in exactly one of the first
-    four."""
+    """The result of a comparison; each delivered item is in exactly one of the first four lists."""
 
     added: list[Item]
     duplicates: list[Duplicate]
     conflicts: list[Conflict]
     corrections: list[Item]
-    """Delivered items that give known items another label, one for each such item."""
+    """Delivered items that give items of the dataset another label, one for each content."""
     relabelled: list[tuple[Item, Item]]
     """Items of the dataset, and the delivered item that corrects each."""
     removed: list[Item]
 
     @property
     def changes(self) -> int:
-        """How many items differ afterwards."""
+        """Number of items that differ afterwards."""
         return len(self.added) + len(self.relabelled) + len(self.removed)
 
 
@@ -67,22 +67,22 @@ def compare(
     relabel: bool = False,
     replace: bool = False,
 ) -> Findings:
-    """Compare a delivery with a dataset, by the content of items; names of files say nothing.
+    """Compare a delivery with a dataset by the content of items; file names are not compared.
 
     Args:
         existing: the dataset's items.
-        delivered: the delivery's items, which may repeat one another.
-        relabel: the delivery is right where a label differs. Where it contradicts itself, it is
-            right in neither.
+        delivered: the delivery's items, which may contain copies of each other.
+        relabel: where a label differs, the delivery's label is used. Where delivered copies have
+            different labels, none of them is used.
         replace: the delivery is the whole dataset: items that it lacks are removed.
     """
-    known, given = _by_content(existing), _by_content(delivered)
-    found = Findings([], [], [], [], [], [])
-    for content in sorted(given, key=lambda content: given[content][0].id):
-        _place(given[content], known.get(content, []), found, relabel=relabel)
+    old, new = _by_content(existing), _by_content(delivered)
+    findings = Findings([], [], [], [], [], [])
+    for content in sorted(new, key=lambda content: new[content][0].id):
+        _place(new[content], old.get(content, []), findings, relabel=relabel)
     if replace:
-        found.removed.extend(item for item in existing if item.content not in given)
-    return found
+        findings.removed.extend(item for item in existing if item.content not in new)
+    return findings
 
 
 def _by_content(items: Iterable[Item]) -> dict[str, list[Item]]:
@@ -92,26 +92,33 @@ def _by_content(items: Iterable[Item]) -> dict[str, list[Item]]:
     return groups
 
 
-def _place(same: list[Item], known: list[Item], found: Findings, *, relabel: bool) -> None:
-    """Sort delivered items of one content, of which the dataset has some or none."""
+def _place(same: list[Item], existing: list[Item], findings: Findings, *, relabel: bool) -> None:
+    """Add delivered items of one content to the findings.
+
+    Args:
+        same: delivered items with this content.
+        existing: items of the dataset with this content.
+        findings: changed in place.
+        relabel: as in `compare`.
+    """
     first, *copies = same
     if other := next((copy for copy in copies if copy.label != first.label), None):
         for item in same:
             against = first if item.label != first.label else other
-            found.conflicts.append(_conflict(item, against))
+            findings.conflicts.append(_conflict(item, against))
         return
-    wrong = [item for item in known if item.label != first.label]
+    wrong = [item for item in existing if item.label != first.label]
     if wrong and not relabel:
-        found.conflicts.extend(_conflict(item, wrong[0]) for item in same)
+        findings.conflicts.extend(_conflict(item, wrong[0]) for item in same)
         return
     if wrong:
-        found.corrections.append(first)
-        found.relabelled.extend((item, first) for item in wrong)
-    elif known:
-        found.duplicates.append(Duplicate(path=first.id, of=known[0].id))
+        findings.corrections.append(first)
+        findings.relabelled.extend((item, first) for item in wrong)
+    elif existing:
+        findings.duplicates.append(Duplicate(path=first.id, of=existing[0].id))
     else:
-        found.added.append(first)
-    found.duplicates.extend(Duplicate(path=copy.id, of=first.id) for copy in copies)
+        findings.added.append(first)
+    findings.duplicates.extend(Duplicate(path=copy.id, of=first.id) for copy in copies)
 
 
 def _conflict(item: Item, against: Item) -> Conflict:
@@ -119,25 +126,25 @@ def _conflict(item: Item, against: Item) -> Conflict:
 
 
 def items_of(table: pd.DataFrame) -> list[Item]:
-    """The items of what `transfer.data.scan.survey` found."""
+    """The items in a table from `transfer.data.scan.survey`."""
     columns = ("id", "label", "content", "sha256", "group", "given_split")
     return [Item(*row) for row in zip(*(table[name] for name in columns), strict=True)]
 
 
 def unfit(table: pd.DataFrame, quality: QualitySettings, modality: Modality) -> list[Reject]:
-    """What training would refuse of readable items, one by one; see `validate:`.
+    """Reject readable items that training would refuse; see `validate:`.
 
     Args:
-        table: what `transfer.data.scan.survey` found.
+        table: the table from `transfer.data.scan.survey`.
         quality: the section `validate`, with the thresholds of the modality.
         modality: of the items.
     """
     rows = [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
-    return [Reject(row["id"], *why) for row in rows if (why := modality.fault(row, quality))]
+    return [Reject(row["id"], *fault) for row in rows if (fault := modality.fault(row, quality))]
 
 
 def unknown_classes(items: Sequence[Item], known: Sequence[str]) -> list[Reject]:
-    """Reject items of classes that a dataset does not have, with the class that may be meant."""
+    """Reject items of classes that a dataset does not have; suggest the most similar class."""
     rejects = []
     folded = {name.casefold().strip(): name for name in known}
     for item in items:
@@ -146,27 +153,27 @@ def unknown_classes(items: Sequence[Item], known: Sequence[str]) -> list[Reject]
         near = folded.get(item.label.casefold().strip())
         near = near or next(iter(difflib.get_close_matches(item.label, known, 1)), None)
         hint = f"; did you mean {near!r}?" if near else ""
-        told = f"the dataset has no class {item.label!r}{hint}"
-        rejects.append(Reject(item.id, "unknown_class", told))
+        detail = f"the dataset has no class {item.label!r}{hint}"
+        rejects.append(Reject(item.id, "unknown_class", detail))
     return rejects
 
 
 def by_class(
-    existing: Sequence[Item], delivered: Sequence[Item], found: Findings
+    existing: Sequence[Item], delivered: Sequence[Item], findings: Findings
 ) -> dict[str, ClassChange]:
-    """What changes in each class; duplicates and conflicts under the label that was delivered."""
+    """The changes in each class; duplicates and conflicts count under the delivered label."""
     label = {item.id: item.label for item in delivered}
     counts: Mapping[str, Counter[str]] = {
         "before": Counter(item.label for item in existing),
-        "added": Counter(item.label for item in found.added),
-        "removed": Counter(item.label for item in found.removed),
-        "relabelled_to": Counter(right.label for _, right in found.relabelled),
-        "relabelled_from": Counter(item.label for item, _ in found.relabelled),
-        "duplicates": Counter(label[one.path] for one in found.duplicates),
-        "conflicts": Counter(one.label for one in found.conflicts),
+        "added": Counter(item.label for item in findings.added),
+        "removed": Counter(item.label for item in findings.removed),
+        "relabelled_to": Counter(correction.label for _, correction in findings.relabelled),
+        "relabelled_from": Counter(item.label for item, _ in findings.relabelled),
+        "duplicates": Counter(label[duplicate.path] for duplicate in findings.duplicates),
+        "conflicts": Counter(conflict.label for conflict in findings.conflicts),
     }
     names = sorted(set().union(*counts.values()))
-    return {name: _change({key: told[name] for key, told in counts.items()}) for name in names}
+    return {name: _change({key: n[name] for key, n in counts.items()}) for name in names}
 
 
 def _change(counts: dict[str, int]) -> ClassChange:
@@ -176,16 +183,16 @@ def _change(counts: dict[str, int]) -> ClassChange:
 
 
 def concerns(classes: Mapping[str, ClassChange], quality: QualitySettings) -> list[str]:
-    """What training will refuse about the numbers of items, as they are afterwards."""
-    left = {name: one.after for name, one in classes.items() if one.after}
-    told = [f"class {name!r} has no item any more" for name in classes if name not in left]
+    """Why training will refuse the numbers of items per class after the ingest."""
+    left = {name: change.after for name, change in classes.items() if change.after}
+    messages = [f"class {name!r} has no items any more" for name in classes if name not in left]
     for name, items in left.items():
         if items < quality.min_items_per_class:
             least = f"{quality.min_items_per_class} (validate.min_items_per_class)"
-            told.append(f"class {name!r} has {items} items; training expects {least}")
+            messages.append(f"class {name!r} has {items} items; training expects {least}")
         elif items * quality.max_imbalance < max(left.values()):
             most = f"{quality.max_imbalance:g} times fewer (validate.max_imbalance)"
-            told.append(f"class {name!r} has {items} items; training expects at most {most}")
+            messages.append(f"class {name!r} has {items} items; training expects at most {most}")
     if len(left) < quality.min_classes:
-        told.append(f"there are {len(left)} classes; training expects {quality.min_classes}")
-    return told
+        messages.append(f"there are {len(left)} classes; training expects {quality.min_classes}")
+    return messages

@@ -1,7 +1,6 @@
-"""How each kind of dataset takes up what is new: which files move where, and which are rewritten.
+"""Plan how new items enter each kind of dataset: which files move where, and which are rewritten.
 
-Nothing here changes a dataset. A plan is made, and files that are to take the place of others are
-written beside it.
+No function here changes a dataset. A plan contains the new content of files that are replaced.
 """
 
 import csv
@@ -31,12 +30,12 @@ _SYSTEM = (".", "thumbs.db", "desktop.ini", "__macosx")
 
 @dataclass(frozen=True)
 class Plan:
-    """What becomes of which file. Paths are relative: of a delivery, or of a dataset."""
+    """What happens to which file. Paths are relative to the delivery or to the dataset."""
 
     arrivals: list[tuple[str, str]] = field(default_factory=list)
-    """From the delivery, to the dataset."""
+    """Path in the delivery, and new path in the dataset."""
     moves: list[tuple[str, str]] = field(default_factory=list)
-    """Within the dataset."""
+    """Old and new path in the dataset."""
     removals: list[str] = field(default_factory=list)
     rewrites: dict[str, bytes] = field(default_factory=dict)
     """New content of files of the dataset; '' is the dataset itself, where that is a file."""
@@ -46,10 +45,10 @@ class Plan:
 
 
 def kind(dataset: Path) -> Path:
-    """What a dataset is read by: its folder of class folders, its one .csv file, or its .npz file.
+    """The path from which a dataset is read: its class folders, its .csv file, or its .npz file.
 
     Raises:
-        DataRefusedError: several manifests lie in it, or a Parquet one.
+        DataRefusedError: the folder contains several manifests, or a Parquet manifest.
     """
     if not dataset.is_dir():
         return dataset
@@ -59,28 +58,28 @@ def kind(dataset: Path) -> Path:
     if len(tables) > 1 or tables[0].suffix.lower() != ".csv":
         raise DataRefusedError(
             f"{dataset} holds {', '.join(path.name for path in tables)}; expected class folders, "
-            "or one .csv manifest: a Parquet manifest cannot be added to"
+            "or one .csv manifest: items cannot be added to a Parquet manifest"
         )
     return tables[0]
 
 
 def delivered(folder: Path, known: Sequence[str]) -> Path:
-    """Find the dataset in an unpacked delivery, below folders that hold nothing else.
+    """Find the dataset in an unpacked delivery; outer folders that contain only it are skipped.
 
     Args:
-        known: classes of the dataset; a folder named like one is a class folder.
+        known: classes of the dataset; a folder with the name of a class is a class folder.
     """
     while True:
-        found = _visible(folder)
-        if len(found) == 1 and found[0].suffix.lower() == ".npz":
-            return found[0]
-        if len(found) != 1 or not found[0].is_dir() or found[0].name in known:
+        children = _visible(folder)
+        if len(children) == 1 and children[0].suffix.lower() == ".npz":
+            return children[0]
+        if len(children) != 1 or not children[0].is_dir() or children[0].name in known:
             return kind(folder)
-        within = _visible(found[0])
+        within = _visible(children[0])
         has_table = any(path.suffix.lower() in _TABLES for path in within)
         if not has_table and not (within and all(map(_holds_a_dataset, within))):
             return kind(folder)
-        folder = found[0]
+        folder = children[0]
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -95,45 +94,46 @@ def unlisted(manifest: Path, known: Iterable[str]) -> list[Reject]:
     """Reject files of a delivery that its manifest does not name.
 
     Args:
-        known: paths that the manifest names, rejected ones among them.
+        known: paths that the manifest names, including rejected paths.
     """
     named = {*known, manifest.name}
     files = (p for p in sorted(manifest.parent.rglob("*")) if p.is_file())
     paths = [p.relative_to(manifest.parent).as_posix() for p in files]
-    told = f"{manifest.name} does not name it"
-    return [Reject(path, "not_listed", told) for path in paths if path not in named]
+    detail = f"{manifest.name} does not name it"
+    return [Reject(path, "not_listed", detail) for path in paths if path not in named]
 
 
 def into_folder(
-    existing: Sequence[Item], files: Iterable[str], found: Findings, *, by_class_folder: bool
+    existing: Sequence[Item], files: Iterable[str], findings: Findings, *, by_class_folder: bool
 ) -> Plan:
     """Plan for a folder of class folders.
 
     Args:
         existing: the dataset's items.
         files: every file of the dataset.
-        by_class_folder: the delivery has class folders too, of which the first part of a path is
-            one.
+        by_class_folder: the delivery has class folders too, so the first part of a path is a class.
 
     Raises:
-        DataRefusedError: an item has a group or a split, which class folders cannot hold, or a
-            class that can be no folder.
+        DataRefusedError: an item has a group or a split, which class folders cannot represent, or a
+            class whose name cannot be the name of a folder.
     """
     folders = {item.label: item.id.split("/")[0] for item in existing}
     names, plan = Names(files), Plan()
-    for old, right in found.relabelled:
+    for old, correction in findings.relabelled:
         inside = old.id.partition("/")[2]
-        new = _free(names, f"{folders.get(right.label, right.label)}/{inside}", old.sha256)
+        new = _free(
+            names, f"{folders.get(correction.label, correction.label)}/{inside}", old.sha256
+        )
         plan.moves.append((old.id, new))
-        plan.relabelled.append(_relabelled(right, old, new))
-    for item in found.added:
+        plan.relabelled.append(_relabelled(correction, old, new))
+    for item in findings.added:
         _check_folder_holds(item)
         inside = item.id.partition("/")[2] if by_class_folder else item.id
         new = _free(names, f"{folders.get(item.label, item.label)}/{inside}", item.sha256)
         plan.arrivals.append((item.id, new))
         plan.added.append(Added(path=item.id, id=new, label=item.label))
-    plan.removals.extend(item.id for item in found.removed)
-    plan.removed.extend(Removed(id=item.id, label=item.label) for item in found.removed)
+    plan.removals.extend(item.id for item in findings.removed)
+    plan.removed.extend(Removed(id=item.id, label=item.label) for item in findings.removed)
     return plan
 
 
@@ -141,7 +141,7 @@ def _check_folder_holds(item: Item) -> None:
     if item.group or item.split:
         raise DataRefusedError(
             f"{item.id} comes with a group or a split, which a dataset of class folders cannot "
-            "hold; remove those columns, or make the dataset a folder with a .csv manifest"
+            "represent; remove those columns, or make the dataset a folder with a .csv manifest"
         )
     if "/" in item.label or item.label.startswith("."):
         raise DataRefusedError(
@@ -150,65 +150,69 @@ def _check_folder_holds(item: Item) -> None:
 
 
 def _free(names: Names, wanted: str, sha256: str) -> str:
-    """Take a name as wanted or, where another file has it, with digits of its digest."""
+    """Reserve the wanted name or, where another file has it, the name with digits of the digest."""
     stem, suffix = posixpath.splitext(wanted)
     for length in (0, 8, 64):
         name = f"{stem}-{sha256[:length]}{suffix}" if length else wanted
         if not names.clash(name):
             names.add(name)
             return name
-    raise DataRefusedError(f"{wanted} cannot be named: {names.clash(wanted)} is in its way")
+    raise DataRefusedError(f"{wanted} cannot be added: its name clashes with {names.clash(wanted)}")
 
 
-def _relabelled(right: Item, old: Item, new: str) -> Relabelled:
-    return Relabelled(path=right.id, was=old.id, id=new, old_label=old.label, label=right.label)
+def _relabelled(correction: Item, old: Item, new: str) -> Relabelled:
+    return Relabelled(
+        path=correction.id, was=old.id, id=new, old_label=old.label, label=correction.label
+    )
 
 
-def into_table(manifest: Path, files: Iterable[str], found: Findings) -> Plan:
-    """Plan for a folder with a .csv manifest; its other columns and rows stay as they are.
+def into_table(manifest: Path, files: Iterable[str], findings: Findings) -> Plan:
+    """Plan for a folder with a .csv manifest; other columns and rows do not change.
 
     Args:
         files: every file of the dataset.
 
     Raises:
-        DataRefusedError: items come with a group or a split, and the manifest has no such column.
+        DataRefusedError: items have a group or a split, and the manifest has no such column.
     """
     names, plan = Names(files), Plan()
-    for item in found.added:
+    for item in findings.added:
         new = _free(names, item.id, item.sha256)
         plan.arrivals.append((item.id, new))
         plan.added.append(Added(path=item.id, id=new, label=item.label))
-    plan.relabelled.extend(_relabelled(right, old, old.id) for old, right in found.relabelled)
-    plan.removals.extend(item.id for item in found.removed)
-    plan.removed.extend(Removed(id=item.id, label=item.label) for item in found.removed)
-    plan.rewrites[manifest.name] = _table(manifest, found, plan)
+    plan.relabelled.extend(
+        _relabelled(correction, old, old.id) for old, correction in findings.relabelled
+    )
+    plan.removals.extend(item.id for item in findings.removed)
+    plan.removed.extend(Removed(id=item.id, label=item.label) for item in findings.removed)
+    plan.rewrites[manifest.name] = _table(manifest, findings, plan)
     return plan
 
 
-def _table(manifest: Path, found: Findings, plan: Plan) -> bytes:
+def _table(manifest: Path, findings: Findings, plan: Plan) -> bytes:
     raw = manifest.read_bytes()
-    mark = raw.startswith(b"\xef\xbb\xbf")
+    has_bom = raw.startswith(b"\xef\xbb\xbf")
     header, *rows = (r for r in csv.reader(io.StringIO(raw.decode("utf-8-sig"), newline="")) if r)
     columns = {name.strip(): number for number, name in enumerate(header)}
-    _check_table_holds(manifest, columns, found.added)
-    labels = {old.id: right.label for old, right in found.relabelled}
-    gone = {item.id for item in found.removed}
-    kept = [row for row in rows if _path(row, columns) not in gone]
+    _check_table_holds(manifest, columns, findings.added)
+    labels = {old.id: correction.label for old, correction in findings.relabelled}
+    removed = {item.id for item in findings.removed}
+    kept = [row for row in rows if _path(row, columns) not in removed]
     for row in kept:
         row[columns["label"]] = labels.get(_path(row, columns), row[columns["label"]])
     new = [
-        _row(header, {"path": told.id, "label": item.label, "group": item.group}, item.split)
-        for told, item in zip(plan.added, found.added, strict=True)
+        _row(header, {"path": added.id, "label": item.label, "group": item.group}, item.split)
+        for added, item in zip(plan.added, findings.added, strict=True)
     ]
     text = io.StringIO(newline="")
     ending = "\r\n" if b"\r\n" in raw else "\n"
     csv.writer(text, lineterminator=ending).writerows([header, *kept, *new])
-    return (b"\xef\xbb\xbf" if mark else b"") + text.getvalue().encode()
+    return (b"\xef\xbb\xbf" if has_bom else b"") + text.getvalue().encode()
 
 
 def _path(row: Sequence[str], columns: Mapping[str, int]) -> str:
-    told = row[columns["path"]]
-    return posixpath.normpath(told) if told else ""
+    path = row[columns["path"]]
+    return posixpath.normpath(path) if path else ""
 
 
 def _row(header: Sequence[str], values: dict[str, str], split: str) -> list[str]:
@@ -219,58 +223,60 @@ def _check_table_holds(manifest: Path, columns: Mapping[str, int], added: Sequen
     for column in ("group", "split"):
         if column not in columns and any(getattr(item, column) for item in added):
             raise DataRefusedError(
-                f"the delivery tells a {column} of its items, and {manifest} has no such column; "
+                f"the delivery gives a {column} for its items, and {manifest} has no such column; "
                 f"add the column {column}, empty where there is none"
             )
 
 
 def empty_table(delivery: Path) -> bytes:
-    """A manifest with the columns of another, and no rows."""
+    """A manifest with the columns of the delivery's manifest, and no rows."""
     with delivery.open(encoding="utf-8-sig", newline="") as text:
-        found = [name.strip() for name in next(csv.reader(text))]
+        header = [name.strip() for name in next(csv.reader(text))]
     return (
-        ",".join(name for name in found if name in (*manifest_file.NEEDED, *manifest_file.OPTIONAL))
+        ",".join(
+            name for name in header if name in (*manifest_file.NEEDED, *manifest_file.OPTIONAL)
+        )
         + "\n"
     ).encode()
 
 
 def empty_arrays(delivery: Path, modality: Modality) -> bytes:
-    """The arrays of another .npz file without an item or a class."""
+    """The arrays of the delivery's .npz file, without items and classes."""
     arrays = _load(delivery)
     kept = {name: arrays[name][:0] for name in (*needed(modality), *OPTIONAL) if name in arrays}
     return _saved(kept, compressed=_is_compressed(delivery))
 
 
 def into_arrays(
-    dataset: Path, delivery: Path, found: Findings, *, name: str, modality: Modality
+    dataset: Path, delivery: Path, findings: Findings, *, name: str, modality: Modality
 ) -> Plan:
     """Plan for an .npz file, which is rewritten.
 
     Args:
-        dataset: the file as it is.
-        delivery: another with items of the same shape.
-        name: of the dataset's file, which the ids of its items begin with.
-        modality: of the items.
+        dataset: the current file.
+        delivery: an .npz file with items of the same shape.
+        name: name of the dataset's file, with which the ids of its items begin.
+        modality: modality of the items.
 
     Raises:
-        DataRefusedError: the arrays of the two do not fit together.
+        DataRefusedError: the arrays of the two files do not fit together.
     """
     old, new = _load(dataset), _load(delivery)
     _check_fit(dataset, old, delivery, new, modality)
     key = modality.array_key
-    names = [str(one) for one in old["class_names"]]
-    more = sorted({item.label for item in found.added} - set(names))
-    index = {label: row for row, label in enumerate([*names, *more])}
+    names = [str(name) for name in old["class_names"]]
+    new_names = sorted({item.label for item in findings.added} - set(names))
+    index = {label: row for row, label in enumerate([*names, *new_names])}
     labels = old["labels"].astype(np.int64)
-    for item, right in found.relabelled:
-        labels[_number(item.id)] = index[right.label]
-    keep = np.setdiff1d(np.arange(len(labels)), [_number(item.id) for item in found.removed])
-    take = np.array([_number(item.id) for item in found.added], dtype=np.int64)
-    told = [index[item.label] for item in found.added]
+    for item, correction in findings.relabelled:
+        labels[_number(item.id)] = index[correction.label]
+    keep = np.setdiff1d(np.arange(len(labels)), [_number(item.id) for item in findings.removed])
+    take = np.array([_number(item.id) for item in findings.added], dtype=np.int64)
+    new_labels = [index[item.label] for item in findings.added]
     arrays = {
         key: np.concatenate([old[key][keep], new[key][take]]),
-        "labels": np.concatenate([labels[keep], np.array(told, dtype=np.int64)]),
-        "class_names": np.array([*names, *more]),
+        "labels": np.concatenate([labels[keep], np.array(new_labels, dtype=np.int64)]),
+        "class_names": np.array([*names, *new_names]),
         **{k: _optional(k, old, new, keep, take) for k in OPTIONAL if k in {*old, *new}},
     }
     ids = [f"{name}#{len(keep) + n:0{_width(arrays)}d}" for n in range(len(take))]
@@ -278,10 +284,12 @@ def into_arrays(
         rewrites={"": _saved(arrays, compressed=_is_compressed(dataset))},
         added=[
             Added(path=item.id, id=id_, label=item.label)
-            for item, id_ in zip(found.added, ids, strict=True)
+            for item, id_ in zip(findings.added, ids, strict=True)
         ],
-        relabelled=[_relabelled(right, item, item.id) for item, right in found.relabelled],
-        removed=[Removed(id=item.id, label=item.label) for item in found.removed],
+        relabelled=[
+            _relabelled(correction, item, item.id) for item, correction in findings.relabelled
+        ],
+        removed=[Removed(id=item.id, label=item.label) for item in findings.removed],
     )
 
 
@@ -308,8 +316,8 @@ def _check_fit(
     key = modality.array_key
     if odd := sorted({*old} - {*needed(modality), *OPTIONAL}):
         raise DataRefusedError(
-            f"{dataset} holds the array {odd[0]!r}, of which nobody can say what it is for the new "
-            "items; remove it, or add them yourself"
+            f"{dataset} holds the array {odd[0]!r}, whose values for the new items are unknown; "
+            "remove the array, or add the items yourself"
         )
     if old[key].shape[1:] != new[key].shape[1:]:
         raise DataRefusedError(
@@ -319,7 +327,7 @@ def _check_fit(
 
 
 def _optional(key: str, old: dict[str, Any], new: dict[str, Any], keep: Any, take: Any) -> Any:
-    """Groups or splits of both, as text; '' where there were none."""
+    """Groups or splits of both files, as text; '' where a file has none."""
     parts = [
         arrays[key][rows].astype(str) if key in arrays else np.full(len(rows), "")
         for arrays, rows in ((old, keep), (new, take))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from transfer.modalities.backbone import Backbone
-from transfer.modalities.image.imagenet import ImageNetBackbone
+from transfer.modalities.image.networks.imagenet import ImageNetBackbone
 
 
 def exportable(backbone: Backbone, size: int) -> Backbone:

@@ -11,17 +11,10 @@ from torch import Tensor, nn
 from transfer.core import plugins
 from transfer.core.errors import DataRefusedError
 from transfer.modalities.backbone import Backbone, BackboneSpec
-from transfer.modalities.image import (
-    augment,
-    decode,
-    export,
-    pretrained,
-    quality,
-    serving,
-    show,
-    tensors,
-)
-from transfer.modalities.image.decode import DecodedImage
+from transfer.modalities.image import augment, export, quality, serving, show, tensors
+from transfer.modalities.image.decoding import decode
+from transfer.modalities.image.decoding.decode import DecodedImage
+from transfer.modalities.image.networks import pretrained
 from transfer.modalities.image.settings import (
     BACKBONES,
     ImageBackboneSettings,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from transfer.modalities.image.decode import DecodedImage
+from transfer.modalities.image.decoding.decode import DecodedImage
 from transfer.modalities.image.settings import ImageThresholds
 from transfer.modalities.interface import ColumnRule
 

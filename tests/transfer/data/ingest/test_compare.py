@@ -150,6 +150,6 @@ def test_what_training_will_refuse_afterwards_is_told() -> None:
     found = compare(existing, only, replace=True)
     told = incoming.concerns(incoming.by_class(existing, only, found), QualitySettings())
     assert told == [
-        "class 'oak' has no item any more",
+        "class 'oak' has no items any more",
         "class 'tulip' has 3 items; training expects 5 (validate.min_items_per_class)",
     ]

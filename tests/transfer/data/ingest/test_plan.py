@@ -136,7 +136,7 @@ def test_a_manifest_without_a_column_for_groups_takes_none(tmp_path: Path) -> No
     new = folder(tmp_path / "new", {"3.png": 3})
     (new / "list.csv").write_text("path,label,split\n3.png,rose,test\n")
     comparison = found(old / "list.csv", new / "list.csv")
-    with pytest.raises(DataRefusedError, match="tells a split of its items"):
+    with pytest.raises(DataRefusedError, match="gives a split for its items"):
         extend.into_table(old / "list.csv", files(old), comparison)
 
 

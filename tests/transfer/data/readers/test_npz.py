@@ -93,10 +93,10 @@ def test_pickles_are_never_loaded(tmp_path):
 
 def test_what_is_no_npz(tmp_path):
     (tmp_path / "text.npz").write_text("text")
-    assert "no readable .npz" in refusal(tmp_path / "text.npz")
+    assert "not a readable .npz" in refusal(tmp_path / "text.npz")
     np.save(tmp_path / "one.npy", GOOD["images"])
     (tmp_path / "one.npy").rename(tmp_path / "one.npz")
-    assert "no readable .npz" in refusal(tmp_path / "one.npz")
+    assert "not a readable .npz" in refusal(tmp_path / "one.npz")
     assert header(tmp_path / "text.npz", "images") is None
 
 
@@ -115,7 +115,7 @@ def test_a_header_that_lies_about_its_size(tmp_path):
     np.lib.format.write_array_header_1_0(member, header)
     with zipfile.ZipFile(saved(tmp_path, images=None), "a") as archive:
         archive.writestr("images.npy", member.getvalue())
-    assert "no readable .npz" in refusal(tmp_path / "set.npz")
+    assert "not a readable .npz" in refusal(tmp_path / "set.npz")
 
 
 @settings(max_examples=80, deadline=None)

@@ -10,7 +10,7 @@ from tests.transfer.models.test_predictor import write
 from transfer.deployment.export.inference_graph import Whole
 from transfer.modalities.backbone import BackboneSpec
 from transfer.modalities.image.export import by_matrices
-from transfer.modalities.image.imagenet import resized
+from transfer.modalities.image.networks.imagenet import resized
 from transfer.models import predictor
 from transfer.models.predictor import Member
 

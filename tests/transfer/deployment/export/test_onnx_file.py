@@ -16,7 +16,7 @@ from transfer.deployment.export.contract import contract
 from transfer.deployment.export.inference_graph import Whole
 from transfer.deployment.export.packages import package
 from transfer.metrics import classification
-from transfer.modalities.image.imagenet import MissingPackageError
+from transfer.modalities.image.networks.imagenet import MissingPackageError
 from transfer.models import predictor
 from transfer.models.network import build
 

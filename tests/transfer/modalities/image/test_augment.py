@@ -386,8 +386,8 @@ def test_a_preview_shows_copies_beside_one_another():
     policy = AugmentPolicy(rotate=30)
     shown = preview(images, policy, copies=4, seed=7)
     assert shown.shape == (3, 4, 3, 16, 16) and shown.dtype == torch.uint8
-    assert torch.equal(shown(images, policy, copies=4, seed=7))
-    assert not torch.equal(shown(images, policy, copies=4, seed=8))
+    assert torch.equal(shown, preview(images, policy, copies=4, seed=7))
+    assert not torch.equal(shown, preview(images, policy, copies=4, seed=8))
     assert torch.equal(preview(images, only(), 2), images[:, None].expand(-1, 2, -1, -1, -1))
 
 

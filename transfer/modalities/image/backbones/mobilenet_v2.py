@@ -1,11 +1,12 @@
 """MobileNetV2, after Sandler et al., CVPR 2018: 2.2 million parameters, 1280 features.
 
-Weights trained on ImageNet come from a package, see `transfer.modalities.image.pretrained`.
+Weights trained on ImageNet come from a package, see
+`transfer.modalities.image.networks.pretrained`.
 """
 
 from transfer.modalities.backbone import Backbone
-from transfer.modalities.image.imagenet import IMAGENET
-from transfer.modalities.image.inverted_residuals import InvertedResiduals, Row, Table
+from transfer.modalities.image.networks.imagenet import IMAGENET
+from transfer.modalities.image.networks.inverted_residuals import InvertedResiduals, Row, Table
 
 _TABLE = Table(
     (

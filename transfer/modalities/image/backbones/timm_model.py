@@ -1,12 +1,13 @@
 """Any network of the package timm (Wightman, PyTorch Image Models, 2019), which is optional.
 
-Nothing is downloaded; `transfer.modalities.image.pretrained.from_file` takes weights from a file.
+Nothing is downloaded; `transfer.modalities.image.networks.pretrained.from_file` takes weights from
+a file.
 """
 
 from importlib import import_module
 
 from transfer.modalities.backbone import Backbone
-from transfer.modalities.image.imagenet import Wrapped, missing
+from transfer.modalities.image.networks.imagenet import Wrapped, missing
 from transfer.modalities.normalisation import Normalisation
 
 

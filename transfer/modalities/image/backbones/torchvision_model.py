@@ -1,6 +1,7 @@
 """Any classifier of the package torchvision (Marcel and Rodriguez, 2010), which is optional.
 
-Nothing is downloaded; `transfer.modalities.image.pretrained.from_file` takes weights from a file.
+Nothing is downloaded; `transfer.modalities.image.networks.pretrained.from_file` takes weights from
+a file.
 """
 
 from importlib import import_module
@@ -9,7 +10,7 @@ from torch import nn
 
 from transfer.core.errors import SettingsError
 from transfer.modalities.backbone import Backbone
-from transfer.modalities.image.imagenet import IMAGENET, Wrapped, missing
+from transfer.modalities.image.networks.imagenet import IMAGENET, Wrapped, missing
 
 
 def build(*, channels: int, name: str = "resnet18", size: int = 128) -> Backbone:

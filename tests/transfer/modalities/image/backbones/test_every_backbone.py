@@ -9,7 +9,7 @@ import torch
 from tests.transfer import tiny
 from transfer.core import plugins
 from transfer.modalities.backbone import Backbone, BackboneSpec
-from transfer.modalities.image.imagenet import MissingPackageError, Wrapped
+from transfer.modalities.image.networks.imagenet import MissingPackageError, Wrapped
 from transfer.modalities.image.settings import BACKBONES, trainable
 from transfer.models.network import build
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from transfer.modalities.image.resize import FITS, crop, pad, stretch
+from transfer.modalities.image.decoding.resize import FITS, crop, pad, stretch
 
 RNG = np.random.default_rng(0)
 

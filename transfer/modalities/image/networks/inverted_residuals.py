@@ -12,7 +12,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional
 
-from transfer.modalities.image.imagenet import ImageNetBackbone
+from transfer.modalities.image.networks.imagenet import ImageNetBackbone
 from transfer.modalities.normalisation import Normalisation
 
 STEM, LAST = 32, 1280  # channels

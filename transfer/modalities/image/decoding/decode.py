@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from transfer.modalities.image.colour import GREY, eight_bit, upright
-from transfer.modalities.image.resize import FITS
+from transfer.modalities.image.decoding.colour import GREY, eight_bit, upright
+from transfer.modalities.image.decoding.resize import FITS
 from transfer.modalities.image.spec import ImageLimits, ImageSpec
 from transfer.modalities.interface import Unreadable
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 from tests.transfer import tiny
 from transfer.core.errors import CrosstrainError
 from transfer.modalities.backbone import BackboneSpec
-from transfer.modalities.image.imagenet import IMAGENET, ImageNetBackbone, Wrapped, grey
+from transfer.modalities.image.networks.imagenet import IMAGENET, ImageNetBackbone, Wrapped, grey
 from transfer.models.network import build
 
 

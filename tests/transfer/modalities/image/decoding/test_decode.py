@@ -11,7 +11,7 @@ from PIL import ExifTags, Image
 from pydantic import ValidationError
 
 from transfer.core.errors import DataRefusedError
-from transfer.modalities.image.decode import (
+from transfer.modalities.image.decoding.decode import (
     decode,
     from_array,
     from_pixels,

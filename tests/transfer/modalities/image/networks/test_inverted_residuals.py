@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from transfer.modalities.image.inverted_residuals import (
+from transfer.modalities.image.networks.inverted_residuals import (
     InvertedResidual,
     InvertedResiduals,
     Row,

@@ -9,9 +9,9 @@ from safetensors.torch import save_file
 from tests.transfer import tiny
 from transfer.core.errors import ModelFileError, SettingsError
 from transfer.modalities.backbone import BackboneSpec
-from transfer.modalities.image import pretrained
-from transfer.modalities.image.imagenet import ImageNetBackbone
-from transfer.modalities.image.inverted_residuals import InvertedResiduals
+from transfer.modalities.image.networks import pretrained
+from transfer.modalities.image.networks.imagenet import ImageNetBackbone
+from transfer.modalities.image.networks.inverted_residuals import InvertedResiduals
 from transfer.models.network import build
 from transfer.models.parameter_transfer import knowledge_of, transplant
 
