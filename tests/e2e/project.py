@@ -70,7 +70,7 @@ class Project:
         return done
 
     def start(self, *words: str) -> "subprocess.Popen[bytes]":
-        """Start a command as a terminal does, in a process group of its own; see `log`."""
+        """Start a command as a terminal does, in a separate process group; see `log`."""
         with (self.folder / "terminal.txt").open("w") as file:
             return subprocess.Popen(
                 [self.program, *words],

@@ -50,7 +50,7 @@ def write_jpegs(folder: Path, count: int, seed: int) -> list[tuple[str, str]]:
 
 
 def write_arrays(file: Path, count: int, seed: int, *, noise: bool = False) -> None:
-    """Write an .npz of pictures, or of random pixels with random labels."""
+    """Write an .npz of images, or of random pixels with random labels."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(count) % len(NAMES))
     images = np.stack([picture(kind, 18, 18, rng) for kind in labels])

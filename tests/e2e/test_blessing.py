@@ -1,4 +1,4 @@
-"""What was said of a model can be checked, by anyone, later."""
+"""What was recorded about a model can be checked later by anyone."""
 
 import json
 import shutil
@@ -35,7 +35,7 @@ def checks(project: Project, code: int = 0) -> dict[str, tuple[str, str]]:
     return {check["what"]: (check["status"], check["detail"]) for check in verified["checks"]}
 
 
-def test_the_gain_is_computed_anew_to_the_last_digit(blessed: Project) -> None:
+def test_the_gain_is_computed_again_to_the_last_digit(blessed: Project) -> None:
     (folder,) = {file.parent for file in blessed.folder.glob("build/evaluate/*/evaluation.json")}
     stored, settings = StoredEvaluation.load(folder), blessed.folder / "params.yaml"
     evaluate = EvaluateSettings(replicates=200)

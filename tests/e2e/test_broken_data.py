@@ -28,7 +28,7 @@ def with_old_report(project: Project) -> Project:
 
 
 def break_files(project: Project) -> None:
-    """Cut off every tenth picture of the target, and mislabel copies of another tenth."""
+    """Cut off every tenth image of the target, and mislabel copies of another tenth."""
     files = sorted((project.folder / "data/small").rglob("*.png"))
     for file in files[::10]:
         file.write_bytes(file.read_bytes()[:30])

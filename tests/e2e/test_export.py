@@ -24,7 +24,7 @@ ODD = ("wide", "RGBA", "palette", "EXIF 6", "16 bit", "grey")
 def exported(
     trained: Project, tmp_path_factory: pytest.TempPathFactory, api: str
 ) -> tuple[Project, dict[str, Any]]:
-    """A copy of the trained project, with an 8-bit export, and what the command said of it."""
+    """A copy of the trained project, with an 8-bit export, and what the command printed."""
     project = copy(trained, tmp_path_factory.mktemp("export") / "project", api)
     options = ("--target", "small", "--format", "onnx-int8", "--set", "export.margin=0.1", "--json")
     return project, json.loads(project.run("export", *options).stdout)

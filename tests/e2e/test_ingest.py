@@ -40,7 +40,7 @@ def tell(project: Project, *words: str) -> str:
 
 
 def deliver(folder: Path, pictures: list[tuple[str, bytes]]) -> Path:
-    """Pack some pictures, and one that is none."""
+    """Pack some images, and a file that is no image."""
     for name, content in [*pictures, ("3/broken.png", b"\x89PNG")]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)

@@ -122,7 +122,7 @@ def test_a_method_whose_package_is_missing_says_so(project: tuple[Project, Path]
     assert "there is no 'last_stage'" in done.stderr
 
 
-def test_an_edit_of_the_package_trains_anew_only_the_arms_that_use_it(
+def test_an_edit_of_the_package_trains_only_the_arms_that_use_it(
     project: tuple[Project, Path],
 ) -> None:
     made, leafnet = project

@@ -18,7 +18,7 @@ COPIES = 30
 
 @pytest.fixture
 def project(trained: Project, tmp_path: Path, api: str) -> Project:
-    """A trained project with 12,000 pictures and two files that are none."""
+    """A trained project with 12,000 images and two files that are no images."""
     made = copy(trained, tmp_path / "project", api)
     for number in range(COPIES):
         shutil.copytree(made.folder / "data/small", made.folder / f"photos/{number:02d}")

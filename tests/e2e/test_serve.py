@@ -1,4 +1,4 @@
-"""Crosstrain in operation: runs that are asked for, queued, killed, told by events, approved."""
+"""Crosstrain in operation: runs that are requested, queued, killed, started by events, approved."""
 
 import os
 import signal

@@ -67,7 +67,7 @@ def prefect(project: Project) -> Iterator[dict[str, str]]:
 
 @contextmanager
 def mlflow(project: Project, store: str, objects: dict[str, str]) -> Iterator[dict[str, str]]:
-    """MLflow's server with passwords, which alone knows the database and the files."""
+    """MLflow's server with passwords, the only process that uses the database and the files."""
     port = str(free_port())
     users = project.folder / "users.ini"
     users.write_text(

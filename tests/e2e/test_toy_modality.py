@@ -1,4 +1,4 @@
-"""A modality of another package goes the whole way: nothing of it is known outside its folder.
+"""A modality of another package works in every command: no code outside its folder depends on it.
 
 The toy's items are vectors of sensor readings; see tests/plugins and tests/toy.py.
 """

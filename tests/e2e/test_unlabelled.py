@@ -1,4 +1,4 @@
-"""A target without a single label: adapted and chosen by the source's knowledge, or refused."""
+"""A target without a single label: adapted and chosen with the source's weights, or refused."""
 
 import json
 import subprocess
@@ -28,7 +28,7 @@ Done = tuple[Project, "subprocess.CompletedProcess[str]"]
 
 
 class Page(HTMLParser):
-    """The text that a person sees, and tags that were opened and not closed."""
+    """The visible text, and tags that were opened and not closed."""
 
     EMPTY = ("meta", "link", "br", "img", "image", "path", "use", "rect", "line", "input", "hr")
 
@@ -144,7 +144,7 @@ def test_the_page_opens_and_says_that_no_item_is_labelled(adapted: Done, result:
         assert words not in page.text.split()
 
 
-def test_nothing_is_said_of_labels_or_of_training_from_scratch(adapted: Done) -> None:
+def test_labels_and_training_from_scratch_are_not_reported(adapted: Done) -> None:
     """There are neither: the baseline is the source's network, and a validator decided."""
     page = Page((adapted[0].folder / "reports/retrain.html").read_text()).text
     printed = " ".join(adapted[1].stdout.split())

@@ -24,7 +24,7 @@ from transfer.settings.project import Settings
 
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory):
-    """A stored result of `convert`: an 8-bit export that was calibrated on dark pictures, lossy."""
+    """A stored result of `convert`: an 8-bit export that was calibrated on dark images, lossy."""
     folder = tmp_path_factory.mktemp("converted")
     model = models.trained(folder / "model")
     (folder / "stored").mkdir()

@@ -1,4 +1,4 @@
-"""A folder becomes one file, whatever cuts the scoring off; finished parts are not scored again."""
+"""A folder becomes one file, even after interruptions; finished parts are not scored again."""
 
 import io
 import json
@@ -136,7 +136,7 @@ def test_of_another_model_no_part_is_taken_up(do):
 
 
 @pytest.mark.usefixtures("cut_off")
-def test_a_changed_picture_is_scored_anew(do, folder, predictor):
+def test_a_changed_image_is_scored_again(do, folder, predictor):
     Image.new("RGB", (SIDE, SIDE), "red").save(folder / "a/00.png")
     done = do()
     assert done.reused == 0
@@ -147,7 +147,7 @@ def test_a_changed_picture_is_scored_anew(do, folder, predictor):
 
 
 @pytest.mark.usefixtures("cut_off")
-def test_a_damaged_part_is_scored_anew(do, tmp_path):
+def test_a_damaged_part_is_scored_again(do, tmp_path):
     (part,) = parts_of(tmp_path / "out.parquet")
     part.write_bytes(part.read_bytes()[:-9])
     assert do().reused == 0
@@ -168,7 +168,7 @@ def test_two_processes_do_not_write_one_file(do, tmp_path):
         (["a.png", "b/c.png"], "no readable item .2 wrong_type"),
     ],
 )
-def test_a_folder_without_a_readable_picture_leaves_nothing(do, tmp_path, names, message):
+def test_a_folder_without_a_readable_image_leaves_nothing(do, tmp_path, names, message):
     source = tmp_path / "empty"
     source.mkdir()
     for name in names:
@@ -225,8 +225,8 @@ print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
 
 
 @pytest.mark.slow
-def test_ten_times_the_pictures_need_hardly_more_memory(make_model, tmp_path):
-    """20,000 pictures need at most 32 MiB more than 2,000."""
+def test_ten_times_the_images_need_hardly_more_memory(make_model, tmp_path):
+    """20,000 images need at most 32 MiB more than 2,000."""
     peaks = []
     for n in (2_000, 20_000):
         folder = tmp_path / str(n)

@@ -43,7 +43,7 @@ class Future:
 
 
 class Engine:
-    """Runs trainings on a clock of its own: each takes what it is said to take."""
+    """Runs trainings on a simulated clock: each takes its given time."""
 
     def __init__(self, seconds, workers=2):
         self.clock, self.seconds, self.workers = NOW, seconds, workers

@@ -204,7 +204,7 @@ def test_groups_that_are_level_go_on_together(tmp_path, tried):
     assert labels(going_on) == ["linear_probe/oaks", "l2_sp/oaks"]
 
 
-def test_who_goes_on_is_said_on_the_log(tried, caplog):
+def test_the_groups_that_go_on_are_logged(tried, caplog):
     with caplog.at_level(logging.INFO, logger="crosstrain"):
         plan.finalists(tried, settings(finalists=1))
     assert caplog.messages == ["going on with 1 of 3: linear_probe/oaks"]

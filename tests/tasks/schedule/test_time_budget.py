@@ -1,5 +1,5 @@
-"""When trainings have to end, how many steps they get, and what is said when there is too little
-time."""
+"""When trainings have to end, how many steps they get, and what is reported when there is
+too little time."""
 
 import time
 from dataclasses import replace

@@ -73,7 +73,7 @@ def test_a_second_call_takes_what_is_stored(target, sources):
     assert advise.load(again) == advise.load(first)
 
 
-def test_other_sources_or_another_split_are_asked_anew(target, sources):
+def test_other_sources_or_another_split_are_asked_again(target, sources):
     first = ask(sources, target)
     fewer = ask(sources[1:], target)
     other = small.target(small.settings(split={"test": 0.3, "seed": 1}))

@@ -1,4 +1,4 @@
-"""The word to stop, and the end of their time, reach trainings wherever they are; they keep what
+"""The signal to stop, and the end of their time, reach trainings in every process; they keep what
 they did, and go on from there."""
 
 import pickle

@@ -25,7 +25,7 @@ def sized(size):
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
-    """The package, unpacked twice for grey pictures, for colour, and at another size."""
+    """The package, unpacked twice for grey images, for colour, and at another size."""
     if why := pretrained.available()[NAME]:
         pytest.skip(why)
     folder = tmp_path_factory.mktemp("packages")
@@ -50,7 +50,7 @@ def test_every_weight_comes_back_bit_for_bit(knowledge):
         assert torch.equal(knowledge.state[name], tensor), name
 
 
-def test_its_card_says_how_it_is_to_be_used(knowledge):
+def test_its_card_states_how_it_is_used(knowledge):
     wanted = knowledge_of(pretrained.pretrained(NAME, channels=1, size=SIZE))
     assert knowledge.backbone_spec == wanted.backbone_spec and knowledge.backbone_spec.name == NAME
     assert knowledge.fixed_normal and knowledge.normal == wanted.normal
@@ -72,14 +72,14 @@ def test_it_is_a_source_without_items_that_was_not_trained_here(stored):
     assert (source.name, source.items, source.trained_here) == (NAME, None, False)
 
 
-def test_it_is_unpacked_once_for_each_kind_and_size_of_picture(stored):
+def test_it_is_unpacked_once_for_each_kind_and_size_of_image(stored):
     first, again, *others = (entry.knowledge for entry in stored[1])
     assert not first.reused and again.reused and again.path == first.path
     assert not any(entry.reused for entry in others)
     assert len({first.path, *(entry.path for entry in others)}) == 3
 
 
-def test_pictures_are_resized_to_the_size_that_was_asked_for(stored):
+def test_images_are_resized_to_the_size_that_was_asked_for(stored):
     folder, stored_sources = stored
     sizes = [
         pretrain.load(folder / entry.knowledge.path).backbone_spec.options["size"]

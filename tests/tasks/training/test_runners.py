@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def report(folder: Path, engine: str) -> dict:
-    """What `arms_elsewhere` tells of an engine."""
+    """What `arms_elsewhere` reports about an engine."""
     folder.mkdir()
     prefect_home.write(folder / ".prefect")
     (folder / "params.yaml").touch()

@@ -76,7 +76,7 @@ def test_each_trial_is_a_stored_arm_and_the_best_of_them_is_taken(given):
     assert arm(given, tuned_plan).ref.reused and arm(given, PLAN).ref.reused
 
 
-def test_the_same_search_finds_the_same_and_trains_nothing_anew(given):
+def test_the_same_search_finds_the_same_and_trains_nothing_again(given):
     first = searched(given)
     before = {path: (path / "stored.json").stat().st_mtime_ns for path in stored_arms()}
     assert searched(given) == first
