@@ -24,7 +24,7 @@ CHAMPIONS = {
     "demo, 32 channels wide": ["backbone.width=32"],
     "demo, EfficientNet-Lite0": [
         "pretrained=[efficientnet_lite0]",
-        "pretrained_size=64",
+        "input.pretrained_size=64",
         "adapt.methods=[linear_probe]",
     ],
 }

@@ -4,7 +4,7 @@
 
 DATA_FOLDER holds animal_silhouettes.npz, animals10.npz and plants20.npz; the digits are the
 demo's own. Each seed is another division of the target and another draw of its labels. Nothing is
-chosen on the test split: settings are those of params.yaml and of PAIRS below, which were found by
+chosen on the test split: settings are those of the demo and of PAIRS below, which were found by
 trying a few on other random divisions of the same datasets. Writes gain.json and gain.md to
 benchmarks/results/, and the table into the README.
 """
@@ -66,7 +66,7 @@ SILHOUETTES = [
     "split.test=0.4",
 ]
 COLOUR = [
-    "image.size=64",
+    "input.size=64",
     "augment.flip_horizontal=true",
     "augment.rotate=10",
     "pretrain.augment.flip_horizontal=true",
@@ -111,7 +111,7 @@ def settings_of(pair: Pair, data: str, seed: int) -> Settings:
     places = {"data": data, "work": str(WORK)}
     cap = "null" if pair.labels_per_class is None else pair.labels_per_class
     return typed.load(
-        paths.PARAMS,
+        demo_data.PARAMS,
         [
             f"source.path={pair.source.format(**places)}",
             f"target.path={pair.target.format(**places)}",

@@ -88,7 +88,7 @@ def _clock(time: str) -> float:
 def served(project: Path, cron: str | None) -> Iterator[Served]:
     """Serve a project with a schedule of retrains, and stop."""
     settings = yaml.safe_load((project / "params.yaml").read_text())
-    settings["serve"]["retrain_cron"] = cron
+    settings.setdefault("serve", {})["retrain_cron"] = cron
     (project / "served.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
     ports = [_free_port(), _free_port()]
     options = ("--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1]))

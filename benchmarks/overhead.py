@@ -36,7 +36,7 @@ finally:
     print("\\nloaded", *sys.modules)
 """
 SMALL: dict[str, Any] = {
-    "image.size": 12,
+    "input.size": 12,
     "backbone.width": 4,
     "pretrain.training.steps": 60,
     "adapt.methods": ["fine_tune"],
@@ -133,12 +133,13 @@ def run(project: Path, code: Path) -> dict[str, Any]:
 def make(project: Path, code: Path) -> None:
     """Write a project with the demo's data and a Prefect database, as `make demo` does."""
     project.mkdir()
-    settings = yaml.safe_load((code / "params.yaml").read_text())
+    own = code / "tasks/versioning/demo_params.yaml"
+    settings = yaml.safe_load((own if own.exists() else code / "params.yaml").read_text())
     for key, value in SMALL.items():
         *sections, field = key.split(".")
         tree = settings
         for section in sections:
-            tree = tree[section]
+            tree = tree.setdefault(section, {})
         tree[field] = value
     (project / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
     measure(crosstrain("data", "write"), project, code)

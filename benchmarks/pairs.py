@@ -86,7 +86,7 @@ PAIRS = {
             "source.path={data}/animals10.npz",
             "target.path={data}/plants20.npz",
             "pretrained=[efficientnet_lite0]",
-            "image.size=64",
+            "input.size=64",
             "augment.flip_horizontal=true",
             "augment.rotate=10",
             "pretrain.augment.flip_horizontal=true",
@@ -108,7 +108,7 @@ def settings_of(pair: Pair, data: str, labels: int | None, seed: int) -> typed.S
     replaced = [text.replace("{data}", data) for text in pair.overrides]
     cap = "null" if labels is None else labels
     return typed.load(
-        paths.PARAMS, [*replaced, f"target.labels_per_class={cap}", f"split.seed={seed}"]
+        demo_data.PARAMS, [*replaced, f"target.labels_per_class={cap}", f"split.seed={seed}"]
     )
 
 
