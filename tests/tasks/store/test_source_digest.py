@@ -8,6 +8,8 @@ import pytest
 
 from tasks.store import source_digest as code
 from tasks.store.source_digest import source_digest
+from transfer.modalities.backbone import BackboneSpec
+from transfer.models.network import backbone_modules
 
 NUMBER = itertools.count()
 
@@ -141,7 +143,10 @@ def test_every_module_of_the_library_that_an_import_loads_counts(module):
 
 def test_steps_do_not_depend_on_what_comes_after_them():
     assert "transfer.training.loop" in code._closure("transfer.arms.adapt")
-    assert "transfer.modalities.image.augment" in code._closure("transfer.arms.pretrain")
+    loaded_by_name = backbone_modules("image", BackboneSpec(name="resnet"))
+    closure = frozenset().union(*map(code._closure, loaded_by_name))
+    assert "transfer.modalities.image.augment" in closure
+    assert "transfer.modalities.image.backbones.resnet" in closure
     for later in (
         "transfer.evaluation.evaluate",
         "transfer.deployment.gate.rules",

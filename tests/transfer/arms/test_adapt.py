@@ -70,7 +70,7 @@ def test_a_group_is_not_cut():
     twice = tiny.items(24, groups=groups * 2)
     twice = replace(
         twice,
-        images=torch.from_numpy(np.concatenate([images, images])),
+        records=torch.from_numpy(np.concatenate([images, images])),
         labels=torch.from_numpy(np.concatenate([labels, labels])),
     )
     scores = arm(twice).scores

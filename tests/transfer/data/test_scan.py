@@ -108,7 +108,8 @@ def test_a_scan_writes_what_it_returns(dataset, out):
     assert {k: str(v) for k, v in manifest.items.dtypes.items()} == columns("image")
     pd.testing.assert_frame_equal(Manifest.load(out).items[list(columns("image"))], manifest.items)
     assert json.loads((out / "scan.json").read_text()) == {
-        "spec": {"size": 8, "channels": 1, "fit": "crop"},
+        "spec": {"modality": "image", "size": 8, "channels": 1, "fit": "crop"},
+        "dtype": "uint8",
         "items": 3,
         "rejects": 0,
         "shape": [3, 1, 8, 8],

@@ -123,7 +123,7 @@ def test_the_sampled_source_items_have_every_class_in_its_share(network, monkeyp
     if order == "sorted":
         rows = torch.argsort(given.items.labels, stable=True)
         sorted_items = replace(
-            given.items, images=given.items.records[rows], labels=given.items.labels[rows]
+            given.items, records=given.items.records[rows], labels=given.items.labels[rows]
         )
         given = replace(given, items=sorted_items)
     outputs = label_free.collect_outputs(network, recipe, tiny.pool(), given, given, tiny.CLASSES)

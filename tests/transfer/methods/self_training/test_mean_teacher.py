@@ -10,7 +10,6 @@ from scipy.special import softmax
 from tests.transfer import tiny
 from transfer.methods.building_blocks.semi_supervised import SPREAD
 from transfer.methods.self_training.mean_teacher import MeanTeacher, Teacher
-from transfer.modalities.image.augment import AugmentPolicy
 from transfer.training.batches import pool_batch, training_batch
 from transfer.training.loop import Beside, fit
 
@@ -84,7 +83,7 @@ def test_the_teacher_is_what_is_kept():
 
 
 def test_a_student_that_agrees_with_its_teacher_has_nothing_to_learn():
-    method = MeanTeacher(strong=AugmentPolicy(**tiny.STILL.model_dump()))
+    method = MeanTeacher(strong=tiny.STILL.model_dump())
     ready = method.prepare(tiny.network(), SAME, tiny.CLASSES)
     recipe = tiny.recipe(tiny.items())
     pool = pool_batch(tiny.pool(), torch.arange(10), recipe, tiny.strong(method), 0, 0)

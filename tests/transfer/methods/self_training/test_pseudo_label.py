@@ -129,7 +129,7 @@ def test_pseudo_labels_are_kept_in_checkpoints():
 
 
 def test_one_label_for_each_class_and_a_pool_of_easy_items_suffice():
-    method = PseudoLabel(strong=tiny.STILL)
+    method = PseudoLabel(strong=tiny.STILL.model_dump())
     pool = tiny.pool_of(tiny.items(90, seed=11))
     made, result = run(method, labelled=3, pool=pool, steps=60)
     unseen = tiny.items(90, seed=12)
