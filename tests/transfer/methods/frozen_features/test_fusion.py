@@ -91,7 +91,7 @@ def test_a_first_source_with_a_standardisation_of_its_own_does_not_impose_it():
 
 def test_its_inputs_are_pixels_and_its_scores_fit_the_labels():
     seen, trainer, result = fused([FIRST, SECOND], steps=60)
-    assert result.normal == Normalisation(mean=(0.0,), std=(1.0,))
+    assert result.normal == Normalisation.none()
     scores = logits(result.network, seen.records, trainer.input_recipe(result))
     assert float(functional.cross_entropy(scores, seen.labels)) < 0.7
 
