@@ -16,7 +16,7 @@ from transfer.settings.service import NotifySettings
 
 
 class _Notifier(Protocol):
-    def notify(self, backbone_spec: str, subject: str | None = None) -> None:
+    def notify(self, body: str, subject: str | None = None) -> None:
         """Send a message."""
 
 

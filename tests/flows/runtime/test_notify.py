@@ -45,7 +45,7 @@ def block(received: tuple[int, list[dict[str, Any]]]) -> Iterator[str]:
         CustomWebhookNotificationBlock(
             name="team",
             url=f"http://127.0.0.1:{received[0]}/hook",
-            json_data={"subject": "{{subject}}", "text": "{{backbone}}"},
+            json_data={"subject": "{{subject}}", "text": "{{body}}"},
         ).save("team")
         yield "custom-webhook/team"
 
