@@ -34,16 +34,16 @@ class Refused(MlflowException):
     The scoring server sets the message anew, with the whole input in front of it.
     """
 
-    def __init__(self, told: str) -> None:
-        self._told = told
-        super().__init__(told, error_code=INVALID_PARAMETER_VALUE)
+    def __init__(self, text: str) -> None:
+        self._text = text
+        super().__init__(text, error_code=INVALID_PARAMETER_VALUE)
 
     @property
     def message(self) -> str:
-        return self._told
+        return self._text
 
     @message.setter
-    def message(self, told: str) -> None:
+    def message(self, text: str) -> None:
         pass
 
 
@@ -89,9 +89,9 @@ class ServedModel(PythonModel):
                 probabilities = self.predictor.predict_payload(items)
         except (ValueError, CrosstrainError) as error:
             raise Refused(str(error)) from error
-        return [self._told(row) for row in probabilities]
+        return [self._answer(row) for row in probabilities]
 
-    def _told(self, row: NDArray[np.float32]) -> dict[str, Any]:
+    def _answer(self, row: NDArray[np.float32]) -> dict[str, Any]:
         shares = [float(str(share)) for share in row]  # the shortest text of a float32
         best = int(row.argmax())
         names = self.predictor.class_names
