@@ -16,6 +16,8 @@ from tests.e2e.project import GUARD, ROOT, TINY, Project, wait
 from tests.e2e.served import serve, stop
 from tests.ports import free_port
 
+pytestmark = pytest.mark.slow
+
 CODE = ("crosstrain", "flows", "tasks", "transfer")
 SHRUNK = [
     word
@@ -107,7 +109,6 @@ def test_what_a_result_depends_on_is_the_installed_code(project: Project, site: 
     assert digest() == first
 
 
-@pytest.mark.slow
 def test_it_can_be_served(project: Project) -> None:
     served = serve(project, (free_port(), free_port()))
     more = {k: v for k, v in TINY.items() if not k.endswith(".path") and not k.startswith("adapt")}
