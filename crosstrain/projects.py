@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 
-from tasks.runtime import paths
+from tasks.runtime import environment, paths
 
 
 def init(folder: str | PathLike[str]) -> Path:
@@ -49,13 +49,7 @@ def working_in(project: str | PathLike[str] | None) -> Iterator[Path]:
         if project is not None:
             os.chdir(paths.folder(Path(project)))
         root = paths.enter_project()
-        _prepare(root)
+        environment.prepare(root)
         yield root
     finally:
         os.chdir(before)
-
-
-def _prepare(root: Path) -> None:
-    from tasks.runtime import environment
-
-    environment.prepare(root)
