@@ -22,10 +22,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.postgres]
 SECRET = "keep-this-to-yourself"
 EASY = ("--set", "promote.rules=[{rule: loads_back, tolerance: 0.001}]")
 HISTORY = """
-from tasks import registry
-print([(e["event"], e["version"]) for e in registry.history("crosstrain-small")])
+from tasks.registry import versions
+print([(e["event"], e["version"]) for e in versions.history("crosstrain-small")])
 """
-ROLLBACK = 'from tasks import registry; registry.rollback("crosstrain-small", "to try it")'
+ROLLBACK = 'from tasks.registry import versions; versions.rollback("crosstrain-small", "to try it")'
 
 
 @contextmanager
