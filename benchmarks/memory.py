@@ -196,9 +196,11 @@ def measured(steps: Sequence[str], folders: Sequence[Path]) -> list[dict[str, fl
     Returns:
         For each folder the largest resident set up to then, in bytes, and the seconds.
     """
+    root = str(Path(__file__).parents[1])  # also where PYTHONSAFEPATH is set
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.memory", "--step", *steps, "--work", *map(str, folders)],
         check=True,
+        env=os.environ | {"PYTHONPATH": root},
         stdout=subprocess.PIPE,
         text=True,
     )

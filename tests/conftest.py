@@ -22,6 +22,17 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def import_path_of_processes():
+    """`tasks.runtime.environment.prepare` keeps later processes from importing from their folder;
+    the next module starts some that have to."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    yield
+    os.environ.pop("PYTHONSAFEPATH", None)
+    if before is not None:
+        os.environ["PYTHONSAFEPATH"] = before
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[postgresql.Server]:
     """A PostgreSQL server. Without its programs, tests skip, or fail if DEMAND_POSTGRES is set."""
